@@ -1,4 +1,4 @@
-//! The words of the command line.
+//! The arguments of the command line.
 
 use crate::context::Files;
 use crate::output::Format;
@@ -54,7 +54,7 @@ pub struct Cli {
     /// No progress and no notes: only data and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    // Behind the others: its heading is that of all that follows.
+    // Last, because its heading applies to all arguments after it.
     /// How the controllers are reached and who asks
     #[command(flatten)]
     pub files: Files,
@@ -297,7 +297,7 @@ pub struct DeadLettersArgs {
 }
 
 impl DeadLettersArgs {
-    /// The first and the last epoch that are wanted.
+    /// The first and the last requested epoch.
     pub fn range(&self) -> (u64, Option<u64>) {
         match self.epoch {
             Some(epoch) => (epoch.max(1), Some(epoch.max(1))),

@@ -1,8 +1,8 @@
 //! The connection to the leading controller.
 //!
-//! Owns: which of the addresses leads. Does not own: what is asked.
-//! Rule: a call is tried at each address until the leader answers. A call that has a query planned
-//! is the exception: what broke one controller is not sent to the next.
+//! Owns: finding the leader among the addresses. Does not own: the requests.
+//! Rule: a call is tried at each address until the leader answers. A call that plans a query is the
+//! exception: a request that broke one controller is not sent to the next.
 
 use crate::error::CliError;
 use std::collections::VecDeque;
@@ -14,14 +14,14 @@ use streamctl_proto::v1::jobs_client::JobsClient;
 use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status};
 
-/// Names the leader's address in a refusal.
+/// Carries the leader's address in a refusal.
 pub const LEADER_METADATA: &str = "streamctl-leader";
-/// How often one call follows the name of a leader: the leader may change meanwhile, but not for
-/// ever.
+/// How many times one call follows a redirect to the leader: the leader may change meanwhile, but
+/// not without end.
 pub const LEADER_HOPS_MAX: usize = 3;
 /// How long an address may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a call may take to begin its answer: `submit` asks the catalog and plans the query.
+/// How long a call may take to begin its answer: `submit` queries the catalog and plans the query.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// HTTP/2 windows: the defaults of 64 KiB throttle Flight.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
@@ -34,7 +34,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// From one or more addresses, separated by commas.
+    /// Takes one or more addresses, separated by commas.
     pub fn new(addresses: &str) -> Result<Self, CliError> {
         let addresses = addresses
             .split(',')
@@ -51,13 +51,13 @@ impl Controller {
         })
     }
 
-    /// The same, dialled like this.
+    /// The same controllers, with this dialer.
     pub fn through(mut self, dialer: Dialer) -> Self {
         self.dialer = dialer;
         self
     }
 
-    /// A line to a controller.
+    /// A connection to a controller.
     ///
     /// # Errors
     /// As [`Dialer::connect`].
@@ -65,8 +65,8 @@ impl Controller {
         connect(&self.dialer, url).await
     }
 
-    /// A line to a worker that a controller named. It gets the grant that came with it, and never
-    /// the caller's token: a worker is not trusted with that.
+    /// A connection to a worker that a controller named. It carries the grant that came with the
+    /// worker's address, and never the caller's token: workers are not trusted with that.
     ///
     /// # Errors
     /// As [`Dialer::connect`].
@@ -91,7 +91,7 @@ impl Controller {
         self.addresses.join(", ")
     }
 
-    /// Whether these can be addresses of controllers.
+    /// Checks the form of controller addresses.
     ///
     /// # Errors
     /// What to write instead.
@@ -115,8 +115,8 @@ impl Controller {
         })
     }
 
-    /// Asks the leader: tries the addresses in turn, and follows the name of the leader where one
-    /// is told.
+    /// Sends a request to the leader: tries the addresses in turn, and follows the redirect to the
+    /// leader if there is one.
     pub async fn ask<T, A, F>(&self, ask: A) -> Result<T, CliError>
     where
         A: Fn(ClientConnection) -> F,
@@ -125,9 +125,8 @@ impl Controller {
         self.ask_while(ask, AfterBreak::AskTheNext).await
     }
 
-    /// As [`Self::ask`], for calls that have a query planned: one whose connection breaks, or that
-    /// is not answered in time, is not sent to another controller, because it may be what broke the
-    /// first.
+    /// As [`Self::ask`], for calls that plan a query. If the connection breaks, or the call times
+    /// out, it is not sent to another controller, because it may be what broke the first.
     pub async fn ask_to_plan<T, A, F>(&self, ask: A) -> Result<T, CliError>
     where
         A: Fn(ClientConnection) -> F,
@@ -148,7 +147,7 @@ impl Controller {
             let (status, broke) = match self.connect(&address).await {
                 Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, ask(channel)).await {
                     Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                    // What the controller itself answered has no source.
+                    // A status that the controller itself returned has no source.
                     Ok(Err(status)) if std::error::Error::source(&status).is_none() => {
                         (status, false)
                     }
@@ -171,7 +170,7 @@ impl Controller {
                     hops += 1;
                     waiting.push_front(like(&address, &leader));
                 }
-                // It stands by, or nobody answers: another may lead.
+                // It is a standby or does not answer: another controller may lead.
                 (Some(_), _) | (None, Code::Unavailable) => {}
                 _ => return Err(status.into()),
             }
@@ -181,7 +180,7 @@ impl Controller {
     }
 }
 
-/// What to do when a connection breaks during a call.
+/// What to do if a connection breaks during a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterBreak {
     AskTheNext,
@@ -198,8 +197,8 @@ pub fn jobs(line: ClientConnection) -> JobsClient<ClientConnection> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Connects to `http://host:port` or `https://host:port`; `Unavailable` when nobody answers who is
-/// trusted.
+/// Connects to `http://host:port` or `https://host:port`. Returns `Unavailable` if no trusted
+/// server answers.
 pub async fn connect(dialer: &Dialer, url: &str) -> Result<ClientConnection, Status> {
     let tune = |endpoint: Endpoint| {
         endpoint

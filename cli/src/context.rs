@@ -1,8 +1,8 @@
 //! Contexts: clusters by name, in a file of the user's.
 //!
-//! Owns: the file, and which controller is asked. Does not own: the connection (`client`).
-//! Rule: the file holds addresses and paths, never a token or a key; a controller that is named
-//! otherwise is never given what a context holds for another one.
+//! Owns: the file, and the choice of the controller. Does not own: the connection (`client`).
+//! Rule: the file holds addresses and paths, never a token or a key. A controller that is given in
+//! another way never gets the credentials of a context.
 
 use crate::error::CliError;
 use clap::Args;
@@ -14,14 +14,14 @@ use streamctl_engine::security::Dialer;
 use streamctl_engine::security::dial::DialerFiles;
 use streamctl_engine::security::tls::Pair;
 
-/// Who is asked when nobody is named.
+/// The controller if none is given.
 pub const DEFAULT_CONTROLLER: &str = "http://127.0.0.1:7070";
 /// Longest name of a context.
 pub const CONTEXT_NAME_CHARS_MAX: usize = 63;
 /// Longest file of contexts that is read.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// What the environment says, read once in `main`.
+/// The environment variables, read once in `main`.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `STREAMCTL_CONTROLLER`.
@@ -34,12 +34,12 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// From a look at the process's environment; empty values count as none.
+    /// Reads the process's environment; empty values count as not set.
     pub fn read(var: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
         let filled = |name: &str| var(name).filter(|value| !value.is_empty());
         let text = |name: &str| filled(name).map(|value| value.to_string_lossy().into_owned());
         let below = |folder: PathBuf| folder.join("streamctl").join("config.toml");
-        // A relative path in XDG_CONFIG_HOME counts as none: that is its specification's rule.
+        // A relative path in XDG_CONFIG_HOME counts as not set: that is its specification's rule.
         let xdg = filled("XDG_CONFIG_HOME")
             .map(PathBuf::from)
             .filter(|path| path.is_absolute());
@@ -55,10 +55,10 @@ impl Environment {
         }
     }
 
-    /// Where contexts are kept.
+    /// The path of the file of contexts.
     ///
     /// # Errors
-    /// When the environment names no place.
+    /// The environment does not define a place for it.
     pub fn config_file(&self) -> Result<&Path, CliError> {
         self.config.as_deref().ok_or_else(|| CliError::Usage {
             message: "there is no place for contexts: neither STREAMCTL_CONFIG, XDG_CONFIG_HOME nor HOME is set".into(),
@@ -67,7 +67,7 @@ impl Environment {
     }
 }
 
-/// One cluster, and how it is reached.
+/// One cluster, and how to connect to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
@@ -130,7 +130,7 @@ pub struct Files {
 }
 
 impl Context {
-    /// The same, with what flags and environment say instead.
+    /// The same context, overridden by flags and environment.
     pub fn with(mut self, files: &Files) -> Self {
         let Files {
             ca,
@@ -148,10 +148,10 @@ impl Context {
         self
     }
 
-    /// For dialling this cluster.
+    /// The dialer for this cluster.
     ///
     /// # Errors
-    /// When a file is not what it should be.
+    /// A file is invalid.
     pub fn dialer(&self) -> Result<Dialer, CliError> {
         let pair = self
             .cert
@@ -170,23 +170,22 @@ impl Context {
     }
 }
 
-/// The file.
+/// The file of contexts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The context in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
-    /// All of them.
     #[serde(default)]
     pub contexts: BTreeMap<String, Context>,
 }
 
 impl Config {
-    /// Reads the file; one that is not there is empty.
+    /// Reads the file; a missing file is empty.
     ///
     /// # Errors
-    /// When it cannot be read, or is not what [`Self::write`] wrote.
+    /// The file cannot be read, or is not what [`Self::write`] wrote.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let failed = |reason: String| CliError::Usage {
             message: format!("{}: {reason}", path.display()),
@@ -205,10 +204,10 @@ impl Config {
         toml::from_str(&text).map_err(|error| failed(error.to_string().trim_end().to_owned()))
     }
 
-    /// Writes it whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// When the folder takes no file.
+    /// The file cannot be written to its folder.
     pub fn write(&self, path: &Path) -> Result<(), CliError> {
         let failed = |reason: String| CliError::Local {
             message: format!("{} cannot be written: {reason}", path.display()),
@@ -229,10 +228,10 @@ impl Config {
         written.map_err(|error| failed(error.to_string()))
     }
 
-    /// A context by name.
+    /// Finds a context by name.
     ///
     /// # Errors
-    /// When there is none; the names there are stand in the hint.
+    /// There is no such context; the hint lists the existing ones.
     pub fn find(&self, name: &str) -> Result<&Context, CliError> {
         self.contexts.get(name).ok_or_else(|| CliError::NoContext {
             name: name.to_owned(),
@@ -244,7 +243,7 @@ impl Config {
 /// Checks a context's name.
 ///
 /// # Errors
-/// When it is not made of letters, digits, `-`, `_` and `.`.
+/// The name has other characters than letters, digits, `-`, `_` and `.`.
 pub fn check_name(name: &str) -> Result<(), CliError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if !name.is_empty() && name.len() <= CONTEXT_NAME_CHARS_MAX && name.chars().all(fits) {
@@ -256,22 +255,22 @@ pub fn check_name(name: &str) -> Result<(), CliError> {
     })
 }
 
-/// Who is asked, and how that was found out.
+/// The chosen controller, and the reason for the choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// Address, and what belongs to it.
+    /// The address, and its files.
     pub context: Context,
-    /// The context's name; none when the address was given otherwise.
+    /// The context's name; none if the address was given in another way.
     pub name: Option<String>,
     /// `--controller`, `--context`, `STREAMCTL_CONTROLLER`, `STREAMCTL_CONTEXT`, `in use` or
     /// `default`.
     pub by: &'static str,
 }
 
-/// Chooses who is asked: flag before environment before the context in use before the default.
+/// Chooses the controller: flag before environment before the context in use before the default.
 ///
 /// # Errors
-/// When a context is named that is not there, or the file is needed and cannot be read.
+/// The named context does not exist, or the file is needed and cannot be read.
 pub fn choose(
     controller: Option<&str>,
     context: Option<&str>,
@@ -387,7 +386,7 @@ mod tests {
                 (chosen.context.controller.as_str(), chosen.by),
                 (expected, by)
             );
-            // What belongs to a context is never given to an address that was named otherwise.
+            // The files of a context are never used for an address that was given in another way.
             assert_eq!(chosen.context.ca.is_some(), chosen.name.is_some());
         }
     }

@@ -47,14 +47,14 @@ path = "dead/"
 location = "checkpoint/"
 "#;
 
-/// Where the demo's parts are.
+/// The paths of the demo's parts.
 pub struct Demo {
     pub job: LocalJob,
     pub job_file: PathBuf,
     pub sink: PathBuf,
 }
 
-/// Writes job file and lookup; what is there from an earlier demo stays. `root` is absolute.
+/// Writes job file and lookup; files of an earlier demo stay. `root` is absolute.
 pub fn prepare(root: &Path) -> io::Result<Demo> {
     let lookup = root.join("country_lookup");
     fs::create_dir_all(&lookup)?;
@@ -75,7 +75,7 @@ pub fn prepare(root: &Path) -> io::Result<Demo> {
     })
 }
 
-/// The first rows of the newest Parquet file below a folder; a sentence when there is none.
+/// The first rows of the newest Parquet file below a folder; a sentence if there is none.
 pub fn sample(sink: &Path) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let Some(newest) = newest_parquet(sink)? else {
         return Ok("no row was written".to_owned());

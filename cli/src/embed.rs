@@ -1,9 +1,9 @@
 //! The local mode: a controller on the embedded store and a worker, in this process.
 //!
-//! Owns: putting the two together, on loopback, and the tokens with which they call each other.
-//! Does not own: anything they do; it is the cluster's code. Rule: killed at any moment and started
-//! again with the same state folder, the job goes on exactly where it was. Its ports answer nobody
-//! but this process and, with the dashboard, the user who runs it.
+//! Owns: connecting the two on loopback, and the tokens of their calls. Does not own: anything
+//! else; the rest is the cluster's code. Rule: if the process is killed at any moment and started
+//! again with the same state folder, the job continues exactly where it was. Its ports are open
+//! only to this process and, for the dashboard, to the user who runs it.
 
 use crate::client::{connect, jobs};
 use crate::error::CliError;
@@ -47,12 +47,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-/// Time in which the controller in this process leads.
+/// How long the controller in this process may take to become leader.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks whether it does.
+/// Time between two checks for that.
 const LEAD_LOOK: Duration = Duration::from_millis(10);
 
-/// The world as this process reaches it, by the settings of every AWS client.
+/// Access to outside systems from this process, with the standard settings of AWS clients.
 pub fn world() -> World {
     let aws = Aws::new(AwsSettings::from_env());
     World {
@@ -62,10 +62,10 @@ pub fn world() -> World {
     }
 }
 
-/// Opens the door of the dashboard; gives its address too, as a browser takes it.
+/// Opens the listener of the dashboard; returns its address too, as a browser expects it.
 ///
 /// # Errors
-/// When it cannot be opened, or others could reach it and nobody has said that they may.
+/// It cannot be opened, or it would be reachable by others and the user has not allowed that.
 pub async fn open_dashboard(
     address: SocketAddr,
     insecure: bool,
@@ -93,10 +93,10 @@ pub async fn open_dashboard(
     ))
 }
 
-/// How the parts of this process know each other: other users of the machine can reach the same
+/// Credentials between the parts of this process: other users of the machine can reach the same
 /// ports.
 struct Keys {
-    /// Calls of this process to its controller.
+    /// Connections of this process to its controller.
     dialer: Dialer,
     control: Security,
     work: Security,
@@ -127,11 +127,11 @@ impl Keys {
     }
 }
 
-/// Where the dashboard is served, and to whom.
+/// The address of the dashboard, and its audience.
 #[derive(Default)]
 pub struct Dashboard {
     listener: Option<TcpListener>,
-    /// Not only to the user who runs this process.
+    /// It is open to other users than the one who runs this process.
     shown_to_all: bool,
 }
 
@@ -146,7 +146,7 @@ struct Control {
 }
 
 impl Control {
-    /// Over the state folder of a job.
+    /// Starts it on the state folder of a job.
     async fn start(
         job: &LocalJob,
         dashboard: Dashboard,
@@ -158,8 +158,8 @@ impl Control {
         let control = TcpListener::bind("127.0.0.1:0").await?;
         let address = control.local_addr()?.to_string();
         let World { aws, storages, .. } = world();
-        // Nobody else can run tasks of this store: there is nothing to listen for before the first
-        // is given out.
+        // No other process can run tasks of this store, so there is no need to wait for them before
+        // the first start.
         let core = CoreSettings {
             adoption_ms: 0,
             earlier_terms_are_dead: true,
@@ -196,7 +196,7 @@ impl Control {
         })
     }
 
-    /// Asks it, as soon as it leads.
+    /// Sends a request to it, as soon as it leads.
     async fn ask<T>(
         &self,
         ask: impl AsyncFn(ClientConnection) -> Result<tonic::Response<T>, Status>,
@@ -214,8 +214,8 @@ impl Control {
     }
 }
 
-/// Runs a job here, and shows it behind `dashboard`, until it ends, the listener has enough, or the
-/// process is asked to stop.
+/// Runs a job here, and shows it on `dashboard`, until it ends, the listener stops it, or the
+/// process is stopped.
 pub async fn run_here(
     dashboard: Dashboard,
     job: LocalJob,
@@ -263,8 +263,8 @@ pub async fn diff_here(job: LocalJob, request: DiffRequest) -> Result<DiffRespon
     Ok(answer?)
 }
 
-/// Verifies a job that ran here: nothing is started and nothing written, its epochs are read again
-/// in this process. Refused while another process runs it.
+/// Verifies a job that ran here: nothing is started or written, and its epochs are read again in
+/// this process. Refused while another process runs it.
 pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events, CliError> {
     check_state(&job)?;
     let store =
@@ -276,8 +276,8 @@ pub async fn verify_here(job: LocalJob, request: VerifyRequest) -> Result<Events
         .await?)
 }
 
-/// Repairs a job that ran here: it is led, and nothing is read. Refused while another process runs
-/// it.
+/// Repairs a job that ran here: the controller leads, but no records are read. Refused while
+/// another process runs it.
 pub async fn repair_here(
     job: LocalJob,
     request: RepairJobRequest,
@@ -366,7 +366,7 @@ impl HereReplayer {
     }
 }
 
-/// The worker's figures beside the controller's.
+/// The worker's metrics, in addition to the controller's.
 fn figures(meter: Meter) -> MoreFigures {
     Arc::new(move |sheet| meter.sheet(sheet))
 }
@@ -422,7 +422,7 @@ async fn follow(
     }
 }
 
-/// What is not committed is read again at the next start: nothing is waited for.
+/// Stops without a drain: what is not committed is read again at the next start.
 async fn ask_to_stop(channel: ClientConnection, name: &str) -> Result<JobStatus, Status> {
     let request = StopJobRequest {
         job: name.to_owned(),
@@ -452,8 +452,8 @@ async fn submit(control: &Control, job: &LocalJob) -> Result<String, CliError> {
     }
 }
 
-/// The state is that of another job file. The controller's hint names verbs that ask a cluster;
-/// nobody else can ask this one.
+/// The state is that of another job file. The controller's hint names verbs for a cluster, which
+/// cannot reach this controller.
 fn another_file(status: &Status) -> CliError {
     let message = status
         .message()

@@ -1,12 +1,12 @@
-//! What can go wrong on the command line, what to do about it, and the exit code.
+//! Errors of the command line, their hints and exit codes.
 
 use std::path::Path;
 use tonic::{Code, Status};
 
-/// A command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The words of the command line do not fit together.
+    /// The arguments contradict each other.
     #[error("{message}")]
     Usage { message: String, hint: String },
     /// A file cannot be read.
@@ -19,49 +19,49 @@ pub enum CliError {
     #[error("{path} is not a correct job file\n{problems}")]
     JobFile {
         path: String,
-        /// All that is wrong, each with its line and what to do.
+        /// All problems, each with its line and what to do.
         problems: String,
     },
     #[error("no controller answers: {0}")]
     Unreachable(String),
     #[error("{}", .0.message())]
     Refused(Box<Status>),
-    /// A worker does not give the rows of an epoch.
+    /// A worker does not return the rows of an epoch.
     #[error("the rows from epoch {epoch} on cannot be read: {reason}")]
     Rows { epoch: u64, reason: String },
-    /// The local mode cannot go on.
+    /// The local mode cannot continue.
     #[error("{message}")]
     Local { message: String, hint: String },
-    /// Something outside the cluster is not there: a table, a job of Glue.
+    /// Something outside the cluster does not exist: a table, a job of Glue.
     #[error("{message}")]
     NotThere { message: String, hint: String },
-    /// A verification found something that is not as promised.
+    /// A verification found a broken promise.
     #[error("not proven: {faults} of what was promised is not so")]
     Faults { faults: u64 },
-    /// A verification could not look at everything, and found no fault in the rest.
+    /// A verification could not check everything, and found no fault in the rest.
     #[error("not proven: {reason}")]
     Unproven {
-        /// What was not looked at.
+        /// What was not checked.
         reason: String,
         hint: String,
     },
     /// There is no context of this name.
     #[error("there is no context {name:?}")]
     NoContext { name: String, known: Vec<String> },
-    /// Some of it could not be asked; the rest is shown.
+    /// Part of the data is missing; the rest is shown.
     #[error("{message}")]
     Partly {
-        /// What was not to be had.
+        /// What is missing.
         message: String,
         hint: String,
     },
-    /// A job file would change the running job; what it would change is shown.
+    /// A job file would change the running job; the changes are shown.
     #[error("the job file would change the job")]
     Differs,
-    /// Both sides do not understand each other.
+    /// The controller's answer is not understood.
     #[error("unexpected answer: {0}")]
     Answer(String),
-    /// Whoever read the output has gone.
+    /// The reader of the output is gone.
     #[error("the output was closed")]
     Closed(#[from] std::io::Error),
 }
@@ -88,7 +88,7 @@ impl CliError {
         }
     }
 
-    /// What a controller finds wrong with a job file is said as what was found here.
+    /// Turns the controller's problems with a job file into the same error as problems found here.
     pub fn of_job_file(self, file: &Path) -> Self {
         match self {
             Self::Refused(status) if status.code() == Code::InvalidArgument => Self::JobFile {
@@ -99,7 +99,7 @@ impl CliError {
         }
     }
 
-    /// What to do; none where the text says it, or nobody is left to be told.
+    /// What to do; none if the text already contains it, or there is no reader left.
     pub fn hint(&self) -> Option<String> {
         let same_version = "are streamctl and the controller of the same version?";
         let hint = match self {
@@ -129,7 +129,7 @@ impl CliError {
             }
             Self::NoContext { known, .. } => format!("the contexts are: {}", known.join(", ")),
             Self::Faults { .. } => "each fault above says what to do".into(),
-            // What the controller refuses may bring its own hint.
+            // A refusal of the controller may contain its own hint.
             Self::Refused(status) if status.message().contains("hint: ") => return None,
             Self::Refused(status) => match status.code() {
                 Code::NotFound => "`streamctl list` names the jobs".into(),
@@ -144,7 +144,7 @@ impl CliError {
                 }
                 _ => "the controller's log says more".into(),
             },
-            // Both are no failures.
+            // Neither is a failure.
             Self::Closed(_) | Self::Differs => return None,
         };
         (!hint.is_empty()).then_some(hint)

@@ -1,6 +1,6 @@
 //! From a Glue job to a job file.
 //!
-//! Owns: what scripts and nodes of Glue mean here. Does not own: asking Glue and S3, printing
+//! Owns: what scripts and nodes of Glue mean here. Does not own: reading from Glue and S3, printing
 //! (`verbs::import`).
 //! Rule: pure: text in, text out. Scripts are read and never run.
 

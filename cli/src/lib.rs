@@ -1,8 +1,8 @@
 //! The command line: `streamctl`.
 //!
-//! Owns: the words of the command line, what is printed, exit codes. Does not own: logic that a
-//! program could not call over gRPC. Rule: data goes to standard output, everything else to
-//! standard error, both through [`output`] only.
+//! Owns: the arguments, the output, exit codes. Does not own: logic that a program could not call
+//! over gRPC. Rule: data goes to standard output, everything else to standard error, both through
+//! [`output`] only.
 
 pub mod args;
 pub mod client;
@@ -27,7 +27,7 @@ use error::CliError;
 use local::Listener;
 use output::Output;
 
-/// Does what the command line says.
+/// Runs the command.
 pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
     let controller = cli.controller.as_deref();
     let context = cli.context.as_deref();

@@ -1,9 +1,9 @@
-//! What a job that runs in this process is given and gives back.
+//! Input and output of a job that runs in this process.
 //!
-//! Owns: the words between the verbs `run` and `demo` and whatever runs controller and workers in
+//! Owns: the types between the verbs `run` and `demo` and the runner of controller and workers in
 //! one process.
-//! Does not own: that itself. Rule: a runner is an argument of the verbs, so that they are tested
-//! without one.
+//! Does not own: the runner itself. Rule: a runner is an argument of the verbs, so that they are
+//! tested without one.
 
 use crate::error::CliError;
 use std::path::PathBuf;
@@ -15,18 +15,18 @@ use streamctl_worker::memory::MemoryLimit;
 pub struct LocalJob {
     /// The text of the job file.
     pub spec_text: String,
-    /// Relative paths in it are taken from here; absolute.
+    /// Relative paths in it are resolved from here; absolute.
     pub base_dir: PathBuf,
-    /// Where the embedded store lies: started again with the same folder, the job goes on where it
-    /// was.
+    /// The folder of the embedded store: started again with the same folder, the job continues
+    /// where it was.
     pub state_dir: PathBuf,
-    /// Where the state folder has another job file of this name: let this one take over.
+    /// If the state folder has another job file of this name, replace it by this one.
     pub change: bool,
-    /// Memory that its worker may take; what this machine allows when left out.
+    /// Memory limit of its worker; derived from this machine if not set.
     pub memory_limit: Option<MemoryLimit>,
 }
 
-/// What a listener wants after a status.
+/// A listener's reply to a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     GoOn,
@@ -35,11 +35,11 @@ pub enum Wish {
     Stop,
 }
 
-/// Is told every change of the job's status.
+/// Called at every change of the job's status.
 pub type Listener<'l> = dyn FnMut(&JobStatus) -> Wish + Send + 'l;
 
-/// Runs a job until it ends, the listener has enough, or the process is asked to stop (SIGINT,
-/// SIGTERM). Gives the last status.
+/// Runs a job until it ends, the listener stops it, or the process is stopped (SIGINT, SIGTERM).
+/// Returns the last status.
 pub trait Runner: AsyncFnOnce(LocalJob, &mut Listener<'_>) -> Result<JobStatus, CliError> {}
 
 impl<R: AsyncFnOnce(LocalJob, &mut Listener<'_>) -> Result<JobStatus, CliError>> Runner for R {}

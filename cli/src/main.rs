@@ -10,8 +10,8 @@ use streamctl_engine::process::log_to_stderr;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What keeps the AWS clients from an answer is in the error; their guesses on the way there are
-    // not worth a line.
+    // If the AWS clients fail, the reason is in the error; their intermediate warnings are not
+    // worth a log line.
     log_to_stderr(false, "warn,aws_config=error,aws_runtime=error");
     let environment = Environment::read(|name| std::env::var_os(name));
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

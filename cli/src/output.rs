@@ -1,6 +1,6 @@
-//! The only place that prints; the screen of `streamctl top` alone is drawn by another (`top`).
+//! The only place that prints; only the screen of `streamctl top` is drawn elsewhere (`top`).
 //!
-//! Rule: data goes to standard output, in the format asked for; notes, errors, hints and progress
+//! Rule: data goes to standard output, in the requested format; notes, errors, hints and progress
 //! go to standard error. Colours are for terminals only.
 
 use crate::error::CliError;
@@ -22,7 +22,7 @@ pub enum Format {
     Json,
 }
 
-/// What was asked of the output.
+/// The output options.
 #[derive(Clone, Copy, Debug)]
 pub struct Wishes {
     /// `--output`.
@@ -36,8 +36,8 @@ pub struct Wishes {
 }
 
 impl Wishes {
-    /// Whether a place is coloured: `--color` goes before `NO_COLOR`, and that before what the
-    /// place is.
+    /// Whether the output is coloured: `--color` takes precedence over `NO_COLOR`, and that over
+    /// the kind of output.
     fn colors(&self, terminal: bool) -> bool {
         match self.color {
             ColorChoice::Always => true,
@@ -48,14 +48,14 @@ impl Wishes {
 }
 
 impl Wishes {
-    /// Whether somebody looks on who wants to know that something takes its time: people at a
-    /// terminal, and not where another program reads along, whose own lines would mix with ours.
+    /// Whether to show progress: only on a terminal, and not if another program reads the output,
+    /// because its own lines would mix with ours.
     fn attended(&self, terminal: bool, piped: bool) -> bool {
         terminal && !piped && !self.quiet && self.format == Format::Table
     }
 }
 
-/// Whether what is written there goes to another program.
+/// Whether the output goes to another program.
 fn is_pipe(out: BorrowedFd<'_>) -> bool {
     let kind = out
         .try_clone_to_owned()
@@ -64,12 +64,12 @@ fn is_pipe(out: BorrowedFd<'_>) -> bool {
     kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
 }
 
-/// What a word says, for terminals with colours.
+/// The meaning of a word, for terminals with colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// As it should be.
+    /// Healthy.
     Good,
-    /// Look at it.
+    /// Needs attention.
     Waiting,
     /// Something is wrong.
     Bad,
@@ -77,19 +77,19 @@ pub enum Tone {
     Dim,
 }
 
-/// Colours words, or leaves them as they are.
+/// Colours words, or leaves them unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// There are colours.
+    /// Whether colours are on.
     pub fn is_on(self) -> bool {
         self.on
     }
 
-    /// The word, in its colour where there are any.
+    /// The word, in its colour if colours are on.
     pub fn word(self, tone: Tone, word: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
@@ -105,7 +105,7 @@ impl Paint {
     }
 }
 
-/// Where it is printed.
+/// The output streams.
 pub struct Output {
     format: Format,
     color: bool,
@@ -113,11 +113,11 @@ pub struct Output {
     quiet: bool,
     /// Progress is shown.
     attended: bool,
-    /// The last progress, so that lines are printed above it.
+    /// The current progress, so that lines are printed above it.
     bar: Option<ProgressBar>,
     data: Box<dyn Write + Send>,
     notes: Box<dyn Write + Send>,
-    /// What was said to take its time.
+    /// Progress messages that were shown.
     #[cfg(test)]
     pub(crate) slow: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
 }
@@ -145,7 +145,7 @@ impl Output {
         }
     }
 
-    /// Anywhere.
+    /// To any writers.
     pub fn to(
         format: Format,
         color: bool,
@@ -186,7 +186,7 @@ impl Output {
         self.paint
     }
 
-    /// Says on a terminal that something takes its time, until what is given back is dropped.
+    /// Shows progress on a terminal until the returned value is dropped.
     pub fn progress(&mut self, message: &str) -> Progress {
         #[cfg(test)]
         self.slow
@@ -202,7 +202,7 @@ impl Output {
         progress
     }
 
-    /// Waits for it; as [`Self::progress`] meanwhile.
+    /// Waits for `work`, with progress as [`Self::progress`].
     pub async fn during<T>(&mut self, message: &str, work: impl Future<Output = T>) -> T {
         let progress = self.progress(message);
         let done = work.await;
@@ -210,7 +210,7 @@ impl Output {
         done
     }
 
-    /// Does it while no progress is on the screen.
+    /// Runs `print` while the progress is hidden.
     fn above(bar: Option<&ProgressBar>, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         match bar {
             Some(bar) => bar.suspend(print),
@@ -218,12 +218,12 @@ impl Output {
         }
     }
 
-    /// The format asked for.
+    /// The requested format.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Prints one of the two, as the format says.
+    /// Prints one of the two, depending on the format.
     pub fn either(
         &mut self,
         text: impl FnOnce() -> String,
@@ -235,8 +235,7 @@ impl Output {
         }
     }
 
-    /// Prints a list; where nothing is in it, a table has not even headings, and `none` is said
-    /// beside the data.
+    /// Prints a list. An empty table has no headings; `none` is printed as a note instead.
     pub fn list<T>(
         &mut self,
         items: &[T],
@@ -251,7 +250,7 @@ impl Output {
         self.either(|| text(items), || json(items))
     }
 
-    /// Prints data as it is, and ends the line.
+    /// Prints data unchanged, and ends the line.
     pub fn text(&mut self, text: &str) -> Result<(), CliError> {
         let data = &mut self.data;
         Ok(Self::above(self.bar.as_ref(), || {
@@ -260,7 +259,7 @@ impl Output {
         })?)
     }
 
-    /// Prints bytes as they are, and an end.
+    /// Prints bytes unchanged, and an end.
     pub fn bytes(&mut self, bytes: &[u8], end: u8) -> Result<(), CliError> {
         let data = &mut self.data;
         Ok(Self::above(self.bar.as_ref(), || {
@@ -270,7 +269,7 @@ impl Output {
         })?)
     }
 
-    /// Says something that is not data; nothing where it was asked to be quiet.
+    /// Prints a note that is not data; nothing with `--quiet`.
     pub fn note(&mut self, text: &str) {
         if !self.quiet {
             self.say(text);
@@ -279,11 +278,11 @@ impl Output {
 
     fn say(&mut self, text: &str) {
         let notes = &mut self.notes;
-        // Where even standard error is closed, nobody is left to be told.
+        // If even standard error is closed, there is no reader left.
         let _closed = Self::above(self.bar.as_ref(), || writeln!(notes, "{text}"));
     }
 
-    /// Says what went wrong and what to do.
+    /// Prints an error and what to do.
     pub fn error(&mut self, error: &CliError) {
         if matches!(error, CliError::Closed(_) | CliError::Differs) {
             return;
@@ -329,7 +328,7 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Strin
     lines.join("\n")
 }
 
-/// Characters that are seen: what colours a word is not.
+/// Visible characters, without colour codes.
 fn width_of(cell: &str) -> usize {
     let mut parts = cell.split("\x1b[");
     let first = parts.next().map_or(0, |text| text.chars().count());
@@ -345,7 +344,7 @@ pub(crate) mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    /// A writer whose content can be looked at.
+    /// A writer whose content can be inspected.
     #[derive(Clone, Default)]
     pub struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -364,8 +363,8 @@ pub(crate) mod tests {
         }
     }
 
-    /// A verb's JSON has the keys of its part of `docs/json.md`: no other one, and all of the first
-    /// level.
+    /// Checks that a verb's JSON has the keys of its part of `docs/json.md`: no other one, and all
+    /// of the first level.
     pub fn documented(verb: &str, json: &Value) {
         let page = include_str!("../../docs/json.md");
         let part = page
@@ -383,7 +382,7 @@ pub(crate) mod tests {
             part.lines().filter_map(row).collect();
         let written: std::collections::BTreeSet<String> = rows.keys().cloned().collect();
         let mut found = std::collections::BTreeSet::new();
-        // Rows have the columns of their job; some forms are nobody's business; some are those of
+        // Rows have the columns of their job; some forms are not documented; some are those of
         // another verb.
         let own = |key: &str| {
             let other = rows.get(key).map_or("", String::as_str);
@@ -417,8 +416,7 @@ pub(crate) mod tests {
         Some(if verb == "list" { "status" } else { verb })
     }
 
-    /// `a`, `a.b`, `a[].b` of everything that is there, not below keys that are not this verb's
-    /// `own`.
+    /// `a`, `a.b`, `a[].b` of every existing key, not below keys that are not this verb's `own`.
     fn paths(
         json: &Value,
         before: &str,

@@ -1,9 +1,9 @@
-//! What the pages show is understood: commands of `streamctl`, and job files.
+//! Checks that the pages are valid: commands of `streamctl`, and job files.
 //!
 //! Owns: every command line in a shell block, every block of TOML. Does not own: links and names
 //! (`tests/tests/system/docs`).
-//! Rule: a page is looked at because it is there; a block that is not meant to be read as it is
-//! says so with another language than `sh` or `toml`.
+//! Rule: every page is checked; a block that is not meant to be checked uses another language than
+//! `sh` or `toml`.
 
 use crate::args::Cli;
 use clap::{CommandFactory, Parser};
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use streamctl_proto::JobSpec;
 
-/// Fewer of each, and they were not read as they were meant.
+/// If fewer of each are found, the pages were not parsed correctly.
 const COMMANDS_LEAST: usize = 12;
 const JOBS_LEAST: usize = 8;
 
@@ -22,7 +22,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every page in Markdown: at the top, in docs/, and those of what is deployed.
+/// Every Markdown page: at the top, in docs/, and those of the deployment files.
 fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
     ["", "docs", "deploy"]
@@ -61,7 +61,7 @@ fn commands(block: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The words of `streamctl ...`, also after variables and inside of `<(...)`; `None` for other
+/// The arguments of `streamctl ...`, also after variables and inside of `<(...)`; `None` for other
 /// commands.
 fn words(line: &str) -> Option<Vec<String>> {
     let begins = |before: &str| {
@@ -87,7 +87,7 @@ fn words(line: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// What is wrong with `verb ... --flag ...` in running text, where values may be left out.
+/// The problem of `verb ... --flag ...` in running text, where values may be omitted.
 fn unknown(command: &str) -> Option<String> {
     let mut known = Cli::command();
     known.build();
@@ -127,7 +127,7 @@ fn mentioned(page: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What stands in backticks in the first cells of the table of verbs.
+/// The text in backticks in the first cells of the table of verbs.
 fn verbs(page: &str) -> impl Iterator<Item = &str> {
     let (_, table) = page.split_once("| `streamctl` … | |\n").unwrap_or_default();
     let rows = table
@@ -137,7 +137,7 @@ fn verbs(page: &str) -> impl Iterator<Item = &str> {
     rows.flat_map(|cell| cell.split('`').skip(1).step_by(2))
 }
 
-/// The block as a whole job, or in place of the tables of the model job.
+/// The block as a complete job, or in place of the tables of the model job.
 fn job(block: &str) -> Result<JobSpec, String> {
     let base = root().canonicalize().unwrap();
     let fragment: toml::Table = block.parse().map_err(|error| format!("{error}"))?;

@@ -1,19 +1,18 @@
-//! Progress of what takes longer than a second.
+//! Progress of work that takes longer than a second.
 //!
-//! Owns: the line at the bottom of the terminal. Does not own: what is printed otherwise
-//! (`output`).
-//! Rule: on a terminal, on standard error, after a second, and gone when the work is done; anywhere
-//! else it is nothing. Every verb has decided (`decisions`): it shows progress, or it never takes a
-//! second.
+//! Owns: the line at the bottom of the terminal. Does not own: other output (`output`).
+//! Rule: on a terminal, on standard error, after a second, and removed when the work is done;
+//! elsewhere there is no progress. Every verb has a decision (`decisions`): it shows progress, or
+//! it never takes a second.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
-/// What is over sooner shows nothing.
+/// Shorter work shows nothing.
 pub const SHOWN_AFTER: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(120);
 
-/// Work that goes on; dropping it takes its line away.
+/// Running work; dropping it removes its line.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -45,17 +44,17 @@ impl Progress {
         }
     }
 
-    /// The line, for those who print beside it.
+    /// The line, for code that prints beside it.
     pub(crate) fn bar(&self) -> ProgressBar {
         self.bar.clone()
     }
 
-    /// What is being done now.
+    /// Sets the current activity.
     pub fn say(&self, message: impl Into<String>) {
         self.bar.set_message(message.into());
     }
 
-    /// How much is done, once it is known how much there is; 0 of 0: not known.
+    /// Sets how much is done, once the total is known; 0 of 0: not known.
     pub fn at(&self, done: u64, of: u64) {
         if of == 0 {
             return;
@@ -85,7 +84,7 @@ fn bar() -> ProgressStyle {
     styled("{spinner} [{bar:24}] {pos}/{len} {wide_msg} {elapsed}")
 }
 
-/// Plain characters: a terminal without colours has them too.
+/// Plain characters, which a terminal without colours also has.
 fn styled(template: &str) -> ProgressStyle {
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());

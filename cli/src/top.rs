@@ -1,9 +1,9 @@
-//! The live screen of `streamctl top`: asks, waits for keys, draws.
+//! The live screen of `streamctl top`: requests data, waits for keys, draws.
 //!
-//! Owns: the loop, the keyboard, the terminal's state. Does not own: what is known and chosen
-//! ([`model`]), what it looks like ([`view`]); both are pure.
-//! Rule: one question is on its way at a time, and none of them holds up a key. However it ends (a
-//! key, a signal, an error, a panic), the terminal is left as it was found.
+//! Owns: the loop, the keyboard, the terminal's state. Does not own: state and selection
+//! ([`model`]), appearance ([`view`]); both are pure.
+//! Rule: one request is in flight at a time, and none of them blocks a key. However it ends (a key,
+//! a signal, an error, a panic), the terminal is restored.
 
 pub mod model;
 pub mod view;
@@ -24,15 +24,15 @@ use streamctl_proto::v1::{GetJobRequest, ListJobsRequest, ListWorkersRequest};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-/// Keys that may wait; who types faster than the screen is drawn loses some.
+/// Most keys that may wait; if the user types faster than the screen is drawn, keys are lost.
 const KEYS_MAX: usize = 64;
-/// How long the keyboard is listened to before the thread looks whether it is still wanted.
+/// How long the thread waits for a key before it checks whether it must end.
 const LISTEN: Duration = Duration::from_millis(200);
 
-/// Shows until a key or `stop` ends it.
+/// Shows the screen until a key or `stop` ends it.
 ///
 /// # Errors
-/// What the terminal refuses.
+/// The terminal returned an error.
 pub async fn show<B>(
     terminal: &mut Terminal<B>,
     controller: &Controller,
@@ -73,7 +73,7 @@ where
     }
 }
 
-/// All that the screen shows, asked of the leader.
+/// Requests everything that the screen shows from the leader.
 pub async fn ask(controller: &Controller, job: Option<String>) -> Result<Answer, CliError> {
     let all = controller
         .ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await })
@@ -102,13 +102,13 @@ pub async fn ask(controller: &Controller, job: Option<String>) -> Result<Answer,
     })
 }
 
-/// Listens to the keyboard in a thread of its own until it is dropped.
+/// Reads the keyboard in a thread of its own until it is dropped.
 pub struct Keyboard {
     wanted: Arc<AtomicBool>,
 }
 
 impl Keyboard {
-    /// What is typed, from now on.
+    /// The keys typed from now on.
     pub fn listen() -> (Self, mpsc::Receiver<Input>) {
         let (sender, keys) = mpsc::channel(KEYS_MAX);
         let wanted = Arc::new(AtomicBool::new(true));
@@ -127,7 +127,7 @@ impl Keyboard {
                         let _full = input(&event).map(|input| sender.try_send(input));
                     }
                     Ok(None) => {}
-                    // Without a keyboard nobody could end it.
+                    // Without a keyboard, the user could not end it.
                     Err(_) => return,
                 }
             }

@@ -1,4 +1,4 @@
-//! One file per verb: ask the controller, print the answer.
+//! One file per verb: send requests to the controller, print the answer.
 
 pub mod catalog;
 pub mod completions;
@@ -40,8 +40,8 @@ fn read(path: &Path) -> Result<String, CliError> {
     })
 }
 
-/// Writes a new file, for those whom `mode` lets read it; one that is there is left alone, and
-/// `flag` names another one.
+/// Writes a new file with permissions `mode`. An existing file is not overwritten; `flag` is the
+/// option that sets another path.
 fn create(path: &Path, text: &str, mode: u32, flag: &str) -> Result<(), CliError> {
     let file = std::fs::OpenOptions::new()
         .write(true)
@@ -60,7 +60,7 @@ fn create(path: &Path, text: &str, mode: u32, flag: &str) -> Result<(), CliError
         })
 }
 
-/// The job of a file whose relative paths count from its own folder.
+/// The job of a file whose relative paths are resolved from its own folder.
 fn spec_of(file: &Path, text: &str) -> Result<JobSpec, CliError> {
     let path = std::path::absolute(file).map_err(|source| CliError::File {
         path: file.display().to_string(),

@@ -1,4 +1,4 @@
-//! What the controller answers, as text for people and as JSON for programs.
+//! The controller's answers, as text for people and as JSON for programs.
 //!
 //! Rule: no I/O and no clock; the JSON has the names of the messages' fields.
 
@@ -12,7 +12,7 @@ pub use streamctl_proto::json::{
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::{count, v1};
 
-/// Whether a job in such a state is as it should be.
+/// Whether a job in such a state is healthy.
 pub fn tone(status: &v1::JobStatus) -> Tone {
     match status.state() {
         v1::JobState::Failed => Tone::Bad,
@@ -22,7 +22,7 @@ pub fn tone(status: &v1::JobStatus) -> Tone {
     }
 }
 
-/// Nothing more comes from a job in such a state.
+/// A job in such a state produces nothing more.
 pub fn has_ended(status: &v1::JobStatus) -> bool {
     matches!(
         status.state(),
@@ -194,7 +194,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             );
         }
     }
-    // One that was never looked at, as in a job that had ended before, has no version.
+    // A lookup that was never checked, as in a job that had ended before, has no version.
     for lookup in job
         .lookups
         .iter()
@@ -229,12 +229,12 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     lines.join("\n")
 }
 
-/// Of a job that was changed.
+/// The line of a job that was changed.
 fn version_line(job: &v1::JobStatus) -> String {
     format!("{}, since {}", job.job_version, time(job.changed_ms))
 }
 
-/// What a job does right now, in a few words.
+/// What a job does right now, in short.
 pub fn now_line(job: &v1::JobStatus) -> String {
     let totals = job.totals.unwrap_or_default();
     let waits = if job.waiting_on.is_empty() {
@@ -278,7 +278,7 @@ fn epoch_line(epoch: &v1::EpochSummary) -> String {
     )
 }
 
-/// What a window waited for from being closed until it was published.
+/// How long a window took from its close to its publication, by stage.
 fn latency_line(stages: v1::StageTimes) -> String {
     let ms = |us: u64| us as f64 / 1_000.0;
     let read = match stages.last_read_us {
@@ -418,7 +418,7 @@ pub fn workers_text(workers: &[v1::WorkerStatus]) -> String {
     )
 }
 
-/// How busy a worker said that it is.
+/// The reported utilization of a worker.
 pub fn busy(worker: &v1::WorkerStatus) -> String {
     worker.busy_permille.map_or_else(|| "-".to_owned(), percent)
 }
@@ -436,7 +436,7 @@ fn skew(worker: &v1::WorkerStatus) -> String {
     }
 }
 
-/// `71 %`, of thousandths.
+/// Thousandths as `71 %`.
 pub fn percent(permille: u32) -> String {
     format!("{} %", (permille + 5) / 10)
 }
@@ -453,7 +453,7 @@ pub(crate) fn milliseconds(ms: u64) -> String {
     }
 }
 
-/// `1.5 KiB`.
+/// Bytes as `1.5 KiB`.
 pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),

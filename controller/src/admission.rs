@@ -1,9 +1,9 @@
-//! What workers are told of who may read their rows.
+//! The access rules that workers get: who may read their rows.
 //!
-//! Owns: the message, sending it again when the table changes, grants for asking workers.
+//! Owns: the message, sending it again when the table changes, grants for reading from workers.
 //! Does not own: the table and what a grant is (`streamctl_engine::security`), the sessions.
 //! Rule: a worker gets digests and a public key. The only secrets that it ever sees are grants, for
-//! what it is asked itself.
+//! requests to itself.
 
 use crate::sessions::Sessions;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// By the table of this program.
+    /// Uses the table of this program.
     pub fn new(security: &Security) -> Self {
         let granter =
             Granter::new().expect("a system without random numbers could not speak TLS either");
@@ -33,8 +33,8 @@ impl Admission {
         }
     }
 
-    /// A grant for a caller who is known by `proof`; none for this controller itself. None where
-    /// nobody is asked for one.
+    /// A grant for a caller who is known by `proof`; none means this controller itself. Returns
+    /// none if no authentication is required.
     pub fn grant(&self, job: &JobName, r#use: Use, proof: Option<&Proof>) -> Option<Token> {
         match &**self.policy.borrow() {
             Policy::Table(_) => self.granter.grant(job.clone(), r#use, proof, now_ms()),
@@ -42,7 +42,7 @@ impl Admission {
         }
     }
 
-    /// What a worker must know.
+    /// The message to a worker.
     pub fn message(&self) -> Message {
         Message::Access(match &**self.policy.borrow() {
             Policy::Table(table) => table.to_wire(self.granter.public_key()),
@@ -54,12 +54,12 @@ impl Admission {
         })
     }
 
-    /// Says it to all workers whenever it changes.
+    /// Sends it to all workers whenever it changes.
     pub async fn follow(mut self, sessions: Arc<Sessions>) {
         while self.policy.changed().await.is_ok() {
             sessions.say_to_all(&self.message());
         }
-        // Without a file nothing ever changes.
+        // Without a file, nothing ever changes.
         std::future::pending().await
     }
 }

@@ -1,8 +1,8 @@
-//! Runs the core of one term: feeds it events, performs its effects, says what came of them.
+//! Runs the core of one term: sends it events, performs its effects, and reports their results.
 //!
 //! Owns: the loop, its ticks, the tasks that perform effects. Does not own: any decision.
-//! Rule: stop first, then finished effects, then time, then the inbox: a flood from outside stops
-//! neither time nor commits.
+//! Rule: stop first, then finished effects, then time, then the inbox, so that a flood of messages
+//! blocks neither time nor commits.
 
 mod perform;
 #[cfg(test)]
@@ -24,22 +24,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-/// Between two ticks of the core.
+/// Time between two ticks of the core.
 pub const TICK: Duration = Duration::from_millis(100);
-/// Outcomes of effects that may wait for the core.
+/// Most outcomes of effects that may wait for the core.
 const OUTCOMES_MAX: usize = 1_024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// This process was asked to stop.
+    /// This process was stopped.
     Stopped,
-    /// Another controller leads, or may.
+    /// Another controller leads, or may lead.
     Deposed(String),
 }
 
-/// Watches every step of the core: tests check there what must always hold.
+/// Observes every step of the core. Tests check invariants there.
 pub trait Witness: Send + Sync {
-    /// An event was applied: the core before, the event, the core after it, what must happen next.
+    /// An event was applied. Gets the core before, the event, the core after it, and the effects.
     fn stepped(&self, before: &Core, event: &Event, after: &Core, effects: &[Effect]);
 }
 
@@ -50,11 +50,11 @@ pub struct Driver {
     inbox: mpsc::Receiver<Input>,
     changed: watch::Sender<u64>,
     witness: Option<Arc<dyn Witness>>,
-    /// How much stood still after the last step.
+    /// The number of stalls after the last step.
     standing: usize,
-    /// Dropped with its job: what is still being tried for it ends.
+    /// Dropped with its job, which ends the retries for it.
     lives: BTreeMap<JobName, watch::Sender<()>>,
-    /// Decisions about the number of workers that were logged.
+    /// Scaling decisions that were logged.
     decisions_told: u64,
 }
 
@@ -62,7 +62,7 @@ impl Driver {
     /// A driver, and the handle by which services reach it.
     pub fn new(mut performer: Performer, settings: CoreSettings) -> (Self, Handle) {
         let term = performer.term;
-        // A term lasts weeks, and a machine's clock is set now and then.
+        // A term lasts weeks, and the machine's clock may be set meanwhile.
         performer.clock = steady(&performer.clock);
         let (handle, inbox, changed) = Handle::new(term);
         let core = Core::new(term, (performer.clock)(), settings);
@@ -81,12 +81,12 @@ impl Driver {
         )
     }
 
-    /// The same with a witness.
+    /// The same driver with a witness.
     pub fn watched(self, witness: Option<Arc<dyn Witness>>) -> Self {
         Self { witness, ..self }
     }
 
-    /// Runs until asked to stop, or until leadership is lost. `loaded` are the jobs of the store.
+    /// Runs until it is stopped or leadership is lost. `loaded` are the jobs of the store.
     pub async fn run(
         mut self,
         leadership: &Leadership,
@@ -149,7 +149,7 @@ impl Driver {
         if ticked {
             self.tell_decision();
         }
-        // What stands still shows by nothing but the time.
+        // Stalls only show as time passes.
         let standing = if ticked {
             self.core.standing()
         } else {
@@ -168,14 +168,14 @@ impl Driver {
         }
     }
 
-    /// What is answered for a job that was deleted is no answer for the next one of its name.
+    /// Drop results for a deleted job; a new job may have the same name.
     fn is_there(&self, name: &JobName, submitted_ms: i64) -> bool {
         self.core
             .resolved(name)
             .is_some_and(|job| job.submitted_ms == submitted_ms)
     }
 
-    /// Another number of workers is worth a line in the log.
+    /// Logs a change in the desired number of workers.
     fn tell_decision(&mut self) {
         let log = self.core.scaling.log();
         if std::mem::replace(&mut self.decisions_told, log.made) == log.made {
@@ -227,16 +227,16 @@ impl Driver {
     }
 }
 
-/// What came of an effect.
+/// The outcome of an effect.
 pub struct Outcome {
     job: JobName,
-    /// Which one of this name: one that was deleted may have a successor.
+    /// Identifies the job: a deleted job may have a successor with the same name.
     submitted_ms: i64,
     /// An event, or why this term must end.
     result: Result<Event, String>,
 }
 
-/// Over when the job is forgotten.
+/// Completes when the job is deleted.
 async fn forgotten(mut life: watch::Receiver<()>) {
     while life.changed().await.is_ok() {}
 }

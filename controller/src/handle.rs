@@ -1,8 +1,9 @@
 //! How services reach the core of the leader that runs in this process.
 //!
-//! Owns: the way there and back, statuses that all callers share. Does not own: what is asked.
-//! Rule: nobody but the driver touches the core; others send it an event or a question, and wait.
-//! However many callers want a status, the driver computes it once per [`STATUS_INTERVAL`].
+//! Owns: the channel to the driver and back, statuses that all callers share. Does not own: the
+//! questions.
+//! Rule: only the driver accesses the core; others send it an event or a question, and wait.
+//! However many callers request a status, the driver computes it once per [`STATUS_INTERVAL`].
 
 use crate::core::{Core, Event};
 use std::collections::BTreeMap;
@@ -13,21 +14,21 @@ use streamctl_proto::{JobName, Term, v1};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// Events and questions that may wait for the driver.
+/// Most events and questions that may wait for the driver.
 pub const INBOX_MAX: usize = 1_024;
 
-/// Least time between two computations of one status.
+/// Shortest time between two computations of one status.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-/// Statuses that are remembered; of more, all are forgotten.
+/// Most statuses in the cache; if there are more, the cache is cleared.
 pub const STATUSES_MAX: usize = 2_048;
 
 /// A question to the core.
 pub type Question = Box<dyn FnOnce(&Core) + Send>;
 
-/// What the driver takes from outside.
+/// What the driver receives from outside.
 pub enum Input {
     Event(Event),
-    /// Somebody wants to know something.
+    /// A query of the core's state.
     Question(Question),
 }
 
@@ -36,7 +37,7 @@ pub enum Input {
 #[error("this controller does not lead")]
 pub struct NotLeading;
 
-/// A line to the driver; cheap to clone, dead when the term is over.
+/// A channel to the driver; cheap to clone, closed when the term is over.
 #[derive(Clone)]
 pub struct Handle {
     /// The term of this leader.
@@ -48,14 +49,14 @@ pub struct Handle {
     all: Slot<Vec<v1::JobStatus>>,
 }
 
-/// By job, and whether it is the brief one.
+/// By job, and whether the status is brief.
 type Statuses = Arc<Mutex<BTreeMap<(JobName, bool), Slot<Option<v1::JobStatus>>>>>;
 
-/// An answer that callers share. Locked while it is computed: whoever waits for the lock wants the
-/// same answer.
+/// A result that callers share. It is locked while it is computed: every caller that waits for the
+/// lock needs the same result.
 type Slot<T> = Arc<tokio::sync::Mutex<Option<Shared<T>>>>;
 
-/// What was answered, when, and in which version of what the core knows.
+/// A result, its time, and the version of the core's state that it is from.
 struct Shared<T> {
     answer: T,
     made: Instant,
@@ -63,7 +64,7 @@ struct Shared<T> {
 }
 
 impl Handle {
-    /// For a driver: the line, and its two other ends.
+    /// For a driver: the handle, and the driver's two ends of it.
     pub fn new(term: Term) -> (Self, mpsc::Receiver<Input>, watch::Sender<u64>) {
         let (inbox, receiver) = mpsc::channel(INBOX_MAX);
         let (sender, changed) = watch::channel(0);
@@ -81,7 +82,7 @@ impl Handle {
         )
     }
 
-    /// Tells the core that something happened; waits while its inbox is full.
+    /// Sends an event to the core; waits while its inbox is full.
     pub async fn tell(&self, event: Event) -> Result<(), NotLeading> {
         self.inbox
             .send(Input::Event(event))
@@ -106,7 +107,7 @@ impl Handle {
         answer.await.map_err(|_| NotLeading)
     }
 
-    /// The status of a job, as it is now or later.
+    /// The status of a job, from now or later.
     pub async fn status(
         &self,
         job: JobName,
@@ -123,7 +124,7 @@ impl Handle {
             .await
     }
 
-    /// The brief statuses of all jobs, as they are now or later.
+    /// The brief statuses of all jobs, from now or later.
     pub async fn statuses(&self) -> Result<Vec<v1::JobStatus>, NotLeading> {
         self.shared(&self.all, |core| {
             core.jobs
@@ -159,13 +160,13 @@ impl Handle {
         Ok(answer)
     }
 
-    /// Goes up with every event that was sent and every change of the core: an answer of this
-    /// version knows of all of them.
+    /// Increases with every event that was sent and every change of the core: a result of this
+    /// version includes all of them.
     fn version(&self) -> u64 {
         self.told.load(Ordering::Acquire) + *self.changed.borrow()
     }
 
-    /// Waits until the core has taken an event since the last call.
+    /// Waits until the core has applied an event since the last call.
     pub async fn changed(&mut self) -> Result<(), NotLeading> {
         self.changed.changed().await.map_err(|_| NotLeading)
     }

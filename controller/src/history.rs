@@ -1,9 +1,9 @@
-//! Manifests of epochs that are long past.
+//! Manifests of old epochs.
 //!
 //! Owns: finding them without reading all that came after. Does not own: the chain itself
 //! ([`crate::publish`]).
-//! Rule: each walk holds one manifest at a time, and few walk at once, however many ask and however
-//! many epochs there are.
+//! Rule: each walk holds one manifest at a time, and only a few walks run at once, however many
+//! callers and epochs there are.
 
 use crate::publish::{CheckpointError, Checkpoints};
 use std::collections::BTreeMap;
@@ -13,23 +13,23 @@ use streamctl_engine::storage::Storages;
 use streamctl_proto::{Epoch, JobVersion, Manifest, ManifestRef, ResolvedJob};
 use tokio::sync::Semaphore;
 
-/// References that are remembered, of all jobs together: who asked for an epoch soon asks for it
-/// again, or for its neighbours.
+/// References in the cache, over all jobs: a caller that reads an epoch soon reads it again, or its
+/// neighbours.
 const REFERENCES_MAX: usize = 10_000;
-/// From a reference that is farther away the folder is listed first, to begin nearer.
+/// If the nearest reference is farther away, the folder is listed first, to begin nearer.
 const WALK_EPOCHS_MAX: u64 = 1_000;
 
-/// Walks through manifests at once, whoever asks for them: over gRPC, Flight or HTTP. Each holds
-/// one manifest.
+/// Walks through manifests at once, over all callers: gRPC, Flight and HTTP. Each holds one
+/// manifest.
 pub const EPOCH_READS_AT_ONCE_MAX: usize = 4;
 
-/// Old versions of jobs that are remembered, of all jobs together.
+/// Old versions of jobs in the cache, over all jobs.
 const VERSIONS_MAX: usize = 64;
 
-/// Job, when it was submitted, epoch or version.
+/// Job, its submit time, epoch or version.
 type Key = (String, i64, u64);
 
-/// Finds manifests; clones share what they remember.
+/// Finds manifests; clones share the cache.
 #[derive(Clone)]
 pub struct History {
     storages: Storages,
@@ -39,7 +39,7 @@ pub struct History {
 }
 
 impl History {
-    /// Of all jobs whose checkpoint locations these storages serve.
+    /// The history of all jobs whose checkpoint locations these storages serve.
     pub fn new(storages: Storages) -> Self {
         let reads = Arc::new(Semaphore::new(EPOCH_READS_AT_ONCE_MAX));
         Self {
@@ -50,7 +50,7 @@ impl History {
         }
     }
 
-    /// What manifests name is there too.
+    /// The storages also hold what manifests name.
     pub fn storages(&self) -> &Storages {
         &self.storages
     }
@@ -88,7 +88,7 @@ impl History {
         Ok(found)
     }
 
-    /// The version of a job that made an epoch; `job` is the last one.
+    /// The version of a job that made an epoch; `job` is the last version.
     pub async fn version(
         &self,
         job: &ResolvedJob,
@@ -126,7 +126,7 @@ impl History {
         (job.spec.name.to_string(), job.submitted_ms, epoch)
     }
 
-    /// The first reference at or after `epoch` that is remembered, or the head.
+    /// The first reference at or after `epoch` in the cache, or the head.
     fn nearest(&self, job: &ResolvedJob, head: &ManifestRef, epoch: u64) -> ManifestRef {
         let known = self.known.lock().expect("nothing panics under this lock");
         let later = known
@@ -157,7 +157,7 @@ mod tests {
         job
     }
 
-    /// A chain of so many epochs; of every `twice`-th there is another manifest that was never
+    /// A chain of this many epochs. Every `twice`-th epoch has another manifest that was never
     /// committed.
     async fn chain(storages: &Storages, epochs: u64, twice: u64) -> ManifestRef {
         let job = job();
@@ -198,8 +198,8 @@ mod tests {
             history.walk(&job(), &head, epochs, kept).await.unwrap()
         };
         let of = |found: &[(u64, i64)]| found.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>();
-        // Epoch 12 was written twice; 13 only once: the walk begins there, and two reads later it
-        // must be done.
+        // Epoch 12 was written twice, 13 only once: the walk begins at 13, and must finish after
+        // two more reads.
         let found = walk(11..=12).await;
         assert_eq!(of(&found), [11, 12]);
         assert!(

@@ -1,7 +1,7 @@
-//! Who leads, as the services of this process see it.
+//! Which controller leads, as the services of this process see it.
 //!
-//! Rule: a service acts only with the handle of a leader that runs here; else it names the one that
-//! does.
+//! Rule: a service acts only with the handle of a leader that runs here; otherwise it names the
+//! leader.
 
 use crate::handle::{Handle, NotLeading};
 use streamctl_proto::Term;
@@ -9,22 +9,22 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-/// The metadata key of an answer that names the leader's address.
+/// The metadata key that carries the leader's address.
 pub const LEADER_METADATA: &str = "streamctl-leader";
 
 #[derive(Clone)]
 pub enum Leading {
     Here(Handle),
-    /// Another one, when it is known at which address.
+    /// Another controller, with its address if known.
     Elsewhere(Option<String>),
 }
 
-/// Who leads, for those who only tell it.
+/// Which controller leads, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
     /// This process, in this term.
     Here(Term),
-    /// Another one, when it is known at which address.
+    /// Another controller, with its address if known.
     Elsewhere(Option<String>),
 }
 
@@ -36,7 +36,7 @@ impl Leader {
         Self(leading)
     }
 
-    /// Who leads at this moment.
+    /// Which controller leads now.
     pub fn who(&self) -> Who {
         match &*self.0.borrow() {
             Leading::Here(handle) => Who::Here(handle.term),
@@ -44,7 +44,7 @@ impl Leader {
         }
     }
 
-    /// The handle of the leader, or the answer for who asked the wrong controller.
+    /// The handle of the leader, or the error for a caller of the wrong controller.
     pub fn handle(&self) -> Result<Handle, Status> {
         match &*self.0.borrow() {
             Leading::Here(handle) => Ok(handle.clone()),

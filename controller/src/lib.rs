@@ -1,10 +1,10 @@
-//! The control plane: who leads, which jobs run, who reads which shards, what is committed. It
-//! never sees record bytes.
+//! The control plane: which controller leads, which jobs run, which worker reads which shards, what
+//! is committed. It never sees record bytes.
 //!
 //! Owns: the pure core ([`core`]), its driver, the store, shard discovery, publishing, the
 //! services.
 //! Does not own: records, rows, queries at run time (workers).
-//! Rule: decisions are pure and in [`core`]; everything else performs them and says what happened.
+//! Rule: decisions are pure and in [`core`]; everything else performs them and reports the results.
 
 pub mod admission;
 pub mod core;

@@ -1,9 +1,8 @@
-//! What a leader reads of its jobs before it leads them, and of one that it could not read, again.
+//! What a leader reads of its jobs before it leads, and reading an unreadable job again.
 //!
-//! Owns: reading heads and what lies beyond them, what a job that cannot be read is told. Does not
-//! own: the judgement whether a store is older than the checkpoint location ([`crate::restored`]),
-//! when to read again (core).
-//! Rule: one job's data stops that job only. What may pass is read again by whoever asked.
+//! Owns: reading heads and what follows them, the error of an unreadable job. Does not own: whether
+//! a store is older than the checkpoint location ([`crate::restored`]), when to read again (core).
+//! Rule: data of one job stops only that job. The caller retries temporary errors.
 
 use crate::core::Event;
 use crate::publish::{CheckpointError, Checkpoints};
@@ -20,20 +19,20 @@ use streamctl_proto::{
 /// Jobs that are read at the same time.
 pub const JOBS_READ_AT_ONCE_MAX: usize = 16;
 
-/// What was read of one job.
+/// The result of reading one job.
 #[derive(Debug)]
 pub struct Read {
     /// `JobLoaded`, or `JobUnreadable`.
     pub event: Event,
-    /// The highest term that was seen in its manifests.
+    /// The highest term in its manifests.
     pub highest_term: Term,
 }
 
-/// What was read of all jobs.
+/// The result of reading all jobs.
 #[derive(Debug)]
 pub struct Loaded {
     pub events: Vec<Event>,
-    /// The highest term that was seen. A leader's own is higher, unless its store was restored from
+    /// The highest term found. The leader's own term is higher, unless its store was restored from
     /// a copy and counts terms again.
     pub highest_term: Term,
 }
@@ -41,10 +40,10 @@ pub struct Loaded {
 /// Why a job cannot be led.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// What its head names cannot be read.
+    /// The manifest of its head, or something that it names, cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// Something that is stored of it cannot be used.
+    /// A stored value of it cannot be used.
     #[error("{0}")]
     Stored(String),
     /// The store was restored from a copy.
@@ -56,7 +55,7 @@ pub enum Unreadable {
         /// The highest epoch that has a manifest.
         up_to: Epoch,
     },
-    /// The store was restored from a copy, and the job went on from there.
+    /// The store was restored from a copy, and the job continued from there.
     #[error(
         "the checkpoint location holds epochs up to {up_to} that do not continue the store's head, which is epoch {head}"
     )]
@@ -93,10 +92,10 @@ impl Unreadable {
     }
 }
 
-/// All jobs of the store.
+/// Reads all jobs of the store.
 ///
 /// # Errors
-/// What may pass: the store, or a checkpoint location, does not answer.
+/// Temporary: the store, or a checkpoint location, does not answer.
 pub async fn load(store: &dyn Store, storages: &Storages) -> Result<Loaded, String> {
     let stored = store.load().await.map_err(|error| describe(&error))?;
     let reads = stored
@@ -118,10 +117,10 @@ pub async fn load(store: &dyn Store, storages: &Storages) -> Result<Loaded, Stri
     })
 }
 
-/// One job; what is wrong with it is an event too.
+/// Reads one job; if something is wrong with it, the result is an event too.
 ///
 /// # Errors
-/// What may pass: its checkpoint location does not answer.
+/// Temporary: its checkpoint location does not answer.
 pub async fn read(storages: &Storages, stored: StoredJob) -> Result<Read, CheckpointError> {
     let job = stored.job.clone();
     let repairs = stored.repairs.clone();
@@ -192,8 +191,8 @@ async fn read_job(
     })
 }
 
-/// The lookup versions that the head used, of lookups that are still the same: the next windows
-/// begin with them, so that a lookup that cannot be read now stops nothing.
+/// The lookup versions that the head used, of unchanged lookups. The next windows begin with them,
+/// so that a lookup that cannot be read now does not block the job.
 async fn lookups_in_use(
     checkpoints: &Checkpoints,
     job: &ResolvedJob,
@@ -245,10 +244,10 @@ async fn check_standing(
     }
 }
 
-/// What manifests show that come after a head.
+/// What the manifests after a head show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AfterHead {
-    /// How the head stands to them.
+    /// The relation of the head to them.
     pub standing: Standing,
     /// The last epoch that has one.
     pub up_to: Epoch,
@@ -256,7 +255,7 @@ pub struct AfterHead {
     pub highest_term: Term,
 }
 
-/// Looks at the manifests after a head; none: there are none.
+/// Examines the manifests after a head; returns none if there are none.
 ///
 /// # Errors
 /// They cannot be listed or read.
@@ -280,7 +279,7 @@ pub async fn after_head(
     let after_next = checkpoints
         .read_written(storages, second, locations(second))
         .await?;
-    // A repair moves the head there: this leader's term must be above that one's, too.
+    // A repair moves the head there, so this leader's term must be above that one's, too.
     let last = if *up_to > second {
         checkpoints.read_written(storages, *up_to, last).await?
     } else {
@@ -318,7 +317,7 @@ pub enum NoWay {
     /// There is nothing to move it to.
     #[error("no epoch after {0} was committed, as far as anything shows")]
     Nothing(Epoch),
-    /// Two manifests, and nothing says which of them was committed.
+    /// There are two manifests, and nothing shows which of them was committed.
     #[error(
         "there are several manifests of epoch {0}, and nothing says which of them was committed"
     )]
@@ -330,10 +329,10 @@ pub enum NoWay {
     Foreign(Epoch),
 }
 
-/// Walks from the last committed epoch back to the head, and proves every step by its digest.
+/// Walks from the last committed epoch back to the head, and verifies every step by its digest.
 ///
 /// # Errors
-/// [`NoWay`] says why nothing can be moved.
+/// [`NoWay`] is the reason why the head cannot be moved.
 pub async fn committed_since(
     storages: &Storages,
     job: &ResolvedJob,
@@ -372,7 +371,7 @@ pub async fn committed_since(
         }
         next = checkpoints.before(&manifest)?;
     }
-    // They are published one after the other: the first that is not noted may have been published
+    // Epochs are published one after the other: the first that is not noted may have been published
     // in part.
     for (epoch, _) in noted
         .into_iter()

@@ -1,6 +1,6 @@
 //! One controller process: serves, stands by, leads, stands by again.
 //!
-//! Owns: the life of a term, from the campaign to its end. Does not own: what is done in it
+//! Owns: the life of a term, from the campaign to its end. Does not own: the work during the term
 //! (`driver`).
 //! Rule: jobs are loaded under the new term, after it was won; nothing of an earlier term is kept
 //! in memory.
@@ -43,18 +43,18 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-/// How often a standby asks who leads.
+/// How often a standby checks which controller leads.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Wait before a failed campaign or load is tried again.
+/// Wait before a failed campaign or load is retried.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// HTTP/2 flow-control windows; the defaults (64 KiB) throttle a session and Flight.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// A line on which nothing answers for this long is broken.
+/// A connection without an answer for this long is broken.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What a controller runs on.
+/// The dependencies of a controller.
 #[derive(Clone)]
 pub struct Parts {
     pub store: Arc<dyn Store>,
@@ -63,18 +63,18 @@ pub struct Parts {
     /// Times that decisions depend on.
     pub core: CoreSettings,
     pub clock: Clock,
-    /// Watches the core's steps; for tests.
+    /// Observes the core's steps; for tests.
     pub witness: Option<Arc<dyn Witness>>,
-    /// What is counted, and where spans go.
+    /// Counters, and where spans go.
     pub metrics: Metrics,
-    /// How lines are protected, and who may come.
+    /// TLS and access control.
     pub security: Security,
-    /// Who reads epochs again; none: the workers.
+    /// Reads epochs again; none: the workers do.
     pub replayer: Option<Arc<dyn Replayer>>,
 }
 
 impl Parts {
-    /// By the clock of this machine, unwatched.
+    /// With the clock of this machine and without a witness.
     pub fn new(
         store: Arc<dyn Store>,
         world: World,
@@ -111,7 +111,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// `me` is what others are told.
+    /// `me` is the record that others see.
     pub fn new(me: LeaderRecord, parts: Parts) -> Self {
         let (leading, _) = watch::channel(Leading::Elsewhere(None));
         let history = History::new(parts.world.storages.clone());
@@ -130,7 +130,7 @@ impl Node {
         Leader::new(self.leading.subscribe())
     }
 
-    /// What people and programs ask.
+    /// The API for users and programs.
     pub fn jobs(&self) -> JobsService {
         let Parts {
             store,
@@ -174,7 +174,7 @@ impl Node {
         }
     }
 
-    /// What is shown over HTTP, without the limits of the door.
+    /// The HTTP pages, without the connection limits.
     pub fn shown(&self, beside: Option<MoreFigures>) -> axum::Router {
         let Parts {
             clock,
@@ -212,15 +212,15 @@ impl Node {
     }
 }
 
-/// Where a controller is reached.
+/// The listeners of a controller.
 pub struct Listeners {
-    /// By clients and workers, over gRPC.
+    /// gRPC for clients and workers.
     pub control: TcpListener,
-    /// By browsers and Prometheus; none when nothing is to be shown.
+    /// HTTP for browsers and Prometheus; none to disable it.
     pub http: Option<TcpListener>,
-    /// By probes, who are not asked who they are; none when there are none.
+    /// Probes, without authentication; none to disable it.
     pub health: Option<TcpListener>,
-    /// Figures of a worker in the same process, to be shown with the others.
+    /// Metrics of a worker in the same process, shown with the controller's.
     pub beside: Option<MoreFigures>,
 }
 
@@ -235,7 +235,7 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// Runs a controller behind these listeners until `stop`. `me` is what others are told.
+/// Runs a controller behind these listeners until `stop`. `me` is the record that others see.
 pub async fn run(
     me: LeaderRecord,
     listeners: impl Into<Listeners>,
@@ -282,7 +282,7 @@ pub async fn run(
     served
 }
 
-/// gRPC's own health service: what is served here answers.
+/// gRPC's own health service: every service here is serving.
 async fn health_service() -> HealthServer<impl Health> {
     let (health, service) = tonic_health::server::health_reporter();
     health.set_serving::<JobsServer<JobsService>>().await;
@@ -313,7 +313,7 @@ async fn serve(
     let security = &node.parts.security;
     let ask = Ask::new(node.jobs(), security.dialer.clone(), security.has_tls());
     let scaler = ExternalScaler::new(ask);
-    // Both versions of reflection: many clients, Python's among them, speak only the older one.
+    // Both versions of reflection: many clients, Python's among them, support only the older one.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -376,7 +376,7 @@ async fn lead_again_and_again(
     }
 }
 
-/// Waits to be elected; meanwhile says who leads.
+/// Waits for election; meanwhile publishes which controller leads.
 async fn campaign(
     me: &LeaderRecord,
     parts: &Parts,
@@ -447,8 +447,9 @@ async fn lead(
     driver.run(leadership, loaded, stop).await
 }
 
-/// Terms count again, because the store was restored from a copy: names of tasks would be used
-/// twice. Ends this term, and makes all later ones higher than any that was ever committed under.
+/// Terms restarted because the store was restored from a copy, so names of tasks would be used
+/// twice. Ends this term, and makes all later ones higher than any under which an epoch was
+/// committed.
 async fn raise_terms(leadership: &Leadership, parts: &Parts, above: Term) -> Ended {
     let term = leadership.term;
     tracing::warn!(%term, %above, "the store was restored from a copy and counts terms again: they are raised");

@@ -1,9 +1,9 @@
-//! What happens around a commit outside the store: manifests before it, visible objects after it.
+//! The steps of a commit outside the store: manifests before it, visible objects after it.
 //!
 //! Owns: the checkpoint location of a job, publishing an epoch. Does not own: when (driver), how
 //! one object becomes visible (`engine::storage`).
-//! Rule: everything here may be done again. A manifest that is not byte for byte the committed one
-//! is an error.
+//! Rule: every step is idempotent. A manifest that is not byte for byte the committed one is an
+//! error.
 
 use crate::restored::{Published, Written};
 use bytes::Bytes;
@@ -26,33 +26,31 @@ use streamctl_proto::{
 
 /// Objects of one epoch that are published at the same time.
 pub const PUBLISH_PARALLEL_MAX: usize = 16;
-/// Attempts per object; then the driver is told, and comes back later.
+/// Attempts per object; then the driver gets an error and retries later.
 pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
 /// Largest note of a publication: the name of a manifest.
 const NOTE_BYTES_MAX: u64 = 4_096;
-/// First wait between two attempts; doubles each time, and is cut at random to between half and all
-/// of it.
+/// First back-off between two attempts. It doubles each time, and the actual wait is random between
+/// half and all of it.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// An epoch is committed and not all of it could be made visible.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Try again later; what was published stays so. A refusal too may pass: permissions and keys
-    /// come back.
+    /// Retry later; what was published stays published. A refusal may also pass: permissions and
+    /// keys come back.
     #[error("epoch {epoch} of job {job} is not published yet")]
     Later {
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
-        /// What happened to the first object that failed.
+        /// The error of the first object that failed.
         source: StorageError,
     },
-    /// Committed rows are lost; all other objects are visible. The job must stop as failed, until
-    /// that is repaired.
+    /// Committed rows are lost; all other objects are visible. The job must stop as failed until it
+    /// is repaired.
     #[error("epoch {epoch} of job {job} is committed and cannot be published: {} lost, the first of them {}", count(lost.len() as u64, "object"), lost[0])]
     Lost {
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
         /// Locations of the lost objects; at least one.
         lost: Vec<String>,
@@ -60,7 +58,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// What to do, where somebody has to do something.
+    /// What to do, if a user must act.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Later {
@@ -76,8 +74,8 @@ impl PublishError {
     }
 }
 
-/// Makes every object of a committed epoch visible, as it was repaired, [`PUBLISH_PARALLEL_MAX`] at
-/// a time. Done again, it changes nothing.
+/// Makes every object of a committed epoch visible, with its repairs, [`PUBLISH_PARALLEL_MAX`] at a
+/// time. Idempotent.
 pub async fn publish(
     storages: &Storages,
     manifest: &Manifest,
@@ -99,7 +97,7 @@ pub async fn publish(
     .await
 }
 
-/// Publishes objects, each with the storage that it is in. One that is lost holds up no other.
+/// Publishes objects, each with its storage. A lost object does not block the others.
 async fn publish_all(
     pairs: Vec<(Arc<dyn Storage>, StagedObject)>,
     manifest: &Manifest,
@@ -123,7 +121,7 @@ async fn publish_all(
     }
 }
 
-/// The location, when the object is lost.
+/// Returns the location if the object is lost.
 fn publish_or_lose(
     (storage, staged): (Arc<dyn Storage>, StagedObject),
 ) -> BoxFuture<'static, Result<Option<String>, StorageError>> {
@@ -155,10 +153,10 @@ async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<
     storage.publish(object).await
 }
 
-/// Of a committed epoch, objects that are looked at to see whether any was published: publishing
-/// goes in this order, and no later one is begun before one of so many is done.
+/// How many objects of a committed epoch are checked to see whether any was published: publishing
+/// goes in this order, and no later one begins before one of this many is done.
 const LOOKED_AT_MAX: usize = PUBLISH_PARALLEL_MAX;
-/// Manifests of one epoch that are looked at; each is of another leader that died before its
+/// Most manifests of one epoch that are checked; each is of another leader that died before its
 /// commit.
 const WRITTEN_MAX: usize = 64;
 
@@ -187,29 +185,28 @@ async fn is_visible(storages: &Storages, manifest: &Manifest) -> Result<bool, St
 /// Something in a checkpoint location could not be written or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The storage says why; [`StorageError::Unavailable`] may be tried again.
+    /// The storage error; [`StorageError::Unavailable`] may be retried.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// It is there and cannot be used.
+    /// The manifest exists but cannot be used.
     #[error("{location} cannot be used")]
     Manifest {
         location: String,
         /// What is wrong with it.
         source: ManifestError,
     },
-    /// It would be committed and could never be read again.
+    /// The manifest would be committed but could never be read again.
     #[error(
         "the manifest of epoch {epoch} has {bytes} bytes for {objects} objects and {shards} shards, the limit is \
          {MANIFEST_BYTES_MAX}"
     )]
     TooLarge {
-        /// Of which epoch.
         epoch: Epoch,
         bytes: u64,
         objects: usize,
         shards: usize,
     },
-    /// A version of the job is there and cannot be used.
+    /// A version of the job exists but cannot be used.
     #[error("{location} cannot be used")]
     Version {
         location: String,
@@ -222,22 +219,22 @@ pub enum CheckpointError {
         job: JobName,
         job_version: JobVersion,
     },
-    /// Something else has the name of what was to be written.
+    /// Something else has the name of the object to write.
     #[error(
         "{location} is there already with another content; give the job a checkpoint location that is its own"
     )]
     Differs { location: String },
-    /// A manifest names one before it that is not of the epoch before: the chain is broken.
+    /// A manifest names a previous one that is not of the previous epoch: the chain is broken.
     #[error("manifest of epoch {epoch} of job {job} does not continue the one before it")]
     Broken {
         job: JobName,
-        /// Which epoch.
+        /// The epoch of the manifest.
         epoch: Epoch,
     },
 }
 
 impl CheckpointError {
-    /// Whether the same may succeed later.
+    /// Whether a retry may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Storage(StorageError::Unavailable { .. }))
     }
@@ -252,7 +249,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Of `job`, below `folder`, which `storage` serves.
+    /// Checkpoints of `job`, below `folder`, which `storage` serves.
     pub fn new(storage: Arc<dyn Storage>, folder: Location, job: JobName) -> Self {
         Self {
             storage,
@@ -261,8 +258,8 @@ impl Checkpoints {
         }
     }
 
-    /// Stores a manifest durably. One that is there already is the same, or an error. One that
-    /// could not be read back is not written.
+    /// Stores a manifest durably. If it already exists with other content, that is an error. A
+    /// manifest that could not be read back is not written.
     pub async fn write_manifest(
         &self,
         manifest: &Manifest,
@@ -283,7 +280,7 @@ impl Checkpoints {
         Ok(reference)
     }
 
-    /// The manifest that `reference` names: those very bytes, of this job and that epoch.
+    /// Reads the manifest that `reference` names: exactly those bytes, of this job and that epoch.
     pub async fn read_manifest(
         &self,
         reference: &ManifestRef,
@@ -301,7 +298,8 @@ impl Checkpoints {
         Ok(manifest)
     }
 
-    /// Stores a version of the job durably, before another takes over: epochs that it made name it.
+    /// Stores a version of the job durably before another takes over: the epochs that it made refer
+    /// to it.
     pub async fn write_version(&self, job: &ResolvedJob) -> Result<VersionRef, CheckpointError> {
         let (bytes, reference) = job.encode();
         self.write_once(&reference.name, bytes, RESOLVED_BYTES_MAX)
@@ -309,7 +307,7 @@ impl Checkpoints {
         Ok(reference)
     }
 
-    /// The version that `reference` names: those very bytes, of this job.
+    /// Reads the version that `reference` names: exactly those bytes, of this job.
     pub async fn read_version(
         &self,
         reference: &VersionRef,
@@ -327,8 +325,8 @@ impl Checkpoints {
         Ok(job)
     }
 
-    /// The version of this number, `last` being the one that the store holds: each names the one
-    /// before it.
+    /// The version with this number; `last` is the one that the store holds. Each version names the
+    /// previous one.
     pub async fn version(
         &self,
         last: &ResolvedJob,
@@ -354,7 +352,7 @@ impl Checkpoints {
     }
 
     /// Manifests from `head` back to the one after `down_to` (the last published epoch), oldest
-    /// first: in the order in which they are published. All of them at once are held in memory; a
+    /// first: in the order in which they are published. All of them are held in memory at once; a
     /// leader is never far behind.
     pub async fn read_back(
         &self,
@@ -372,7 +370,7 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// What refers to the manifest before this one; none before epoch 1.
+    /// The reference to the previous manifest; none before epoch 1.
     pub fn before(&self, manifest: &Manifest) -> Result<Option<ManifestRef>, CheckpointError> {
         let before = manifest
             .previous
@@ -388,8 +386,8 @@ impl Checkpoints {
     }
 
     /// A committed manifest at or soon after `epoch`, found by its name; `later` is one that is
-    /// known to be committed. Of every epoch before it one manifest was committed: an epoch of
-    /// which only one was written has that one.
+    /// known to be committed. For every epoch before it, one manifest was committed; if only one
+    /// was written for an epoch, it is that one.
     pub async fn find_near(
         &self,
         epoch: Epoch,
@@ -434,7 +432,7 @@ impl Checkpoints {
         })
     }
 
-    /// Of a job, in its own checkpoint location.
+    /// The checkpoints of a job, in its own checkpoint location.
     pub fn of(storages: &Storages, job: &ResolvedJob) -> Self {
         let folder = &job.spec.checkpoint;
         Self::new(
@@ -444,7 +442,7 @@ impl Checkpoints {
         )
     }
 
-    /// Locations of all manifests that are there, by epoch; some may never have been committed.
+    /// Locations of all existing manifests, by epoch; some may never have been committed.
     pub async fn list_epochs(&self) -> Result<Vec<String>, CheckpointError> {
         let folder = Location::folder(
             &self
@@ -460,7 +458,7 @@ impl Checkpoints {
             .collect())
     }
 
-    /// Manifests of epochs after this one, by epoch: where they are. Some may never have been
+    /// Locations of manifests of epochs after this one, by epoch. Some may never have been
     /// committed.
     pub async fn list_after(
         &self,
@@ -482,8 +480,8 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// Manifests at these locations, and what shows of their publication. What is no manifest of
-    /// this job and epoch under the name that its content gives it is passed over.
+    /// Manifests at these locations, and the evidence of their publication. Skips everything that
+    /// is not a manifest of this job and epoch under the name that its content gives it.
     pub async fn read_written(
         &self,
         storages: &Storages,
@@ -527,8 +525,8 @@ impl Checkpoints {
         Ok(found)
     }
 
-    /// Notes durably that every object of a committed epoch was visible: what becomes of them after
-    /// that is their readers' business.
+    /// Notes durably that every object of a committed epoch was visible. After that, readers may
+    /// move or delete the objects.
     pub async fn note_published(&self, reference: &ManifestRef) -> Result<(), CheckpointError> {
         let name = CheckpointNames::new(&self.job).published(reference.epoch, &reference.digest);
         self.write_once(&name, reference.name.clone().into_bytes(), NOTE_BYTES_MAX)
@@ -545,8 +543,8 @@ impl Checkpoints {
         }
     }
 
-    /// Manifests of an epoch that are there under the name that their content gives them. Which of
-    /// them was committed, if any, only the store or the manifest of the next epoch can say.
+    /// Existing manifests of an epoch under the name that their content gives them. Only the store
+    /// or the manifest of the next epoch can decide which of them was committed, if any.
     pub async fn candidates(&self, epoch: Epoch) -> Result<Vec<ManifestRef>, CheckpointError> {
         let names = CheckpointNames::new(&self.job);
         let prefix = self

@@ -1,12 +1,12 @@
-//! Whether the store knows every epoch that was committed: its head against the manifests in the
-//! checkpoint location.
+//! Whether the store has every epoch that was committed: compares its head with the manifests in
+//! the checkpoint location.
 //!
-//! Owns: the judgement, from facts. Does not own: reading manifests and objects ([`crate::load`]),
+//! Owns: the decision, from facts. Does not own: reading manifests and objects ([`crate::load`]),
 //! moving the head.
-//! Rule: pure. A manifest that is there proves nothing by itself: a leader writes it before it
-//! commits, and may die in between. It was committed if a manifest of the next epoch names it,
-//! because that one was begun after the head had moved; or if something of it was published,
-//! because that happens after the commit only.
+//! Rule: pure. The existence of a manifest proves nothing: a leader writes it before it commits,
+//! and may die in between. The manifest was committed if a manifest of the next epoch names it,
+//! because that one was begun after the head had moved, or if something of it was published,
+//! because that happens only after the commit.
 
 use crate::core::job::PUBLISH_BACKLOG_MAX;
 use streamctl_proto::{Epoch, Manifest, ManifestRef};
@@ -16,11 +16,11 @@ use streamctl_proto::{Epoch, Manifest, ManifestRef};
 pub struct Written {
     pub reference: ManifestRef,
     pub manifest: Manifest,
-    /// What shows of its publication.
+    /// The evidence of its publication.
     pub published: Published,
 }
 
-/// What shows of an epoch's publication.
+/// The evidence of an epoch's publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Published {
     Nothing,
@@ -40,14 +40,14 @@ impl Written {
     }
 }
 
-/// How a head stands to the manifests after it.
+/// The relation of a head to the manifests after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing shows that anything after it was committed.
+    /// There is no evidence that anything after it was committed.
     Current,
     /// Epochs after it were committed: the store is older than the checkpoint location.
     Behind,
-    /// There are epochs after it that do not continue it: the store went on from an older copy of
+    /// There are epochs after it that do not continue it: the store continued from an older copy of
     /// itself.
     Foreign,
 }
@@ -56,9 +56,9 @@ pub enum Standing {
 /// epoch that has one.
 ///
 /// The last manifest of a leader that died before its commit is `next` without a successor and
-/// without anything published: it is passed over. Where the store lost the commit of such a one,
-/// with nothing published, that is no loss either: its records are read again, and what it staged
-/// stays invisible.
+/// without anything published: it is ignored. If the store lost the commit of such a manifest, with
+/// nothing published, that is no loss either: its records are read again, and its staged objects
+/// stay invisible.
 pub fn judge(
     head: Option<&ManifestRef>,
     next: &[Written],
@@ -90,17 +90,17 @@ pub fn epoch_of(head: Option<&ManifestRef>) -> Epoch {
 /// The last committed manifest among those of the highest epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Last {
-    /// This one, which was published, at least in part.
+    /// This one; at least part of it was published.
     This(ManifestRef),
-    /// None of them as far as anything shows, but the one that they continue.
+    /// None of them, as far as the evidence shows, but the one that they continue.
     Before(ManifestRef),
-    /// They cannot be told apart.
+    /// It is undecided which of them was committed.
     Undecided,
 }
 
-/// Decides between manifests of one epoch, the highest. Two leaders may have written one each, with
-/// the same objects: the second took over the tasks of the first. Where both hold the same ranges
-/// of the same tasks they are the same epoch, and either will do.
+/// Decides between manifests of the highest epoch. Two leaders may have written one each, with the
+/// same objects: the second adopted the tasks of the first. If both hold the same ranges of the
+/// same tasks, they are the same epoch, and either one works.
 pub fn last_of(written: &[Written]) -> Last {
     let most = written
         .iter()
@@ -136,8 +136,8 @@ pub fn last_of(written: &[Written]) -> Last {
     }
 }
 
-/// Epochs up to this one were published when a manifest of this epoch was begun: no more than so
-/// many may wait.
+/// Epochs up to this one were published when a manifest of this epoch was begun, because the
+/// publish backlog is limited.
 pub fn published_before(written: Epoch) -> Epoch {
     Epoch(written.0.saturating_sub(PUBLISH_BACKLOG_MAX as u64))
 }

@@ -1,9 +1,9 @@
-//! The lines to the workers: who has a session, and the queue of what is said to it.
+//! The connections to the workers: which worker has a session, and the queue of messages to it.
 //!
 //! Owns: one bounded queue per session. Does not own: which worker lives (`core`), the gRPC stream
 //! (`service::workers`).
-//! Rule: a worker that does not take its messages loses its session; it dials again and says where
-//! it stands.
+//! Rule: a worker that does not read its messages loses its session; it reconnects and reports its
+//! state.
 
 use crate::core::SessionId;
 use std::collections::BTreeMap;
@@ -13,16 +13,16 @@ use streamctl_proto::{WorkerId, v1};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// Messages that may wait for one worker. A worker that lets more pile up has stopped reading.
+/// Most messages that may wait for one worker. A worker with a longer queue has stopped reading.
 pub const QUEUE_MAX: usize = 4_096;
 
-/// What is said to one worker.
+/// The messages to one worker.
 pub type Outbox = mpsc::Receiver<Said>;
 
 /// A message, or why the session ends.
 type Said = Result<v1::ControllerMessage, Status>;
 
-/// The lines to the workers.
+/// The connections to the workers.
 #[derive(Debug, Default)]
 pub struct Sessions {
     next: AtomicU64,
@@ -30,7 +30,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens a session; one that the worker had before ends.
+    /// Opens a session and ends the worker's previous one.
     pub fn open(&self, worker: WorkerId) -> (SessionId, Outbox) {
         let session = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, outbox) = mpsc::channel(QUEUE_MAX);
@@ -49,7 +49,7 @@ impl Sessions {
         }
     }
 
-    /// Ends a session and says why, unless the worker has a newer one.
+    /// Ends a session with a reason, unless the worker has a newer one.
     pub fn refuse(&self, worker: &WorkerId, session: SessionId, why: Status) {
         let mut open = self.lock();
         if open
@@ -57,12 +57,12 @@ impl Sessions {
             .is_some_and(|(current, _)| *current == session)
             && let Some((_, sender)) = open.remove(worker)
         {
-            // A line that takes nothing more ends without a reason.
+            // If the queue is full, the session ends without a reason.
             let _full = sender.try_send(Err(why));
         }
     }
 
-    /// Says something to a worker. What cannot be said ends the session.
+    /// Sends a message to a worker. If it cannot be sent, the session ends.
     pub fn say(&self, worker: &WorkerId, message: v1::controller_message::Message) {
         let mut open = self.lock();
         let Some((_, sender)) = open.get(worker) else {
@@ -79,7 +79,7 @@ impl Sessions {
         }
     }
 
-    /// Says something to every worker. A line that takes nothing more ends.
+    /// Sends a message to every worker. A session with a full queue ends.
     pub fn say_to_all(&self, message: &v1::controller_message::Message) {
         let said = || {
             Ok(v1::ControllerMessage {

@@ -1,4 +1,4 @@
-//! A controller that is only its `Jobs` service, and how the client finds the one that leads.
+//! A controller with only its `Jobs` service, and how the client finds the leader.
 
 use super::*;
 use futures::stream::{self, BoxStream};
@@ -9,7 +9,7 @@ use streamctl_proto::v1::*;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Request;
 
-/// Answers for one job named `sales`; or refuses and names a leader.
+/// Answers for one job named `sales`, or refuses and names a leader.
 #[derive(Clone, Default)]
 pub struct FakeJobs {
     pub leader: Option<String>,
@@ -217,7 +217,7 @@ impl Jobs for FakeJobs {
     }
 }
 
-/// Serves it on a free port; the address.
+/// Serves it on a free port; returns the address.
 pub async fn serve(jobs: FakeJobs) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -231,7 +231,7 @@ async fn list(addresses: &str) -> Result<ListJobsResponse, CliError> {
     Controller::new(addresses)?.ask(ask).await
 }
 
-/// An address at which nobody answers.
+/// An address without a server.
 async fn deserted() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())

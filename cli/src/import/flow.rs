@@ -1,13 +1,13 @@
-//! What a Glue job does, whoever said it: a script or the nodes of the visual editor.
+//! What a Glue job does, from a script or from the nodes of the visual editor.
 //!
 //! Owns: its sources, steps and sink, and the notes of what could not be carried over. Does not
 //! own: where they come from (`script`, `nodes`), the job file (`write`).
-//! Rule: a step names only steps before it, so a flow has no circle.
+//! Rule: a step refers only to earlier steps, so a flow has no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_engine::query::spark_differences;
 
-/// A step of a flow, by its place.
+/// A step of a flow, by its index.
 pub type StepId = usize;
 
 /// Most steps of a flow.
@@ -26,24 +26,24 @@ pub struct Flow {
     pub checkpoint: Option<String>,
     /// `batchMaxRetries`.
     pub retries: Option<String>,
-    /// The job's arguments that its steps use, whether they are known or not.
+    /// The job's arguments that its steps use, known or not.
     pub asked: BTreeSet<String>,
-    /// What a person must look at.
+    /// What a user must check.
     pub notes: Vec<Note>,
 }
 
-/// Something that a person must look at.
+/// Something that a user must check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The line in the script, or the node's name; `None`: of the job as a whole.
+    /// The line in the script, or the node's name; `None`: the job as a whole.
     pub place: Option<String>,
-    /// What is not carried over, or is another way here, and what to do.
+    /// What is not carried over, or is different here, and what to do.
     pub text: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// As the Glue job names it.
+    /// The name in the Glue job.
     pub name: String,
     pub kind: StepKind,
 }
@@ -52,7 +52,7 @@ pub struct Step {
 pub enum StepKind {
     Stream(Stream),
     Lookup {
-        /// Its folder; `None` where only a table of the catalog is named.
+        /// Its folder; `None` if only a table of the catalog is named.
         path: Option<String>,
         /// `csv` or `parquet`.
         format: String,
@@ -62,7 +62,7 @@ pub enum StepKind {
     Join {
         /// The first frame and its keys.
         left: (StepId, Vec<String>),
-        /// The second one.
+        /// The second frame and its keys.
         right: (StepId, Vec<String>),
         /// `INNER`, `LEFT`, `RIGHT`, `FULL`, `LEFT SEMI`, `LEFT ANTI`.
         how: &'static str,
@@ -96,7 +96,7 @@ pub struct Sink {
 }
 
 impl Flow {
-    /// Adds a step; beyond [`STEPS_MAX`] it is noted and left out.
+    /// Adds a step; beyond [`STEPS_MAX`], the step is omitted with a note.
     pub fn add(&mut self, name: &str, kind: StepKind) -> Option<StepId> {
         if self.steps.len() >= STEPS_MAX {
             self.note(
@@ -112,14 +112,14 @@ impl Flow {
         Some(self.steps.len() - 1)
     }
 
-    /// Whether a step has as many rows as the stream: what is between only names, casts or leaves
-    /// out columns.
+    /// Whether a step has as many rows as the stream: the steps between only rename, cast or drop
+    /// columns.
     pub fn is_every_row_of_the_stream(&self, step: StepId) -> bool {
         let mut at = step;
         loop {
             match self.steps.get(at).map(|step| &step.kind) {
                 Some(StepKind::Stream(_)) => return true,
-                // A step names only steps before it.
+                // A step refers only to earlier steps.
                 Some(
                     StepKind::Map(input, _)
                     | StepKind::Drop(input, _)
@@ -141,7 +141,7 @@ impl Flow {
         }
     }
 
-    /// Notes what of a query that is taken as it is means something else here.
+    /// Notes parts of a query that is copied unchanged but mean something else here.
     pub fn note_spark_sql(&mut self, place: &str, query: &str) {
         self.note(
             Some(place.to_owned()),
@@ -152,7 +152,7 @@ impl Flow {
         }
     }
 
-    /// The first sink is the job's; of each further one it is noted that it is not.
+    /// The first sink is the job's; each further one is omitted with a note.
     pub fn set_sink(&mut self, sink: Sink, place: Option<String>) {
         if self.sink.is_some() {
             let text = format!(

@@ -1,8 +1,8 @@
 //! GetJob's answer as a flow: the nodes of Glue Studio's visual editor.
 //!
-//! Owns: which node means which step. Does not own: asking Glue (`streamctl_engine::catalog`).
-//! Rule: nodes are taken in the order of their inputs; a node of a kind that is not known lets its
-//! input through, and is noted.
+//! Owns: which node means which step. Does not own: requests to Glue (`streamctl_engine::catalog`).
+//! Rule: nodes are read in the order of their inputs. A node of an unknown kind passes its input
+//! through, with a note.
 
 use super::flow::{Flow, STEPS_MAX, Sink, StepId, StepKind, Stream};
 use super::options;
@@ -11,7 +11,7 @@ use super::write::text;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// What is read of each kind of node, or makes no difference here; all else is told.
+/// Fields of each kind of node that are read, or make no difference here; all others are noted.
 const FIELDS: [(&str, &[&str]); 14] = [
     (
         "CatalogKinesisSource",
@@ -116,7 +116,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ),
 ];
 
-/// A job of Glue, as GetJob tells it.
+/// A job of Glue, as in GetJob's answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GlueJob {
     pub name: String,
@@ -125,7 +125,7 @@ pub struct GlueJob {
     pub script: Option<String>,
     /// Its arguments, without the dashes.
     pub args: BTreeMap<String, String>,
-    /// What is to be told of its other settings.
+    /// Notes about its other settings.
     pub settings: Vec<&'static str>,
 }
 
@@ -223,7 +223,7 @@ fn texts(value: Option<&Value>) -> Vec<String> {
     items.filter_map(path).collect()
 }
 
-/// A name; a path of several is joined by dots.
+/// A name; the parts of a path are joined by dots.
 fn path(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -248,7 +248,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 impl Nodes {
-    /// Whether it is done: its inputs were there.
+    /// Returns whether it succeeded: its inputs existed.
     fn try_node(&mut self, id: &str, node: &Value) -> bool {
         let Some((kind, body)) = node
             .as_object()
@@ -278,7 +278,7 @@ impl Nodes {
         true
     }
 
-    /// Of each field that is set and that nothing is made of.
+    /// Notes each field that is set and not used.
     fn note_unread(&mut self, kind: &str, body: &Value, name: &str) {
         let Some((_, read)) = FIELDS.iter().find(|(known, _)| *known == kind) else {
             return;

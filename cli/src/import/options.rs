@@ -1,12 +1,12 @@
-//! Options of Glue's readers and writers of files: which of them mean nothing here, and which must
-//! be told.
+//! Options of Glue's readers and writers of files: which of them have no effect here, and which
+//! need a note.
 //!
-//! Rule: an option that is not known is told; silence is for those of which it is known that they
-//! make no difference.
+//! Rule: an unknown option gets a note; only options that are known to make no difference are
+//! ignored.
 
 use std::collections::BTreeMap;
 
-/// What a person must know of a lookup's options (keys in lower case).
+/// Notes about a lookup's options (keys in lower case).
 pub fn lookup(format: &str, options: &BTreeMap<String, String>) -> Vec<String> {
     let mut notes = Vec::new();
     for (key, value) in options {
@@ -32,7 +32,7 @@ pub fn lookup(format: &str, options: &BTreeMap<String, String>) -> Vec<String> {
                 | "multiline",
                 _,
             ) => {}
-            // How Spark reads many files; what is read is the same.
+            // How Spark reads many files; the data is the same.
             (
                 "groupfiles" | "groupsize" | "usesdatasource" | "maxband" | "maxfilesinband"
                 | "compressiontype",
@@ -56,8 +56,7 @@ pub fn lookup(format: &str, options: &BTreeMap<String, String>) -> Vec<String> {
     notes
 }
 
-/// What a person must know of a target's options; `path`, `partitionKeys` and `compression` are
-/// carried over.
+/// Notes about a target's options; `path`, `partitionKeys` and `compression` are carried over.
 pub fn target(options: &BTreeMap<String, String>) -> Vec<String> {
     let silent = [
         "path",

@@ -1,7 +1,7 @@
 //! A condition of Glue's Filter as SQL: comparisons of a row's columns with literals, `in`,
 //! `re.match`, and `and`, `or`, `not` of them.
 //!
-//! Rule: what is not understood in one place makes the whole condition not understood.
+//! Rule: if one part is not understood, the whole condition is not understood.
 
 use super::python::Expr;
 use super::query::quoted;
@@ -59,11 +59,11 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
                 operand(right, row)?
             ))
         }
-        // As Glue Studio writes a regular expression.
+        // A regular expression in the form of Glue Studio.
         Expr::Call(call) => match (&call.function, call.args.as_slice()) {
             (Expr::Name(name), [inner]) if name == "bool" => condition(inner, row),
             (Expr::Name(name), [Expr::Text(pattern), column]) if name == "re.match" => {
-                // It matches from the beginning on.
+                // It matches from the beginning of the text.
                 Some(format!(
                     "regexp_like({}, {})",
                     operand(column, row)?,

@@ -1,10 +1,11 @@
 //! A Python script as statements and expressions: as much of the language as generated Glue scripts
 //! use.
 //!
-//! Owns: statements and expressions as values. Does not own: words ([`tokens`]), grammar
+//! Owns: statements and expressions as values. Does not own: tokens ([`tokens`]), grammar
 //! ([`reader`]), what a call means (`script`).
-//! Rule: the script is read, never run; what is not understood becomes [`Expr::Other`] with its
-//! line, and reading goes on. Nesting and size are limited, so that a hostile script costs little.
+//! Rule: the script is read, never run. What is not understood becomes [`Expr::Other`] with its
+//! line, and reading continues. Nesting and size are limited, so that a hostile script costs
+//! little.
 
 mod reader;
 mod tokens;
@@ -14,7 +15,7 @@ use tokens::{Line, Token, tokens};
 
 /// Longest script that is read.
 pub const SCRIPT_BYTES_MAX: usize = 1 << 20;
-/// Deepest nesting of brackets and operators that is followed.
+/// Deepest nesting of brackets and operators that is read.
 pub const SCRIPT_DEPTH_MAX: usize = 64;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +27,7 @@ pub enum Expr {
     Constant(&'static str),
     /// A name, with the attributes after it: `glueContext.write_dynamic_frame.from_options`.
     Name(String),
-    /// An attribute of something that is no name.
+    /// An attribute of something that is not a name.
     Attribute(Box<Expr>, String),
     Call(Box<Call>),
     /// `a[b]`.
@@ -34,7 +35,7 @@ pub enum Expr {
     /// A list, a tuple or a set.
     List(Vec<Expr>),
     Dict(Vec<(Expr, Expr)>),
-    /// Texts and values, one after the other.
+    /// Texts and values, concatenated.
     Join(Vec<Expr>),
     /// `not a`, `-a`.
     Unary(String, Box<Expr>),
@@ -55,7 +56,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The argument of this name, or at this place.
+    /// The argument of this name, or at this position.
     pub fn arg(&self, name: &str, place: usize) -> Option<&Expr> {
         self.named
             .iter()
@@ -84,7 +85,7 @@ pub enum Kind {
     If(Expr),
     /// `try:`.
     Try,
-    /// Another statement that has a body: its first word.
+    /// Another statement with a body: its keyword.
     Block(String),
     /// `import` and `from`, `pass`, `global`.
     Nothing,
@@ -96,7 +97,7 @@ pub enum Kind {
 /// Reads a whole script.
 ///
 /// # Errors
-/// What is wrong with it as a text: too long, an unended text, brackets that do not match.
+/// The text is malformed: too long, an unterminated string, brackets that do not match.
 pub fn parse(script: &str) -> Result<Vec<Statement>, String> {
     if script.len() > SCRIPT_BYTES_MAX {
         return Err(format!(
@@ -109,7 +110,7 @@ pub fn parse(script: &str) -> Result<Vec<Statement>, String> {
 }
 
 impl Line {
-    /// The statement, and what stands behind its colon on the same line: `if x: return`.
+    /// The statement, and what follows its colon on the same line: `if x: return`.
     fn statements(self) -> Vec<Statement> {
         let line = self.line;
         let indent = self.indent;

@@ -1,9 +1,9 @@
-//! The steps of a flow as one SELECT: a step, a `WITH`.
+//! The steps of a flow as one SELECT: each step becomes a `WITH`.
 //!
 //! Owns: names of steps in SQL, the columns as far as they are known. Does not own: the job file
 //! around it.
-//! Rule: capitals make no difference in Glue, and do in SQL: where a column is known, it is written
-//! as it is there.
+//! Rule: names are case-insensitive in Glue and case-sensitive in SQL. A known column is written in
+//! its exact case.
 
 use super::flow::{Flow, StepId, StepKind};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub struct Query {
     pub lookups: Vec<(String, StepId)>,
 }
 
-/// What is known of the columns of a step.
+/// What is known about the columns of a step.
 #[derive(Clone, Debug)]
 enum Columns {
     Known(Vec<String>),
@@ -49,7 +49,7 @@ struct Writer<'a> {
 }
 
 impl Query {
-    /// Of all steps that lead to `output`.
+    /// A query of all steps that lead to `output`.
     pub fn new(flow: &mut Flow, stream: StepId, output: StepId) -> Self {
         let mut needed = vec![false; flow.steps.len()];
         mark(flow, output, &mut needed);
@@ -389,7 +389,7 @@ impl Writer<'_> {
     }
 }
 
-/// A type of Glue as SQL writes it; `None`: leave the column as it is.
+/// A type of Glue in SQL; `None`: leave the column unchanged.
 fn sql_type(glue: &str) -> Option<String> {
     let lower = glue.trim().to_lowercase();
     let digits = |c: char| c.is_ascii_digit() || matches!(c, '(' | ')' | ',' | ' ');

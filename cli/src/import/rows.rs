@@ -1,8 +1,8 @@
-//! Conditions that ask whether a frame has rows.
+//! Conditions that check whether a frame has rows.
 //!
-//! Owns: the forms in which scripts ask it. Does not own: whose rows they are (`script`).
-//! Rule: only what is true just when there are rows, or just when there are none, is understood:
-//! `count() > 100` is not.
+//! Owns: the forms of such conditions in scripts. Does not own: which frame it is (`script`).
+//! Rule: a condition is understood only if it is true exactly when there are rows, or exactly when
+//! there are none: `count() > 100` is not.
 
 use super::python::{Call, Expr};
 
@@ -66,7 +66,7 @@ fn number(expr: &Expr) -> Option<u64> {
     }
 }
 
-/// What `count op number` says of rows.
+/// What `count op number` means for rows.
 fn compared(op: &str, number: u64) -> Option<bool> {
     match (op, number) {
         (">" | "!=", 0) | (">=", 1) => Some(true),

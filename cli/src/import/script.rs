@@ -1,7 +1,7 @@
 //! A Glue script as a flow: the workshop's and Glue Studio's generated forms.
 //!
-//! Owns: what names hold, and which calls are known. Does not own: Python's grammar (`python`),
-//! what is read and written (`places`), what is made of frames (`frames`).
+//! Owns: the values of names, and which calls are known. Does not own: Python's grammar (`python`),
+//! what is read and written (`places`), operations on frames (`frames`).
 //! Rule: every statement that has an effect and is not understood is noted with its line; nothing
 //! is run.
 
@@ -13,13 +13,13 @@ use super::python::{Call, Expr, Kind, SCRIPT_DEPTH_MAX, Statement, parse};
 use super::rows::rows_of;
 use std::collections::BTreeMap;
 
-/// Stands in a text where the time of the run was.
+/// Placeholder in a text for the time of the run.
 const TIME: char = '\u{1}';
-/// Longest text that is put together.
+/// Longest text that is concatenated.
 const TEXT_CHARS_MAX: usize = 64 << 10;
 const EXCEPT: &str = "`except` and its body are not carried over: a window that fails is tried again, and after [retry] max the \
                       job stops with the reason";
-/// Calls that only show, name or count something.
+/// Calls that only print, name or count something.
 const HARMLESS: [&str; 21] = [
     "print",
     "printSchema",
@@ -53,7 +53,7 @@ enum Value {
     Args,
     /// The time of the run, or a part of it.
     Time,
-    /// What `getSink` gives, until `writeFrame`.
+    /// The result of `getSink`, until `writeFrame`.
     Sink(Vec<(String, Value)>),
     Unknown,
 }
@@ -100,7 +100,7 @@ impl Value {
 /// Reads a script; `args` are the job's arguments, as far as they are known.
 ///
 /// # Errors
-/// It is no text of a script.
+/// The text is not a script.
 pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, String> {
     let statements = parse(script)?;
     let mut reader = Script {
@@ -121,11 +121,11 @@ pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, Strin
 struct Script<'a> {
     flow: Flow,
     names: BTreeMap<String, Value>,
-    /// Frames that SQL knows by a name.
+    /// Frames with a name in SQL.
     views: Vec<(String, StepId)>,
     /// Whether rows have the columns of the batch's time (`add_ingestion_time_columns`).
     ingest: bool,
-    /// The last call that nothing is known of.
+    /// The last unknown call.
     strange: Option<String>,
     args: &'a BTreeMap<String, String>,
     functions: BTreeMap<String, (Vec<String>, Vec<Statement>)>,
@@ -137,7 +137,7 @@ impl Script<'_> {
         self.flow.note(Some(format!("line {line}")), text);
     }
 
-    /// Sets functions apart; gives the rest.
+    /// Separates function definitions; returns the rest.
     fn take_functions(&mut self, statements: &[Statement]) -> Vec<Statement> {
         let mut rest = Vec::new();
         let mut at = 0;
@@ -164,8 +164,8 @@ impl Script<'_> {
 
     fn run(&mut self, statements: &[Statement]) {
         let mut skip: Option<usize> = None;
-        // Of the last `if` of each depth, until something else stands there: what its condition
-        // says of a batch.
+        // The last `if` of each depth, until another statement at that depth: what its condition
+        // means for a batch.
         let mut branches: BTreeMap<usize, Option<bool>> = BTreeMap::new();
         let outermost = statements.first().map_or(0, |statement| statement.indent);
         for statement in statements {
@@ -186,7 +186,7 @@ impl Script<'_> {
                 Kind::Expr(expr) => {
                     self.strange = None;
                     self.value(expr);
-                    // A call that stands alone is made for what it does.
+                    // A call as a statement is made for its effect.
                     if let Some(name) = self.strange.take().filter(|name| is_call_of(expr, name)) {
                         self.note(line, format!("`{name}` is not carried over"));
                     }
@@ -196,7 +196,7 @@ impl Script<'_> {
                     branches.insert(statement.indent, has_rows);
                     match has_rows {
                         Some(true) => {}
-                        // A window without rows never comes as far, neither there nor here.
+                        // A window without rows never gets this far, neither in Glue nor here.
                         Some(false) => skip = Some(statement.indent),
                         None => self.note(
                             line,
@@ -231,8 +231,8 @@ impl Script<'_> {
         }
     }
 
-    /// Whether a condition is true just for batches with rows (`true`) or without (`false`);
-    /// `None`: it is another one.
+    /// Whether a condition is true exactly for batches with rows (`true`) or without (`false`);
+    /// `None`: neither.
     fn has_rows(&mut self, condition: &Expr) -> Option<bool> {
         let (name, has_rows) = rows_of(condition)?;
         let frame = self.names.get(name)?.frame()?;
@@ -367,7 +367,7 @@ impl Script<'_> {
                 .or_else(|| self.frames_in(call).first().copied());
             return touched.map_or(Value::Unknown, Value::Frame);
         }
-        // What is made of a frame and not understood is noted; the frame goes on as it was.
+        // An operation on a frame that is not understood is noted; the frame continues unchanged.
         let args = call
             .args
             .iter()
@@ -556,8 +556,8 @@ fn is_call_of(expr: &Expr, name: &str) -> bool {
 }
 
 fn path_of(base: &str, last: &str) -> String {
-    // `glueContext.create_data_frame.from_catalog` without its first part; `ApplyMapping.apply` as
-    // a whole.
+    // `glueContext.create_data_frame.from_catalog` without its first part; `ApplyMapping.apply` in
+    // full.
     match base.rsplit('.').next() {
         Some(before) if !before.is_empty() => format!("{before}.{last}"),
         _ => last.to_owned(),

@@ -1,4 +1,4 @@
-//! Whole imports: the job file is correct, its query can be planned, and what is lost is told.
+//! Whole imports: the job file is valid, its query can be planned, and every loss is noted.
 
 use super::write::{Written, job_file};
 use super::{nodes, script};
@@ -35,7 +35,7 @@ fn script(text: &str) -> Result<Written, String> {
     job_file(script::read(text, &args)?, "the job", None)
 }
 
-/// The names of the result, planned as at a submit.
+/// The names of the result columns, planned as in a submit.
 fn planned(spec: &JobSpec) -> Vec<String> {
     let text = |name: &str| ColumnType {
         name: name.to_owned(),

@@ -1,6 +1,6 @@
-//! What every verb decided about progress, and that it does so.
+//! Every verb's decision about progress, and tests that it is followed.
 //!
-//! Rule: the verbs are those of the command line, so that a new one without a decision fails here.
+//! Rule: the verbs come from the command line, so that a new one without a decision fails here.
 
 use crate::args::{Cli, Verb};
 use crate::context::Environment;
@@ -12,13 +12,13 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How somebody at a terminal sees that a verb is at work.
+/// How a user at a terminal sees that a verb is at work.
 enum Decision {
-    /// It asks others: the line at the bottom, for each of these words; what it says first.
+    /// It calls other services: a progress line for each of these arguments; its first message.
     Line(&'static [(&'static str, &'static str)]),
-    /// It draws all of the screen, and what it waits for is on it.
+    /// It draws the whole screen, including what it waits for.
     Screen,
-    /// It never takes a second, and why.
+    /// It never takes a second, with the reason.
     Short(&'static str),
 }
 use Decision::{Line, Screen, Short};
@@ -143,7 +143,7 @@ const DECISIONS: &[(&str, Decision)] = &[
     ),
 ];
 
-/// The verbs below a command that have none below them: `context add`.
+/// The verbs below a command that have no subcommands: `context add`.
 fn leaves(command: &Command, before: &str, found: &mut BTreeSet<String>) {
     for child in command
         .get_subcommands()
@@ -182,7 +182,7 @@ fn every_verb_has_decided_how_it_shows_that_it_is_at_work() {
     }
 }
 
-/// A controller that takes connections and never answers.
+/// A controller that accepts connections and never answers.
 async fn silent() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -195,7 +195,8 @@ async fn silent() -> String {
     address
 }
 
-/// Does what the command line says; a job in this process is none that could be left in the middle.
+/// Runs the command. Jobs in this process get a runner that never ends, because a real one could
+/// not be stopped in the middle.
 async fn ask(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
     let never = async |_: LocalJob, _: &mut Listener<'_>| std::future::pending().await;
     match cli.verb {
@@ -243,7 +244,7 @@ async fn a_verb_that_asks_others_says_so_before_it_waits() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        // What it waits for is another test's: it is left as soon as it has spoken.
+        // Another test covers what it waits for: stop it as soon as it has shown its message.
         tokio::select! {
             biased;
             () = said => {}

@@ -1,9 +1,8 @@
-//! What the live screen knows, and what was chosen on it: pure, from one input to the next.
+//! The state of the live screen, and the user's selection: pure, from one input to the next.
 //!
-//! Owns: order, selection, rates between two answers. Does not own: asking, drawing, time (an
-//! answer brings its own).
-//! Rule: what is selected is remembered by name, so that it stays selected when rows come, go or
-//! change places.
+//! Owns: order, selection, rates between two answers. Does not own: requests, drawing, time (an
+//! answer carries its own).
+//! Rule: the selection is kept by name, so that it stays when rows appear, disappear or move.
 
 use crate::error::CliError;
 use crate::views::has_ended;
@@ -12,10 +11,10 @@ use std::collections::BTreeMap;
 use streamctl_proto::v1::{JobStatus, ShardStatus, WorkerStatus};
 use tokio::time::Instant;
 
-/// Rows that a page key passes over.
+/// Rows per page key.
 const PAGE: usize = 10;
 
-/// A key, by what it is for.
+/// A key, by its function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     Quit,
@@ -26,11 +25,11 @@ pub enum Key {
     First,
     Last,
     Enter,
-    /// Out of it, or of the help.
+    /// Leave the job, or the help.
     Back,
     Sort,
     Refresh,
-    /// Show the keys, or no more.
+    /// Show or hide the keys.
     Help,
 }
 
@@ -40,38 +39,38 @@ pub struct Answer {
     /// All jobs, without their shards.
     pub jobs: Vec<JobStatus>,
     pub workers: Vec<WorkerStatus>,
-    /// The job that is looked into, with its shards.
+    /// The open job, with its shards.
     pub one: Option<JobStatus>,
 }
 
 #[derive(Debug)]
 pub enum Input {
     Pressed(Key),
-    /// The terminal has another size.
+    /// The terminal was resized.
     Resized,
-    /// An answer came, or none.
+    /// An answer or an error arrived.
     Answered(Box<Result<Answer, CliError>>),
 }
 
-/// What must be done about it.
+/// The required action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Quit,
     Ask,
 }
 
-/// In which order rows are.
+/// The order of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sort {
     #[default]
     Name,
     Lag,
-    /// Those that read most first.
+    /// Highest read rate first.
     Rate,
 }
 
 impl Sort {
-    /// As the screen calls it.
+    /// The name on the screen.
     pub fn word(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -93,30 +92,29 @@ impl Sort {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     pub records: f64,
-    /// Bytes.
     pub bytes: f64,
 }
 
-/// What is known and chosen.
+/// State and selection.
 #[derive(Debug)]
 pub struct Model {
-    /// Where the controllers are, for the title.
+    /// The addresses of the controllers, for the title.
     pub controllers: String,
-    /// Between two answers, in words.
+    /// The time between two requests, as text.
     pub interval: String,
     pub colors: bool,
     pub last: Option<Answer>,
-    /// Why there is no newer one.
+    /// Why there is no newer answer.
     pub problem: Option<String>,
     pub help: bool,
     /// The order of jobs, and of shards.
     pub sort: Sort,
     selected: Option<String>,
-    /// The job that is looked into.
+    /// The open job.
     inside: Option<String>,
-    /// The first shard that is shown there.
+    /// The first visible shard of the open job.
     pub scroll: usize,
-    /// Of each shard of the job that is looked into.
+    /// The rates of the open job's shards.
     rates: BTreeMap<String, Rate>,
 }
 
@@ -139,12 +137,12 @@ impl Model {
         }
     }
 
-    /// The job that is looked into.
+    /// The open job.
     pub fn job(&self) -> Option<&str> {
         self.inside.as_deref()
     }
 
-    /// It, with its shards, once it was asked for.
+    /// The open job with its shards, once they were received.
     pub fn inside(&self) -> Option<&JobStatus> {
         let one = self.last.as_ref()?.one.as_ref()?;
         (self.job() == Some(one.job.as_str())).then_some(one)
@@ -170,7 +168,7 @@ impl Model {
         self.jobs().iter().position(|job| job.job == selected)
     }
 
-    /// Shards of the job that is looked into, in their order, with what each gives.
+    /// Shards of the open job, in their order, with their rates.
     pub fn shards(&self) -> Vec<(&ShardStatus, Rate)> {
         let rate = |shard: &ShardStatus| self.rates.get(&shard.shard).copied().unwrap_or_default();
         let mut shards: Vec<_> = self
@@ -193,7 +191,7 @@ impl Model {
         shards
     }
 
-    /// Takes what happened; says what to do about it.
+    /// Applies an input; returns the required action.
     pub fn take(&mut self, input: Input) -> Option<Action> {
         match input {
             Input::Pressed(key) => self.press(key),
@@ -264,7 +262,8 @@ impl Model {
         self.scroll = self.scroll.min(self.shards().len().saturating_sub(1));
     }
 
-    /// What each shard gave since the answer before; a task that began meanwhile counts anew.
+    /// Computes what each shard delivered since the previous answer; a task that started meanwhile
+    /// counts from zero.
     fn learn_rates(&mut self, answer: &Answer) {
         let before = self
             .last
@@ -295,7 +294,7 @@ impl Model {
     }
 }
 
-/// What a job read per second of its last window; nothing once it has ended.
+/// What a job read per second of its last window; 0 once it has ended.
 pub fn job_rate(job: &JobStatus) -> Rate {
     let epoch = job.last_epoch.as_ref().filter(|_| !has_ended(job));
     let rate = epoch.and_then(|epoch| {

@@ -68,7 +68,7 @@ fn three() -> Model {
     model
 }
 
-/// What is on a screen of this size, line by line.
+/// The content of a screen of this size, line by line.
 fn screen(model: &Model, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| view::draw(frame, model)).unwrap();
@@ -138,7 +138,7 @@ fn a_narrow_screen_leaves_out_columns_and_cuts_no_word() {
         lines[23],
         "q leave  j/k move  enter shards  s order: name  ? keys"
     );
-    // The name of a job is worth more than the figures of others.
+    // The name of a job is more important than the figures of others.
     let mut model = model(false);
     let name = "orders-of-the-northern-warehouses";
     model.take(told(answer(vec![job(name, 50, 9_000)])));
@@ -258,7 +258,7 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
         shard.contains("w-1") && shard.contains(" 150 ") && shard.contains("100 KiB"),
         "{shard}"
     );
-    // A new task counts anew: that is no rate.
+    // A new task counts from zero: that is no rate.
     let mut moved = with(5, 50, Duration::from_secs(4));
     moved.one.as_mut().unwrap().shards[0].task = Some(v1::TaskId {
         term: 9,
@@ -351,7 +351,7 @@ async fn a_session_asks_shows_and_ends_with_a_key_or_a_signal() {
     let (sender, keys) = mpsc::channel(KEYS_MAX);
     let asked = jobs.asked.clone();
     let types = async move {
-        // Two answers: the second one is only asked for when the first was taken.
+        // Two answers: the second one is only requested when the first was handled.
         while asked.load(Ordering::SeqCst) < 4 {
             tokio::task::yield_now().await;
         }

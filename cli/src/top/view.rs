@@ -1,8 +1,7 @@
-//! What the live screen looks like: pure, from what is known to what is drawn.
+//! The appearance of the live screen: pure, from the state to the drawing.
 //!
-//! Rule: everything has its place on 80 columns and 24 lines; a larger screen shows more of the
-//! same, a narrower one leaves out whole columns and cuts no word. Without colours nothing is said
-//! by colour alone.
+//! Rule: everything fits on 80 columns and 24 lines. A larger screen shows more rows; a narrower
+//! one omits whole columns and cuts no word. Without colours, no information is lost.
 
 use super::model::{Model, Rate, job_rate};
 use crate::output::Tone;
@@ -15,11 +14,11 @@ use ratatui::widgets::{Block, Clear, Paragraph, Row, Table};
 use streamctl_proto::count;
 use streamctl_proto::v1::{JobStatus, WorkerStatus};
 
-/// Rows of workers below the jobs, at most, with their heading.
+/// Most rows of workers below the jobs, with their heading.
 const WORKER_ROWS_MAX: u16 = 7;
 
 const NAME_COLUMN_MAX: usize = 40;
-/// Lines that a text of a job takes, at most.
+/// Most lines for a text of a job.
 const LINES_OF_A_TEXT_MAX: usize = 4;
 
 const KEYS: [(&str, &str); 8] = [
@@ -112,7 +111,7 @@ fn foot_line(model: &Model, width: u16) -> Line<'static> {
     Line::from(Span::styled(fitting(&parts, width), dim(model)))
 }
 
-/// As many of the parts as have room, those with the highest number left out first; 0: never.
+/// As many of the parts as fit, those with the highest number omitted first; 0: never.
 fn fitting(parts: &[(String, u8)], width: u16) -> String {
     let widths: Vec<_> = parts
         .iter()
@@ -124,7 +123,7 @@ fn fitting(parts: &[(String, u8)], width: u16) -> String {
     shown.collect::<Vec<_>>().join("  ")
 }
 
-/// Which of these, each with its width and how soon it is left out, have room together.
+/// Which of these fit together, each with its width and its priority for omission.
 fn with_room(parts: &[(usize, u8)], between: usize, width: u16) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..parts.len()).collect();
     loop {
@@ -133,7 +132,7 @@ fn with_room(parts: &[(usize, u8)], between: usize, width: u16) -> Vec<usize> {
             .map(|index| parts[*index].0 + between)
             .sum::<usize>()
             .saturating_sub(between);
-        // Of two as important as each other, the one behind goes first.
+        // If two have the same priority, the last one is omitted first.
         let least = shown
             .iter()
             .copied()
@@ -146,12 +145,11 @@ fn with_room(parts: &[(usize, u8)], between: usize, width: u16) -> Vec<usize> {
     }
 }
 
-/// A column of a table.
 struct Column {
     heading: &'static str,
-    /// The first column has at least this and takes what is left.
+    /// The first column has at least this width and takes the remaining space.
     width: u16,
-    /// Left out where there is no room, the highest first; 0: never.
+    /// Omitted if there is not enough space, the highest first; 0: never.
     spare: u8,
 }
 
@@ -190,8 +188,7 @@ const SHARD_COLUMNS: [Column; 6] = [
     column("COMMITTED", 12, 3),
 ];
 
-/// Draws the columns that have room; names, which stand in the first one, have it before the
-/// others.
+/// Draws the columns that fit; names, in the first column, take precedence.
 fn draw_table(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -254,7 +251,7 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     .areas(area);
     let jobs = model.jobs();
     let selected = model.row();
-    // Heading apart, the selected row is always in sight.
+    // Below the heading, the selected row is always visible.
     let room = usize::from(above.height.saturating_sub(1)).max(1);
     let first = selected.unwrap_or(0).saturating_sub(room - 1);
     let row = |(index, job): (usize, &&JobStatus)| job_row(model, job, selected == Some(index));
@@ -276,7 +273,7 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     draw_workers(frame, workers, below);
 }
 
-/// What is to be said of the selected job.
+/// The message about the selected job.
 fn remark(model: &Model, jobs: &[&JobStatus]) -> String {
     let job = model.row().and_then(|row| jobs.get(row));
     job.map_or_else(String::new, |job| match job.error.is_empty() {
@@ -385,7 +382,7 @@ fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {
     );
 }
 
-/// The end of a text: what changes of a position stands there.
+/// The end of a text: a position changes there.
 fn tail(text: &str, chars: usize) -> String {
     let count = text.chars().count();
     if count <= chars {
@@ -454,7 +451,7 @@ fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
     lines
 }
 
-/// A text on as many lines as it takes, cut between its words.
+/// A text on as many lines as needed, wrapped between words.
 fn wrapped(text: &str, width: u16) -> Vec<String> {
     let width = usize::from(width.max(1));
     let mut lines: Vec<String> = vec![];
@@ -470,7 +467,7 @@ fn wrapped(text: &str, width: u16) -> Vec<String> {
     lines
 }
 
-/// The beginning of a text, and a sign where that is not all of it.
+/// The beginning of a text, with a mark if it was cut.
 fn cut(text: &str, width: u16) -> String {
     let width = usize::from(width);
     if text.chars().count() <= width {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use streamctl_engine::aws::Aws;
 use streamctl_engine::catalog::{CatalogError, CatalogTable, get_table};
 
-/// Database and table of `DATABASE.TABLE`; a table's name may hold dots.
+/// Database and table of `DATABASE.TABLE`; a table's name may contain dots.
 pub fn table_name(text: &str) -> Result<(String, String), CliError> {
     match text.split_once('.') {
         Some((database, table)) if !database.is_empty() && !table.is_empty() => {
@@ -20,7 +20,7 @@ pub fn table_name(text: &str) -> Result<(String, String), CliError> {
     }
 }
 
-/// Asks the Data Catalog of the environment's account and prints what it says.
+/// Reads from the Data Catalog of the environment's account and prints the result.
 pub async fn show(args: &CatalogShowArgs, aws: &Aws, out: &mut Output) -> Result<(), CliError> {
     let (database, name) = table_name(&args.table)?;
     let ask = get_table(

@@ -1,8 +1,8 @@
-//! `streamctl completions` and `streamctl man`: what shells and `man` are given.
+//! `streamctl completions` and `streamctl man`: files for shells and `man`.
 //!
-//! Owns: names of jobs and contexts as completions, which no generator knows of. Does not own: the
-//! words (`args`).
-//! Rule: both are made from the words of the command line, so that no verb can be missing.
+//! Owns: names of jobs and contexts as completions, which no generator supports. Does not own: the
+//! arguments (`args`).
+//! Rule: both are generated from the command line's definition, so that no verb can be missing.
 
 use crate::args::Cli;
 use crate::error::CliError;
@@ -61,7 +61,7 @@ pub fn man(args: &ManArgs, out: &mut Output) -> Result<(), CliError> {
     )
 }
 
-/// The page of a command, and those of the commands below it: `streamctl-context-add.1`.
+/// The page of a command, and those of its subcommands: `streamctl-context-add.1`.
 fn pages(command: &Command, folder: &Path, names: &mut Vec<String>) -> std::io::Result<()> {
     let file = format!(
         "{}.1",
@@ -89,7 +89,7 @@ fn completions(shell: Shell) -> String {
     }
 }
 
-/// The verbs whose first word is the name of a job.
+/// The verbs whose first argument is the name of a job.
 fn verbs_of_jobs() -> Vec<String> {
     let command = Cli::command();
     let takes = |verb: &&Command| verb.get_positionals().any(|word| word.get_id() == "job");
@@ -100,7 +100,7 @@ fn verbs_of_jobs() -> Vec<String> {
         .collect()
 }
 
-/// The verbs of `context` whose first word is the name of one that is there.
+/// The verbs of `context` whose first argument is the name of an existing one.
 fn verbs_of_contexts() -> Vec<String> {
     let command = Cli::command();
     let context = command
@@ -117,11 +117,11 @@ fn verbs_of_contexts() -> Vec<String> {
         .collect()
 }
 
-/// Prints the names of jobs, of contexts.
+/// Prints the names of jobs or contexts.
 const JOBS: &str = "streamctl --quiet list --names 2>/dev/null";
 const CONTEXTS: &str = "streamctl --quiet context list --names 2>/dev/null";
 
-/// The generated function knows no jobs and no contexts: they are added to what it found.
+/// The generated function does not complete jobs and contexts: they are added to its result.
 fn bash() -> String {
     format!(
         r#"
@@ -168,7 +168,7 @@ fn zsh(made: &str) -> String {
         function("_streamctl_jobs", JOBS),
         function("_streamctl_contexts", CONTEXTS)
     );
-    // The generated text ends by calling or registering the main function: ours must be there
+    // The generated text ends by calling or registering the main function: ours must be defined
     // before.
     let at = lines
         .iter()
@@ -255,7 +255,7 @@ mod tests {
         );
     }
 
-    /// A bash that has the completions, and a `streamctl` that knows these names.
+    /// A bash with the completions, and a `streamctl` that knows these names.
     fn completed_by_bash(words: &str) -> Vec<String> {
         let script = format!(
             r#"streamctl() {{ case "$*" in *context*) echo dev; echo prod;; *) echo sales;; esac; }}

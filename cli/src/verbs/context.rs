@@ -1,6 +1,6 @@
-//! `streamctl context`: clusters by name, and which one is asked.
+//! `streamctl context`: clusters by name, and which one is in use.
 //!
-//! Rule: nothing is asked of a cluster here; what is written is checked first.
+//! Rule: no request to a cluster is made here; values are checked before they are written.
 
 use crate::client::Controller;
 use crate::context::{Chosen, Config, Context, Environment, Files, check_name, choose};
@@ -43,7 +43,7 @@ pub struct ListArgs {
     pub names: bool,
 }
 
-/// How an argument is called that is the name of a context there is: shells complete it.
+/// The value name of an argument that is an existing context: shells complete it.
 pub const KNOWN_CONTEXT: &str = "known-context";
 
 /// Of `context use` and `context remove`.
@@ -146,7 +146,7 @@ fn add(
     done(&args.name, &config, what, out)
 }
 
-/// The path of a file from the root: the context is used from other folders too.
+/// The absolute path of a file: the context is used from other folders too.
 fn readable(path: &std::path::Path) -> Result<PathBuf, CliError> {
     let failed = |source| CliError::File {
         path: path.display().to_string(),
@@ -215,13 +215,13 @@ fn list(args: &ListArgs, config: &Config, out: &mut Output) -> Result<(), CliErr
     )
 }
 
-/// Where something is, never what it is: a token stays in its file.
+/// The location of a secret, never its content: a token stays in its file.
 fn path_text(path: &Option<PathBuf>) -> String {
     path.as_ref()
         .map_or_else(|| "-".to_owned(), |path| path.display().to_string())
 }
 
-/// Whose signature on the controllers' certificates is believed.
+/// The certificate authorities trusted for the controllers.
 fn trusts(context: &Context) -> String {
     match &context.ca {
         None if context.controller.contains("https://") => "the system's".to_owned(),

@@ -1,8 +1,8 @@
 //! `streamctl dead-letters`: what could not be decoded, why, and its bytes.
 //!
-//! Owns: going from page to page, the sum by reason. Does not own: what a ticket means (the
-//! worker), replaying ([`super::replay`]). Rule: a page of epochs is in memory, and one batch of
-//! letters, however many there are.
+//! Owns: paging, the sum by reason. Does not own: what a ticket means (the worker), replaying
+//! ([`super::replay`]). Rule: a page of epochs and one batch of letters are in memory, however many
+//! there are.
 
 use super::tail::{REUSE_CONNECTION, Readers, next_of};
 use crate::args::DeadLettersArgs;
@@ -22,16 +22,16 @@ use std::time::Instant;
 use streamctl_engine::security::ClientConnection;
 use streamctl_proto::{MESSAGE_BYTES_MAX, count};
 
-/// Epochs that are looked at per question.
+/// Epochs that are examined per request.
 const EPOCHS_PER_ASK: u64 = 100;
 /// Characters of a payload that the table shows.
 const PAYLOAD_CHARS_MAX: usize = 80;
-/// Reasons that are summed up one by one; what a reason quotes of a record makes it another one.
+/// Reasons that are counted separately. A reason that quotes a record is a separate one.
 const REASONS_MAX: usize = 1_000;
-/// Reasons that the sum at the end names.
+/// Reasons that the summary at the end shows.
 const REASONS_SHOWN_MAX: usize = 10;
 
-/// Prints them, oldest first, and at the end how many there are by reason.
+/// Prints dead letters, oldest first, and at the end their number by reason.
 pub async fn run(
     args: &DeadLettersArgs,
     controller: &Controller,
@@ -91,7 +91,7 @@ async fn page(
             let mut client =
                 FlightServiceClient::new(line.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
             let mut info = client.get_flight_info(descriptor).await?.into_inner();
-            // Without a location the one who was asked has the rows; the controller never has any.
+            // Without a location, the answering server has the rows; the controller never has any.
             if let Some(alone) = info
                 .endpoint
                 .iter_mut()
@@ -107,7 +107,7 @@ async fn page(
     controller.ask(ask).await
 }
 
-/// One dead letter, as it came.
+/// One dead letter, as received.
 struct Row<'b> {
     epoch: u64,
     shard: &'b str,
@@ -146,7 +146,7 @@ fn rows(batch: &RecordBatch) -> Option<Vec<Row<'_>>> {
 }
 
 impl Row<'_> {
-    /// One line; a payload that is no text stands in base64.
+    /// One line; a payload that is not text is in base64.
     fn json(&self) -> Value {
         let mut json = json!({
             "epoch": self.epoch, "shard": self.shard, "sequence_number": self.sequence_number,
@@ -182,9 +182,9 @@ impl Row<'_> {
     }
 }
 
-/// The beginning of a payload on one line; what a terminal would obey is escaped.
+/// The beginning of a payload on one line; control characters are escaped.
 pub(super) fn cut(payload: &[u8]) -> String {
-    // A character has four bytes at most; what is behind the cut need not be looked at.
+    // A character has four bytes at most; what is behind the cut need not be examined.
     let head = &payload[..payload.len().min(PAYLOAD_CHARS_MAX * 4)];
     let text = String::from_utf8_lossy(head);
     let plain = |c: char| {
@@ -208,13 +208,13 @@ fn time(ms: i64) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
-/// Prints letters as they come.
+/// Prints letters as they arrive.
 struct Printer<'a> {
     args: &'a DeadLettersArgs,
     out: &'a mut Output,
     widths: [usize; 6],
     letters: u64,
-    /// The epoch of the first that was wanted no more.
+    /// The epoch of the first letter beyond the limit.
     left_out: Option<u64>,
     reasons: BTreeMap<String, u64>,
     other_reasons: u64,
@@ -244,7 +244,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Breaks when as many as were wanted are printed.
+    /// Breaks when the limit is reached.
     fn batch(&mut self, batch: &RecordBatch) -> Result<ControlFlow<()>, CliError> {
         let rows =
             rows(batch).ok_or_else(|| CliError::Answer("rows that are no dead letters".into()))?;
@@ -281,7 +281,7 @@ impl<'a> Printer<'a> {
         })
     }
 
-    /// Columns only ever grow: what follows stays below what was printed.
+    /// Columns only ever grow, so later rows stay aligned below earlier ones.
     fn table(&mut self, rows: &[Row<'_>]) -> Result<(), CliError> {
         let cells: Vec<[String; 6]> = rows.iter().map(Row::cells).collect();
         let first = self.letters == 0 && !cells.is_empty();
@@ -302,7 +302,7 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// How many there were by reason, most frequent first.
+    /// The number of letters by reason, most frequent first.
     fn end(self) -> Result<(), CliError> {
         if let Some(epoch) = self.left_out {
             self.out.note(&format!(

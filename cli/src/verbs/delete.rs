@@ -1,4 +1,4 @@
-//! `streamctl delete`: forgets a job that does not run.
+//! `streamctl delete`: deletes a job that does not run.
 
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
@@ -18,7 +18,7 @@ pub struct DeleteArgs {
     pub force: bool,
 }
 
-/// Has it forgotten, and says what stays.
+/// Deletes the job, and prints what stays.
 pub async fn run(
     args: &DeleteArgs,
     controller: &Controller,

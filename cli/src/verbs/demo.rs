@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use streamctl_worker::memory::MemoryLimit;
 
-/// Where it is when nothing is said.
+/// The default folder.
 const DIR: &str = "streamctl-demo";
 
 /// Of `demo`.

@@ -2,8 +2,8 @@
 //!
 //! Owns: how differences are shown. Does not own: the comparison and its rules (the controller,
 //! `proto::change`).
-//! Rule: as diff does, it ends with 0 where nothing differs and with 1 where something does; what
-//! kept it from comparing has another code.
+//! Rule: like diff, it exits with 0 if there are no differences and with 1 if there are; if the
+//! comparison fails, it exits with another code.
 
 use super::run::job;
 use super::{job_file_error, read};
@@ -35,7 +35,7 @@ pub struct DiffArgs {
     pub state: Option<PathBuf>,
 }
 
-/// Compares, and shows.
+/// Compares, and prints the differences.
 pub async fn run(
     args: &DiffArgs,
     controller: &Controller,
@@ -74,7 +74,7 @@ pub async fn run_local(
     show(args, answer, "run", out)
 }
 
-/// `taken_by` is the verb that lets the file take over.
+/// `taken_by` is the verb that applies the file.
 fn show(
     args: &DiffArgs,
     answer: Result<DiffResponse, CliError>,
@@ -215,7 +215,7 @@ fn verdict(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
     )
 }
 
-/// Where a line is.
+/// The side of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Both,
@@ -226,7 +226,7 @@ enum Side {
 /// Longest texts that are compared line by line; longer ones are shown one after the other.
 const DIFF_LINES_MAX: usize = 2_000;
 
-/// The lines of both, those that they share once: by their longest common subsequence.
+/// The lines of both, with shared lines once: by their longest common subsequence.
 fn line_diff<'l>(was: &'l [String], will_be: &'l [String]) -> Vec<(Side, &'l str)> {
     let mut common = vec![vec![0_u32; will_be.len() + 1]; was.len() + 1];
     if was.len().max(will_be.len()) <= DIFF_LINES_MAX {

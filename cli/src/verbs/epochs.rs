@@ -26,7 +26,7 @@ pub async fn run(
         epochs_text,
         |epochs| epochs.iter().map(epoch_json).collect(),
     )?;
-    // More may follow only where a beginning was given: else these are the newest ones.
+    // More may follow only if a start was given; otherwise these are the newest ones.
     let full = answer.epochs.len() as u64 >= u64::from(args.limit);
     let last = answer.epochs.last().map_or(0, |epoch| epoch.epoch);
     if let Some(to) = args

@@ -1,8 +1,8 @@
-//! `streamctl explain`: what a job would do, as far as the world says.
+//! `streamctl explain`: what a job would do, as far as it can be determined.
 //!
-//! Owns: what is shown. Does not own: any check (`JobSpec::parse`, `engine::resolve`), the plan
+//! Owns: the output. Does not own: any check (`JobSpec::parse`, `engine::resolve`), the plan
 //! (`engine::query`).
-//! Rule: nothing is started and nothing written; what could not be asked is named, never guessed.
+//! Rule: nothing is started or written; what could not be determined is named, never guessed.
 
 use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
@@ -28,18 +28,18 @@ pub struct ExplainArgs {
     pub file: PathBuf,
 }
 
-/// What is known of a job.
+/// What is known about a job.
 struct Explained {
     spec: JobSpec,
     found: Explored,
     /// The operators, the last one first.
     plan: Option<String>,
     shards: Option<usize>,
-    /// Keys that the file leaves out, and what holds then.
+    /// Keys that are missing in the file, and their defaults.
     defaults: Vec<(String, String)>,
 }
 
-/// Shows it. Ends with 2 when something is wrong, with 5 when something could not be asked.
+/// Prints it. Exits with 2 if something is wrong, with 5 if something could not be checked.
 pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
@@ -73,7 +73,7 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     not_asked(&unavailable)
 }
 
-/// What is left out was not to be had: neither right nor wrong.
+/// Missing information is unavailable: neither right nor wrong.
 pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError> {
     let Some((field, reason)) = unavailable.first() else {
         return Ok(());
@@ -187,7 +187,7 @@ fn indented(text: &str) -> String {
         .join("\n")
 }
 
-/// Name, type, and whether the query reads it, which only a plan says.
+/// Name, type, and whether the query reads it; only a plan shows the last.
 fn columns(found: &Explored) -> Option<Vec<(String, String, Option<bool>)>> {
     let columns = found.columns.as_ref()?;
     let is_read = |index| {
@@ -274,7 +274,7 @@ fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
     stored
 }
 
-/// Keys that the file leaves out and that have a value all the same.
+/// Keys that are missing in the file and have a default.
 fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let Ok(file) = text.parse::<toml::Table>() else {
         return vec![];

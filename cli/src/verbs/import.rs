@@ -1,8 +1,8 @@
-//! `streamctl import`: a job file of a job of AWS Glue.
+//! `streamctl import`: a job file from a job of AWS Glue.
 //!
-//! Owns: where the Glue job is read, where the job file goes, how notes are told. Does not own:
+//! Owns: where the Glue job is read, where the job file goes, how notes are printed. Does not own:
 //! what it means (`crate::import`).
-//! Rule: a file that is there is never overwritten; notes go to standard error, the job file to
+//! Rule: an existing file is never overwritten; notes go to standard error, the job file to
 //! standard output.
 
 use super::catalog::table_name;
@@ -17,10 +17,10 @@ use streamctl_engine::aws::Aws;
 use streamctl_engine::catalog::get_job_json;
 use streamctl_engine::storage::Storages;
 
-/// Who may read a job file, as far as the user lets them.
+/// Permissions of a job file, before the user's umask.
 const FOR_ALL: u32 = 0o666;
 
-/// Makes the job file, and says what could not be carried over.
+/// Creates the job file, and prints what could not be carried over.
 pub async fn run(verb: &ImportVerb, aws: &Aws, out: &mut Output) -> Result<(), CliError> {
     match verb {
         ImportVerb::GlueJob(args) => glue_job(args, aws, out).await,
@@ -134,7 +134,7 @@ fn impossible(what: &str, reason: String) -> CliError {
     }
 }
 
-/// What was set and makes no difference: a slip of the pen, or not needed.
+/// Notes arguments without an effect: misspelled, or not needed.
 fn note_unused(flow: &mut Flow, made: &ImportArgs) -> Result<(), CliError> {
     let asked: Vec<_> = flow.asked.iter().map(String::as_str).collect();
     let used = match asked.is_empty() {

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::views::{jobs_text, status_json};
 use streamctl_proto::v1::ListJobsRequest;
 
-/// Said where there is none.
+/// Printed if there are no jobs.
 const NONE: &str = "no jobs yet: start one with `streamctl submit job.toml`";
 
 pub async fn run(

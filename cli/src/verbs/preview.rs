@@ -1,6 +1,6 @@
 //! `streamctl preview`: a job's query on a few records of its real source.
 //!
-//! Owns: from where a sample is taken, what is shown. Does not own: reading and the query
+//! Owns: where a sample is read from, the output. Does not own: reading and the query
 //! (`worker::preview`).
 //! Rule: nothing is written: no checkpoint, no sink, no position.
 
@@ -62,7 +62,7 @@ fn patience(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a duration such as 500ms, 10s or 1m"))
 }
 
-/// What was read, and what came out.
+/// The records read, and the result.
 struct Shown {
     job: String,
     shards: usize,
@@ -72,7 +72,7 @@ struct Shown {
     outcome: Outcome,
 }
 
-/// Samples, computes, shows.
+/// Samples, computes, prints.
 pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
@@ -151,7 +151,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The sample, how many shards it was taken from, and the job as it was read.
+    /// The sample, the number of its shards, and the job as it was read.
     async fn read(
         mut self,
         from: Option<From>,
@@ -236,7 +236,7 @@ fn as_text(shown: &Shown) -> String {
     parts.join("\n\n")
 }
 
-/// Shard, sequence number, reason and payload of what would be dead letters.
+/// Shard, sequence number, reason and payload of would-be dead letters.
 fn bad(shown: &Shown) -> impl Iterator<Item = (String, String, String, &[u8])> {
     shown.outcome.bad.iter().filter_map(|bad| {
         let (shard, record) = shown.sample.records.get(bad.index)?;
@@ -280,7 +280,7 @@ fn summary(shown: &Shown) -> String {
     )
 }
 
-/// The rows as JSON objects; nulls are written out.
+/// The rows as JSON objects; nulls are written explicitly.
 fn json_rows(outcome: &Outcome) -> Result<Vec<Value>, arrow::error::ArrowError> {
     let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
     let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(Vec::new());

@@ -1,8 +1,8 @@
-//! `streamctl repair`: lets a job go on that cannot by itself.
+//! `streamctl repair`: repairs a job that cannot continue by itself.
 //!
-//! Owns: what is shown of a repair. Does not own: which repair a job needs, and whether there is
-//! one (the controller).
-//! Rule: it is done only when the summary came.
+//! Owns: the output. Does not own: which repair a job needs, and whether there is one (the
+//! controller).
+//! Rule: the repair is done only when the summary has arrived.
 
 use super::run::named_job;
 use crate::client::{Controller, jobs};
@@ -82,7 +82,7 @@ fn request(args: &RepairArgs, job: String) -> RepairJobRequest {
 /// Waits for the end of a repair.
 ///
 /// # Errors
-/// Why there was none; or it broke off.
+/// Why there was none; or the connection broke.
 pub async fn summary_of(
     events: &mut Streaming<RepairEvent>,
     mut say: impl FnMut(String),

@@ -1,7 +1,7 @@
-//! `streamctl dead-letters --replay`: dead letters through the job again.
+//! `streamctl dead-letters --replay`: replays dead letters.
 //!
-//! Rule: asking again is harmless: an epoch's dead letters are replayed once, whoever asks how
-//! often.
+//! Rule: repeating the request is harmless: an epoch's dead letters are replayed once, however many
+//! times they are requested.
 
 use crate::args::DeadLettersArgs;
 use crate::client::{Controller, jobs};
@@ -11,7 +11,7 @@ use serde_json::json;
 use streamctl_proto::count;
 use streamctl_proto::v1::{ReplayDeadLettersRequest, ReplayDeadLettersResponse};
 
-/// Asks for it, and says what will be replayed and what was before.
+/// Sends the request, and prints what will be replayed and what was replayed before.
 pub async fn run(
     args: &DeadLettersArgs,
     controller: &Controller,

@@ -39,8 +39,8 @@ pub struct RunArgs {
     pub insecure: bool,
 }
 
-/// Runs it; progress goes to standard error, the last status to standard output. Where the
-/// dashboard is, is said when the job was taken: of one that was not, there is nothing to see.
+/// Runs the job; progress goes to standard error, the last status to standard output. The
+/// dashboard's address is printed once the job was accepted: before, there is nothing to show.
 pub async fn run(
     args: &RunArgs,
     dashboard: &str,
@@ -64,7 +64,7 @@ pub async fn run(
                 Some(status.state() == JobState::Completed && status.submitted_ms < began_ms);
             out.note(&format!("dashboard: {dashboard}"));
             if status.published > 0 && status.submitted_ms < began_ms {
-                // What an earlier run has published is not published again.
+                // Epochs that an earlier run published are not shown again.
                 epoch_shown = status.published;
                 out.note(&format!("going on after epoch {epoch_shown}"));
             }

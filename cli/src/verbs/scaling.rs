@@ -1,8 +1,8 @@
-//! `streamctl scaling`: how many workers there should be, what was measured, what was decided and
-//! why.
+//! `streamctl scaling`: the desired number of workers, the measurements, the decisions and their
+//! reasons.
 //!
-//! Owns: the page. Does not own: any figure in it.
-//! Rule: the workers are of all jobs; with a job's name only its part in the figures is shown, and
+//! Owns: the layout. Does not own: any figure in it.
+//! Rule: the workers are of all jobs; with a job's name, only its part in the figures is shown, and
 //! every decision.
 
 use crate::args::ScalingArgs;
@@ -78,7 +78,7 @@ fn figures_line(figures: &ScalingFigures) -> String {
     )
 }
 
-/// Work is counted in workers.
+/// Work is measured in workers.
 fn jobs_text(jobs: &[ScalingJob]) -> String {
     let row = |job: &ScalingJob| {
         [
@@ -160,7 +160,7 @@ pub(crate) mod tests {
     use crate::output::Format;
     use crate::output::tests::{captured, documented};
 
-    /// Of a cluster that has just asked for one more worker.
+    /// The status of a cluster that has just requested one more worker.
     pub fn status() -> ScalingStatus {
         let job = ScalingJob {
             job: "sales".into(),

@@ -1,4 +1,4 @@
-//! `streamctl status`: how jobs are doing, once or at every change.
+//! `streamctl status`: the status of jobs, once or at every change.
 
 use crate::args::{ListArgs, StatusArgs};
 use crate::client::{Controller, jobs};
@@ -10,10 +10,10 @@ use std::time::Duration;
 use streamctl_proto::v1::{GetJobRequest, JobStatus};
 use tonic::Streaming;
 
-/// How often in a row the controllers are asked again: a standby leads within 6 s.
+/// How many times in a row to reconnect to the controllers: a standby leads within 6 s.
 const RECONNECTS_MAX: u32 = 10;
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// The exit code of errors that a new leader mends.
+/// The exit code of errors that a new leader fixes.
 const UNREACHABLE: u8 = 4;
 
 /// All jobs, one job, or one job until it ends.
@@ -43,7 +43,7 @@ pub async fn run(
     out.either(|| status_text(&status, paint), || status_json(&status))
 }
 
-/// A controller that goes away is not the end of the job: its successor is asked.
+/// If a controller goes away, the job continues: reconnect to its successor.
 async fn watch(
     request: &GetJobRequest,
     controller: &Controller,

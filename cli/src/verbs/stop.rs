@@ -10,11 +10,10 @@ use streamctl_proto::count;
 use streamctl_proto::json::time;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, NotDrained, StopJobRequest};
 
-/// Between two looks at a job that drains.
+/// Time between two checks of a job that drains.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Stops it, and says how far it came. A drain is waited for; whoever is interrupted meanwhile
-/// stops only the waiting.
+/// Stops the job, and prints its position. Waits for a drain; an interrupt stops only the waiting.
 pub async fn run(
     args: &StopArgs,
     controller: &Controller,
@@ -66,7 +65,7 @@ pub async fn run(
     Ok(())
 }
 
-/// It has stopped before its open windows were finished.
+/// The job stopped before its open windows were finished.
 fn not_drained(job: &str, left: &NotDrained) -> CliError {
     let what = match left.until_ms {
         0 => format!(
@@ -88,7 +87,7 @@ fn not_drained(job: &str, left: &NotDrained) -> CliError {
     }
 }
 
-/// It has ended, and what it committed is published.
+/// The job has ended, and what it committed is published.
 fn drained(status: &JobStatus) -> bool {
     has_ended(status) && (status.published >= status.epoch || status.state() == JobState::Failed)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use streamctl_proto::JobSpec;
 use streamctl_proto::v1::{Column, SubmitRequest, SubmitResponse};
 
-/// Checks the job file here, then sends it: what is wrong is told even where no controller answers.
+/// Checks the job file here, then sends it: problems are printed even if no controller answers.
 pub async fn run(
     args: &SubmitArgs,
     controller: &Controller,

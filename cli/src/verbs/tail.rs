@@ -1,8 +1,8 @@
 //! `streamctl tail`: the rows of a job as its epochs are published, over Arrow Flight.
 //!
 //! Owns: following from epoch to epoch. Does not own: what a ticket means (the worker).
-//! Rule: rows are printed in the order of the epochs, none twice; where it breaks, the error says
-//! where to go on.
+//! Rule: rows are printed in the order of the epochs, none twice; if the connection breaks, the
+//! error names the epoch to continue at.
 
 use crate::args::TailArgs;
 use crate::client::{Controller, jobs};
@@ -24,34 +24,34 @@ use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::GetJobRequest;
 use tonic::{Code, Status};
 
-/// Epochs asked for at a time.
+/// Epochs per request.
 const EPOCHS_PER_ASK: u64 = 16;
-/// How long to wait when there is no newer epoch.
+/// How long to wait if there is no newer epoch.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// New grants that are asked for because a worker does not take one.
+/// How many times to request a new grant because a worker refuses the current one.
 const GRANT_RENEWALS_MAX: u32 = 8;
-/// A location that means: where the endpoint came from.
+/// The location that stands for the endpoint's own server.
 pub(super) const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
 
-/// What the controller says beside the endpoints.
+/// The controller's metadata with the endpoints.
 #[derive(Deserialize)]
 pub(super) struct Next {
     pub(super) next_epoch: u64,
     pub(super) state: String,
-    /// What to show to workers; none where they ask for nothing.
+    /// The credential for workers; none if they require none.
     pub(super) grant: Option<String>,
 }
 
-/// From whom rows are read, and with what.
+/// The servers that rows are read from, and the credentials.
 pub(super) struct Readers<'c> {
     pub(super) controller: &'c Controller,
-    /// Where the endpoints came from.
+    /// The server that sent the endpoints.
     pub(super) origin: ClientConnection,
     pub(super) grant: Option<String>,
     pub(super) since: Instant,
 }
 
-/// Prints epochs until the last one wanted, or until the job ends.
+/// Prints epochs until the last one requested, or until the job ends.
 pub async fn run(
     args: &TailArgs,
     controller: &Controller,
@@ -109,13 +109,13 @@ pub async fn run(
     Ok(())
 }
 
-/// What the controller says beside the endpoints.
+/// The controller's metadata with the endpoints.
 pub(super) fn next_of(info: &FlightInfo, from: u64) -> Result<Next, CliError> {
     let next = serde_json::from_slice(&info.app_metadata);
     next.map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))
 }
 
-/// The epoch whose rows an endpoint has, where the controller says so: `{"epoch":7}`.
+/// The epoch of an endpoint's rows, if the controller sends it: `{"epoch":7}`.
 fn epoch_of(endpoint: &FlightEndpoint) -> Option<u64> {
     serde_json::from_slice::<serde_json::Value>(&endpoint.app_metadata).ok()?["epoch"].as_u64()
 }
@@ -144,7 +144,7 @@ async fn endpoints(
         .map_or(EPOCHS_PER_ASK, |to| (to - from + 1).min(EPOCHS_PER_ASK));
     let mut command = json!({"job": args.job, "from": from, "to": args.to, "limit": limit});
     if args.committed {
-        // A controller of an earlier version does not know the word.
+        // A controller of an earlier version does not know the key.
         command["committed"] = json!(true);
     }
     let command = command.to_string();
@@ -160,21 +160,20 @@ async fn endpoints(
     controller.ask(ask).await
 }
 
-/// What became of the wish to read an endpoint.
+/// The outcome of an attempt to read an endpoint.
 enum Attempt {
-    /// Its rows came, to their end or as far as they were wanted.
+    /// Its rows were read, to their end or up to the limit.
     Read(ControlFlow<()>),
-    /// None of its locations gives any.
+    /// None of its locations returns rows.
     Unread {
         reason: String,
-        /// One of them does not take the grant.
+        /// A location refused the grant.
         grant_refused: bool,
     },
 }
 
 impl Readers<'_> {
-    /// A grant that is as old as this may not open all calls that are left: a new one is asked for
-    /// before it ends.
+    /// A grant of this age may expire before all remaining calls: a new one is requested in time.
     fn are_old(&self) -> bool {
         self.grant.is_some() && self.since.elapsed() > GRANT_LIFETIME / 2
     }
@@ -184,9 +183,8 @@ impl Readers<'_> {
         self.since = Instant::now();
     }
 
-    /// Reads one endpoint. `again` asks for its page once more: when the grant is old, and when a
-    /// worker does not take it because another controller leads by now, which signs with another
-    /// key.
+    /// Reads one endpoint. `again` requests its page once more: if the grant is old, or if a worker
+    /// refuses it because another controller leads by now, which signs with another key.
     pub(super) async fn read(
         &mut self,
         endpoint: &FlightEndpoint,
@@ -211,8 +209,8 @@ impl Readers<'_> {
         }
     }
 
-    /// Tries the endpoint's locations in turn until one gives rows; a location that broke off is
-    /// not left for another.
+    /// Tries the endpoint's locations in turn until one returns rows. If a location breaks off
+    /// after that, no other one is tried.
     async fn attempt(
         &self,
         endpoint: &FlightEndpoint,
@@ -287,8 +285,8 @@ fn print_batch(batch: &RecordBatch, out: &mut Output) -> Result<(), CliError> {
     out.text(&text)
 }
 
-/// A table, or one JSON object per line; nulls are written out, so that every line has the same
-/// keys.
+/// A table, or one JSON object per line; nulls are written explicitly, so that every line has the
+/// same keys.
 fn batch_text(batch: &RecordBatch, format: Format) -> Result<String, arrow::error::ArrowError> {
     if format == Format::Table {
         return Ok(

@@ -1,6 +1,7 @@
 //! `streamctl token`: makes tokens, and the lines by which controllers know them.
 //!
-//! Rule: the token goes into a file that only its owner reads; what is printed lets nobody in.
+//! Rule: the token goes into a file that only its owner can read; the printed line grants no
+//! access.
 
 use crate::error::CliError;
 use crate::output::Output;
@@ -31,10 +32,10 @@ pub struct NewArgs {
     pub out: Option<PathBuf>,
 }
 
-/// Who may read a token.
+/// The permissions of a token file.
 const FOR_ITS_OWNER: u32 = 0o600;
 
-/// Makes it.
+/// Makes a token.
 pub fn run(verb: &TokenVerb, out: &mut Output) -> Result<(), CliError> {
     let TokenVerb::New(args) = verb;
     let token = Token::generate()?;
@@ -56,7 +57,7 @@ pub fn run(verb: &TokenVerb, out: &mut Output) -> Result<(), CliError> {
         "the token is in {file}: give it to {} (--token-file); it is nowhere else",
         args.name
     ));
-    // Where standard output goes into a file, nothing of it is to be seen.
+    // If standard output goes into a file, the user sees nothing of it.
     out.note(
         "the lines on standard output belong in the file that the controllers have as --access: they read it by themselves",
     );

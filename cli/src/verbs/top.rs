@@ -1,9 +1,9 @@
 //! `streamctl top`: jobs, their shards and the workers, live on the terminal.
 //!
-//! Owns: what may be asked for, the terminal's turn on and off. Does not own: the screen
+//! Owns: checks of the arguments, turning the screen on and off. Does not own: the screen
 //! ([`crate::top`]).
-//! Rule: where standard output is no terminal nothing is drawn; programs get the same as JSON,
-//! once.
+//! Rule: if standard output is not a terminal, nothing is drawn; programs get the same data as
+//! JSON, once.
 
 use crate::client::Controller;
 use crate::error::CliError;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use streamctl_engine::process::asked_to_stop;
 use streamctl_proto::spec::{duration_text, parse_duration};
 
-/// Questions are not asked more often.
+/// The shortest interval between requests.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
 
 /// Of `top`.
@@ -38,7 +38,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Shows it until it is left.
+/// Shows the screen until the user leaves it.
 pub async fn run(
     args: &TopArgs,
     controller: &Controller,
@@ -60,7 +60,7 @@ pub async fn run(
         duration_text(args.interval),
         out.paint().is_on(),
     );
-    // It also restores the terminal when something panics.
+    // It also restores the terminal after a panic.
     let mut terminal = ratatui::try_init()?;
     let (keyboard, keys) = Keyboard::listen();
     let shown = show(

@@ -10,8 +10,8 @@ use streamctl_engine::resolve::check_text;
 use streamctl_proto::JobSpec;
 use streamctl_proto::spec::Problems;
 
-/// Says what the job would do. What only the world knows (columns, lookups, buckets) is not looked
-/// at: `explain` does that.
+/// Prints what the job would do. It does not check outside systems (columns, lookups, buckets):
+/// `explain` does that.
 pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;

@@ -1,9 +1,10 @@
 //! `streamctl verify`: whether every record is there exactly once, as far as manifests, objects and
-//! the stream can say.
+//! the stream can prove it.
 //!
-//! Owns: what is shown of a verification, its exit code. Does not own: any check (the controller's
+//! Owns: the output of a verification, its exit code. Does not own: any check (the controller's
 //! `verify`).
-//! Rule: it is proven only when the summary came, nothing was found, and everything was looked at.
+//! Rule: the job is proven only if the summary arrived, nothing was found, and everything was
+//! checked.
 
 use super::run::named_job;
 use crate::args::VerifyArgs;
@@ -72,20 +73,20 @@ fn request(args: &VerifyArgs, job: String) -> VerifyRequest {
     }
 }
 
-/// What to do when the service that holds what is to be proven did not answer.
+/// What to do if a service that holds the data to verify did not answer.
 const AGAIN: &str = "run it again when what is named above answers";
 
-/// What to do when all that could not be checked is gone.
+/// What to do if everything that could not be checked is gone.
 const FOR_GOOD: &str = "what is named above is gone, and no later run can check it; --from and --to leave those epochs out";
 
-/// Whether running again changes nothing: records that expired, or that the job went on without.
+/// Whether a retry changes nothing: records expired, or the job continued without them.
 fn is_for_good(finding: &VerifyFinding) -> bool {
     finding.severity() != Severity::Unchecked
         || matches!(finding.kind(), Kind::DataLoss | Kind::ReplayGone)
 }
 
-/// Exit code 1 is kept for what was found, and for who may not ask: a verification that failed has
-/// found nothing.
+/// Exit code 1 is reserved for findings, and for callers without permission: a verification that
+/// failed has found nothing.
 fn unproven(error: CliError) -> CliError {
     let said = [
         Code::InvalidArgument,
@@ -113,7 +114,7 @@ fn unproven(error: CliError) -> CliError {
     }
 }
 
-/// Progress is for terminals; findings and summary to standard output at the end.
+/// Progress is for terminals; findings and summary go to standard output at the end.
 async fn show(
     mut events: impl Stream<Item = Result<VerifyEvent, Status>> + Unpin,
     out: &mut Output,

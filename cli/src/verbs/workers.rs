@@ -6,7 +6,7 @@ use crate::output::Output;
 use crate::views::{worker_json, workers_text};
 use streamctl_proto::v1::ListWorkersRequest;
 
-/// Said where there is none.
+/// Printed if there are no workers.
 const NONE: &str = "no workers: start one with `streamctl-worker --controller URL`; the reason is in its log if it is not let in";
 
 pub async fn run(controller: &Controller, out: &mut Output) -> Result<(), CliError> {

@@ -1,4 +1,4 @@
-//! A job file in words.
+//! A job file as text.
 
 use serde_json::Value;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn source(spec: &JobSpec) -> String {
     format!("{place}, {columns}")
 }
 
-/// `90s`, `1m`, `250ms`, as a job file may say it.
+/// `90s`, `1m`, `250ms`, in the form of a job file.
 pub fn duration(duration: Duration) -> String {
     match duration.as_millis() {
         ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
@@ -59,7 +59,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// The word of a value, as it stands in a job file.
+/// The name of a value, as in a job file.
 pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(word)) => word,

@@ -188,7 +188,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What to do stands beside a refusal, not in its text.
+/// Adds the hint, which is not part of a refusal's text.
 fn with_hint(error: StoreError) -> anyhow::Error {
     match &error {
         StoreError::Refused { reason, hint } => anyhow::anyhow!("{reason}\n  hint: {hint}"),
@@ -207,7 +207,7 @@ async fn open(
         .iter()
         .find_map(|(prefix, scheme)| Some((store.strip_prefix(prefix)?, scheme)));
     if let Some((members, scheme)) = etcd {
-        // Not shown: it would be in the log.
+        // The value is not printed, because the error goes into the log.
         anyhow::ensure!(
             !members.contains('@'),
             "--store holds a name or a password\n  hint: use --etcd-login-file"

@@ -1,20 +1,21 @@
-//! What can be done for a job now: list, look, give out tasks, open windows, commit, sweep, end.
+//! Everything the core can do for a job now: list, check lookups, start tasks, open windows,
+//! commit, sweep, finish.
 //!
-//! Rule: looked at after every event, so no event needs to know what it makes possible; a calm job
-//! asks for nothing (I8).
+//! Rule: runs after every event, so no event needs to know what it unblocks. A calm job produces no
+//! effects (I8).
 
 use super::*;
 use streamctl_proto::staged_name::Orphans;
 
-/// Between two looks for orphans of a job.
+/// Time between two orphan sweeps of a job.
 const SWEEP_INTERVAL_MS: i64 = 600_000;
 
-/// Shards that every worker which may take tasks has, of all jobs; made once per step, and only
-/// when it is needed.
+/// Number of shards, over all jobs, of each worker that may take tasks. Computed at most once per
+/// step, on first use.
 pub(super) type Load = BTreeMap<WorkerId, usize>;
 
 impl Core {
-    /// Does for one job whatever can be done now.
+    /// Does everything that is possible now for one job.
     pub(super) fn advance(
         &mut self,
         now: i64,
@@ -108,7 +109,8 @@ impl Core {
                 lookup.checking = true;
                 lookup.check_at_ms =
                     now + i64::try_from(spec.refresh.as_millis()).unwrap_or(i64::MAX / 2);
-                // Not looked at by this leader, its rows are not known: it is read once.
+                // If this leader has not seen the version, it does not know the number of rows;
+                // read it once.
                 let current = lookup.version.clone().filter(|_| lookup.seen_ms > 0);
                 let job = name.clone();
                 let lookup = spec.name.clone();
@@ -122,7 +124,7 @@ impl Core {
         }
     }
 
-    /// Without the workers that trials have for themselves.
+    /// The load without the workers that are reserved for trials.
     pub(super) fn load(&self) -> Load {
         let is_tried_on = |id: &WorkerId| self.suspects.trials.contains_key(id);
         let takes = self
@@ -194,7 +196,7 @@ impl Core {
                 });
             }
         }
-        // Planning again after a plan was carried out plans nothing (I8).
+        // Planning again after the plan is carried out must plan nothing (I8).
         job.plan_due = false;
     }
 
@@ -261,7 +263,7 @@ impl Core {
         });
     }
 
-    /// Ends a job that has nothing left to do.
+    /// Ends a job that has no work left.
     pub(super) fn finish(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
         let adopting = self.adopting;
         let Some(job) = self.jobs.get_mut(name) else {

@@ -1,27 +1,25 @@
-//! Which worker reads which shards: pure, from what is known, with the least movement.
+//! Which worker reads which shards: a pure plan with the fewest moves.
 //!
-//! Owns: the plan for one job at one moment. Does not own: whether now is the moment
-//! ([`super::Core`]).
-//! Rule: planning again after the plan was carried out plans nothing (I8).
+//! Owns: the plan for one job at one moment. Does not own: when to plan ([`super::Core`]).
+//! Rule: planning again after the plan is carried out plans nothing (I8).
 
 use super::job::{Job, Shard, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{ShardId, TaskId, WorkerId};
 
-/// Tasks of one job that one worker may have before they are put together into one.
+/// If a worker has more tasks of one job than this, they are merged into one.
 pub const TASKS_PER_WORKER_MAX: usize = 4;
 
-/// What to do for one job.
+/// The plan for one job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// New tasks: to whom, which shards.
+    /// New tasks: the worker and its shards.
     pub start: Vec<(WorkerId, BTreeSet<ShardId>)>,
-    /// Tasks whose shards should be elsewhere.
+    /// Tasks whose shards belong to another worker.
     pub release: Vec<TaskId>,
 }
 
-/// Plans one job. `load` is the number of shards of all jobs that each worker which may take more
-/// has.
+/// Plans one job. `load` is the number of shards, over all jobs, of each worker that may take more.
 pub fn plan(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     if load.is_empty() {
         return Plan::default();
@@ -33,8 +31,8 @@ pub fn plan(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     }
 }
 
-/// Shards that a new task may take now. What a worker hands back of several tasks waits for the
-/// last of them: it would come back in as many pieces.
+/// Shards that a new task may take now. If a worker releases several tasks, their shards wait for
+/// the last of them; otherwise they would return in as many pieces.
 fn ready(job: &Job, load: &BTreeMap<WorkerId, usize>) -> BTreeSet<ShardId> {
     let releasing = job
         .tasks
@@ -61,7 +59,8 @@ fn ready(job: &Job, load: &BTreeMap<WorkerId, usize>) -> BTreeSet<ShardId> {
     given.map(|(id, _)| id.clone()).collect()
 }
 
-/// All shards that are not done go to one task, children too: it reads them after their parents.
+/// Assigns all shards that are not done to one task, children included: the task reads them after
+/// their parents.
 fn plan_together(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     let open: BTreeSet<ShardId> = job
         .shards
@@ -161,9 +160,9 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
     }
 }
 
-/// How many shards each worker should have: all the same, and one more for those who want most
-/// where it does not come out even. The same rule gives and takes, so that what is given is not
-/// taken back.
+/// The number of shards that each worker should have: equal shares; the remainder goes to the
+/// workers with the largest wish. Assigning and releasing use the same rule, so a shard that was
+/// assigned is not released again.
 fn shares(wish: &BTreeMap<&WorkerId, usize>, total: usize) -> BTreeMap<WorkerId, usize> {
     let mut order: Vec<(&WorkerId, usize)> = wish
         .iter()
@@ -178,9 +177,9 @@ fn shares(wish: &BTreeMap<&WorkerId, usize>, total: usize) -> BTreeMap<WorkerId,
     order.into_iter().enumerate().map(share).collect()
 }
 
-/// Tasks to take back: of workers that have more than their share by more than a tenth, while
-/// another has at least two shards less, as few as bring them down to it; of workers with too many
-/// small tasks, those.
+/// Tasks to release. If a worker exceeds its share by more than a tenth while another has at least
+/// two shards less, release as few tasks as bring it down to its share. If a worker has too many
+/// small tasks, release those.
 fn to_release(job: &Job, have: &BTreeMap<&WorkerId, usize>) -> Vec<TaskId> {
     let calm = job
         .tasks

@@ -1,12 +1,12 @@
-//! Whether what a worker says can be so: everything of it that may end up in a manifest, be
-//! published, or be told to others.
+//! Validation of worker messages: every field that may end up in a manifest, be published, or be
+//! sent to others.
 //!
-//! Owns: what a worker that does its work never says. Does not own: what is merely late
-//! ([`super::job`] refuses that, and the task is cancelled), what a refusal costs
+//! Owns: which values a correct worker never sends. Does not own: messages that are merely late
+//! ([`super::job`] refuses those, and the task is cancelled), the consequences of a refusal
 //! ([`super::refusals`]).
-//! Rule: pure; a refusal names the field and the task, and nothing of the message is used. A worker
-//! is believed in what it read, never in where that goes: only objects of this job, window and task
-//! are ever published.
+//! Rule: pure. A refusal names the field and the task, and nothing of the message is used. The core
+//! trusts a worker about what it read, but never about where output goes: only objects of this job,
+//! window and task are ever published.
 
 use super::job::{NEVER_MS, WINDOWS_AHEAD_MAX};
 use super::{Core, EndedShard, Event, Job, KnownShard, RefusedTask, RunningTask};
@@ -24,19 +24,17 @@ use streamctl_proto::{
     LookupVersion, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Window, WorkerId,
 };
 
-/// Largest figure of a report: numbers up to here are exact in JSON, whoever reads it.
+/// Largest number in a report: integers up to this value are exact in JSON for every reader.
 pub const FIGURE_MAX: u64 = 1 << 53;
-/// Largest object: that of S3.
+/// Largest object, the limit of S3.
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
-/// Most parts of a multipart upload: those of S3.
+/// Most parts of a multipart upload, the limit of S3.
 pub const PARTS_MAX: usize = 10_000;
-/// Most shards that one shard becomes, and that one comes from. A split makes two, a merge takes
-/// two.
+/// Most children or parents of one shard. A split makes two children, a merge has two parents.
 pub const CHILDREN_MAX: usize = 16;
 
 type Checked = Result<(), BadMessage>;
 
-/// The shards of a task.
 enum Shards<'a> {
     Given(&'a BTreeSet<ShardId>),
     Offered(&'a BTreeMap<ShardId, Position>),
@@ -70,9 +68,9 @@ fn ensure(good: bool, field: &'static str, problem: impl ToString) -> Checked {
 }
 
 impl Core {
-    /// What is to be applied of an event: itself, or in its place that its task is refused. Of a
-    /// Hello only the tasks are left out that are refused; they come first, so that their jobs
-    /// still know them.
+    /// Returns the events to apply: the event itself, or a refusal of its task in its place. Of a
+    /// Hello, only the refused tasks are left out. Their refusals come first, while their jobs
+    /// still know the tasks.
     pub fn admit(&self, event: Event) -> Vec<Event> {
         match event {
             Event::WorkerJoined {
@@ -114,8 +112,8 @@ impl Core {
         }
     }
 
-    /// Whether a worker can mean what it says of a task; other events pass. A task that is not
-    /// known is late, not wrong.
+    /// Checks what a message claims about a task; other events pass. A message about an unknown
+    /// task is late, not invalid.
     fn check(&self, event: &Event) -> Checked {
         match event {
             Event::Reported { worker, report } => match self.task_of(worker, report.task) {
@@ -155,9 +153,8 @@ impl Core {
         }
     }
 
-    /// A live task of this worker: its job and its shards. One that waits for its adoption was
-    /// checked as it was offered, and what it says meanwhile is checked as if all its shards had
-    /// ended.
+    /// The job and the shards of a live task of this worker. A task that waits for its adoption was
+    /// checked when it was offered; its later messages are checked as if all its shards had ended.
     fn task_of(&self, worker: &WorkerId, id: TaskId) -> Option<(&Job, Shards<'_>)> {
         let live = || {
             let job = self.jobs.get(self.task_index.name_of(id)?)?;
@@ -171,8 +168,7 @@ impl Core {
         live().or_else(waiting)
     }
 
-    /// The tasks of a Hello that can be so, and the others. One that is there twice is one of the
-    /// others.
+    /// Splits the tasks of a Hello into valid and refused ones. A duplicate is refused.
     fn sift(&self, tasks: Vec<RunningTask>) -> (Vec<RunningTask>, Vec<RefusedTask>) {
         let mut good: BTreeMap<TaskId, RunningTask> = BTreeMap::new();
         let mut refused: BTreeMap<TaskId, RefusedTask> = BTreeMap::new();
@@ -199,8 +195,8 @@ impl Core {
     }
 
     fn check_running(&self, running: &RunningTask) -> Checked {
-        // One of another version of the job, or of an earlier job of its name, is cancelled,
-        // whatever it says.
+        // A task of another version of the job, or of an earlier job with its name, is cancelled;
+        // its content does not matter.
         let same = |job: &&Job| running.is_of(&job.resolved);
         match self.jobs.get(&running.job).filter(same) {
             Some(job) => check_task(job, running),
@@ -209,15 +205,15 @@ impl Core {
     }
 }
 
-/// A shard that no record comes of any more, as far as its job knows. A job that has just been
-/// loaded knows less than the tasks that wait for their adoption.
+/// Whether the job knows that the shard has no more records. A job that was just loaded knows less
+/// than the tasks that wait for their adoption.
 fn has_ended(job: &Job, id: &ShardId) -> bool {
     job.shards
         .get(id)
         .is_none_or(|shard| shard.task.is_none() || shard.ended())
 }
 
-/// The report has shards of its task only.
+/// Checks that the report has only shards of its task.
 fn own(shards: &Shards<'_>, report: &Report) -> Checked {
     match report.ranges.keys().find(|id| !shards.contains(id)) {
         Some(foreign) => bad(
@@ -228,7 +224,7 @@ fn own(shards: &Shards<'_>, report: &Report) -> Checked {
     }
 }
 
-/// Whether a task that a worker says it runs can be one of this job.
+/// Checks whether a task that a worker reports as running can belong to this job.
 fn check_task(job: &Job, running: &RunningTask) -> Checked {
     let resolved = &job.resolved;
     let shards = Shards::Offered(&running.base);
@@ -264,8 +260,8 @@ fn check_task(job: &Job, running: &RunningTask) -> Checked {
     check_watermark(running.watermark_ms, all_ended)
 }
 
-/// Whether a report can be one of this job: its window is one of the job's, its ranges go forward,
-/// its figures add up, and its objects are where this task's objects of this window are.
+/// Checks a report against its job: the window is one of the job's, the ranges go forward, the
+/// figures add up, and the objects are where this task writes its objects of this window.
 ///
 /// # Errors
 /// [`BadMessage`] names the field.
@@ -308,7 +304,7 @@ fn check_window(job: &ResolvedJob, window: Window) -> Checked {
     ensure(job.spec.window.has(window), "window", problem)
 }
 
-/// All is over for a task whose shards have ended, and for no other.
+/// Checks a watermark. The final value is valid only for a task whose shards have all ended.
 fn check_watermark(watermark_ms: i64, all_ended: bool) -> Checked {
     let known = watermark_ms == i64::MIN
         || is_nameable(watermark_ms)
@@ -475,7 +471,7 @@ fn check_lookups<'a>(
             "lookups",
             format_args!("{lookup:.80?} is none"),
         )?;
-        // It names a folder of the checkpoint location.
+        // The version names a folder of the checkpoint location.
         let plain = version
             .as_str()
             .chars()
@@ -512,13 +508,13 @@ fn check_unmatched(job: &ResolvedJob, report: &Report) -> Checked {
     Ok(())
 }
 
-/// The object will be visible where this task writes objects of this kind, and its bytes are staged
-/// where they belong.
+/// Checks that the object will be visible where this task writes objects of this kind, and that its
+/// bytes are staged in the right place.
 fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Checked {
     check_rebuilt(job, report.window, report.task, object)
 }
 
-/// The same of an object that takes the place of a lost one.
+/// The same check for an object that replaces a lost one.
 ///
 /// # Errors
 /// [`BadMessage`] names the field.
@@ -574,7 +570,7 @@ fn folder_of(job: &ResolvedJob, kind: ObjectKind) -> Location {
     }
 }
 
-/// One folder per partition column. None can be `.` or `..`.
+/// Checks for one folder per partition column. No folder can be `.` or `..`.
 fn are_partitions(columns: &[PartitionColumn], folders: &str) -> bool {
     let parts: Vec<&str> = folders.split('/').filter(|_| !folders.is_empty()).collect();
     let named = |(column, part): (&PartitionColumn, &&str)| {
@@ -590,7 +586,7 @@ fn are_partitions(columns: &[PartitionColumn], folders: &str) -> bool {
     parts.len() == columns.len() && columns.iter().zip(&parts).all(named)
 }
 
-/// The name that this task gives its objects of this window, whatever their number.
+/// Checks for the name that this task gives its objects of this window, with any number.
 fn is_name(job: &ResolvedJob, window: Window, task: TaskId, kind: ObjectKind, name: &str) -> bool {
     let extension = job.spec.sink.extension(kind);
     let rest = name
@@ -649,7 +645,7 @@ fn check_staging(location: &str, name: &str, staging: &Staging) -> Checked {
     }
 }
 
-/// Tests have objects in memory, whose staged form is no file.
+/// Tests keep objects in memory; their staged form is no file.
 fn is_in_memory(location: &str) -> bool {
     cfg!(any(test, feature = "test-util")) && location.starts_with("memory://")
 }

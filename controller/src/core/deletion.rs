@@ -1,30 +1,30 @@
-//! A job that is forgotten: when it may be.
+//! When a job may be deleted.
 //!
-//! Owns: the moment. Does not own: the store's keys; what lies in the sink and in the checkpoint
+//! Owns: the moment. Does not own: the store's keys; data in the sink and in the checkpoint
 //! location (it stays).
-//! Rule: the store forgets first, and nothing is forgotten that is committed and not published,
-//! unless its user says so: nobody would ever see it.
+//! Rule: the store deletes first. Without `force`, a job with committed but unpublished epochs is
+//! not deleted, because these would never become visible.
 
 use super::event::DesiredState;
 use super::job::Job;
 use super::{Core, Effect, want};
 use streamctl_proto::JobName;
 
-/// Why a job cannot be forgotten now.
+/// Why a job cannot be deleted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoDeletion {
     #[error("it is running")]
     Runs,
-    /// It is in the middle of something.
+    /// An epoch is being committed or published.
     #[error("what it has committed is not published yet")]
     Unpublished,
-    /// The store is being told something else of it.
+    /// Another change of its desired state is being written to the store.
     #[error("the store is being told of a change of it")]
     Recording,
 }
 
 impl Job {
-    /// Why it cannot be forgotten now; by `force` also with epochs that are not published.
+    /// Returns why the job cannot be deleted now. With `force`, unpublished epochs are no reason.
     pub fn closed_to_deletion(&self, force: bool) -> Option<NoDeletion> {
         match self.wanted {
             DesiredState::Running | DesiredState::Draining => Some(NoDeletion::Runs),
@@ -41,7 +41,7 @@ impl Job {
 }
 
 impl Core {
-    /// A user wants a job forgotten; it is there until the store has forgotten it.
+    /// A user requested the deletion of a job. The job stays until the store has deleted it.
     pub(super) fn delete(&mut self, name: &JobName, force: bool, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else {
             return;

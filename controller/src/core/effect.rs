@@ -1,4 +1,4 @@
-//! What the core wants done. Names are imperatives: nothing here has happened yet.
+//! What the core requests from the driver. Names are imperatives: nothing here has happened yet.
 
 use super::event::DesiredState;
 use super::unreadable::HeadRepair;
@@ -11,23 +11,23 @@ use streamctl_proto::{
     Window, WorkerId,
 };
 
-/// One shard of a task that is given out.
+/// One shard of a task to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskShard {
     pub shard: ShardId,
     pub from: Position,
     /// Shards of the same task that must be read to their end first.
     pub after: Vec<ShardId>,
-    /// What the reader needs beyond the name.
+    /// What the reader needs in addition to the name.
     pub detail: String,
     /// The start of the earliest window that still takes its records.
     pub floor_ms: i64,
-    /// Every record that arrived before this is read, by the source's clock; only of a source that
-    /// expires records.
+    /// Every record that arrived before this time is read, by the source's clock. Only set for a
+    /// source that expires records.
     pub read_to_ms: Option<i64>,
 }
 
-/// Effects that are tried again until they are done, by kind.
+/// Kinds of effects that are retried until they succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EffectKind {
     ListShards,
@@ -62,7 +62,7 @@ impl EffectKind {
         Self::RecordWanted,
     ];
 
-    /// In a status, in the log, in spans, and as a metric's label.
+    /// The name in a status, in the log, in spans, and as a metric's label.
     pub fn label(self) -> &'static str {
         match self {
             Self::ListShards => "list shards",
@@ -81,7 +81,7 @@ impl EffectKind {
         }
     }
 
-    /// Who does it, or does not.
+    /// The service that performs the effect.
     pub fn service(self) -> &'static str {
         match self {
             Self::ListShards => "source",
@@ -99,119 +99,117 @@ impl EffectKind {
     }
 }
 
-/// What must be done. An effect that fails for the moment is tried again by the driver as long as
-/// it leads; what comes back is an event.
+/// An action for the driver. If it fails temporarily, the driver retries it while it leads; the
+/// result is an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Answered by `ShardsListed` or `ListingRefused`.
     ListShards {
         job: JobName,
-        /// Comes back with the answer.
+        /// Returned with the result.
         generation: u64,
     },
     /// Answered by `LookupSeen` or `LookupFailed`.
     CheckLookup {
         job: JobName,
-        /// The version of the job that wants it.
+        /// The version of the job that requests it.
         job_version: JobVersion,
         lookup: String,
-        /// The version in use, to do no work when it is still that.
+        /// The version in use. If it is still current, there is nothing to do.
         current: Option<LookupVersion>,
     },
-    /// Give a task to a worker.
+    /// Start a task on a worker.
     StartTask {
         worker: WorkerId,
         task: TaskId,
         job: JobName,
-        /// Of which version of it: the one that is current now.
+        /// The current version of the job.
         job_version: JobVersion,
         shards: Vec<TaskShard>,
-        /// How long the stream keeps records; none: it has no stream, or that is not known.
+        /// How long the stream keeps records. None: there is no stream, or this is not known.
         retention_ms: Option<i64>,
     },
-    /// Ask for a task back.
+    /// Request the release of a task.
     ReleaseTask { worker: WorkerId, task: TaskId },
     /// Let a task finish its windows up to a time.
     DrainTask {
         worker: WorkerId,
         task: TaskId,
-        /// Windows that end at or before this are finished; none: it goes on, an earlier drain is
-        /// taken back.
+        /// Windows that end at or before this time are finished. None: the task continues, and an
+        /// earlier drain is cancelled.
         until_ms: Option<i64>,
     },
-    /// Tell a worker that nothing of this task will be used.
+    /// Inform a worker that no output of this task will be used.
     CancelTask { worker: WorkerId, task: TaskId },
-    /// Name the lookup versions of a window.
+    /// Send the lookup versions of a window.
     OpenWindow {
         worker: WorkerId,
         task: TaskId,
         window: Window,
         lookups: BTreeMap<String, LookupVersion>,
     },
-    /// Tell a worker that reports of this window can be forgotten.
+    /// Inform a worker that it can drop its reports of this window.
     AnnounceCommit {
         worker: WorkerId,
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
         window: Window,
     },
-    /// Read a job again that could not be read. Answered by `JobLoaded` or `JobUnreadable`.
+    /// Read an unreadable job again. Answered by `JobLoaded` or `JobUnreadable`.
     ReadJob { job: JobName },
-    /// Move the head of a job along what was committed after it, in a store that is older, and read
-    /// the job again. Answered by `JobLoaded` or `JobUnreadable`.
+    /// In a store that was restored to an older state, move the head of a job along the epochs that
+    /// were committed after it, and read the job again. Answered by `JobLoaded` or `JobUnreadable`.
     RepairHead {
         job: JobName,
         to: Box<HeadRepair>,
-        /// What is remembered of its repairs then.
+        /// The repairs to record with the move.
         repairs: Vec<Repair>,
     },
     /// Answered by `ManifestWritten`.
     WriteManifest { manifest: Box<Manifest> },
-    /// One fenced transaction. Answered by `HeadMoved`; when fenced, the driver steps down.
+    /// One fenced transaction. Answered by `HeadMoved`; if fenced, the driver steps down.
     MoveHead {
         job: JobName,
-        /// Must be the head now.
+        /// The head must equal this.
         previous: Option<ManifestRef>,
         head: ManifestRef,
     },
     /// Make an epoch's objects visible. Answered by `EpochPublished` or `ObjectsLost`.
     Publish {
         manifest: Box<Manifest>,
-        /// Repairs of it, oldest first.
+        /// Repairs of the epoch, oldest first.
         repairs: Vec<EpochRepair>,
     },
     /// Answered by `PublishedRecorded`.
     RecordPublished {
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
         manifest: ManifestRef,
     },
-    /// Throw away what is staged and can never become visible. Not answered.
+    /// Delete staged objects that can never become visible. Not answered.
     Sweep { job: JobName, orphans: Box<Orphans> },
-    /// Keep which dead letters are to be read again. Answered by `ReplaysRecorded`; until then no
-    /// other is asked for.
+    /// Store which dead letters to replay. Answered by `ReplaysRecorded`; until then there is no
+    /// other such request.
     RecordReplays {
         job: JobName,
-        /// All that is wanted and done.
+        /// All requested and finished replays.
         replays: Replays,
     },
-    /// Keep a version of a job in place of the one before. Answered by `VersionRecorded`; no epoch
-    /// begins meanwhile.
+    /// Store a version of a job in place of the previous one. Answered by `VersionRecorded`; no
+    /// epoch begins meanwhile.
     RecordVersion {
         job: JobName,
         version: Box<ResolvedJob>,
     },
-    /// Keep what was repaired of a job. Not answered.
+    /// Store the repairs of a job. Not answered.
     RecordRepairs { job: JobName, repairs: Vec<Repair> },
-    /// Keep what is wanted of a job. Answered by `WantedRecorded`; until then no other is asked
-    /// for.
+    /// Store the desired state of a job. Answered by `WantedRecorded`; until then there is no other
+    /// such request.
     RecordWanted { job: JobName, wanted: DesiredState },
 }
 
 impl Effect {
-    /// Its kind; none: a word to a worker, which is said once.
+    /// The kind of the effect. None: a message to a worker, which is sent once and not retried.
     pub fn kind(&self) -> Option<EffectKind> {
         Some(match self {
             Self::ListShards { .. } => EffectKind::ListShards,

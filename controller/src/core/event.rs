@@ -1,4 +1,4 @@
-//! What the core is told. Names are past participles: everything here has happened.
+//! Events: the inputs of the core. Names are past participles: everything here has happened.
 
 use super::effect::EffectKind;
 use super::refusals::RefusedTask;
@@ -10,8 +10,8 @@ use streamctl_proto::{
     TaskId, Window, WorkerId,
 };
 
-/// Which connection of a worker: a worker that dials again gets a new one, and what the old one
-/// says is stale.
+/// The connection of a worker. A worker that reconnects gets a new session, and messages of the old
+/// one are stale.
 pub type SessionId = u64;
 
 /// A shard as the source lists it.
@@ -19,11 +19,11 @@ pub type SessionId = u64;
 pub struct KnownShard {
     pub shard: ShardId,
     pub parents: Vec<ShardId>,
-    /// What the reader needs beyond the name.
+    /// What the reader needs in addition to the name.
     pub detail: String,
 }
 
-/// What a task says about one shard.
+/// What a task reports about one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardStats {
     pub lag_ms: u64,
@@ -31,13 +31,13 @@ pub struct ShardStats {
     pub bytes: u64,
     pub throttles: u64,
     pub iterator_renewals: u64,
-    /// Since the task began: times that records were lost before they could be read.
+    /// Since the task started: how many times records were lost before they could be read.
     pub data_losses: u64,
-    /// Since the task began: user records of aggregates that belong to another shard.
+    /// Since the task started: user records of aggregates that belong to another shard.
     pub foreign_records: u64,
-    /// Arrival of the last record taken; 0: none yet.
+    /// Arrival time of the last record read; 0: none yet.
     pub last_arrival_ms: i64,
-    /// The last gap in what was read.
+    /// The last gap in the records read.
     pub lost: Option<TimeGap>,
 }
 
@@ -45,25 +45,25 @@ pub struct ShardStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedShard {
     pub shard: ShardId,
-    /// Where its last record stands.
+    /// The position of its last record.
     pub last: Position,
-    /// The start of its last record's window: its children's records belong to no earlier one.
+    /// The start of its last record's window. Its children's records belong to no earlier window.
     pub floor_ms: i64,
-    /// Its children, where the source named them, with their parents.
+    /// Its children with their parents, if the source named them.
     pub children: Vec<KnownShard>,
 }
 
-/// A task that a worker says it runs.
+/// A task that a worker reports as running.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningTask {
     pub task: TaskId,
     pub job: JobName,
-    /// Of which version of it.
+    /// The version of the job.
     pub job_version: JobVersion,
-    /// When that job was submitted first; none: the worker is of an earlier build, which does not
-    /// say it.
+    /// When the job was first submitted. None: the worker is an earlier build, which does not send
+    /// it.
     pub submitted_ms: Option<i64>,
-    /// Where each shard stood before the first of `reports`.
+    /// The position of each shard before the first of `reports`.
     pub base: BTreeMap<ShardId, Position>,
     /// Reports that the worker does not know to be committed, oldest window first.
     pub reports: Vec<Report>,
@@ -73,17 +73,17 @@ pub struct RunningTask {
     pub windows: Vec<(Window, BTreeMap<String, LookupVersion>)>,
     /// Shards that are read to their end.
     pub ended: Vec<EndedShard>,
-    /// The last gap in each shard, where there was one.
+    /// The last gap in each shard that has one.
     pub lost: BTreeMap<ShardId, TimeGap>,
-    /// How long the stream keeps records, as the task was told.
+    /// How long the stream keeps records, as sent to the task.
     pub retention_ms: Option<i64>,
-    /// It reads no more and only keeps its reports.
+    /// The task no longer reads; it only keeps its reports.
     pub released: bool,
 }
 
 impl RunningTask {
-    /// Whether it is a task of this version of this job, and not of one that had the same name
-    /// before.
+    /// Whether the task belongs to this version of this job, and not to an earlier job with the
+    /// same name.
     pub fn is_of(&self, job: &ResolvedJob) -> bool {
         self.job == job.spec.name
             && self.job_version == job.job_version
@@ -93,7 +93,7 @@ impl RunningTask {
     }
 }
 
-/// What a worker was refused at.
+/// What refused a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The source of the records.
@@ -101,9 +101,9 @@ pub enum Place {
     /// The output, or the dead letters.
     Sink,
     Checkpoint,
-    /// The worker's memory limit: it could never hold what the task needs.
+    /// The worker's memory limit: the worker can never hold what the task needs.
     Memory,
-    /// A worker of a later build did not say it in words of this one.
+    /// A later build of the worker sent a value that this build does not know.
     Unknown,
 }
 
@@ -111,15 +111,15 @@ pub enum Place {
 pub enum TaskEnd {
     /// All its shards are read to their end and reported.
     Completed,
-    /// It was asked to, and reported all it read.
+    /// It was released, and reported all it read.
     Released,
-    /// It was told to drop everything.
+    /// It was cancelled and dropped everything.
     Cancelled,
-    /// An outside system does not answer: tried again for as long as it takes.
+    /// An outside system does not answer. It is retried without limit.
     Wait {
         error: String,
     },
-    /// Its worker was refused what the task needs: another worker may be served, or this one later.
+    /// The worker was refused what the task needs. Another worker may succeed, or this one later.
     Refused {
         place: Place,
         error: String,
@@ -128,7 +128,7 @@ pub enum TaskEnd {
     Retry {
         error: String,
     },
-    /// Trying again will not help.
+    /// A retry will not help.
     Fatal {
         error: String,
         hint: String,
@@ -142,33 +142,33 @@ pub use crate::store::{DesiredState, Replays, WantedReplay};
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A job was read from the store at the beginning of this term.
+    /// A job was read from the store at the start of this term.
     JobLoaded {
         job: Box<ResolvedJob>,
         wanted: DesiredState,
         /// Its last committed epoch.
         head: Option<Box<Manifest>>,
-        /// Committed but not published before the head, oldest first, the head included.
+        /// Committed but unpublished epochs up to and including the head, oldest first.
         unpublished: Vec<Manifest>,
         /// The last published epoch.
         published: Epoch,
-        /// Dead letters that are to be read again, and which were.
+        /// Dead letters to replay, and those already replayed.
         replays: Replays,
-        /// Versions of its lookups that the head used, of those that are still the same.
+        /// Versions that the head used, of the lookups that are unchanged.
         lookups: BTreeMap<String, LookupVersion>,
-        /// What was repaired of it by hand.
+        /// Manual repairs of the job.
         repairs: Vec<Repair>,
     },
-    /// Where a job stands cannot be read, or is not what was committed last: it must not go on.
+    /// The job's position cannot be read, or is not what was committed last. The job must not run.
     JobUnreadable {
         job: Box<ResolvedJob>,
         error: String,
         hint: String,
-        /// What was repaired of it by hand.
+        /// Manual repairs of the job.
         repairs: Vec<Repair>,
     },
-    /// A user wants the head of a job moved along what was committed after it, in a store that is
-    /// older.
+    /// A user requested that the head of a job move along the epochs that were committed after it,
+    /// in a store that was restored to an older state.
     HeadRepairRequested {
         job: JobName,
         to: Box<HeadRepair>,
@@ -177,33 +177,33 @@ pub enum Event {
     JobCreated {
         job: Box<ResolvedJob>,
     },
-    /// A user wants a job to stop.
+    /// A user requested that a job stop.
     StopRequested {
         job: JobName,
         drain: bool,
     },
-    /// A user wants a job forgotten.
+    /// A user requested the deletion of a job.
     DeleteRequested {
         job: JobName,
-        /// Also when what it has committed is not published.
+        /// Delete even if committed epochs are unpublished.
         force: bool,
     },
     /// A user submitted a stopped or failed job again.
     ResumeRequested {
         job: JobName,
     },
-    /// A user wants dead letters read again.
+    /// A user requested a replay of dead letters.
     ReplayRequested {
         job: JobName,
         /// Epochs with dead letters, oldest first.
         epochs: Vec<WantedReplay>,
     },
-    /// The store knows which dead letters are to be read again.
+    /// The store holds the requested replays.
     ReplaysRecorded {
         job: JobName,
         replays: Replays,
     },
-    /// A user wants this version of a job to take over from the one before it.
+    /// A user requested that this version of a job replace the current one.
     ChangeRequested {
         next: Box<ResolvedJob>,
     },
@@ -212,7 +212,7 @@ pub enum Event {
         job: JobName,
         job_version: JobVersion,
     },
-    /// The store refused a version of a job, for good.
+    /// The store refused a version of a job permanently.
     VersionRefused {
         job: JobName,
         job_version: JobVersion,
@@ -222,12 +222,12 @@ pub enum Event {
     ShardsListed {
         job: JobName,
         generation: u64,
-        /// All that the source knows.
+        /// All shards that the source knows.
         shards: Vec<KnownShard>,
-        /// What it says of its stream; none: it has no stream, or did not say.
+        /// Facts about the stream. None: there is no stream, or the source did not send them.
         stream: Option<StreamFacts>,
     },
-    /// The source refused to list its shards, for good.
+    /// The source refused to list its shards permanently.
     ListingRefused {
         job: JobName,
         error: String,
@@ -236,28 +236,28 @@ pub enum Event {
     /// A lookup has this version, and its content is kept.
     LookupSeen {
         job: JobName,
-        /// The version of the job that it was looked at for.
+        /// The version of the job that requested the check.
         job_version: JobVersion,
         lookup: String,
         version: LookupVersion,
-        /// Its rows, when they were read for this.
+        /// The number of rows, if they were read.
         rows: Option<u64>,
     },
-    /// A lookup could not be looked at, or its new version is broken: the old one stays.
+    /// A lookup could not be checked, or its new version is broken. The old version stays.
     LookupFailed {
         job: JobName,
-        /// The version of the job that it was looked at for.
+        /// The version of the job that requested the check.
         job_version: JobVersion,
         lookup: String,
         problem: String,
     },
-    /// An effect is being tried again.
+    /// An effect is being retried.
     EffectDelayed {
         job: JobName,
         kind: EffectKind,
         reason: String,
     },
-    /// An effect that was delayed is done; what came of it follows.
+    /// A delayed effect succeeded; the event with its result follows.
     EffectDone {
         job: JobName,
         kind: EffectKind,
@@ -266,10 +266,9 @@ pub enum Event {
     WorkerJoined {
         worker: WorkerId,
         session: SessionId,
-        /// Which process it is: another number is another process of the same name. 0: it did not
-        /// say.
+        /// The process. A different number is a different process with the same name. 0: not sent.
         process: u64,
-        /// Where its Flight service answers.
+        /// The address of its Flight service.
         flight_address: String,
         tasks: Vec<RunningTask>,
     },
@@ -277,12 +276,12 @@ pub enum Event {
         worker: WorkerId,
         session: SessionId,
         memory_bytes: u64,
-        /// How busy it was since it said so before, in thousandths.
+        /// How busy it was since its last report, in thousandths.
         busy_permille: Option<u32>,
-        /// How far its clock is ahead of that of its sources.
+        /// How far its clock is ahead of the clock of its sources.
         clock_skew_ms: Option<i64>,
     },
-    /// A part of a worker's message came, and it is not whole yet: heartbeats wait behind it.
+    /// Part of a worker's message arrived, but not all of it: heartbeats wait behind it.
     WorkerSpoke {
         worker: WorkerId,
         session: SessionId,
@@ -291,12 +290,12 @@ pub enum Event {
         worker: WorkerId,
         session: SessionId,
     },
-    /// A worker was asked to stop and wants its tasks released.
+    /// A worker is shutting down and requests the release of its tasks.
     WorkerLeaving {
         worker: WorkerId,
         session: SessionId,
     },
-    /// A task met its first record of a window.
+    /// A task read its first record of a window.
     WindowRequested {
         worker: WorkerId,
         task: TaskId,
@@ -312,9 +311,9 @@ pub enum Event {
         worker: WorkerId,
         task: TaskId,
         watermark_ms: i64,
-        /// Time for which its windows were worked on, since it began.
+        /// Time spent working on its windows, since it started.
         work_us: u64,
-        /// For how long the work on one of its windows has been computing without a wait.
+        /// How long the work on one of its windows has been computing without a wait.
         computing_ms: u64,
         shards: Vec<(ShardId, ShardStats)>,
     },
@@ -324,13 +323,13 @@ pub enum Event {
         task: TaskId,
         ended: EndedShard,
     },
-    /// A task is no more.
+    /// A task ended.
     TaskEnded {
         worker: WorkerId,
         task: TaskId,
         end: TaskEnd,
     },
-    /// A message about a task was refused: nothing of it is used.
+    /// A message about a task was refused; nothing of it is used.
     TaskRefused {
         worker: WorkerId,
         refused: Box<RefusedTask>,
@@ -339,10 +338,10 @@ pub enum Event {
         job: JobName,
         reference: ManifestRef,
     },
-    /// A manifest is not written, and never will be: it could not be read again.
+    /// A manifest is not written and never will be, because it could not be read again.
     ManifestRefused {
         job: JobName,
-        /// Which epoch it would be.
+        /// The epoch it was for.
         epoch: Epoch,
         error: String,
         hint: String,
@@ -350,43 +349,39 @@ pub enum Event {
     /// The store holds this head.
     HeadMoved {
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
     },
     /// An epoch's objects are all visible.
     EpochPublished {
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
     },
-    /// Objects of an epoch are lost, all others of it are visible.
+    /// Some objects of an epoch are lost; all its other objects are visible.
     ObjectsLost {
         job: JobName,
-        /// Which epoch, and which objects.
+        /// The epoch and its lost objects.
         stuck: Stuck,
         error: String,
         hint: String,
     },
-    /// A user wants an epoch repaired that has lost objects.
+    /// A user requested a repair of an epoch that has lost objects.
     EpochRepairRequested {
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
     },
-    /// What takes the place of lost objects is staged, or they are given up.
+    /// Replacements for the lost objects are staged, or the objects are given up.
     EpochRepaired {
         job: JobName,
         task: TaskId,
-        /// What is to be recorded.
+        /// The repair to record.
         repair: Box<EpochRepair>,
     },
-    /// The store knows that an epoch is published.
+    /// The store recorded that an epoch is published.
     PublishedRecorded {
         job: JobName,
-        /// Which epoch.
         epoch: Epoch,
     },
-    /// The store knows what is wanted of a job.
+    /// The store recorded the desired state of a job.
     WantedRecorded {
         job: JobName,
         wanted: DesiredState,
@@ -395,7 +390,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The task that says it, and its worker; none for everything that no task says.
+    /// The task that sent the event, and its worker. None for events that no task sends.
     pub(super) fn speaker(&self) -> Option<(&WorkerId, TaskId)> {
         match self {
             Self::WindowRequested { worker, task, .. }

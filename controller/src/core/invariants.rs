@@ -7,11 +7,11 @@ use super::job::{ASKED_MAX, Job, PUBLISH_BACKLOG_MAX};
 use std::collections::BTreeMap;
 use streamctl_proto::{Epoch, Position, ShardId, TaskId};
 
-/// An invariant does not hold.
+/// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {what}")]
 pub struct Violation {
-    /// Which: `I1` ... `I10`.
+    /// The invariant: `I1` ... `I10`.
     pub rule: &'static str,
     pub what: String,
 }
@@ -20,8 +20,8 @@ fn violation(rule: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { rule, what })
 }
 
-/// Checks what one state can show: I1, I2 (chains), I4, I5, I6 (no foreign term in a live id), I7,
-/// I9, I10.
+/// Checks the invariants of a single state: I1, I2 (chains), I4, I5, I6 (no foreign term in a live
+/// id), I7, I9, I10.
 pub fn check(core: &Core) -> Result<(), Violation> {
     for job in core.jobs.values() {
         no_later_term(core, job)?;
@@ -36,11 +36,11 @@ pub fn check(core: &Core) -> Result<(), Violation> {
     trials_are_alone(core)
 }
 
-/// Checks what only two states can show: I3, that an epoch's number goes up by one (I2), that
-/// versions follow one another (I9).
+/// Checks the invariants between two states: I3, an epoch's number goes up by one (I2), versions
+/// follow one another (I9).
 pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
     for (name, new) in &after.jobs {
-        // Where one stands that could not be read is not known.
+        // The position of an unreadable job is not known.
         let Some(old) = before.jobs.get(name).filter(|old| old.unreadable.is_none()) else {
             continue;
         };
@@ -69,7 +69,7 @@ pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I6: no task is of a term that is still to come.
+/// I6: no task belongs to a future term.
 fn no_later_term(core: &Core, job: &Job) -> Result<(), Violation> {
     match job.tasks.keys().find(|task| task.term > core.term) {
         Some(task) => violation("I6", format!("task {task} is live in term {}", core.term)),
@@ -77,7 +77,7 @@ fn no_later_term(core: &Core, job: &Job) -> Result<(), Violation> {
     }
 }
 
-/// I6: what a live task says is known to be of its job.
+/// I6: the index finds the job of every live task.
 fn tasks_are_found(core: &Core, job: &Job) -> Result<(), Violation> {
     match job
         .tasks
@@ -89,7 +89,7 @@ fn tasks_are_found(core: &Core, job: &Job) -> Result<(), Violation> {
     }
 }
 
-/// I1: a shard is in at most one live task, and both know it.
+/// I1: a shard is in at most one live task, and both refer to each other.
 fn one_task_per_shard(job: &Job) -> Result<(), Violation> {
     let mut owner: BTreeMap<&ShardId, &TaskId> = BTreeMap::new();
     for (task_id, task) in &job.tasks {
@@ -117,8 +117,7 @@ fn one_task_per_shard(job: &Job) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I2: the reports of every shard go on from the head, one after the other, to where the shard has
-/// reached.
+/// I2: the reports of every shard chain from the head to the position that the shard has reached.
 fn reports_chain(job: &Job) -> Result<(), Violation> {
     let mut at: BTreeMap<&ShardId, &Position> = job
         .shards
@@ -151,7 +150,7 @@ fn reports_chain(job: &Job) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I4: what is being committed is past for every shard.
+/// I4: every shard is past the window that is being committed.
 fn commit_is_covered(job: &Job) -> Result<(), Violation> {
     let Some(committing) = &job.committing else {
         return Ok(());
@@ -175,8 +174,8 @@ fn commit_is_covered(job: &Job) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I5: a shard that is read has parents that are read to their end or in the same task; an epoch
-/// that has a child's records has its parents' end.
+/// I5: if a shard is being read, its parents are read to their end or are in the same task. If an
+/// epoch has a child's records, it has its parents' end.
 fn children_wait(job: &Job) -> Result<(), Violation> {
     for (id, shard) in job.shards.iter().filter(|(_, shard)| shard.task.is_some()) {
         let early = |parent: &&ShardId| {
@@ -216,8 +215,8 @@ fn children_wait(job: &Job) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I10: tasks that are tried as the cause of deaths are alone on their worker, so that nobody else
-/// is blamed, or harmed.
+/// I10: a task on trial as the cause of worker deaths is alone on its worker, so that no other task
+/// is blamed or harmed.
 fn trials_are_alone(core: &Core) -> Result<(), Violation> {
     for (worker, trial) in core.trials() {
         let Some(tried) = trial.jobs.values().flatten().next() else {
@@ -241,7 +240,7 @@ fn trials_are_alone(core: &Core) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I9: what runs, and what is being committed, is of the job's one version.
+/// I9: running tasks and the epoch being committed belong to the job's one version.
 fn one_version(job: &Job) -> Result<(), Violation> {
     let version = job.resolved.job_version;
     if let Some((id, task)) = job
@@ -280,7 +279,7 @@ fn one_version(job: &Job) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I9: a version takes over from the one before, where a head stands, and from nothing else.
+/// I9: a version takes over from the previous one at a head, and from nothing else.
 fn versions_follow(old: &Job, new: &Job) -> Result<(), Violation> {
     let was = old.resolved.job_version;
     let is = new.resolved.job_version;
@@ -310,7 +309,7 @@ fn versions_follow(old: &Job, new: &Job) -> Result<(), Violation> {
     }
 }
 
-/// I7: what can grow has a limit.
+/// I7: everything that can grow has a limit.
 fn bounded(job: &Job) -> Result<(), Violation> {
     if job.windows.len() > job.windows_max() {
         return violation(

@@ -1,8 +1,8 @@
-//! One job: its shards, tasks and open windows, and the epoch on its way into the store.
+//! One job: its shards, tasks and open windows, and the epoch being committed.
 //!
-//! Owns: what is read, reported, committed, a topic per file. Does not own: which workers live and
-//! where tasks go ([`super::assign`]).
-//! Rule: `reached` moves by accepted reports only, `committed` by `HeadMoved` only; both only
+//! Owns: what is read, reported and committed, one topic per file. Does not own: which workers live
+//! and where tasks run ([`super::assign`]).
+//! Rule: `reached` moves only by accepted reports, `committed` only by `HeadMoved`; both move only
 //! forward (I2, I3).
 
 mod avoid;
@@ -40,31 +40,32 @@ use streamctl_proto::{
     Counts, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId, Window, WorkerId,
 };
 
-/// Windows of a job that may be open or reported and not committed: how far a fast task runs ahead
-/// of a slow one.
+/// Most windows of a job that may be open, or reported and not committed. This limits how far a
+/// fast task runs ahead of a slow one.
 pub const WINDOWS_AHEAD_MAX: usize = 16;
-/// Epochs that may be committed and not yet published.
+/// Most epochs that may be committed and not yet published.
 pub const PUBLISH_BACKLOG_MAX: usize = 8;
-/// Epochs whose figures are kept in memory; older ones are read from their manifests.
+/// Most epochs whose figures are kept in memory; older ones are read from their manifests.
 pub const RECENT_EPOCHS_MAX: usize = 200;
 
-/// Windows that a task may have asked for and not been told, besides one for each of its shards.
+/// Most windows that a task may have requested and not been sent, in addition to one for each of
+/// its shards.
 pub const ASKED_MAX: usize = 64;
 
-/// Times after this are not times: all shards have ended (`i64::MAX`, less than the longest window
-/// before it at most).
+/// Values after this are not times. They mean that all shards have ended (`i64::MAX`, or up to the
+/// longest window less).
 pub const NEVER_MS: i64 = i64::MAX - 86_400_000;
 
-/// Tasks whose workers are remembered for asking results of them.
+/// Most tasks whose workers are remembered, to fetch results from them.
 pub const TASK_WORKERS_MAX: usize = 1_000;
 
-/// What is known of a lookup.
+/// The state of a lookup.
 #[derive(Clone, Debug, Default)]
 pub struct Lookup {
     /// The version that the next window uses.
     pub version: Option<LookupVersion>,
     pub rows: u64,
-    /// When it was last seen to be this.
+    /// When it was last seen to have this version.
     pub seen_ms: i64,
     /// Why it is not newer.
     pub problem: Option<String>,
@@ -75,34 +76,34 @@ pub struct Lookup {
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     pub asked: u64,
-    /// The last request that was answered.
+    /// The last listing request that was answered.
     pub answered: u64,
-    /// Nothing is committed before this request is answered: children may be missing.
+    /// Nothing is committed before this request is answered, because children may be missing.
     pub needed: u64,
     pub again_at_ms: i64,
 }
 
-/// Time that a drain may take beyond the end of its last window, before what is left is given up.
+/// How long a drain may take beyond the end of its last window. After that, the rest is given up.
 pub const DRAIN_GRACE_MS: i64 = 60_000;
 
-/// How far a drain goes.
+/// The extent of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// Windows that end at or before this are finished.
+    /// Windows that end at or before this time are finished.
     pub until_ms: i64,
-    /// When it is given up.
+    /// When the drain is given up.
     pub give_up_ms: i64,
 }
 
-/// What a drain did not finish: it is read again when the job goes on.
+/// What a drain did not finish. It is read again when the job continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotDrained {
     pub from_ms: i64,
-    /// Up to this time; none: a new leader took over, and does not know.
+    /// Up to this time. None: a new leader took over, and does not know it.
     pub until_ms: Option<i64>,
 }
 
-/// What is tried again, while the job cannot go on or not as it should.
+/// What is being retried while the job cannot continue, or not as it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Delay {
     Effect(EffectKind),
@@ -120,16 +121,16 @@ impl Delay {
 
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// As it was resolved at submit: the version that makes the next epoch.
+    /// The resolved job of submit: the version that makes the next epoch.
     pub resolved: ResolvedJob,
-    /// Which stream it reads; none before that is known.
+    /// The identity of its stream; none until it is known.
     pub identity: Option<StreamIdentity>,
-    /// What the last listing said of the stream; none before one did.
+    /// Stream facts of the last listing; none before the first.
     pub stream: Option<StreamFacts>,
     pub wanted: DesiredState,
-    /// What is wanted is being written to the store.
+    /// The desired state is being written to the store.
     pub recording: bool,
-    /// How far a drain goes; none: the job does not drain, or an earlier leader began it.
+    /// The extent of a drain. None: the job does not drain, or an earlier leader started the drain.
     pub drain: Option<Drain>,
     /// What the last drain did not finish.
     pub not_drained: Option<NotDrained>,
@@ -142,68 +143,68 @@ pub struct Job {
     pub totals: Counts,
     pub shards: BTreeMap<ShardId, Shard>,
     pub tasks: BTreeMap<TaskId, Task>,
-    /// Workers that had a task of it: they may hold reports, and hear of commits.
+    /// Workers that had a task of the job. They may hold reports, and are informed of commits.
     pub commit_subscribers: BTreeSet<WorkerId>,
     /// Windows after the head that a task has opened.
     pub windows: BTreeMap<Window, OpenWindow>,
     /// Tasks that wait for a window to open.
     pub waiting: BTreeSet<(Window, TaskId)>,
-    /// The epoch on its way into the store.
+    /// The epoch that is being committed.
     pub committing: Option<Committing>,
-    /// Committed, not yet published; the first one is being published.
+    /// Committed epochs that are not yet published; the first one is being published.
     pub publishing: VecDeque<Manifest>,
     pub lookups: BTreeMap<String, Lookup>,
-    /// When to look again whether an epoch without records is due.
+    /// When to check again whether an epoch without records is due.
     pub idle_check_at_ms: i64,
     pub listing: Listing,
     /// Tasks that failed since the last commit.
     pub failures: u32,
     /// Tasks that failed since this term began.
     pub retries: u64,
-    /// Where it stands cannot be read: it must not run before that is known.
+    /// The job's position cannot be read. The job must not run until it is known.
     pub unreadable: Option<Unreadable>,
-    /// What was repaired of it by hand, oldest first.
+    /// Manual repairs, oldest first.
     pub repairs: Vec<Repair>,
-    /// Its first unpublished epoch has lost objects.
+    /// Set if its first unpublished epoch has lost objects.
     pub stuck: Option<Stuck>,
     pub repairing: Option<Repairing>,
-    /// When to look for orphans again.
+    /// When to sweep orphans again.
     pub sweep_at_ms: i64,
-    /// No task is given out before.
+    /// No task starts before this time.
     pub pause_until_ms: i64,
-    /// The last failure that is being tried again, per effect.
+    /// The last error of each effect that is being retried.
     pub delays: BTreeMap<Delay, String>,
-    /// Workers that are passed over, or were a short time ago.
+    /// Workers that are avoided, or were until a short time ago.
     pub avoided: BTreeMap<WorkerId, Avoided>,
-    /// Workers that died with tasks of it.
+    /// Workers that died with tasks of the job.
     pub deaths: Deaths,
     /// Rounds since the last commit in which every worker was refused.
     pub refusal_rounds: u32,
     /// Workers whose messages about its tasks were refused; at most as many as there are.
     pub refusals: BTreeMap<WorkerId, Refusals>,
-    /// What does not go on.
+    /// What is stalled.
     pub stall: Stall,
     pub recent: VecDeque<EpochFigures>,
-    /// Dead letters that are read once more.
+    /// Dead letters to replay.
     pub replays: ReplayState,
     /// The version that waits to take over.
     pub changing: Option<Change>,
-    /// The last version that the store did not take.
+    /// The last version that the store refused.
     pub refused_change: Option<RefusedChange>,
-    /// The last epoch of the version before, as far as this leader saw it.
+    /// The last epoch of the previous version, as far as this leader saw it.
     pub took_over_after: Epoch,
-    /// Something has changed that decides who reads which shards.
+    /// Something changed that the assignment of shards depends on.
     pub plan_due: bool,
-    /// The first shard that was not past a window's end when that was last looked at: those before
-    /// it are.
+    /// The first shard that was not past a window's end at the last check. All shards before it are
+    /// past.
     not_past: Option<(i64, ShardId)>,
-    /// Who had the last tasks, live or not: results are asked of them. At most
+    /// The workers of the last tasks, live or not, to fetch results from. At most
     /// [`TASK_WORKERS_MAX`].
     pub task_workers: BTreeMap<TaskId, WorkerId>,
 }
 
 impl Job {
-    /// A job that nothing was read of.
+    /// A job of which nothing has been read.
     pub fn new(resolved: ResolvedJob) -> Self {
         let lookups = resolved
             .spec
@@ -258,7 +259,7 @@ impl Job {
         }
     }
 
-    /// Takes over where the store says the job stands.
+    /// Restores the job to its position in the store.
     pub fn restore(
         &mut self,
         head: Option<&Manifest>,
@@ -293,8 +294,8 @@ impl Job {
         self.publishing = unpublished.into();
     }
 
-    /// The versions that the head used are there, whatever their lookups say now: windows open with
-    /// them at once.
+    /// Starts with the versions that the head used, even if their lookups have changed since:
+    /// windows can open with them at once.
     pub fn begin_with_lookups(&mut self, versions: BTreeMap<String, LookupVersion>) {
         for (name, version) in versions {
             if let Some(lookup) = self.lookups.get_mut(&name) {
@@ -311,7 +312,7 @@ impl Job {
         self.wanted == DesiredState::Running
     }
 
-    /// It reads on up to the end of its drain, though not all of its shards may be given out.
+    /// The job reads up to the end of its drain, but not all of its shards may be assigned.
     pub fn drains(&self) -> bool {
         self.wanted == DesiredState::Draining && self.drain.is_some()
     }
@@ -347,7 +348,7 @@ impl Job {
         self.resolved.spec.source.kind.reads_stream()
     }
 
-    /// The last committed epoch's number.
+    /// The number of the last committed epoch.
     pub fn epoch(&self) -> Epoch {
         self.head.as_ref().map_or(Epoch(0), |head| head.epoch)
     }

@@ -1,10 +1,10 @@
-//! Workers that come, go, fall silent and come back, and what becomes of their tasks.
+//! Workers that join, leave, time out and return, and what happens to their tasks.
 //!
-//! Owns: sessions, silence, adoption by a new leader. Does not own: where tasks go
-//! ([`super::assign`]), what a job makes of a report ([`super::job`]), what is held meanwhile
-//! ([`super::offers`]).
-//! Rule: what a worker says counts once its task is known to be live; until that is decided it is
-//! held (I6).
+//! Owns: sessions, timeouts, adoption by a new leader. Does not own: where tasks run
+//! ([`super::assign`]), what a job does with a report ([`super::job`]), what is held meanwhile
+//! ([`super::pending_adoptions`]).
+//! Rule: a worker's message counts once its task is known to be live. Until that is decided, the
+//! message is held (I6).
 
 use super::*;
 
@@ -16,14 +16,14 @@ pub(super) struct Joined {
 }
 
 impl Core {
-    /// The worker, when this is its newest connection.
+    /// The worker, if this is its newest session.
     pub(super) fn current(&mut self, worker: &WorkerId, session: SessionId) -> Option<&mut Worker> {
         self.workers
             .get_mut(worker)
             .filter(|worker| worker.session == session)
     }
 
-    /// A worker lives. One that was given up for its silence takes tasks again.
+    /// A worker is alive. If it was lost after a timeout, it takes tasks again.
     pub(super) fn hear(&mut self, now: i64, worker: &WorkerId, session: SessionId) {
         let Some(worker) = self.current(worker, session) else {
             return;
@@ -47,7 +47,7 @@ impl Core {
             process,
             flight_address,
         } = joined;
-        // A Hello that was overtaken by that of a later line says what was so before.
+        // Ignore a Hello from an older session.
         let before = self.workers.get(&worker);
         if before.is_some_and(|newer| newer.session > session) {
             return;
@@ -103,8 +103,8 @@ impl Core {
         }
     }
 
-    /// A worker dialled again in the same term: what it said while the line was broken is said
-    /// again.
+    /// A worker reconnected in the same term and repeats the messages that it sent while
+    /// disconnected.
     pub(super) fn resume_task(
         &mut self,
         worker: &WorkerId,
@@ -114,7 +114,7 @@ impl Core {
         let Some(job) = self.job_of(worker, running.task) else {
             return;
         };
-        // Reports of children are taken once their parents have ended.
+        // Reports of children are accepted once their parents have ended.
         for ended in &running.ended {
             job.end_shard(ended);
         }
@@ -129,7 +129,7 @@ impl Core {
         if running.released {
             job.remove_task(running.task);
         }
-        // What it was told while the line was broken is lost.
+        // Messages that were sent to it while it was disconnected are lost.
         let worker = worker.clone();
         let task = running.task;
         match job.tasks.get(&task).map(|task| task.state) {
@@ -143,7 +143,7 @@ impl Core {
         }
     }
 
-    /// Takes a task away and tells its worker.
+    /// Removes a task and informs its worker.
     pub(super) fn cancel(&mut self, worker: &WorkerId, task: TaskId, out: &mut Vec<Effect>) {
         if let Some(job) = self.job_of(worker, task) {
             job.remove_task(task);
@@ -163,7 +163,7 @@ impl Core {
         self.release_all(worker, out);
     }
 
-    /// Asks a worker for all its tasks back.
+    /// Requests the release of all tasks of a worker.
     pub(super) fn release_all(&mut self, worker: &WorkerId, out: &mut Vec<Effect>) {
         for job in self.jobs.values_mut() {
             for (id, task) in job
@@ -183,8 +183,8 @@ impl Core {
         }
     }
 
-    /// A worker whose line stands is told that its tasks are given up, and kept: its next heartbeat
-    /// brings it back.
+    /// Gives up the tasks of silent workers. If the connection of a worker is open, the worker is
+    /// informed and kept: its next heartbeat brings it back.
     pub(super) fn lose_silent_workers(&mut self, now: i64, out: &mut Vec<Effect>) {
         let timeout_ms = self.settings.worker_timeout_ms;
         let silent = |worker: &Worker| {
@@ -200,7 +200,7 @@ impl Core {
             self.plan_all_anew();
         }
         for worker in lost {
-            // One whose connection stands may only be slow, and one that was leaving is done.
+            // A worker with an open connection may only be slow, and one that was leaving is done.
             let died = self
                 .workers
                 .get(&worker)
@@ -272,7 +272,7 @@ impl Core {
             };
             out.extend(refused.into_iter().map(cancel));
             self.task_index.settle(job);
-            // An earlier leader may have drained them, for a stop that was taken back since.
+            // An earlier leader may have drained them, for a stop that was cancelled since.
             for (id, task) in &job.tasks {
                 out.push(Effect::DrainTask {
                     worker: task.worker.clone(),

@@ -1,9 +1,9 @@
 //! Every decision of the control plane, pure: `step(now, event) -> effects`.
 //!
-//! Owns: jobs, workers, tasks, windows on their way to epochs. Does not own: time, randomness, I/O;
-//! it has none.
-//! Rule: nothing an effect asks for has happened until an event says so; what is stale changes
-//! nothing (I6); a calm core asks for nothing (I8).
+//! Owns: jobs, workers, tasks, windows until they are committed as epochs. Does not own: time,
+//! randomness, I/O; it has none.
+//! Rule: an effect has happened only when an event reports it; stale events change nothing (I6); a
+//! calm core produces no effects (I8).
 
 mod advance;
 pub mod assign;
@@ -53,27 +53,26 @@ use task_index::TaskIndex;
 /// Times that decisions depend on, in milliseconds.
 #[derive(Clone, Debug)]
 pub struct CoreSettings {
-    /// A worker that says nothing for this long is lost.
+    /// A worker that sends nothing for this long is lost.
     pub worker_timeout_ms: i64,
-    /// How long a new leader listens for running tasks before it gives out any.
+    /// How long a new leader waits for running tasks before it starts new ones.
     pub adoption_ms: i64,
-    /// Between two listings of a source that can reshard.
+    /// Time between two listings of a source that can reshard.
     pub listing_interval_ms: i64,
-    /// The process that runs tasks is this one, so that all tasks of earlier terms are dead (local
-    /// mode).
+    /// Tasks run in this process, so all tasks of earlier terms are dead (local mode).
     pub earlier_terms_are_dead: bool,
-    /// Waits after the first, second, third and every later failure of a job's tasks in a row.
+    /// Waits after the first, second, third and every later failure in a row of a job's tasks.
     pub retry_waits_ms: [i64; 3],
-    /// For how long a worker that cannot reach what a task needs, or is refused it, is passed over
-    /// the first time, if others are there.
+    /// How long a worker is avoided the first time, if others are available. A worker is avoided if
+    /// it cannot reach what a task needs, or is refused it.
     pub avoid_ms: i64,
-    /// The longest such time: it doubles each time in a row.
+    /// The maximum of that time: it doubles with each repetition in a row.
     pub avoid_max_ms: i64,
-    /// For how long shards that were in deaths of workers are tried, at least: twice the shortest
-    /// time that it took.
+    /// The minimum trial time of shards that were in deaths of workers. The trial takes twice the
+    /// shortest time to a death.
     pub probation_ms: i64,
     pub probation_max_ms: i64,
-    /// How many workers there should be.
+    /// Settings of the desired number of workers.
     pub scaling: ScalingSettings,
 }
 
@@ -107,30 +106,30 @@ impl CoreSettings {
 #[derive(Clone, Debug)]
 pub struct Worker {
     pub session: SessionId,
-    /// Which process it is; 0: it did not say.
+    /// The process; 0: not sent.
     pub process: u64,
-    /// Where its Flight service answers.
+    /// The address of its Flight service.
     pub flight_address: String,
-    /// When it last said something.
+    /// When its last message arrived.
     pub heard_ms: i64,
     pub connected: bool,
-    /// It was asked to stop.
+    /// It is shutting down.
     pub leaving: bool,
-    /// It was silent for too long and its tasks were given up; it may be back any time, as its line
-    /// stands.
+    /// It was silent for too long and its tasks were given up. Its connection is open, so it may
+    /// return any time.
     pub lost: bool,
     pub memory_bytes: u64,
-    /// How busy it says that it is, added up.
+    /// How busy it reports to be, added up.
     pub busy: WorkerSeen,
-    /// How busy it said last that it was, in thousandths; none: it never did.
+    /// How busy it last reported to be, in thousandths; none: never reported.
     pub busy_permille: Option<u32>,
-    /// How far its clock is ahead of that of its sources, at least; negative: behind; none: not
+    /// How far its clock is at least ahead of the clock of its sources; negative: behind; none: not
     /// known.
     pub clock_skew_ms: Option<i64>,
 }
 
 impl Worker {
-    /// It may be given tasks.
+    /// It may take tasks.
     pub fn takes_tasks(&self) -> bool {
         self.connected && !self.leaving && !self.lost
     }
@@ -151,12 +150,12 @@ pub struct Core {
     suspects: Suspects,
     pub workers: BTreeMap<WorkerId, Worker>,
     pub jobs: BTreeMap<JobName, Job>,
-    /// How many workers there should be.
+    /// Decides the desired number of workers.
     pub scaling: Scaler,
 }
 
 impl Core {
-    /// A leader that has just been elected; jobs follow as `JobLoaded`.
+    /// A newly elected leader; jobs follow as `JobLoaded`.
     pub fn new(term: Term, now: i64, settings: CoreSettings) -> Self {
         Self {
             term,
@@ -175,7 +174,7 @@ impl Core {
         }
     }
 
-    /// Applies one event at `now`; returns what must happen next.
+    /// Applies one event at `now` and returns the effects.
     pub fn step(&mut self, now: i64, event: Event) -> Vec<Effect> {
         let mut out = vec![];
         let concern = self.scope(&event);
@@ -230,7 +229,7 @@ impl Core {
                 }) {
                     return;
                 }
-                // One that could not be read before has no tasks that wait for their adoption.
+                // A job that was unreadable before has no tasks that wait for their adoption.
                 self.adopting |= known.is_none();
                 let mut loaded = Job::new(*job);
                 loaded.wanted = wanted;
@@ -461,7 +460,7 @@ impl Core {
                 if job.committing.take_if(refused).is_none() {
                     return;
                 }
-                // Also what a stop kept because this commit was under way.
+                // Includes what a stop kept because this commit was in flight.
                 job.drop_uncommitted();
                 self.fail(&name, error, hint, out);
             }
@@ -475,7 +474,7 @@ impl Core {
                     .front()
                     .is_some_and(|manifest| manifest.epoch == epoch)
                 {
-                    // The manifest after it names it; after the last one comes none.
+                    // The manifest after it names it; the last manifest has none after it.
                     let after = job
                         .publishing
                         .get(1)
@@ -528,8 +527,8 @@ impl Core {
         }
     }
 
-    /// A lookup of this version of a job; what was found out for an earlier one may be another
-    /// lookup's (I9).
+    /// A lookup of this version of a job. A result for an earlier version may belong to a different
+    /// lookup (I9).
     fn lookup_of(
         &mut self,
         job: &JobName,
@@ -640,7 +639,7 @@ impl Core {
         self.halt(name, DesiredState::Failed { error, hint }, out);
     }
 
-    /// Ends all reading of a job at once; what is on its way into the store goes on.
+    /// Ends all reading of a job at once. An epoch that is being committed continues.
     fn halt(&mut self, name: &JobName, wanted: DesiredState, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else {
             return;
@@ -733,7 +732,7 @@ impl Core {
             return;
         };
         let lives_ms = job.deaths.probation_ms(&self.settings);
-        // A commit can arrive after the death of the task that made it: then no task has lived. A
+        // A commit can arrive after the death of the task that made it; then no task has lived. A
         // job that commits between the deaths of its workers harms other jobs, if there are any.
         let have_lived = job
             .tasks
@@ -777,8 +776,8 @@ fn wait_after(waits_ms: [i64; 3], failures: u32) -> i64 {
     waits_ms[index.min(waits_ms.len() - 1)]
 }
 
-/// Wants something else of a job, and has it kept; one such write at a time, so that the last one
-/// stays.
+/// Changes the desired state of a job and has it stored. Only one such write is in flight at a
+/// time, so that the last one wins.
 fn want(job: &mut Job, wanted: DesiredState, out: &mut Vec<Effect>) {
     if wanted != DesiredState::Draining {
         job.drain = None;
@@ -793,8 +792,8 @@ fn want(job: &mut Job, wanted: DesiredState, out: &mut Vec<Effect>) {
     }
 }
 
-/// The job goes on. Drained tasks have dropped what they must not finish: they hand back where they
-/// stand, and others go on from there.
+/// The job continues. Drained tasks have dropped what they must not finish: they release their
+/// shards at their positions, and other tasks continue from there.
 fn take_back_drain(job: &mut Job, out: &mut Vec<Effect>) {
     for (id, task) in job
         .tasks

@@ -1,30 +1,29 @@
-//! Tasks that an earlier leader gave out and that wait until it is decided whether they go on.
+//! Tasks of an earlier leader that wait for the decision whether to adopt them.
 //!
-//! Owns: who offers which, and what they say meanwhile. Does not own: the decision
-//! ([`super::recover`]).
-//! Rule: a thousand workers come at the same time with all that they run, so that nothing here
-//! looks at all of it for one message.
+//! Owns: which worker offers which task, and the messages of these tasks meanwhile. Does not own:
+//! the decision ([`super::recover`]).
+//! Rule: a thousand workers may connect at the same time with all their tasks, so no message causes
+//! a scan of all offers.
 
 use super::{Event, RunningTask};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{JobName, TaskId, WorkerId};
 
-/// What tasks may say while they wait for their adoption, all together.
+/// Most messages held for tasks that wait for their adoption, over all tasks.
 pub const HELD_MAX: usize = 100_000;
 
-/// What is offered, and what was said of it since.
+/// Offered tasks, and their messages since.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingAdoptions {
     tasks: BTreeMap<WorkerId, BTreeMap<TaskId, RunningTask>>,
-    /// In the order in which it was said.
+    /// In the order of arrival.
     held: BTreeMap<u64, Held>,
-    /// Of each task, what it said last of its progress: only that matters, and there is no end of
-    /// it.
+    /// The last progress message of each task: only that matters, and their number is unbounded.
     progress: BTreeMap<(WorkerId, TaskId), u64>,
     said: u64,
 }
 
-/// Something that a task said.
+/// A message of a task.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub worker: WorkerId,
@@ -33,7 +32,7 @@ pub(super) struct Held {
 }
 
 impl PendingAdoptions {
-    /// A worker runs a task.
+    /// A worker offers a task that it runs.
     pub fn offer(&mut self, worker: &WorkerId, running: RunningTask) {
         self.tasks
             .entry(worker.clone())
@@ -46,7 +45,7 @@ impl PendingAdoptions {
         self.tasks.get(worker)?.get(&task)
     }
 
-    /// One task that a worker offered does not count, nor what it said.
+    /// Drops one offered task and its messages.
     pub fn withdraw(&mut self, worker: &WorkerId, task: TaskId) {
         let removed = self
             .tasks
@@ -57,7 +56,7 @@ impl PendingAdoptions {
         }
     }
 
-    /// What a worker offered does not count; gives its tasks.
+    /// Drops everything that a worker offered; returns its tasks.
     pub fn forget(&mut self, worker: &WorkerId) -> Vec<TaskId> {
         let Some(tasks) = self.tasks.remove(worker) else {
             return vec![];
@@ -66,7 +65,7 @@ impl PendingAdoptions {
         tasks.into_keys().collect()
     }
 
-    /// What is offered of a job does not count; gives it.
+    /// Drops everything that is offered of a job; returns it.
     pub fn forget_job(&mut self, name: &JobName) -> Vec<(WorkerId, TaskId)> {
         let mut forgotten = vec![];
         for (worker, tasks) in &mut self.tasks {
@@ -78,7 +77,7 @@ impl PendingAdoptions {
         forgotten
     }
 
-    /// Keeps what an offered task says; everything else is given back.
+    /// Holds the message of an offered task; returns any other event.
     pub fn hold(&mut self, event: Event) -> Option<Event> {
         let Some((worker, task)) = event.speaker() else {
             return Some(event);
@@ -88,7 +87,8 @@ impl PendingAdoptions {
         }
         let worker = worker.clone();
         if self.held.len() >= HELD_MAX {
-            // What it says is lost, so that what it reports later will not chain: it is read again.
+            // The message is lost, so later reports of the task will not chain: withdraw the task,
+            // and it is read again.
             self.withdraw(&worker, task);
             return None;
         }
@@ -109,7 +109,7 @@ impl PendingAdoptions {
         None
     }
 
-    /// Everything, once it is decided.
+    /// Takes everything, once the decision is made.
     pub fn take(
         &mut self,
     ) -> (

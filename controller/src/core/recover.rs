@@ -1,17 +1,17 @@
-//! What a new leader does with tasks that already run.
+//! What a new leader does with running tasks.
 //!
-//! Rule: a task is adopted only if what it reported, and what it goes on from, chains on to the
-//! head without a gap; everything else is cancelled and read again.
+//! Rule: a task is adopted only if its reports and its positions chain to the head without a gap.
+//! Every other task is cancelled, and its shards are read again.
 
 use super::event::RunningTask;
 use super::job::{Job, Shard};
 use std::collections::BTreeSet;
 use streamctl_proto::{Position, ShardId, WorkerId};
 
-/// Adopts what chains on to the head; gives back what must be cancelled.
+/// Adopts the tasks that chain to the head; returns those to cancel.
 ///
-/// A task that turns out half-way not to chain is left out and all others are taken anew: that is
-/// rare, and a copy of the job for each of a thousand tasks is not cheap.
+/// If a task turns out not to chain half-way, it is left out and all others are adopted from the
+/// start. This is rare, and a copy of the job for each of a thousand tasks is expensive.
 pub fn adopt(
     now: i64,
     job: &mut Job,
@@ -33,8 +33,8 @@ pub fn adopt(
     }
 }
 
-/// Takes one task after the other, parents' before children's. `Ok`: those that fit nowhere; `Err`:
-/// the one that fitted and does not chain, which leaves the job half changed.
+/// Adopts one task after the other, parents' before children's. `Ok`: the tasks that do not fit.
+/// `Err`: the task that fits but does not chain, which leaves the job half changed.
 fn adopt_all(
     now: i64,
     job: &mut Job,
@@ -53,12 +53,12 @@ fn adopt_all(
     Ok(left)
 }
 
-/// The task's shards are free, stand where it began or where its reports up to the head leave them,
-/// and none is read before its parents' end (I5).
+/// The task's shards are free and at the position where the task began or where its reports up to
+/// the head leave them, and none is read before its parents' end (I5).
 fn fits(job: &Job, running: &RunningTask) -> bool {
-    // A task has shards, and is one of them only once, whoever else says that it runs it. Nor is
-    // one of an earlier version of the job, or of an earlier job of its name: its reports are not
-    // those of this one (I9).
+    // A task must have shards, and its job has it only once, even if another worker also reports it
+    // as running. A task of an earlier version of the job, or of an earlier job with its name, does
+    // not fit, because its reports do not belong to this job (I9).
     let new = !running.base.is_empty()
         && !job.tasks.contains_key(&running.task)
         && running.is_of(&job.resolved);
@@ -75,7 +75,7 @@ fn fits(job: &Job, running: &RunningTask) -> bool {
     })
 }
 
-/// Where a shard of the task stands after the reports that the head holds already.
+/// The position of a shard of the task after the reports that the head already holds.
 fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
     let held = running
         .reports

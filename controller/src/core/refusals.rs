@@ -1,28 +1,28 @@
-//! What a refused message of a worker costs: the task that it is about, and nothing else.
+//! The consequence of a refused message: its task ends, and nothing else.
 //!
-//! Owns: which job a refusal counts against, when that job fails, for how long the worker is
-//! avoided. Does not own: what is refused ([`super::check`]).
-//! Rule: one worker alone never fails a job that another worker can do; what every worker is
-//! refused for fails the job within its retries.
+//! Owns: which job a refusal counts against, when that job fails, how long the worker is avoided.
+//! Does not own: what is refused ([`super::check`]).
+//! Rule: one worker alone never fails a job that another worker can run. If every worker is
+//! refused, the job fails within its retries.
 
 use super::job::{AvoidedFor, Delay};
 use super::status::ERROR_CHARS_MAX;
 use super::*;
 use streamctl_proto::convert::BadMessage;
 
-/// Different workers that are refused for one job between two of its commits: from then on the
-/// records or the job are taken to be the cause, and each refusal counts against `[retry] max`.
+/// If this many different workers are refused for one job between two of its commits, the records
+/// or the job are considered the cause, and each refusal counts against `[retry] max`.
 pub const SUSPECT_WORKERS_MAX: usize = 3;
 /// Shards of a refused task that its error names.
 const SHARDS_NAMED_MAX: usize = 3;
 
-/// A task whose worker said something that is refused.
+/// A task with a refused message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedTask {
     pub task: TaskId,
-    /// Its job, as far as the worker names one: only a Hello does.
+    /// Its job, if the worker named one: only a Hello does.
     pub job: Option<JobName>,
-    /// Which field, and what is wrong with it.
+    /// The field, and what is wrong with it.
     pub problem: BadMessage,
 }
 
@@ -30,13 +30,12 @@ pub struct RefusedTask {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refusals {
     pub times: u32,
-    /// One of them since the job's last commit.
+    /// At least one was refused since the job's last commit.
     pub since_commit: bool,
 }
 
 impl Core {
-    /// Ends the task. Nothing of the message was used, so its shards are read again by another
-    /// task.
+    /// Ends the task. Nothing of the message was used, so another task reads its shards again.
     pub(super) fn refuse_task(
         &mut self,
         now: i64,
@@ -106,8 +105,8 @@ impl Core {
         }
     }
 
-    /// The job that a refusal counts against. The worker's own word for it counts only of a task
-    /// that it may still be given back: one of an earlier leader, while this one adopts.
+    /// The job that a refusal counts against. The job that the worker names counts only for a task
+    /// that this leader may still adopt: one of an earlier leader, during adoption.
     fn job_of_refused(&mut self, worker: &WorkerId, refused: &RefusedTask) -> Option<JobName> {
         if let Some(job) = self.job_of(worker, refused.task) {
             return Some(job.name().clone());

@@ -1,12 +1,12 @@
-//! A committed epoch that has lost what it had staged: what takes its place is recorded in the
-//! chain, and published.
+//! Repairs of a committed epoch that has lost staged objects: the repair is recorded in the chain
+//! and published.
 //!
-//! Owns: which epoch is stuck, the task that stages what takes the place of its lost objects, the
-//! manifest that says so. Does not own: computing rows again (a worker), what is published in the
-//! end ([`streamctl_proto::manifest::objects_after`]).
-//! Rule: manifests are never changed. A repair is an epoch of its own, without records and with an
-//! empty window at the head's end; the repaired epoch is published by both together, and what was
-//! committed after it goes on then.
+//! Owns: which epoch is stuck, the task that stages the replacements, the manifest of the repair.
+//! Does not own: computing rows again (a worker), which objects are published in the end
+//! ([`streamctl_proto::manifest::objects_after`]).
+//! Rule: manifests never change. A repair is an epoch of its own, without records and with an empty
+//! window at the head's end. Both manifests together publish the repaired epoch; then the epochs
+//! committed after it continue.
 
 use super::event::DesiredState;
 use super::job::{Committing, Job};
@@ -16,28 +16,26 @@ use std::collections::BTreeMap;
 use streamctl_proto::manifest::EpochRepair;
 use streamctl_proto::{Epoch, JobName, Manifest, TaskId, Window};
 
-/// The first unpublished epoch cannot be published: objects of it are lost.
+/// The first unpublished epoch cannot be published because objects of it are lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stuck {
-    /// Which epoch.
     pub epoch: Epoch,
     /// Locations of the lost objects.
     pub lost: Vec<String>,
 }
 
-/// A repair on its way.
+/// A repair in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repairing {
-    /// Which epoch.
     pub epoch: Epoch,
-    /// Stages what takes the place of what was lost.
+    /// The task that stages the replacements.
     pub task: TaskId,
-    /// What is to be recorded, once it is staged, or given up.
+    /// The repair to record, once it is staged or given up.
     ready: Option<Box<EpochRepair>>,
 }
 
 impl Job {
-    /// What was repaired of the first unpublished epoch, oldest first.
+    /// Repairs of the first unpublished epoch, oldest first.
     pub fn repairs_of(&self, epoch: Epoch) -> Vec<EpochRepair> {
         let repairs = self
             .publishing
@@ -49,7 +47,7 @@ impl Job {
             .collect()
     }
 
-    /// Publishes the first epoch that is not published, as it was repaired.
+    /// Publishes the first unpublished epoch, with its repairs.
     pub(super) fn publish_next(&self, out: &mut Vec<Effect>) {
         if let Some(manifest) = self.publishing.front() {
             let repairs = self.repairs_of(manifest.epoch);
@@ -79,7 +77,7 @@ impl Job {
 }
 
 impl Core {
-    /// The first unpublished epoch of a job has lost objects: it stops, until that is repaired.
+    /// The first unpublished epoch of a job has lost objects. The job stops until it is repaired.
     pub(super) fn objects_lost(
         &mut self,
         name: &JobName,
@@ -101,8 +99,8 @@ impl Core {
         self.fail(name, error, hint, out);
     }
 
-    /// A user wants the stuck epoch repaired: a task is named that stages what takes the place of
-    /// what it has lost. One that was named before gives way.
+    /// A user requested a repair of the stuck epoch. Names the task that stages the replacements;
+    /// it supersedes an earlier one.
     pub(super) fn begin_repair(&mut self, name: &JobName, epoch: Epoch) {
         let task = TaskId {
             term: self.term,
@@ -126,7 +124,7 @@ impl Core {
         }
     }
 
-    /// What takes the place of the lost objects is staged, or they are given up.
+    /// Replacements for the lost objects are staged, or the objects are given up.
     pub(super) fn epoch_repaired(
         &mut self,
         name: &JobName,
@@ -148,7 +146,7 @@ impl Core {
         }
     }
 
-    /// Commits a repair, once no epoch is on its way and no version waits to take over.
+    /// Commits a repair, once no epoch is being committed and no version waits to take over.
     pub(super) fn commit_repair(&mut self, now: i64, name: &JobName, out: &mut Vec<Effect>) {
         let term = self.term;
         let Some(job) = self.jobs.get_mut(name) else {
@@ -185,7 +183,7 @@ impl Core {
         });
     }
 
-    /// A repair is committed: the epoch is published as it is now, and what comes after it goes on.
+    /// A repair is committed: the epoch is published as repaired, and the epochs after it continue.
     pub(super) fn repair_committed(
         &mut self,
         now: i64,

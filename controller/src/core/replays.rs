@@ -1,11 +1,10 @@
-//! Dead letters that are put through their job once more: each epoch's are a shard of the job like
-//! any other.
+//! Replays of dead letters: the dead letters of each epoch are a shard of the job like any other.
 //!
-//! Owns: when such a shard comes and when it goes. Does not own: reading it, committing it: that is
-//! as for every shard, and what makes it happen once.
-//! Rule: a shard comes when the store knows that it is wanted, and goes when the store knows that
-//! it is done; in between every head says how far it is. One after the other is read, each the
-//! child of the one before.
+//! Owns: when such a shard is added and removed. Does not own: reading and committing it; these
+//! work as for every shard, which also makes a replay happen once.
+//! Rule: a shard is added when the store holds the request, and removed when the store holds its
+//! completion. In between, every head records its position. The shards are read one after the
+//! other, each the child of the previous one.
 
 use super::event::DesiredState;
 use super::job::{Job, Shard};
@@ -13,17 +12,17 @@ use super::{Core, Effect, want};
 use crate::store::{Replays, WantedReplay};
 use streamctl_proto::{DeadLetterShard, JobName, Position, ShardId};
 
-/// What is known of a job's replays.
+/// The state of a job's replays.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayState {
-    /// As it should be stored.
+    /// The state to store.
     pub now: Replays,
     pub stored: Replays,
     /// It is being written to the store.
     pub recording: bool,
 }
 
-/// Not a shard of the source.
+/// The shard is dead letters, not a shard of the source.
 pub fn is_dead_letters(shard: &ShardId) -> bool {
     DeadLetterShard::parse(shard).is_some()
 }
@@ -36,19 +35,19 @@ impl Shard {
 }
 
 impl Job {
-    /// It may be asked to replay: it runs, or ran to the end of its source.
+    /// The job may replay: it runs, or ran to the end of its source.
     pub fn may_replay(&self) -> bool {
         matches!(self.wanted, DesiredState::Running | DesiredState::Completed)
             && self.head.is_some()
     }
 
-    /// Committed to its end, whatever older heads say.
+    /// Committed to its end, whatever older heads contain.
     pub fn is_replayed(&self, shard: &ShardId) -> bool {
         DeadLetterShard::parse(shard)
             .is_some_and(|letters| self.replays.stored.is_done(letters.epoch()))
     }
 
-    /// Adds the shards that the store wants read, and forgets those that it knows to be done.
+    /// Adds the shards that the store requests, and removes those that it records as done.
     pub fn follow_replays(&mut self) {
         let replayed: Vec<ShardId> = self
             .shards
@@ -82,7 +81,7 @@ impl Job {
         }
     }
 
-    /// Takes note of what is committed to its end.
+    /// Records the shards that are committed to their end.
     fn finish_replays(&mut self) {
         let finished = |wanted: &&WantedReplay| {
             self.shards
@@ -104,8 +103,8 @@ impl Job {
 }
 
 impl Core {
-    /// A user wants the dead letters of these epochs read once more; nothing happens before the
-    /// store knows.
+    /// A user requested a replay of the dead letters of these epochs. Nothing happens until the
+    /// store holds the request.
     pub(super) fn want_replays(&mut self, name: &JobName, epochs: Vec<WantedReplay>) {
         let Some(job) = self.jobs.get_mut(name).filter(|job| job.may_replay()) else {
             return;
@@ -127,7 +126,7 @@ impl Core {
         run_for_replays(job, out);
     }
 
-    /// Has the store know what should be known; one such write at a time.
+    /// Writes the replay state to the store; only one such write is in flight at a time.
     pub(super) fn record_replays(&mut self, name: &JobName, out: &mut Vec<Effect>) {
         let Some(job) = self.jobs.get_mut(name) else {
             return;
@@ -144,7 +143,7 @@ impl Core {
     }
 }
 
-/// A job whose source has ended runs again until its replays are done.
+/// Runs a job whose source has ended until its replays are done.
 pub(super) fn run_for_replays(job: &mut Job, out: &mut Vec<Effect>) {
     job.follow_replays();
     if job.wanted == DesiredState::Completed && !job.replays.stored.wanted.is_empty() {

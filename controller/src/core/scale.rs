@@ -1,8 +1,8 @@
-//! What the scaler is shown of the core.
+//! What the core shows to the scaler.
 //!
-//! Owns: which workers, jobs and shards count. Does not own: what is made of it
+//! Owns: which workers, jobs and shards count. Does not own: what the scaler makes of it
 //! ([`crate::scaling`]).
-//! Rule: nothing else in the core depends on how many workers there should be.
+//! Rule: nothing else in the core depends on the desired number of workers.
 
 use super::*;
 use crate::scaling::seen::{JobSeen, Seen, ShardSeen, TaskSeen};
@@ -10,7 +10,7 @@ use job::{Shard, Task};
 use streamctl_proto::v1;
 
 impl Core {
-    /// Shows the scaler how things stand, when it wants to know.
+    /// Passes the current state to the scaler, if it is due.
     pub(super) fn scale(&mut self, now: i64) {
         if self.scaling.is_due(now) {
             let seen = self.seen();
@@ -18,8 +18,8 @@ impl Core {
         }
     }
 
-    /// How many workers there should be, and why; with the part of one job alone, or none when
-    /// there is no such job.
+    /// The desired number of workers, and why, with the part of one job alone. None if there is no
+    /// such job.
     pub fn scaling_status(&self, job: Option<&JobName>, limit: u32) -> Option<v1::ScalingStatus> {
         if job.is_some_and(|name| !self.jobs.contains_key(name)) {
             return None;
@@ -49,8 +49,8 @@ impl Core {
         }
     }
 
-    /// Some of its shards are on their way, or nobody has them. A job that could not go on for a
-    /// while does not count.
+    /// Some of its shards are moving, or are not assigned. A job that could not run for a while
+    /// does not count.
     fn moves(&self, job: &Job) -> bool {
         let released = job
             .tasks
@@ -66,7 +66,7 @@ impl Core {
     }
 }
 
-/// It can be read now.
+/// The shard can be read now.
 fn is_open(job: &Job, shard: &Shard) -> bool {
     !shard.done() && job.parents_ended(shard)
 }

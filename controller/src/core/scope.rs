@@ -1,34 +1,34 @@
-//! Which jobs an event can let go on.
+//! Which jobs an event can unblock.
 //!
-//! Rule: naming too many costs time, naming too few costs a job the time until the next tick: that
-//! one is of all jobs.
+//! Rule: too large a scope costs time; too small a scope delays a job until the next tick, which
+//! covers all jobs.
 
 use super::*;
 
-/// Between two times that all jobs are planned anew. The first worker that comes or goes is seen to
-/// at once; when a thousand do, planning for each of them would take longer than they may be
-/// silent.
+/// Time between two plans of all jobs. The first worker that joins or leaves is handled at once.
+/// When a thousand do, planning for each of them would take longer than the worker timeout.
 const PLAN_ALL_INTERVAL_MS: i64 = 250;
 
-/// When all jobs are planned anew.
+/// When all jobs are planned again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Plans {
     due: bool,
     not_before_ms: i64,
 }
 
-/// Which jobs to look at after an event.
+/// The jobs to advance after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// It changes nothing that a decision depends on.
+    /// The event changes nothing that a decision depends on.
     Nothing,
     Job(JobName),
-    /// Time has passed, or a worker has come or gone.
+    /// Time has passed, or a worker has joined or left.
     All,
 }
 
 impl Core {
-    /// Looked at before the event is applied: it may end the task by which its job is found.
+    /// Computed before the event is applied, because the event may end the task by which its job is
+    /// found.
     pub(super) fn scope(&self, event: &Event) -> Scope {
         match event {
             Event::JobLoaded { job, .. }
@@ -67,8 +67,8 @@ impl Core {
                 (concern, _) => concern,
             },
             Event::EffectDelayed { .. } | Event::EffectDone { .. } => Scope::Nothing,
-            // What it goes on with may make a window whole; where shards belong is seen to on its
-            // own.
+            // The tasks it continues with may complete a window. The assignment of shards is
+            // planned separately.
             Event::WorkerJoined { tasks, .. } if !tasks.is_empty() => Scope::All,
             Event::WorkerJoined { .. }
             | Event::WorkerHeard { .. }
@@ -88,12 +88,12 @@ impl Core {
         home.map_or(Scope::Nothing, |name| Scope::Job(name.clone()))
     }
 
-    /// Workers came, went, or take tasks again: every job's shards may belong elsewhere.
+    /// Workers joined, left, or take tasks again: shards of every job may belong elsewhere.
     pub(super) fn plan_all_anew(&mut self) {
         self.plans.due = true;
     }
 
-    /// Plans all jobs anew, if that is due; false when it is not.
+    /// Plans all jobs again if that is due; returns false if it is not.
     pub(super) fn plan_all_when_due(&mut self, now: i64) -> bool {
         if !self.plans.due || now < self.plans.not_before_ms {
             return false;

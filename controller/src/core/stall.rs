@@ -1,24 +1,24 @@
-//! What does not go on, for the status: a part that hangs says nothing by itself.
+//! Stalls, for the status: a component that hangs does not report it.
 //!
-//! Owns: since when each task has finished no window, and the store and the sink have not done what
-//! they were asked.
-//! Does not own: what becomes of it; nothing is decided by this.
-//! Rule: looked at with every tick, and told only after [`STANDSTILL_MS`].
+//! Owns: since when each task has finished no window, and since when the store and the sink have
+//! not done what was requested.
+//! Does not own: the reaction; no decision depends on this.
+//! Rule: checked with every tick, and reported only after [`STANDSTILL_MS`].
 
 use super::Core;
 use super::job::{Job, Shard};
 use std::collections::BTreeMap;
 use streamctl_proto::{Epoch, TaskId};
 
-/// What takes longer is told; a task has the length of a window more.
+/// A longer stall is reported; a task has the length of a window in addition.
 const STANDSTILL_MS: i64 = 5_000;
 
-/// How far things were, and since when.
+/// The last progress, and since when.
 #[derive(Clone, Debug, Default)]
 pub struct Stall {
     /// The watermark of each task.
     tasks: BTreeMap<TaskId, (i64, i64)>,
-    /// The epoch on its way into the store, and whether its manifest is there.
+    /// The epoch being committed, and whether its manifest is written.
     commit: Option<((Epoch, bool), i64)>,
     /// The epoch that is being published.
     publish: Option<(Epoch, i64)>,
@@ -27,7 +27,7 @@ pub struct Stall {
 }
 
 impl Core {
-    /// Takes note of how far each job is.
+    /// Records the progress of each job.
     pub(super) fn note_standstill(&mut self, now: i64) {
         for job in self.jobs.values_mut() {
             let mut stall = std::mem::take(&mut job.stall);
@@ -38,7 +38,7 @@ impl Core {
 }
 
 impl Stall {
-    /// Takes note of how far the job is.
+    /// Records the progress of the job.
     pub fn note(&mut self, now: i64, job: &Job) {
         self.tasks.retain(|id, _| job.tasks.contains_key(id));
         for (id, task) in &job.tasks {
@@ -60,8 +60,7 @@ impl Stall {
         self.publish = publish.map(|key| (key, since(self.publish, key, now)));
     }
 
-    /// The slowest tasks, for how many milliseconds each has finished no window, where that is too
-    /// long.
+    /// The slowest tasks, with the milliseconds since each finished a window, if that is too long.
     fn standing(&self, now: i64, job: &Job) -> impl Iterator<Item = (&TaskId, i64)> {
         let slowest = self
             .tasks
@@ -77,8 +76,8 @@ impl Stall {
             .filter(move |(_, stood_ms)| *stood_ms > limit_ms)
     }
 
-    /// How far behind a job is at least whose tasks stand still, or that nobody reads: what was
-    /// reported is from before that.
+    /// The minimum lag of a job whose tasks stall, or that is not assigned: the reported lag is
+    /// from before the stall.
     pub fn lag_ms(&self, now: i64, job: &Job) -> u64 {
         let stood_ms = self
             .standing(now, job)
@@ -89,12 +88,12 @@ impl Stall {
         stood_ms.max(unread_ms).unsigned_abs()
     }
 
-    /// What stands still, in words.
+    /// Descriptions of what is stalled.
     pub fn words(&self, now: i64, job: &Job) -> Vec<String> {
         let late =
             |since: i64, limit_ms: i64| (now - since > limit_ms).then_some((now - since) / 1_000);
         let stall = |(id, stood_ms): (&TaskId, i64)| {
-            // One that has ended since stands still no more.
+            // A task that has ended since is no longer stalled.
             let task = job.tasks.get(id)?;
             let worker = &task.worker;
             let computing_ms = i64::try_from(task.computing_ms).unwrap_or(i64::MAX);

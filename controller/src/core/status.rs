@@ -1,4 +1,4 @@
-//! What the core says of itself: pure, for people and programs.
+//! Status of the core: pure, for people and programs.
 
 use super::event::DesiredState;
 use super::event::Place;
@@ -87,7 +87,7 @@ impl Core {
         self.workers.iter().map(status).collect()
     }
 
-    /// How many things stand still.
+    /// The number of stalls.
     pub fn standing(&self) -> usize {
         self.jobs
             .values()
@@ -150,7 +150,7 @@ impl Core {
         waits
     }
 
-    /// What is said of a job whose tasks may be what ended workers.
+    /// The status message of a job whose tasks may have killed workers.
     fn suspicion(&self, job: &Job) -> Option<String> {
         if job.deaths.suspects().is_empty() {
             return None;
@@ -178,7 +178,7 @@ impl Core {
                     "worker {worker}: its shards run there {beside} for a while, as workers died that had them: {workers}"
                 )
             }
-            // They run on beside others that needed the worker.
+            // They continue beside others that needed the worker.
             None if job.to_be_tried().is_empty() => return None,
             None => {
                 let seconds = self.trials_end_within_s();
@@ -190,7 +190,7 @@ impl Core {
         })
     }
 
-    /// When the first of the trials that are held ends at the latest.
+    /// When the first of the running trials ends at the latest.
     fn trials_end_within_s(&self) -> i64 {
         let until_ms = self
             .suspects
@@ -267,8 +267,8 @@ fn place(wire: v1::task_ended::Place) -> Place {
     }
 }
 
-/// Longest error, and longest hint, of a task: both are kept in the store, which takes no more than
-/// about a megabyte.
+/// Longest error, and longest hint, of a task. Both are kept in the store, which takes about a
+/// megabyte at most.
 pub const ERROR_CHARS_MAX: usize = 4_096;
 
 fn cut(text: &str) -> String {
@@ -289,14 +289,14 @@ fn state(job: &Job, waiting_on: &[String]) -> v1::JobState {
         DesiredState::Running if !waiting_on.is_empty() => v1::JobState::Waiting,
         DesiredState::Running => v1::JobState::Running,
         DesiredState::Draining => v1::JobState::Draining,
-        // It was, until it is gone.
+        // It was stopped, until it is gone.
         DesiredState::Stopped | DesiredState::Deleted => v1::JobState::Stopped,
         DesiredState::Completed => v1::JobState::Completed,
         DesiredState::Failed { .. } => v1::JobState::Failed,
     }
 }
 
-/// Figures of an epoch that is read from its manifest.
+/// Figures of an epoch, from its manifest.
 pub fn summary_of(manifest: &Manifest, name: &str, published: Epoch) -> v1::EpochSummary {
     summary(&EpochFigures::of(manifest, name), published)
 }

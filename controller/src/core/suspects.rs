@@ -1,56 +1,57 @@
-//! Tasks that may be what ends workers: they run apart from all others until they are acquitted or
+//! Tasks that may be what kills workers: they run apart from all others until they are acquitted or
 //! convicted.
 //!
-//! Owns: which deaths of workers count, the trials that are held. Does not own: the count
+//! Owns: which deaths of workers count, the running trials. Does not own: the count
 //! ([`super::job`]).
 //! Rule: a job fails only by deaths of workers that had its tasks alone. Trials leave at least half
-//! of the workers to shards that are under no suspicion, and where there is one worker, turns.
-//! Nothing of this is stored: a new leader counts anew.
+//! of the workers to shards that are under no suspicion; with one worker, they take turns. Nothing
+//! of this is stored: a new leader counts from zero.
 //!
 //! Suspects are tested in groups: all that died together run together, on a worker that has nothing
-//! else, so that nobody waits. A group whose worker dies is tried again in halves, and then one job
-//! alone on a worker is what ends it. When a group lives, those that wait are tried together again.
+//! else, so that no suspect waits. If the worker of a group dies, the group is tried again in
+//! halves, until one job alone on a worker is the cause. If a group lives, the waiting suspects are
+//! tried together again.
 
 use super::advance::Load;
 use super::job::{Death, SUSPECT_DEATHS, Task};
 use super::*;
 
-/// So many workers that are cut off at once, and at least half of all, are a broken network or
-/// power that failed: no job is blamed for it, though all are suspects when it comes again.
+/// If this many workers, and at least half of all, are cut off at once, the cause is a network
+/// partition or a power failure. No job is blamed, though all become suspects if it happens again.
 pub const MASS_LOSS_MIN: usize = 3;
 
-/// So long a worker may take to hand on what it has, before a trial is given up and the suspects
-/// run as all others do.
+/// How long a worker may take to release its tasks. After that, the trial is given up and the
+/// suspects run as all others do.
 pub const TRIAL_WAIT_MS: i64 = 120_000;
 
 /// Suspects of one job or of several, on a worker that has nothing else.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// Whose suspects, and their task, once the worker has no other.
+    /// The jobs of the suspects, and their task, once the worker has no other.
     pub jobs: BTreeMap<JobName, Option<TaskId>>,
-    /// When its shards are acquitted: when they have run for long enough, or have waited too long
+    /// When its shards are acquitted: after they have run for long enough, or have waited too long
     /// for their turn.
     pub until_ms: i64,
 }
 
-/// Suspects, their trials, and losses that say nothing.
+/// Suspects, their trials, and losses that do not count.
 #[derive(Clone, Debug, Default)]
 pub struct Suspects {
-    /// The trials that are held, by the worker.
+    /// The running trials by worker.
     pub trials: BTreeMap<WorkerId, Trial>,
-    /// Losses before this belong to others at the same time.
+    /// Losses before this time belong to a mass loss.
     mass_loss_until_ms: i64,
-    /// Before this no trial may take the last worker from shards that are under no suspicion.
+    /// Before this time, no trial may take the last worker from shards that are under no suspicion.
     others_until_ms: i64,
 }
 
 impl Core {
-    /// The trials that are held, for the invariants.
+    /// The running trials, for the invariants.
     pub(super) fn trials(&self) -> &BTreeMap<WorkerId, Trial> {
         &self.suspects.trials
     }
 
-    /// Whether workers that are lost now are cut off by a broken network, rather than dead.
+    /// Whether workers that are lost now are cut off by a network partition, rather than dead.
     pub(super) fn is_mass_loss(&mut self, now: i64) -> bool {
         let cut_off = self
             .workers
@@ -63,8 +64,7 @@ impl Core {
         now < self.suspects.mass_loss_until_ms
     }
 
-    /// The process of a worker has ended with all its tasks, and was not asked to. Fails jobs that
-    /// are to blame.
+    /// The process of a worker ended unexpectedly with all its tasks. Fails jobs that are to blame.
     pub(super) fn note_death(&mut self, now: i64, worker: &WorkerId, out: &mut Vec<Effect>) {
         let of_worker = |job: &Job| job.tasks.values().any(|task| task.worker == *worker);
         let alone =
@@ -124,8 +124,8 @@ impl Core {
         }
     }
 
-    /// Forgets deaths that did not happen: of tasks that a worker still runs, and of a process that
-    /// has reconnected.
+    /// Drops deaths that did not happen: of tasks that a worker still runs, and of a process that
+    /// reconnected.
     pub(super) fn note_alive(&mut self, worker: &WorkerId, process: u64, tasks: &[RunningTask]) {
         for job in self.jobs.values_mut() {
             if process != 0 && job.deaths.is_back(worker, process) {
@@ -142,7 +142,7 @@ impl Core {
         }
     }
 
-    /// Goes on with the trials that are held, and begins others.
+    /// Continues the running trials, and starts new ones.
     pub(super) fn hold_trials(&mut self, now: i64, out: &mut Vec<Effect>) {
         for job in self.jobs.values_mut() {
             if job.deaths.forget(now) {
@@ -168,7 +168,7 @@ impl Core {
         self.suspects.others_until_ms = now + self.settings.probation_ms;
     }
 
-    /// How many trials there may be at a time, and whether shards that are under no suspicion need
+    /// How many trials may run at a time, and whether shards that are under no suspicion need
     /// workers.
     fn trials_max(&self) -> (usize, bool) {
         let workers = self.load().len() + self.suspects.trials.len();
@@ -186,8 +186,8 @@ impl Core {
         )
     }
 
-    /// Where shards that came since have no worker, the trials that would take longest are given
-    /// up: their tasks run on, and others beside them.
+    /// If shards that appeared since have no worker, the trials that would take longest are given
+    /// up: their tasks continue, and others run beside them.
     fn end_surplus_trials(&mut self) {
         if self.suspects.trials.is_empty() || !self.load().is_empty() {
             return;
@@ -207,7 +207,7 @@ impl Core {
         }
     }
 
-    /// False when the trial is over.
+    /// Returns false when the trial is over.
     fn go_on(
         &mut self,
         now: i64,
@@ -216,7 +216,7 @@ impl Core {
         out: &mut Vec<Effect>,
     ) -> bool {
         let takes = self.workers.get(worker).is_some_and(Worker::takes_tasks);
-        // One that was not heard since may have died, and not be given up yet.
+        // A worker that has sent nothing since may have died without being lost yet.
         let was_heard = self
             .workers
             .get(worker)
@@ -238,7 +238,7 @@ impl Core {
                 let Some(job) = self.jobs.get_mut(name) else {
                     continue;
                 };
-                // A task that was given again on the way is tried another time.
+                // If a task was started again in the meantime, it gets another trial.
                 let lives_ms = job.deaths.probation_ms(&self.settings);
                 let has_lived = |task: &&Task| now.saturating_sub(task.given_ms) >= lives_ms;
                 let tried = tried.and_then(|id| job.tasks.get(&id)).filter(has_lived);
@@ -286,7 +286,7 @@ impl Core {
         }
         let has_begun = trial.jobs.values().any(Option::is_some);
         if has_begun && !runs {
-            // Tasks that are given again do not make it longer.
+            // Tasks that are started again do not extend it.
             trial.until_ms = longest_ms;
         }
         if has_begun || now < trial.until_ms {
@@ -302,9 +302,9 @@ impl Core {
         false
     }
 
-    /// Spreads the jobs that wait over the workers that trials may have: each gets one that did not
-    /// die with them, if there is one, as the worker itself may be what is broken; of these the one
-    /// that has least to hand on.
+    /// Spreads the waiting jobs over the workers that are free for trials. Each gets a worker that
+    /// did not die with them, if there is one, because the worker itself may be broken; of these,
+    /// the one with the least to release.
     fn begin_trials(&mut self, now: i64, out: &mut Vec<Effect>) {
         let is_tried = |job: &Job| {
             self.suspects
@@ -374,8 +374,8 @@ impl Core {
     }
 }
 
-/// Divides jobs into at most `groups_max` groups of about equal size. No group is larger than any
-/// of its jobs allows; jobs that are in none wait.
+/// Divides jobs into at most `groups_max` groups of about equal size. No group is larger than the
+/// limit of any of its jobs; jobs that are in none wait.
 fn groups(waiting: &[&Job], groups_max: usize) -> Vec<Vec<JobName>> {
     let mut waiting = waiting.to_vec();
     let mut made = vec![];
@@ -398,13 +398,14 @@ fn groups(waiting: &[&Job], groups_max: usize) -> Vec<Vec<JobName>> {
 }
 
 impl Job {
-    /// Workers that may die with its tasks alone before it fails: as many as its rounds of retries,
-    /// but so many that they are no accident.
+    /// Workers that may die with its tasks alone before the job fails: as many as its rounds of
+    /// retries, but enough to rule out an accident.
     fn deaths_max(&self) -> usize {
         (self.resolved.spec.retries_max as usize).max(SUSPECT_DEATHS)
     }
 
-    /// Suspects that a task may take now, of a query of whole windows all that is left to read.
+    /// Suspects that a task may take now; for a query of whole windows, everything that is left to
+    /// read.
     pub(super) fn to_be_tried(&self) -> BTreeSet<ShardId> {
         let suspects = self.deaths.suspects();
         let open = self.shards.iter().filter(|(_, shard)| !shard.done());

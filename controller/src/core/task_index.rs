@@ -1,25 +1,25 @@
-//! Which job a task is one of.
+//! The job of each task.
 //!
 //! Owns: the way from a task's id to its job. Does not own: tasks ([`Job`]).
-//! Rule: every task of every job is here; one that is no more may be, for a while.
+//! Rule: every task of every job is here; an ended task may remain for a while.
 
 use super::Job;
 use std::collections::BTreeMap;
 use streamctl_proto::{JobName, TaskId};
 
-/// Tasks that are no more and may be remembered, beyond as many as there are.
+/// Ended tasks that may remain in the index, in addition to as many as there are live ones.
 const SPARE_MAX: usize = 1_024;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskIndex(BTreeMap<TaskId, JobName>);
 
 impl TaskIndex {
-    /// A task was given out.
+    /// A task was assigned.
     pub fn give(&mut self, task: TaskId, job: &JobName) {
         self.0.insert(task, job.clone());
     }
 
-    /// A job has taken tasks.
+    /// A job has adopted tasks.
     pub fn settle(&mut self, job: &Job) {
         self.0
             .extend(job.tasks.keys().map(|task| (*task, job.name().clone())));
@@ -30,7 +30,7 @@ impl TaskIndex {
         self.0.get(&task)
     }
 
-    /// Forgets tasks that are no more, once they are many.
+    /// Removes ended tasks, once they are many.
     pub fn forget(&mut self, jobs: &BTreeMap<JobName, Job>) {
         let live = jobs.values().map(|job| job.tasks.len()).sum::<usize>();
         if self.0.len() > live * 2 + SPARE_MAX {

@@ -1,11 +1,10 @@
-//! A job whose place is not known: it stands still, is read again now and then, and may be
+//! A job whose position is not known: it stands by, is read again from time to time, and may be
 //! repaired.
 //!
-//! Owns: when it is read again, what is held against it meanwhile. Does not own: reading
-//! ([`crate::load`]), the judgement whether a store is older than its checkpoint location
-//! ([`crate::restored`]).
-//! Rule: it goes on only after it was read as a whole, as under a new leader; other jobs do not
-//! notice.
+//! Owns: when it is read again, what blocks it meanwhile. Does not own: reading ([`crate::load`]),
+//! whether a store is older than its checkpoint location ([`crate::restored`]).
+//! Rule: the job continues only after it was read completely, as under a new leader. Other jobs are
+//! not affected.
 
 use super::event::DesiredState;
 use super::job::Job;
@@ -13,13 +12,13 @@ use super::{Core, Effect};
 use crate::store::{Repair, Repaired, remembered};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob};
 
-/// Between two attempts to read a job that cannot be read.
+/// Time between two attempts to read an unreadable job.
 const READ_AGAIN_MS: i64 = 60_000;
 
-/// What is known of a job that cannot be read.
+/// The state of an unreadable job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Attempts so far, of this leader.
+    /// Attempts of this leader so far.
     pub reads: u64,
     reading: bool,
     read_again_at_ms: i64,
@@ -27,15 +26,15 @@ pub struct Unreadable {
     repair: Option<Box<HeadRepair>>,
 }
 
-/// A head that is to be moved along what was committed after it.
+/// A head to move along the epochs that were committed after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadRepair {
-    /// Must be the head now.
+    /// The head must equal this.
     pub previous: Option<ManifestRef>,
     pub head: ManifestRef,
-    /// The last published epoch, as far as anything shows.
+    /// The last published epoch, as far as it can be determined.
     pub published: Epoch,
-    /// When it was asked for.
+    /// When it was requested.
     pub at_ms: i64,
     pub by: String,
 }
@@ -59,7 +58,8 @@ impl HeadRepair {
 }
 
 impl Core {
-    /// It could not be read, for the first time or again. One that is being deleted stays so.
+    /// The job could not be read, for the first time or again. A job that is being deleted stays
+    /// so.
     pub(super) fn note_unreadable(
         &mut self,
         now: i64,
@@ -76,7 +76,7 @@ impl Core {
         }
         let before = known.and_then(|known| known.unreadable.take());
         let (reads, repair) = before.map_or((0, None), |before| (before.reads, before.repair));
-        // Who asked for the repair waits for what comes of it, not for this.
+        // The user who requested the repair waits for its result, not for this read.
         let reads = if repair.is_some() { reads } else { reads + 1 };
         let name = job.spec.name.clone();
         let mut broken = Job::new(job);
@@ -94,7 +94,7 @@ impl Core {
         }
     }
 
-    /// Somebody wants it to go on: it is read again at once.
+    /// A user requested that it continue: read it again at once.
     pub(super) fn read_soon(&mut self, now: i64, name: &JobName) {
         if let Some(unreadable) = self
             .jobs
@@ -122,8 +122,8 @@ impl Core {
         }
     }
 
-    /// A user wants its head moved: only where it cannot be read. While it is being read the repair
-    /// waits for the answer.
+    /// A user requested to move its head. This is possible only if the job is unreadable. While it
+    /// is being read, the repair waits for the result.
     pub(super) fn repair_head(
         &mut self,
         name: &JobName,

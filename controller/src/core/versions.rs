@@ -1,10 +1,10 @@
-//! A job that changes: when its next version takes over, and from where.
+//! A change of a job: when its next version takes over, and from where.
 //!
 //! Owns: the moment, and what of the running version is dropped. Does not own: which fields may
 //! change ([`streamctl_proto::change`]), the stored form, old versions (the checkpoint location).
-//! Rule: the store knows first. While a change waits no epoch begins, so that a version ends where
-//! an epoch does: the next one goes on from that head, and nothing that was read beyond it counts
-//! (I9).
+//! Rule: the store records the version first. While a change waits, no epoch begins, so that a
+//! version ends at an epoch boundary: the next version continues from that head, and nothing that
+//! was read beyond it counts (I9).
 
 use super::event::DesiredState;
 use super::job::{Job, Lookup};
@@ -20,18 +20,18 @@ pub struct Change {
     pub recording: bool,
 }
 
-/// A version that the store did not take.
+/// A version that the store refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedChange {
     pub changed_ms: i64,
-    /// Why, and what to do.
+    /// The reason, and what to do.
     pub reason: String,
 }
 
 /// Why a version cannot take over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoTakeOver {
-    /// The job is another than the one that was compared with.
+    /// The job has changed since the comparison.
     #[error("the job is at version {is} by now")]
     Moved { is: JobVersion },
     /// It has nothing left to read.
@@ -39,16 +39,16 @@ pub enum NoTakeOver {
     Completed,
     #[error("the job is being deleted")]
     Deleted,
-    /// Where it stands is not known.
+    /// Its position is not known.
     #[error("the job's head cannot be read")]
     Unreadable,
-    /// Something that is committed depends on these.
+    /// Committed data depends on these fields.
     #[error("{} of its changes cannot be taken over by a running job", .0.len())]
     Fields(Vec<FieldChange>),
 }
 
 impl Job {
-    /// The end of the last window that is committed or on its way; none before the first.
+    /// The end of the last window that is committed or being committed; none before the first.
     pub fn boundary_ms(&self) -> Option<i64> {
         Some(self.base_end_ms()).filter(|end_ms| *end_ms > i64::MIN)
     }
@@ -66,7 +66,7 @@ impl Job {
     /// Whether this version could take over now.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it cannot.
     pub fn may_change(&self, next: &ResolvedJob) -> Result<(), NoTakeOver> {
         let is = self.resolved.job_version;
         if let Some(closed) = self.closed_to_changes() {
@@ -84,8 +84,8 @@ impl Job {
         }
     }
 
-    /// Ends that no head holds are found again, as under a new leader: until then they are told in
-    /// windows of the version before, which may be others.
+    /// Drops the ends of shards that no head holds; they are found again, as under a new leader.
+    /// They are expressed in windows of the previous version, which may differ.
     fn forget_ends(&mut self) {
         for shard in self
             .shards
@@ -96,7 +96,7 @@ impl Job {
         }
     }
 
-    /// The version makes the next epoch. What is known of lookups that are still the same stays.
+    /// The version makes the next epoch. The state of unchanged lookups stays.
     fn take_over(&mut self, now: i64, next: ResolvedJob) {
         let mut known = std::mem::take(&mut self.lookups);
         for spec in &next.spec.lookups {
@@ -112,7 +112,7 @@ impl Job {
                 .remove(&spec.name)
                 .filter(|_| same)
                 .unwrap_or_default();
-            // An answer on its way is that of the version before, and does not count.
+            // A result in flight belongs to the previous version and does not count.
             self.lookups.insert(
                 spec.name.clone(),
                 Lookup {
@@ -135,8 +135,8 @@ impl Job {
 }
 
 impl Core {
-    /// A user wants a version to take over; nothing happens before the store knows. One that waits
-    /// already gives way.
+    /// A user requested that a version take over. Nothing happens until the store holds it. It
+    /// supersedes a version that already waits.
     pub(super) fn want_change(&mut self, next: Box<ResolvedJob>) {
         let Some(job) = self.jobs.get_mut(&next.spec.name) else {
             return;
@@ -150,8 +150,8 @@ impl Core {
         }
     }
 
-    /// Has the store know the next version, once no epoch is on its way: it ends where the head is,
-    /// and that may be no boundary of its windows any more.
+    /// Writes the next version to the store once no epoch is being committed. The current version
+    /// ends at the head, which may be no boundary of its windows any more.
     pub(super) fn record_change(&mut self, name: &JobName, out: &mut Vec<Effect>) {
         let Some(job) = self
             .jobs
@@ -175,7 +175,8 @@ impl Core {
         }
     }
 
-    /// The store does not take it: the version before goes on, and who asked is told why.
+    /// The store refused the version: the previous version continues, and the caller gets the
+    /// reason.
     pub(super) fn version_refused(&mut self, name: &JobName, version: JobVersion, reason: String) {
         let Some(job) = self.jobs.get_mut(name) else {
             return;
@@ -191,8 +192,8 @@ impl Core {
         }
     }
 
-    /// The store knows: the version takes over. All tasks are those of the version before, and so
-    /// is all that they reported beyond the head.
+    /// The store holds the version: it takes over. All tasks belong to the previous version, and so
+    /// does everything that they reported beyond the head.
     pub(super) fn version_recorded(
         &mut self,
         now: i64,

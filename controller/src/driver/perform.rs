@@ -1,8 +1,8 @@
-//! Performs effects against the world.
+//! Performs effects on the outside systems.
 //!
-//! Owns: retries with jittered back-off for as long as the term lasts. Does not own: when to give a
-//! job up (`core`).
-//! Rule: an effect whose outcome is unknown is done again; all of them are made to bear that.
+//! Owns: retries with jittered back-off for as long as the term lasts. Does not own: when to give
+//! up on a job (`core`).
+//! Rule: an effect with an unknown outcome is repeated; all effects are idempotent.
 
 use super::Outcome;
 use crate::core::repair::Stuck;
@@ -36,30 +36,30 @@ use streamctl_proto::{
 };
 use tokio::sync::mpsc;
 
-/// The first wait before an effect is tried again.
+/// The first back-off before an effect is retried.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// The longest wait before an effect is tried again.
+/// The longest back-off before an effect is retried.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Versions of a job whose folders are swept of orphans: the last ones.
+/// How many versions of a job have their folders swept of orphans: the last ones.
 const VERSIONS_SWEPT_MAX: usize = 16;
 
-/// What effects are performed with.
+/// The outside systems that effects use.
 pub struct Performer {
     /// The term that every write carries.
     pub term: Term,
-    /// Heads, specs, what is wanted.
+    /// Heads, specs, desired states.
     pub store: Arc<dyn Store>,
     /// Manifests, lookup versions, output objects.
     pub storages: Storages,
     pub lister: Arc<dyn ShardLister>,
-    /// The lines to the workers.
+    /// The connections to the workers.
     pub sessions: Arc<Sessions>,
     pub clock: Clock,
-    /// What is counted, and where spans go.
+    /// Counters, and where spans go.
     pub metrics: Metrics,
 }
 
-/// Which job an effect is about, where the performer needs more of it than its name.
+/// The job of an effect, if the performer needs more of the job than its name.
 pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
     match effect {
         Effect::ListShards { job, .. }
@@ -92,7 +92,7 @@ enum Attempt {
 }
 
 impl Performer {
-    /// Says to a worker what the effect wants said; false when the effect is of another kind.
+    /// Sends the message of the effect to a worker; returns false if the effect is of another kind.
     pub(super) fn say(&self, core: &Core, effect: &Effect) -> bool {
         let (worker, message) = match effect {
             Effect::StartTask {
@@ -203,8 +203,8 @@ impl Performer {
         }
     }
 
-    /// Performs an effect until it is done or the term is over. `window`: of the epoch that it is a
-    /// step of.
+    /// Performs an effect until it succeeds or the term is over. `window`: the window of the epoch
+    /// that it is a step of.
     pub(super) async fn perform(
         self: Arc<Self>,
         effect: Effect,
@@ -257,7 +257,7 @@ impl Performer {
         }
     }
 
-    /// Takes note of one try: counts, spans, and the log of what is visible now.
+    /// Records one attempt: counters, spans, and the log of what is visible now.
     fn note(
         &self,
         (effect, kind): (&Effect, EffectKind),
@@ -404,7 +404,7 @@ impl Performer {
         }
     }
 
-    /// Reads one job as a new leader reads all of them.
+    /// Reads one job in the way a new leader reads all of them.
     async fn read_job(&self, name: &JobName) -> Attempt {
         let stored = match self.store.load().await {
             Ok(stored) => stored,
@@ -431,7 +431,7 @@ impl Performer {
         }
     }
 
-    /// Moves a head along what was committed after it. Each step may be done again.
+    /// Moves a head along the epochs that were committed after it. Each step may be repeated.
     async fn repair_head(&self, name: &JobName, to: &HeadRepair, repairs: &[Repair]) -> Attempt {
         match self
             .store
@@ -440,7 +440,7 @@ impl Performer {
         {
             Ok(CommitOutcome::Committed) => {}
             Ok(CommitOutcome::Fenced) => return Attempt::StepDown("another term leads".into()),
-            // What is there now is judged anew.
+            // Decide again from what the store holds now.
             Ok(CommitOutcome::Conflict { .. }) => return self.read_job(name).await,
             Err(error) => return again(error),
         }
@@ -489,8 +489,8 @@ impl Performer {
                     stream,
                 })
             }
-            // This controller's credentials or rights: they may be renewed, and the next leader may
-            // have others.
+            // This controller's credentials or permissions were refused. They may be renewed, and
+            // the next leader may have others.
             Err(ListError::Refused {
                 cause: RefusalCause::Environment,
                 reason,
@@ -509,8 +509,8 @@ impl Performer {
         }
     }
 
-    /// Looks at a lookup; a new version is kept in the checkpoint location and read once before it
-    /// is named.
+    /// Checks a lookup. A new version is kept in the checkpoint location and read once before it is
+    /// used.
     async fn check_lookup(
         &self,
         job: &ResolvedJob,
@@ -603,8 +603,8 @@ impl Performer {
         }
     }
 
-    /// Folders that this version of a job writes to, and some before it: a task of theirs may have
-    /// died and left something.
+    /// Folders that this version of a job and some earlier ones write to. A task of an earlier
+    /// version may have died and left objects.
     async fn swept_folders(&self, job: &ResolvedJob) -> BTreeSet<Location> {
         let checkpoints = Checkpoints::of(&self.storages, job);
         let mut folders = BTreeSet::new();
@@ -625,7 +625,7 @@ impl Performer {
         folders
     }
 
-    /// Orphans do no harm but cost: what cannot be swept now is left to the next sweep.
+    /// Orphans cost space but do no harm: what cannot be swept now is left to the next sweep.
     async fn sweep(&self, job: &ResolvedJob, orphans: &Orphans) {
         for folder in &self.swept_folders(job).await {
             let storage = self.storages.for_location(folder.as_str());
@@ -641,9 +641,9 @@ impl Performer {
         }
     }
 
-    /// Notes beside the manifests that an epoch is published: it proves so to a store that was
-    /// restored from a copy, and to a leader that finds objects moved away by their readers. The
-    /// store's word comes right after it and does as well.
+    /// Writes a note beside the manifests that an epoch is published. The note is proof for a store
+    /// that was restored from a copy, and for a leader whose readers have moved objects away. If
+    /// the note fails, the record in the store, which follows right after, is enough.
     async fn note_published(&self, job: &ResolvedJob, manifest: &ManifestRef) {
         if let Err(error) = Checkpoints::of(&self.storages, job)
             .note_published(manifest)
@@ -672,7 +672,7 @@ impl Performer {
                 Attempt::Again(hint.map_or_else(|| text.clone(), |hint| format!("{text} ({hint})")))
             }
             PublishError::Lost { lost, .. } => {
-                // An earlier leader may have published it whole, and its readers have moved it
+                // An earlier leader may have published all of it, and its readers may have moved it
                 // since.
                 let (_, reference) = manifest.encode();
                 match Checkpoints::of(&self.storages, job)
@@ -705,8 +705,9 @@ fn recorded(outcome: Result<WriteOutcome, StoreError>, event: Event) -> Attempt 
     }
 }
 
-/// What the store refuses for one job, or holds of it and cannot be used, holds up that job and
-/// says so. To step down would hold up all of them, and the next leader would meet the same.
+/// If the store refuses a write of one job, or holds an unusable value of it, only that job is
+/// delayed, and its status reports this. Stepping down would delay all jobs, and the next leader
+/// would get the same error.
 fn again(error: StoreError) -> Attempt {
     match error {
         StoreError::Unavailable { .. } | StoreError::Corrupt { .. } => {

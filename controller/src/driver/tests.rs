@@ -1,4 +1,4 @@
-//! What is still on its way when a job is deleted, and what is tried again.
+//! Effects that are in flight when a job is deleted, and effects that are retried.
 
 use super::*;
 use crate::shards::ShardLister;
@@ -11,7 +11,7 @@ use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{ResolvedJob, ShardId};
 
-/// Never answers the first request, and counts how many wait for it.
+/// Never answers the first request, and counts the waiting requests.
 #[derive(Default)]
 struct Stuck {
     asked: AtomicUsize,

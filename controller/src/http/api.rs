@@ -1,6 +1,6 @@
-//! `/api/v1`: what the Jobs service knows, as JSON with the names of `-o json`.
+//! `/api/v1`: the Jobs service as JSON, with the names of `-o json`.
 //!
-//! Owns: paths, query parameters, how a refusal looks. Does not own: the names
+//! Owns: paths, query parameters, the form of an error. Does not own: the names
 //! (`streamctl_proto::json`).
 //! Rule: GET only; each answer is bounded, whatever the job's size.
 
@@ -18,15 +18,15 @@ use streamctl_engine::security::gate::Asked;
 use streamctl_proto::{json as names, v1};
 use tonic::{Code, Status};
 
-/// Shards of a job in one answer: those farthest behind.
+/// Shards of a job in one answer: those with the largest lag.
 pub const SHARDS_SHOWN_MAX: usize = 500;
 pub const EPOCHS_SHOWN_MAX: u32 = 200;
-/// Epochs when the request does not say how many.
+/// Epochs if the request does not set a limit.
 const EPOCHS_SHOWN: u32 = 20;
 
-/// Where all of it is.
+/// The root of all paths.
 const ROOT: &str = "/api/v1";
-/// What there is, for who asks for something else.
+/// The available paths, for an unknown path's error.
 const PATHS: &str =
     "there are /cluster, /jobs, /jobs/JOB, /jobs/JOB/epochs, /workers and /scaling below /api/v1";
 
@@ -41,12 +41,12 @@ pub(super) fn routes() -> Router<Shared> {
     below_root(routes)
 }
 
-/// The paths where they belong; whatever else is asked for there is refused in the same form.
+/// Nests the routes below the root; any other path there gets an error of the same form.
 fn below_root<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     let routes = routes
         .fallback(nothing)
         .method_not_allowed_fallback(only_read);
-    // Nesting leaves out the root with a slash.
+    // Nesting does not match the root with a slash.
     Router::new()
         .nest(ROOT, routes)
         .route(&format!("{ROOT}/"), any(nothing))
@@ -63,7 +63,7 @@ async fn only_read() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, Json(told)).into_response()
 }
 
-/// Who answers, and who leads.
+/// This controller, and the leader.
 async fn cluster(State(shared): State<Shared>) -> Json<Value> {
     let (leads, leader, term) = match shared.leader.who() {
         Who::Here(term) => (true, Some(shared.me.address.clone()), Some(term.0)),
@@ -94,11 +94,11 @@ async fn job(
     Ok(Json(answer))
 }
 
-/// Keeps the shards that are farthest behind, in their order; says how many were left out.
+/// Keeps the shards with the largest lag, in their order; returns how many were omitted.
 fn keep_farthest(shards: &mut Vec<v1::ShardStatus>) -> usize {
     let omitted = shards.len().saturating_sub(SHARDS_SHOWN_MAX);
     if omitted > 0 {
-        // Open ones first, then by lag.
+        // Open shards first, then by lag.
         shards.sort_by_key(|shard| (shard.ended, std::cmp::Reverse(shard.lag_ms)));
         shards.truncate(SHARDS_SHOWN_MAX);
         shards.sort_by(|a, b| a.shard.cmp(&b.shard));
@@ -162,7 +162,7 @@ async fn scaling(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>,
     Ok(Json(names::scaling(&answer)))
 }
 
-/// Why there is no answer: `{"error": ..., "hint": ...}`.
+/// An error: `{"error": ..., "hint": ...}`.
 struct Refused(Status);
 
 impl From<Status> for Refused {

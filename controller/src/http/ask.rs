@@ -1,9 +1,9 @@
-//! Asks the Jobs service of the leader, wherever it runs.
+//! Sends requests to the Jobs service of the leader, wherever it runs.
 //!
-//! Owns: the line to a leader in another process. Does not own: what is asked.
-//! Rule: only the address that the store names is dialled, and only once: a leader of a moment ago
-//! that leads no more says so. It is asked with the token of who asks here, so that it judges for
-//! itself.
+//! Owns: the connection to a leader in another process. Does not own: the requests.
+//! Rule: only the address in the store is used, and only once: a controller that has just lost
+//! leadership refuses the request. The request carries the caller's token, so that the leader
+//! authorizes it itself.
 
 use crate::leading::LEADER_METADATA;
 use crate::service::jobs::JobsService;
@@ -17,7 +17,7 @@ use streamctl_proto::{MESSAGE_BYTES_MAX, v1};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Response, Status};
 
-/// Time for a line to the leader.
+/// Time limit of a connection to the leader.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,7 +80,7 @@ impl Ask {
         .await
     }
 
-    /// How many workers there should be, and why.
+    /// The desired number of workers, and why.
     pub async fn scaling(
         &self,
         by: &Asked,
@@ -131,7 +131,7 @@ impl Ask {
     }
 }
 
-/// The address that a standby's refusal names.
+/// The address in a standby's refusal.
 fn leader_of(status: &Status) -> Option<String> {
     let named = status.metadata().get(LEADER_METADATA)?.to_str().ok()?;
     (status.code() == Code::FailedPrecondition).then(|| named.to_owned())

@@ -1,8 +1,8 @@
-//! What a controller shows over HTTP: the dashboard, a read-only JSON API, metrics, health.
+//! HTTP of a controller: the dashboard, a read-only JSON API, metrics, health.
 //!
-//! Owns: which path answers what. Does not own: the limits of the door (`streamctl_engine::http`),
-//! what is known of jobs (`service`), the figures (`metrics`).
-//! Rule: read-only. A standby answers what the leader says, and says who leads.
+//! Owns: the paths. Does not own: connection limits (`streamctl_engine::http`), the state of jobs
+//! (`service`), the metrics (`metrics`).
+//! Rule: read-only. A standby returns the leader's answer, and which controller leads.
 
 mod api;
 mod ask;
@@ -22,23 +22,23 @@ use streamctl_engine::http::{Ready, health, metrics_answer};
 use streamctl_engine::metrics::Sheet;
 use streamctl_engine::security::Dialer;
 
-/// What the pages are made of.
+/// The data that the pages show.
 #[derive(Clone)]
 pub struct Shown {
     pub me: LeaderRecord,
     pub leader: Leader,
-    /// What is known of jobs.
+    /// The Jobs service.
     pub jobs: JobsService,
     pub clock: Clock,
     pub metrics: Metrics,
-    /// Figures of a worker in the same process.
+    /// Metrics of a worker in the same process.
     pub beside: Option<MoreFigures>,
     pub dialer: Dialer,
-    /// The other controllers speak TLS, as this one does.
+    /// The other controllers use TLS if this one does.
     pub tls: bool,
 }
 
-/// Adds figures to an answer of `/metrics`.
+/// Adds metrics to an answer of `/metrics`.
 pub type MoreFigures = Arc<dyn Fn(&mut Sheet) + Send + Sync>;
 
 #[derive(Clone)]
@@ -49,7 +49,7 @@ struct State {
     clock: Clock,
 }
 
-/// Everything that is shown, without the limits of the door.
+/// All routes, without the connection limits.
 pub fn router(shown: Shown) -> Router {
     let Shown {
         me,
@@ -89,7 +89,7 @@ async fn figures(extract::State((metrics, leader, beside)): extract::State<Figur
     metrics_answer(sheet.text())
 }
 
-/// A controller is ready as soon as it leads or knows who does: both can be asked.
+/// A controller is ready once it leads or knows which controller does: it can answer in both cases.
 pub fn ready(leader: Leader) -> Ready {
     Arc::new(move || match leader.who() {
         Who::Here(_) | Who::Elsewhere(Some(_)) => Ok(()),

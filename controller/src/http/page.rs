@@ -1,8 +1,7 @@
-//! The dashboard's files, as they are in the program.
+//! The dashboard's files, embedded in the program.
 //!
-//! Owns: their names and types. Does not own: what they show: that is in the files, and they ask
-//! `/api/v1`.
-//! Rule: nothing is loaded from anywhere else; the page works without a way out of this network.
+//! Owns: their names and types. Does not own: what they show; the files read it from `/api/v1`.
+//! Rule: nothing is loaded from another host; the page works without internet access.
 
 use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -49,8 +48,8 @@ const FILES: &[File] = &[
     script!("job.js"),
 ];
 
-/// The page and its files. They change with the program only, and a browser asks each time whether
-/// they did.
+/// The page and its files. They change only with the program, and a browser revalidates them each
+/// time.
 pub(super) fn routes() -> Router {
     FILES
         .iter()

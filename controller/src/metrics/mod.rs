@@ -1,10 +1,9 @@
-//! What a controller counts, for Prometheus; and where its spans go.
+//! Metrics of a controller for Prometheus, and its spans.
 //!
-//! Owns: the table of the controller's metrics, what is kept between two scrapes. Does not own:
-//! what is read off the core at a scrape ([`snapshot`]), how figures are written
-//! (`streamctl_engine::metrics`).
-//! Rule: counting never waits and never fails. What a leader knows is told by the leader alone, so
-//! that two controllers never tell two truths.
+//! Owns: the table of the controller's metrics, the state between two scrapes. Does not own: what
+//! is read from the core at a scrape ([`snapshot`]), the text format (`streamctl_engine::metrics`).
+//! Rule: counting never waits and never fails. Only the leader reports what it knows, so that two
+//! controllers never report conflicting values.
 
 pub mod snapshot;
 
@@ -20,9 +19,11 @@ use streamctl_engine::metrics::{
 use streamctl_engine::traces::{Place, Span, Traces, WindowTrace, now};
 use streamctl_proto::{JobName, Manifest, Window};
 
-/// Windows whose opening is remembered for their trace; of others it begins with the manifest.
+/// Windows whose opening time is kept for their trace; the trace of others begins with the
+/// manifest.
 const OPENINGS_MAX: usize = 4_096;
-/// Jobs beyond [`METRIC_JOBS_MAX`] are counted together under this name, which no job can have.
+/// Jobs beyond [`METRIC_JOBS_MAX`] are counted together under this name, which is not a valid job
+/// name.
 const OTHERS: &str = "(others)";
 
 const INFO: Metric = Metric::gauge(
@@ -77,7 +78,7 @@ const STAGES: Metric = Metric::counter(
     "Time that workers spent per stage of the windows that were published",
 );
 
-/// What is kept by a controller, as the documentation lists it; [`snapshot::METRICS`] are the
+/// Metrics that a controller counts, as the documentation lists them; [`snapshot::METRICS`] are the
 /// others.
 pub const METRICS: &[Metric] = &[
     INFO,
@@ -106,7 +107,7 @@ struct Sums {
     opened: Mutex<BTreeMap<(JobName, Window), SystemTime>>,
 }
 
-/// Counts; clones share the sums.
+/// The counters; clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     sums: Arc<Sums>,
@@ -120,7 +121,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// With spans that go there.
+    /// Metrics that also send spans to `traces`.
     pub fn tracing(traces: Traces) -> Self {
         let sums = Sums {
             effects: histograms(),
@@ -135,7 +136,7 @@ impl Metrics {
             opened: Mutex::default(),
         };
         for kind in EffectKind::ALL {
-            // There from the beginning, so that the first failure is an increase.
+            // Created at the start, so that the first failure is an increase.
             drop(
                 sums.failures
                     .get_or_create(&FAILURES.with([kind.label(), kind.service()])),
@@ -147,7 +148,7 @@ impl Metrics {
         }
     }
 
-    /// One try of an effect is over.
+    /// One attempt of an effect has ended.
     pub fn tried(&self, kind: EffectKind, took: Duration) {
         self.sums
             .effects
@@ -155,7 +156,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// It failed, and is done again.
+    /// An attempt failed, and the effect is retried.
     pub fn failed(&self, kind: EffectKind) {
         self.sums
             .failures
@@ -163,7 +164,7 @@ impl Metrics {
             .inc();
     }
 
-    /// A task was told to open a window; the first one counts.
+    /// A task opened a window; only the first one counts.
     pub fn opened(&self, job: &JobName, window: Window) {
         if !self.traces.is_on() {
             return;
@@ -239,7 +240,7 @@ impl Metrics {
         }
     }
 
-    /// The span that all others of an epoch are below, once it is visible.
+    /// The parent span of all others of an epoch, once the epoch is visible.
     pub fn epoch_span(&self, trace: WindowTrace, manifest: &Manifest, begin: SystemTime) {
         if !self.traces.is_on() {
             return;
@@ -275,7 +276,7 @@ impl Metrics {
         self.traces.record(span);
     }
 
-    /// The job's name, as long as there are not too many.
+    /// The job's name, unless there are too many jobs.
     fn label(&self, job: &JobName) -> String {
         let mut jobs = self
             .sums
@@ -291,7 +292,7 @@ impl Metrics {
         job.to_string()
     }
 
-    /// All of it, and what the core says if it is here.
+    /// All metrics, including the core's if the leader runs here.
     pub async fn sheet(&self, leader: &Leader, sheet: &mut Sheet) {
         let term = match leader.who() {
             Who::Here(term) => term.0,
@@ -325,7 +326,7 @@ fn seconds(ms: i64) -> f64 {
     ms.max(0) as f64 / 1_000.0
 }
 
-/// Which window an effect is about, where it is one step of an epoch's way.
+/// The window of an effect, if the effect is a step of an epoch.
 pub fn window_of(core: &crate::core::Core, effect: &Effect) -> Option<Window> {
     match effect {
         Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => {

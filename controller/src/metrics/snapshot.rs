@@ -1,7 +1,7 @@
-//! What a leading controller's core says of itself at a scrape.
+//! Metrics that are read from a leading controller's core at a scrape.
 //!
-//! Rule: pure, and one pass over the core; what has many values is cut at a named limit, and how
-//! many were left out is a figure of its own.
+//! Rule: pure, and one pass over the core. A metric with many values is cut at a named limit, and
+//! another metric counts the omitted ones.
 
 use crate::core::Core;
 use streamctl_engine::metrics::{Labels, METRIC_JOBS_MAX, METRIC_SHARDS_MAX, Metric, Sheet};
@@ -149,7 +149,7 @@ const WORKERS_DESIRED: Metric = Metric::gauge(
     "How many workers there should be, for an autoscaler; absent in the first seconds of a leader",
 );
 
-/// What only a leader tells, as the documentation lists it.
+/// Metrics that only a leader reports, as the documentation lists them.
 pub const METRICS: &[Metric] = &[
     JOBS,
     STATE,
@@ -208,7 +208,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of a core, as it is now.
+    /// The metrics of a core, as it is now.
     pub fn of(core: &Core) -> Self {
         let mut states = [0; STATES.len()];
         let mut jobs = vec![];

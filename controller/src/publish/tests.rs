@@ -10,7 +10,7 @@ use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::{Counts, TaskId, Term, Window};
 
-/// Objects in a map; publishing fails as often as `failures` says, and says how many ran at once.
+/// Objects in a map; publishing fails `failures` times, and records how many ran at once.
 #[derive(Debug, Default)]
 struct Fake {
     objects: Mutex<BTreeMap<String, Bytes>>,
@@ -379,7 +379,7 @@ async fn every_earlier_version_is_found_from_the_last_one_and_one_that_was_chang
     for number in 2..=4_u64 {
         let before = versions.last().unwrap();
         let previous = Some(checkpoints.write_version(before).await.unwrap());
-        // Written again, as after an answer that was lost, it is the same.
+        // Writing it again, as after a lost answer, gives the same reference.
         assert_eq!(
             Some(checkpoints.write_version(before).await.unwrap()),
             previous

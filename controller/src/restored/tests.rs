@@ -1,4 +1,4 @@
-//! Histories that a checkpoint location can show, and what a head is in each.
+//! Histories that a checkpoint location can show, and the head's relation to each.
 
 use super::*;
 use std::collections::BTreeMap;

@@ -1,27 +1,27 @@
-//! What was decided and why, for people; and the bounded list of it.
+//! Scaling decisions and their reasons, for display; and the bounded list of them.
 //!
-//! Owns: the words. Does not own: the decision ([`super::Scaler`]).
-//! Rule: a decision names the figures that it was made on, so that it can be checked by hand.
+//! Owns: the texts. Does not own: the decision ([`super::Scaler`]).
+//! Rule: a decision contains its input figures, so that a user can check it.
 
 use super::measure::{JobMeasured, Measured};
 use super::settings::ScalingSettings;
 use std::collections::VecDeque;
 use streamctl_proto::{JobName, Term};
 
-/// Decisions that are kept; the oldest go first.
+/// Decisions that are kept; the oldest are dropped first.
 pub const DECISIONS_MAX: usize = 200;
-/// Jobs whose part in a decision is kept: those that took most.
+/// Jobs whose part in a decision is kept: those with the most work.
 pub const DECISION_JOBS_MAX: usize = 32;
 
-/// What was measured, with no more jobs than are kept.
+/// The measurement, limited to the jobs that are kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub measured_ms: i64,
-    /// How busy the workers were on average, and the busiest.
+    /// Average utilization of the workers.
     pub busy: f64,
-    /// How busy the busiest was.
+    /// Utilization of the busiest worker.
     pub busiest: f64,
-    /// Workers that it would take.
+    /// Workers needed.
     pub needed: u32,
     pub jobs: Vec<(JobName, JobMeasured)>,
     pub jobs_omitted: usize,
@@ -56,13 +56,13 @@ impl Figures {
 pub struct Decision {
     pub at_ms: i64,
     pub term: Term,
-    /// Workers that were asked for until then.
+    /// Desired workers before the decision.
     pub from: u32,
-    /// Workers that are asked for from then on.
+    /// Desired workers after the decision.
     pub to: u32,
     pub workers: u32,
     pub reason: String,
-    /// What it was made on.
+    /// The input figures.
     pub figures: Option<Figures>,
 }
 
@@ -82,19 +82,19 @@ impl Log {
         }
     }
 
-    /// All that are kept, oldest first.
+    /// All kept decisions, oldest first.
     pub fn all(&self) -> impl DoubleEndedIterator<Item = &Decision> + ExactSizeIterator {
         self.decisions.iter()
     }
 }
 
-/// What held the number of workers down.
+/// What limited the number of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     No,
     /// `--workers-max`.
     Max,
-    /// One step doubles at most.
+    /// One step at most doubles the number.
     Step,
 }
 

@@ -1,72 +1,73 @@
-//! From two looks at the cluster to how much work each job is, and how much it would take to keep
-//! up.
+//! From two observations of the cluster: how much work each job is, and how much work it takes to
+//! keep up.
 //!
-//! Owns: the arithmetic. Does not own: when it is done, what is made of it ([`super::Scaler`]).
-//! Rule: nothing is guessed. Work is counted in workers: a worker that is 60 % busy does 0.6
-//! workers' work, shared out among its tasks by the time that they took. What a worker can do is
-//! what it did, divided by how busy that made it.
+//! Owns: the arithmetic. Does not own: when it runs, what the result is used for
+//! ([`super::Scaler`]).
+//! Rule: nothing is guessed. Work is measured in workers: a worker that is 60 % busy does 0.6
+//! workers' work, divided among its tasks by the time that they took. A worker's capacity is its
+//! work divided by its utilization.
 //!
-//! How much comes in can be seen from the lag: a shard that is read at half the speed of time (its
-//! lag grows by half a second per second) has twice as much coming in as is read. That is believed
-//! of workers that have no time left alone: who has time left and falls behind waits for something
-//! that more workers would not change.
+//! The arrival rate follows from the lag: a shard that is read at half the speed of time (its lag
+//! grows by half a second per second) has twice as much arriving as is read. This holds only for
+//! saturated workers. A worker that has time left and falls behind waits for something that more
+//! workers would not change.
 
 use super::seen::{JobSeen, Seen, TaskSeen};
 use super::settings::ScalingSettings;
 use std::collections::BTreeMap;
 use streamctl_proto::{JobName, WorkerId};
 
-/// Part of its work that a task has for being there, per shard: idle readers poll.
+/// Work of an idle task, per shard: idle readers poll.
 const SHARD_US: u64 = 1_000;
-/// The least speed, in seconds of the stream per second, from which what comes in is computed.
+/// The lowest speed, in seconds of the stream per second, from which the arrival rate is computed.
 const SPEED_MIN: f64 = 0.05;
-/// A shard that is farther behind than this waits for something, when its worker has time left.
+/// If a shard lags more than this while its worker has time left, it waits for something.
 const BEHIND_MS: u64 = 5_000;
 
-/// Why nothing can be said.
+/// Why a measurement is not possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmeasured {
     NoWorkers,
-    /// No worker says how busy it is.
+    /// No worker reports its utilization.
     Unsaid,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
-    /// How busy the workers were on average.
+    /// Average utilization of the workers.
     pub busy: f64,
-    /// How busy the busiest was.
+    /// Utilization of the busiest worker.
     pub busiest: f64,
     pub jobs: BTreeMap<JobName, JobMeasured>,
-    /// A worker that has no time left and falls behind has several shards: with so many workers it
-    /// has fewer.
+    /// A saturated worker that falls behind has several shards. With this many workers, it has
+    /// fewer.
     pub apart: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct JobMeasured {
-    /// Workers that could have a part of it.
+    /// Most workers that can share its work.
     pub places: usize,
     pub work: f64,
-    /// Work that it takes to keep up and to catch up in time.
+    /// Work needed to keep up, and to catch up in time.
     pub needed: f64,
-    /// The most that one worker did of it, and of how many shards.
+    /// The most work that one worker did of it, and of how many shards.
     pub most_work: f64,
     /// The shards of that worker.
     pub most_shards: usize,
     /// Bytes read per second.
     pub bytes: f64,
-    /// Bytes per second that come in, where that can be seen; else those that are read.
+    /// Bytes per second that arrive, if that is known; otherwise the bytes that are read.
     pub arriving: f64,
-    /// Of the shard that is farthest behind.
+    /// The lag of the shard that is farthest behind.
     pub lag_ms: u64,
-    /// It is behind although its workers have time left.
+    /// It lags although its workers have time left.
     pub held_up: bool,
-    /// It would need more workers than it has places.
+    /// It needs more workers than it has places.
     pub short_of_places: bool,
 }
 
-/// One task between two looks.
+/// One task between two observations.
 struct Part {
     work: f64,
     needed: f64,
@@ -76,7 +77,7 @@ struct Part {
     behind: bool,
 }
 
-/// What happened between two looks, `passed_ms` apart.
+/// Measures what happened between two observations, `passed_ms` apart.
 pub fn measure(
     from: &Seen,
     to: &Seen,
@@ -122,7 +123,7 @@ pub fn measure(
             sum.add(&part);
         }
         sum.lag_ms = job.lag_ms();
-        // More than all of its places cannot be had.
+        // It cannot use more than all of its places.
         sum.short_of_places = sum.needed > job.places as f64;
         sum.needed = sum.needed.min(job.places as f64 * settings.busy);
         measured.jobs.insert(name.clone(), sum);
@@ -142,8 +143,8 @@ pub fn measure(
     Ok(measured)
 }
 
-/// How many workers it takes until one that has these shards (of a job with so many places) has
-/// fewer.
+/// How many workers are needed until a worker with these shards (of a job with this many places)
+/// has fewer.
 fn apart(shards: &[(usize, usize)], workers: usize) -> Option<u32> {
     let fewer = |(has, places): &(usize, usize)| {
         (*has >= 2 && *places >= 2).then(|| places.div_ceil(has - 1))
@@ -157,7 +158,7 @@ fn apart(shards: &[(usize, usize)], workers: usize) -> Option<u32> {
         .map(|workers| u32::try_from(workers).unwrap_or(u32::MAX))
 }
 
-/// How busy each worker was. One that does not say it is taken to be like the others.
+/// The utilization of each worker. A worker that does not report it counts as average.
 fn busy_shares<'a>(from: &Seen, to: &'a Seen) -> Result<BTreeMap<&'a WorkerId, f64>, Unmeasured> {
     let share = |id: &WorkerId| {
         let before = from.workers.get(id)?;
@@ -224,7 +225,7 @@ fn part(
         let fell_s = (is.lag_ms as f64 - was.lag_ms as f64) / 1_000.0;
         let speed = ((passed_s - fell_s) / passed_s).max(SPEED_MIN);
         let rate = read / passed_s;
-        // A shard that was read faster than time has less coming in than is read.
+        // If a shard was read faster than time, less arrives than is read.
         let comes = if no_time_left || speed > 1.0 {
             rate / speed
         } else {
@@ -263,7 +264,7 @@ impl JobMeasured {
         self.held_up |= part.behind;
     }
 
-    /// What one worker reads that does nothing else, in bytes per second.
+    /// What one fully used worker reads, in bytes per second.
     pub fn worker_bytes(&self) -> Option<f64> {
         (self.work >= 0.01 && self.bytes > 0.0).then(|| self.bytes / self.work)
     }
@@ -288,8 +289,8 @@ mod tests {
 
     const PASSED_MS: i64 = 10_000;
 
-    /// Two looks at workers that were so busy, and at tasks: of which job, on which worker, for how
-    /// long worked on, and of each shard the bytes and the lag after.
+    /// Two observations of workers with these utilizations, and of tasks: the job, the worker, the
+    /// working time, and for each shard the bytes and the lag after.
     struct Looks {
         from: Seen,
         to: Seen,

@@ -1,10 +1,10 @@
-//! How many workers there should be: pure, from what was measured.
+//! The desired number of workers: pure, from measurements.
 //!
 //! Owns: the number, when it may change, the list of decisions. Does not own: starting and stopping
 //! workers (an autoscaler outside), which worker reads what (`core::assign`), time.
-//! Rule: out quickly, in slowly, and never on a measurement that a move of shards has touched. A
-//! decision is made on measurements of their own, one after the other: two that agree for more
-//! workers, all of a long time for fewer.
+//! Rule: scale out quickly, scale in slowly, and never on a measurement during which shards moved.
+//! A decision is based on separate consecutive measurements: two that agree for more workers, all
+//! of a long time for fewer.
 
 pub mod decision;
 pub mod measure;
@@ -25,15 +25,14 @@ use seen::Seen;
 use std::collections::{BTreeSet, VecDeque};
 use streamctl_proto::{Term, WorkerId, count};
 
-/// Measurements without a move in between that must agree before more workers are asked for.
+/// Consecutive measurements without a move that must agree before scaling out.
 const AGREEING: u32 = 2;
-/// Wishes that are kept, whatever the times are.
+/// Most measured needs that are kept, whatever the times are.
 const WISHES_MAX: usize = 10_000;
-/// The most times that the time of scaling in is waited for, after it proved to be wrong again and
-/// again.
+/// Largest multiple of the scale-in time to wait, after scaling in proved wrong repeatedly.
 const PATIENCE_MAX: i64 = 16;
 
-/// Decides how many workers there should be.
+/// Decides the desired number of workers.
 #[derive(Clone, Debug)]
 pub struct Scaler {
     settings: ScalingSettings,
@@ -42,31 +41,30 @@ pub struct Scaler {
     look_at_ms: i64,
     desired: Option<u32>,
     changed_ms: i64,
-    /// Shards moved, or workers came or went, the last time.
+    /// When shards last moved, or workers last joined or left.
     disturbed_ms: i64,
     workers: BTreeSet<WorkerId>,
-    /// Since when fewer workers are there than should be.
+    /// Since when there are fewer workers than desired.
     short_since_ms: Option<i64>,
-    /// Where the measurement under way began.
+    /// The start of the current measurement.
     base: Option<(i64, Seen)>,
     /// Measurements since the last disturbance.
     undisturbed: u32,
-    /// How many times the time of scaling in is waited for: doubled whenever that proved to be
-    /// wrong.
+    /// The multiple of the scale-in time to wait: doubled whenever scaling in proved wrong.
     patience: i64,
-    /// When fewer workers were asked for the last time.
+    /// When it last scaled in.
     fewer_at_ms: Option<i64>,
-    /// How many workers each measurement wanted.
+    /// The need of each measurement, in workers.
     wishes: VecDeque<(i64, u32)>,
     measured: Option<(Measured, Figures)>,
-    /// Something is to be read.
+    /// There is something to read.
     active: bool,
     doing: String,
     log: Log,
 }
 
 impl Scaler {
-    /// Of a leader that has just been elected.
+    /// For a newly elected leader.
     pub fn new(term: Term, now: i64, settings: ScalingSettings) -> Self {
         Self {
             settings,
@@ -90,7 +88,7 @@ impl Scaler {
         }
     }
 
-    /// How many workers there should be; none while a new leader does not know which are there.
+    /// The desired number of workers; none while a new leader does not know which workers exist.
     pub fn desired(&self) -> Option<u32> {
         self.desired
     }
@@ -104,12 +102,12 @@ impl Scaler {
         &self.log
     }
 
-    /// What the last measurement says.
+    /// The figures of the last measurement.
     pub fn figures(&self) -> Option<&Figures> {
         self.measured.as_ref().map(|(_, figures)| figures)
     }
 
-    /// It wants to see the cluster.
+    /// Whether the next observation of the cluster is due.
     pub fn is_due(&self, now: i64) -> bool {
         now >= self.look_at_ms
     }
@@ -152,7 +150,7 @@ impl Scaler {
         }
     }
 
-    /// A new leader takes over as many workers as there are: the list of decisions is new, the
+    /// A new leader starts from the current number of workers: the list of decisions is new, the
     /// number is not.
     fn begin(&mut self, now: i64, there: u32) {
         if now - self.began_ms < self.settings.join_ms {
@@ -164,14 +162,13 @@ impl Scaler {
         self.decide(now, to, there, reason, None);
     }
 
-    /// The fewest and the most that may be asked for.
+    /// The lowest and the highest number allowed.
     fn limits(&self) -> (u32, u32) {
         let low = self.settings.workers_min.max(u32::from(self.active));
         (low, self.settings.workers_max.max(low))
     }
 
-    /// Workers that should be there and are waited for: they were just asked for, or died and come
-    /// back.
+    /// Workers that are expected: they were just requested, or died and are restarting.
     fn missing(&mut self, now: i64, there: u32) -> Option<u32> {
         let missing = self.desired.unwrap_or(0).saturating_sub(there);
         if missing == 0 {
@@ -264,8 +261,8 @@ impl Scaler {
         self.measured = Some((measured, figures));
     }
 
-    /// More, if all measurements that agree say so: the least of what they want, no more than twice
-    /// as many at a time, nor than `high`.
+    /// Scales out if all measurements agree: to the smallest of their needs, at most to twice as
+    /// many at a time, and to `high`.
     fn more(&self, desired: u32, high: u32) -> Option<u32> {
         if self.undisturbed < AGREEING {
             return None;
@@ -273,7 +270,7 @@ impl Scaler {
         let last = self.wishes.iter().rev().take(AGREEING as usize);
         let wish = last.map(|(_, wish)| *wish).min()?;
         // The smallest step is one that an autoscaler with a tolerance of a tenth (HPA's) does not
-        // pass over.
+        // ignore.
         let to = wish
             .max(desired + step_min(desired))
             .min(desired.max(1) * 2)
@@ -281,8 +278,8 @@ impl Scaler {
         (wish > desired && to > desired).then_some(to)
     }
 
-    /// Fewer, if nothing else was wanted for long enough, nor decided: the most of what was wanted,
-    /// no less than half.
+    /// Scales in if all measurements of a long enough time need fewer, and no decision was made in
+    /// that time: to the largest of their needs, at least to half.
     fn fewer(&self, now: i64, desired: u32) -> Option<u32> {
         let since_ms = now - self.in_after_ms();
         if self.changed_ms > since_ms || self.began_ms > since_ms {
@@ -304,9 +301,8 @@ impl Scaler {
         self.settings.in_after_ms * self.patience
     }
 
-    /// More workers are needed. If fewer were asked for not long ago, that was wrong, whatever the
-    /// reason: the next time it is waited for twice as long. So no cause that is not foreseen here
-    /// makes workers come and go for ever.
+    /// More workers are needed. If it scaled in not long ago, that was wrong, whatever the reason:
+    /// the next time it waits twice as long. This bounds oscillation of any cause.
     fn learn(&mut self, now: i64) {
         let Some(fewer_at_ms) = self.fewer_at_ms.take() else {
             return;
@@ -339,13 +335,13 @@ impl Scaler {
             figures,
         });
         (self.desired, self.changed_ms, self.short_since_ms) = (Some(to), now, None);
-        // What was wanted for more workers is answered; the next wish is measured anew.
+        // The need for more workers is met; the next one is measured from the start.
         self.undisturbed = 0;
         self.base = None;
         self.disturbed_ms = now;
     }
 
-    /// What is done now, when nothing is decided.
+    /// A description of the current state without a decision.
     fn words(&self, now: i64, desired: u32, wish: u32, high: u32, measured: &Measured) -> String {
         if wish > desired && desired >= high {
             let (_, max) = self.limits();
@@ -383,7 +379,7 @@ impl Scaler {
     }
 }
 
-/// A tenth and one more: HPA passes over changes of a tenth.
+/// A tenth and one more: HPA ignores changes of a tenth.
 fn step_min(desired: u32) -> u32 {
     desired / 10 + 1
 }

@@ -1,4 +1,4 @@
-//! How many workers some work takes, when shards are dealt out by number.
+//! How many workers an amount of work needs, if shards are distributed by number.
 //!
 //! Rule: pure arithmetic on [`Measured`]; more workers never make the fullest one fuller.
 
@@ -7,8 +7,8 @@ use super::measure::{JobMeasured, Measured};
 /// Rounding must not cost a worker.
 const EXACT: f64 = 1e-9;
 
-/// How busy the fullest of so many workers would be: on average, or because it has one shard more
-/// than others of a job with few.
+/// The utilization of the fullest of this many workers: the average, or more if it has one shard
+/// more than others of a job with few.
 pub fn fullest(measured: &Measured, workers: u32) -> f64 {
     let workers = workers.max(1);
     let all: f64 = measured.jobs.values().map(|job| job.needed).sum();
@@ -21,13 +21,13 @@ pub fn fullest(measured: &Measured, workers: u32) -> f64 {
         .fold(all / f64::from(workers), f64::max)
 }
 
-/// Shards of the job that one of so many workers has at most.
+/// Most shards of the job on one of this many workers.
 fn most_places(job: &JobMeasured, workers: u32) -> f64 {
     job.places.div_ceil(workers as usize) as f64
 }
 
-/// The fewest workers of which none is busier than `busy`; no more than there are places. 0 when
-/// nothing is to be read.
+/// The fewest workers of which none is busier than `busy`, at most as many as there are places. 0
+/// if there is nothing to read.
 pub fn workers_for(measured: &Measured, busy: f64) -> u32 {
     let places = measured.jobs.values().map(|job| job.places).sum::<usize>();
     let mut low = 1;
@@ -46,9 +46,10 @@ pub fn workers_for(measured: &Measured, busy: f64) -> u32 {
     low
 }
 
-/// The fewest workers, fewer than `now`, that may do it: none busier than `busy` if all shards were
-/// alike; and as they are not, the one that is fullest now not busier than `too_busy` by the shards
-/// that it would be given. `now` when there is no such number.
+/// The fewest workers, fewer than `now`, that may be enough. If all shards were alike, none would
+/// be busier than `busy`. Because shards differ, the worker that is fullest now must also not
+/// become busier than `too_busy` by the shards that it would get. Returns `now` if there is no such
+/// number.
 pub fn fewer_workers_for(measured: &Measured, now: u32, busy: f64, too_busy: f64) -> u32 {
     if measured.apart.is_some() {
         return now;

@@ -1,5 +1,4 @@
-//! What the scaler sees of the cluster at one moment: sums that only grow, of which it takes
-//! differences.
+//! An observation of the cluster: counters that only grow; the scaler uses their differences.
 //!
 //! Owns: the form. Does not own: where it comes from (`core::scale`).
 
@@ -11,20 +10,21 @@ use streamctl_proto::{JobName, TaskId, WorkerId};
 pub struct Seen {
     pub workers: BTreeMap<WorkerId, WorkerSeen>,
     pub jobs: BTreeMap<JobName, JobSeen>,
-    /// Shards are on their way from one worker to another, or nobody has them.
+    /// Shards are moving from one worker to another, or are not assigned.
     pub moving: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerSeen {
-    /// How busy it said that it was, in thousandths, added up.
+    /// The sum of its reported utilizations, in thousandths.
     pub busy_permille_sum: u64,
-    /// How often it said so.
+    /// How many times it reported.
     pub times: u64,
 }
 
 impl WorkerSeen {
-    /// It said how busy it was; a worker of an earlier version does not. No share is more than all.
+    /// Adds a reported utilization; a worker of an earlier version does not report it. Capped at
+    /// 1,000.
     pub fn said(&mut self, busy_permille: Option<u32>) {
         let Some(permille) = busy_permille else {
             return;
@@ -45,16 +45,16 @@ pub struct JobSeen {
 #[derive(Clone, Debug)]
 pub struct TaskSeen {
     pub worker: WorkerId,
-    /// Time for which it was worked on, since it began.
+    /// Time spent working on it, since it started.
     pub work_us: u64,
-    /// In the same order every time.
+    /// In the same order in every observation.
     pub shards: Vec<ShardSeen>,
 }
 
 /// A shard of a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardSeen {
-    /// Read since its task began.
+    /// Read since its task started.
     pub bytes: u64,
     pub lag_ms: u64,
 }

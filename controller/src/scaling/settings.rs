@@ -1,7 +1,7 @@
-//! What the decisions of the scaler depend on, and the flags that say it.
+//! What the scaler's decisions depend on, and the flags for it.
 //!
-//! Owns: defaults, and what follows from a few given values. Does not own: any decision.
-//! Rule: a user says how many, how full, and after how long; all other times follow from these.
+//! Owns: defaults, and values derived from a few given ones. Does not own: any decision.
+//! Rule: a user sets how many workers, how busy, and after how long; all other times are derived.
 
 use clap::Args;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 impl ScalingFlags {
-    /// As the scaler takes them.
+    /// The settings of the scaler.
     ///
     /// # Errors
     /// Values that contradict each other.
@@ -77,26 +77,24 @@ impl ScalingFlags {
     }
 }
 
-/// What decisions depend on; times in milliseconds.
+/// Inputs of the decisions; times in milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalingSettings {
     /// Fewest workers.
     pub workers_min: u32,
     /// Most workers.
     pub workers_max: u32,
-    /// How busy workers should be: a share of their time.
+    /// Target utilization of workers: a share of their time.
     pub busy: f64,
-    /// More workers when they were needed for so long.
+    /// Scale out after more workers were needed for this long.
     pub out_after_ms: i64,
-    /// Fewer when no more were needed for so long.
+    /// Scale in after fewer workers were enough for this long.
     pub in_after_ms: i64,
-    /// A backlog should be worked off in this time.
+    /// Time in which a backlog should be processed.
     pub catch_up_ms: i64,
-    /// How long a new leader waits for the workers that are there. They dial at least once a
-    /// second.
+    /// How long a new leader waits for the existing workers. They reconnect at least once a second.
     pub join_ms: i64,
-    /// How long workers that were asked for are waited for, before the next decision is made
-    /// without them.
+    /// How long to wait for requested workers before the next decision is made without them.
     pub absent_ms: i64,
 }
 
@@ -116,24 +114,23 @@ impl Default for ScalingSettings {
 }
 
 impl ScalingSettings {
-    /// One measurement: two of them must agree before more workers are asked for.
+    /// The length of one measurement: two of them must agree before scaling out.
     pub fn measure_ms(&self) -> i64 {
         self.out_after_ms / 2
     }
 
-    /// What is measured in this time after shards have moved is not used: readers start, lookups
-    /// are loaded.
+    /// Measurements in this time after shards have moved are not used: readers start, lookups are
+    /// loaded.
     pub fn settle_ms(&self) -> i64 {
         self.out_after_ms / 6
     }
 
-    /// Between two looks.
+    /// Time between two observations.
     pub fn look_ms(&self) -> i64 {
         (self.out_after_ms / 10).clamp(100, 1_000)
     }
 
-    /// From this share of its time on a worker is too busy: half-way between what it should be and
-    /// all.
+    /// From this utilization on a worker is too busy: half-way between the target and 1.
     pub fn too_busy(&self) -> f64 {
         f64::midpoint(self.busy, 1.0)
     }

@@ -1,15 +1,15 @@
-//! What the scaler says of itself: pure, for people and programs.
+//! Status of the scaler: pure, for people and programs.
 
 use super::Scaler;
 use super::decision::{DECISIONS_MAX, Decision, Figures};
 use super::measure::JobMeasured;
 use streamctl_proto::{JobName, v1};
 
-/// Decisions that are told when the request does not say how many.
+/// Decisions in an answer if the request does not set a limit.
 const DECISIONS_DEFAULT: u32 = 20;
 
 impl Scaler {
-    /// All of it, or one job's part.
+    /// The full status, or one job's part.
     pub fn status(&self, workers: usize, job: Option<&JobName>, limit: u32) -> v1::ScalingStatus {
         let limit = if limit == 0 { DECISIONS_DEFAULT } else { limit };
         let limit = usize::try_from(limit)
@@ -25,7 +25,7 @@ impl Scaler {
             active: self.is_active(),
             doing: self.doing.clone(),
             figures: self.measured.as_ref().map(|(measured, figures)| {
-                // One job's part is known even if it is not among the largest.
+                // One job's part is known even if the job is not among the largest.
                 let one = job.map(|name| {
                     measured
                         .jobs
@@ -67,7 +67,7 @@ fn decision_wire(decision: &Decision, job: Option<&JobName>) -> v1::ScalingDecis
     }
 }
 
-/// With these jobs alone, or with all that are kept.
+/// With these jobs only, or with all that are kept.
 fn figures_wire(
     figures: &Figures,
     only: Option<Vec<(JobName, JobMeasured)>>,

@@ -1,9 +1,9 @@
-//! A job file against the job of its name: what would change, and the change.
+//! Compares a job file with the running job of the same name, and applies the change.
 //!
-//! Owns: the comparison, what is said of it, waiting until the store knows. Does not own: which
-//! fields may change (`proto::change`), when a version takes over (`core::versions`).
-//! Rule: nothing takes over that was not asked for by `change`; what was answered is durable. The
-//! version before is in the checkpoint location before the store forgets it.
+//! Owns: the comparison and its description, waiting until the store holds the change. Does not
+//! own: which fields may change (`proto::change`), when a version takes over (`core::versions`).
+//! Rule: a version takes over only after a `change` request; a successful answer is durable. The
+//! previous version is in the checkpoint location before the store replaces it.
 
 use super::jobs::told;
 use super::submit::{Submitter, parse, refused, response};
@@ -19,7 +19,7 @@ use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, JobName, JobVersion, ResolvedJob, describe, v1};
 use tonic::Status;
 
-/// A job as it stands.
+/// The current state of a job.
 pub(super) struct Standing {
     pub(super) job: ResolvedJob,
     epoch: Epoch,
@@ -27,10 +27,10 @@ pub(super) struct Standing {
     closed: Option<NoTakeOver>,
 }
 
-/// What the core knows of the job of this name.
+/// The core's state of the job with this name.
 ///
 /// # Errors
-/// `ABORTED` while it is being deleted: what is asked for now is meant for what comes after it.
+/// `ABORTED` while it is being deleted: the request is meant for the job that comes after it.
 pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<Standing>, Status> {
     let name = name.clone();
     let being_deleted = Status::aborted(format!(
@@ -103,7 +103,7 @@ impl Submitter {
         })
     }
 
-    /// Lets a job take over from the one that is there, where that is wanted and can be.
+    /// Replaces the running job with the new version, if that is requested and possible.
     pub(super) async fn change(
         &self,
         handle: &Handle,
@@ -145,8 +145,8 @@ impl Submitter {
     }
 }
 
-/// The version after this one. It reads on where that one stands: where new shards began at its
-/// submit stays so.
+/// The version after the current one. It continues from the current position, so the starting point
+/// of new shards, which was set at submit, stays.
 fn next_version(old: &ResolvedJob, job: ResolvedJob, now_ms: i64) -> ResolvedJob {
     ResolvedJob {
         job_version: old.job_version.next(),
@@ -159,7 +159,7 @@ fn next_version(old: &ResolvedJob, job: ResolvedJob, now_ms: i64) -> ResolvedJob
     }
 }
 
-/// All that would be other: keys of the file, columns, how it is spread.
+/// All differences: keys of the file, columns, how the query is distributed.
 fn changes(standing: &Standing, next: &ResolvedJob) -> Vec<FieldChange> {
     let old = &standing.job;
     let mut all = compare(old, next, standing.boundary_ms);
@@ -201,7 +201,7 @@ fn spread(job: &ResolvedJob) -> String {
     }
 }
 
-/// Both plans, where both can be made and they differ.
+/// Both plans, if both can be made and they differ.
 async fn plans(world: &World, old: &ResolvedJob, next: &ResolvedJob) -> (String, String) {
     match (plan_text(world, old).await, plan_text(world, next).await) {
         (Some(was), Some(will_be)) if was != will_be => (was, will_be),
@@ -254,7 +254,7 @@ fn not_asked_for(standing: &Standing, changes: &[FieldChange]) -> Status {
     Status::already_exists(told(&text))
 }
 
-/// What is seen of a change.
+/// What is known of a change.
 struct Seen {
     version: JobVersion,
     is_this: bool,
@@ -262,11 +262,12 @@ struct Seen {
     waits: bool,
     recording: bool,
     refused: Option<NoTakeOver>,
-    /// The store did not take this very version.
+    /// The store refused this very version.
     not_stored: Option<String>,
 }
 
-/// Has the version take over; gives the last epoch of the one before once the store knows.
+/// Requests that the version take over. Returns the last epoch of the previous version once the
+/// store holds the new one.
 async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
     let name = next.spec.name.clone();
     handle
@@ -329,8 +330,8 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
         .map_err(late)?
 }
 
-/// Between the comparison and the change the job went on: an epoch ended elsewhere, or somebody
-/// else changed it.
+/// The job changed between the comparison and the change: an epoch ended at another boundary, or
+/// another user changed the job.
 fn overtaken(name: &JobName, seen: Seen) -> Status {
     match seen.refused {
         Some(NoTakeOver::Fields(changes)) => no_take_over(name, &changes),
@@ -344,7 +345,7 @@ fn overtaken(name: &JobName, seen: Seen) -> Status {
     }
 }
 
-/// Only if the job is at this version.
+/// Checks that the job is at this version.
 ///
 /// # Errors
 /// `NOT_FOUND` without a job, `ABORTED` at another version.
@@ -364,11 +365,11 @@ pub(super) fn check_version(
     }
 }
 
-/// Lets a job go on, and waits until that is stored; false: it runs, or has completed. One that
-/// could not be read is read again first.
+/// Resumes a job, and waits until that is stored. Returns false if it runs or has completed. An
+/// unreadable job is read again first.
 ///
 /// # Errors
-/// What is wrong with it, if it still cannot be read.
+/// What is wrong with the job, if it is still unreadable.
 pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Status> {
     let asked = name.clone();
     let look = move |core: &Core| {

@@ -1,8 +1,9 @@
-//! A job that its user wants forgotten.
+//! Deletion of a job.
 //!
-//! Owns: waiting until it may be, and until it is. Does not own: when it may be (`core::deletion`).
-//! Rule: answered when the store has forgotten it. Results, dead letters and manifests stay where
-//! they are.
+//! Owns: waiting until the job may be deleted, and until it is. Does not own: when it may be
+//! deleted (`core::deletion`).
+//! Rule: answered when the store has deleted the job. Results, dead letters and manifests stay
+//! where they are.
 
 use super::jobs::JobsService;
 use super::{RECORD_TIMEOUT, not_found, recorded};
@@ -45,7 +46,7 @@ impl JobsService {
     }
 }
 
-/// The job, when it can be forgotten; what is on its way is waited for.
+/// The job, once it can be deleted; waits for what is in flight.
 async fn settled(
     mut handle: Handle,
     job: &JobName,

@@ -1,9 +1,9 @@
-//! Where the results of a job are: Arrow Flight without data.
+//! Locations of a job's results: Arrow Flight without data.
 //!
 //! Owns: `GetFlightInfo` and `PollFlightInfo` for a job and a range of epochs. Does not own: rows
 //! (workers).
-//! Rule: only published epochs are named, unless somebody asks for committed ones too, in order, so
-//! that a subscriber can stop and go on at `next_epoch`. One answer has one schema: it ends before
+//! Rule: only published epochs are named, in order, unless the caller requests committed ones too.
+//! A subscriber can stop and continue at `next_epoch`. One answer has one schema: it ends before
 //! the first epoch of another version of the job.
 
 use super::jobs::told;
@@ -33,39 +33,39 @@ use streamctl_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-/// Epochs named per answer when the request does not say how many.
+/// Epochs per answer if the request does not set a limit.
 const EPOCHS_DEFAULT: usize = 100;
 
-/// What a subscriber wants: the JSON of a descriptor's command.
+/// What a subscriber requests: the JSON of a descriptor's command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
     pub job: String,
-    /// The first epoch; 0 and 1 are both the first.
+    /// The first epoch; 0 and 1 both mean the first.
     #[serde(default)]
     pub from: u64,
     /// The last epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
-    /// At most so many epochs.
+    /// Most epochs in the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Not the rows of the epochs but what could not be decoded; `limit` counts the epochs that are
-    /// looked at.
+    /// Return what could not be decoded instead of the rows of the epochs; `limit` counts the
+    /// epochs that are examined.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead_letters: bool,
-    /// Also epochs that are committed and not published yet.
+    /// Include epochs that are committed and not yet published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub committed: bool,
 }
 
-/// What comes with the endpoints, as JSON in `app_metadata`.
+/// Sent with the endpoints, as JSON in `app_metadata`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Metadata {
     pub next_epoch: u64,
     /// The job's state: `running`, `completed` ...
     pub state: String,
-    /// What to show to workers in place of the caller's own token; none where they ask for none.
+    /// The token to present to workers instead of the caller's own; none if they require none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
 }
@@ -75,11 +75,10 @@ pub struct Metadata {
 #[serde(deny_unknown_fields)]
 pub struct PartTicket {
     pub job: JobName,
-    /// Which epoch.
     pub epoch: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
-    /// Its dead letters, of all tasks.
+    /// The epoch's dead letters, of all tasks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead_letters: bool,
 }
@@ -88,11 +87,11 @@ pub struct PartTicket {
 pub struct FlightLocations {
     pub leader: Leader,
     pub history: History,
-    /// What workers let callers in by.
+    /// Grants for callers to present to workers.
     pub admission: Admission,
 }
 
-/// What the core knows of a job's epochs and of who has their rows.
+/// The core's state of a job's epochs and of the workers that have their rows.
 struct Known {
     job: ResolvedJob,
     state: String,
@@ -100,13 +99,13 @@ struct Known {
     published: Epoch,
     /// The last epochs, oldest first.
     recent: Vec<EpochFigures>,
-    /// Where the tasks that are remembered ran, if their workers are still there.
+    /// The Flight addresses of the workers of the remembered tasks, if they still have a session.
     task_addresses: BTreeMap<TaskId, String>,
     /// All Flight services: any worker can compute an epoch again.
     addresses: Vec<String>,
 }
 
-/// What the core knows of the job that the command wants.
+/// The core's state of the job in the command.
 fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
     let job = core.jobs.get(name).ok_or_else(|| not_found(name))?;
     let connected = |id: &WorkerId| core.workers.get(id).filter(|worker| worker.connected);
@@ -178,8 +177,8 @@ impl FlightLocations {
             true => describe_dead_letters(&known, &epochs)?,
             false => describe_epochs(&known, &made_by, &epochs)?,
         };
-        // Without a proof the caller was not asked for one, and the grant would outlive what let it
-        // in.
+        // Without a proof, authentication was not required, and a grant would outlive the open
+        // access.
         let grant = proof.and_then(|proof| {
             self.admission
                 .grant(&known.job.spec.name, Use::Read, Some(&proof))
@@ -225,7 +224,7 @@ impl FlightLocations {
     }
 }
 
-/// Those of these epochs that are of the version of the first one, in order.
+/// Those of these epochs that belong to the version of the first one, in order.
 fn of_one_version(known: &Known, epochs: RangeInclusive<u64>) -> (JobVersion, Vec<&EpochFigures>) {
     let wanted = || {
         known
@@ -287,7 +286,7 @@ fn describe(schema: &Schema, rows: u64) -> Result<FlightInfo, Status> {
         .with_ordered(true))
 }
 
-/// Where one part of an epoch is; without a task its dead letters.
+/// The location of one part of an epoch; without a task, of its dead letters.
 fn endpoint(
     known: &Known,
     epoch: Epoch,
@@ -312,10 +311,10 @@ fn endpoint(
     }))
 }
 
-/// The command of a descriptor: JSON, or a path of the job's name and, if wanted, the first epoch.
+/// The command of a descriptor: JSON, or a path of the job's name and optionally the first epoch.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT`, with an example of what is right.
+/// `INVALID_ARGUMENT`, with an example of a correct command.
 pub fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     if let [job, rest @ ..] = descriptor.path.as_slice() {
         let from = rest.first().map_or(Ok(0), |text| text.parse());

@@ -1,4 +1,4 @@
-//! What people and programs ask of the control plane.
+//! The API of the control plane for users and programs.
 
 use super::repair::RepairEvents;
 use super::submit::Submitter;
@@ -20,13 +20,13 @@ use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-/// Epochs listed when the request does not say how many.
+/// Epochs listed if the request does not set a limit.
 const EPOCHS_DEFAULT: u32 = 20;
 /// Most epochs listed at once.
 const EPOCHS_MAX: u32 = 1_000;
-/// Longest refusal, as it is sent.
+/// Longest refusal message that is sent.
 const TOLD_BYTES_MAX: usize = 8 << 10;
-/// Least time between two messages of a watch.
+/// Shortest time between two messages of a watch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Serves `streamctl.v1.Jobs`.
@@ -36,7 +36,7 @@ pub struct JobsService {
     /// Checks and stores new jobs.
     pub submitter: Submitter,
     pub history: History,
-    /// Proves what the manifests say.
+    /// Verifies the manifests.
     pub verifier: Verifier,
 }
 
@@ -272,7 +272,7 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         request: Request<v1::VerifyRequest>,
     ) -> Result<Response<Self::VerifyStream>, Status> {
-        // Only the leader knows which workers there are.
+        // Only the leader knows the workers.
         self.leader.handle()?;
         let events = self.verifier.verify(&request.into_inner()).await?;
         Ok(Response::new(ReceiverStream::new(events)))
@@ -344,8 +344,8 @@ fn unreadable(error: CheckpointError) -> Status {
     Status::unavailable(streamctl_proto::describe(&error))
 }
 
-/// The epochs that are listed: those from `from` on, or the newest ones, none behind `to`; 0 says
-/// nothing of either.
+/// The epochs to list: those from `from` on, or the newest ones, none after `to`; 0 means not set
+/// for both.
 fn epochs_wanted(from: u64, to: u64, limit: u64, head: u64) -> RangeInclusive<u64> {
     let end = if to == 0 { head } else { to.min(head) };
     match from {
@@ -370,8 +370,8 @@ pub(super) fn name(text: &str) -> Result<JobName, Status> {
         })
 }
 
-/// The folder that relative paths are taken from is one of this machine: only who is on it can mean
-/// it.
+/// The folder that relative paths are resolved in is on this machine, so only a local caller can
+/// mean it.
 fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status> {
     let here = from.is_none_or(|from| from.ip().to_canonical().is_loopback());
     match base_dir.is_empty() || here {
@@ -382,8 +382,8 @@ fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status
     }
 }
 
-/// Folders of the machines are read and written with the rights of our programs: that takes more
-/// than the right to run jobs.
+/// Folders of the machines are read and written with the permissions of our programs. That requires
+/// more than the permission to run jobs.
 fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), Status> {
     if caller.may(Role::Admin) {
         return Ok(());
@@ -399,8 +399,8 @@ fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), 
     ))))
 }
 
-/// A refusal as it fits into the headers in which it travels: clients take 16 KiB of them, and what
-/// is not ASCII has three bytes for one.
+/// A refusal that fits into the headers in which it travels: clients accept 16 KiB of them, and a
+/// byte that is not printable ASCII takes three bytes.
 pub(super) fn told(text: &str) -> String {
     let mut bytes = 0;
     let cost = |c: char| {

@@ -18,20 +18,21 @@ use std::time::Duration;
 use streamctl_proto::JobName;
 use tonic::Status;
 
-/// Time in which the store must take what a user wants of a job.
+/// How long the store may take to record a desired state.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time in which a job that could not be read is read again for somebody who waits.
+/// How long a caller waits until an unreadable job is read again.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// There is no job of this name. The text brings its hint, so that no client adds another one.
+/// There is no job of this name. The text includes its hint, so that no client adds another one.
 pub(crate) fn not_found(job: &JobName) -> Status {
     Status::not_found(format!(
         "there is no job {job}\n  hint: `streamctl list` shows those there are"
     ))
 }
 
-/// Waits until the store holds what is wanted of a job: what was answered survives this leader.
+/// Waits until the store holds the desired state of a job: a successful answer survives this
+/// leader.
 async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
     let stored = async {
         loop {
@@ -57,10 +58,10 @@ async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
         .map_err(late)?
 }
 
-/// Waits until a job that could not be read was read again; `before` is how often that had failed.
+/// Waits until an unreadable job was read again; `before` is the number of failed reads so far.
 ///
 /// # Errors
-/// `FAILED_PRECONDITION` with what is wrong with it, if that failed again.
+/// `FAILED_PRECONDITION` with what is wrong with the job, if the read failed again.
 async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Result<(), Status> {
     let read = async {
         loop {

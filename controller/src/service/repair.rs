@@ -1,9 +1,9 @@
-//! A job that cannot go on by itself: its store is older than what was committed, or what it had
-//! staged is lost.
+//! Repairs of a job that cannot continue by itself: its store is older than what was committed, or
+//! its staged objects are lost.
 //!
 //! Owns: which repair a job needs, waiting until it is done. Does not own: what was committed
 //! ([`crate::load`]), when a repair may happen (core).
-//! Rule: nothing is repaired that does not need it; what is answered is durable.
+//! Rule: a job is repaired only if it needs it; a successful answer is durable.
 
 use super::jobs::{JobsService, told};
 use super::{READ_TIMEOUT, not_found, read_anew};
@@ -24,15 +24,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-/// Time in which a repaired epoch must be published, once what it had lost is staged.
+/// How long a repaired epoch may take to be published, once its replacements are staged.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(120);
-/// Events of a repair that may wait for their reader.
+/// Most events of a repair that may wait for their reader.
 const EVENTS_MAX: usize = 16;
 
-/// What comes of a repair, as it goes on.
+/// The events of a running repair.
 pub type RepairEvents = ReceiverStream<Result<v1::RepairEvent, Status>>;
 
-/// Tells the caller what is done.
+/// Reports progress to the caller.
 #[derive(Clone)]
 struct Teller(mpsc::Sender<Result<v1::RepairEvent, Status>>);
 
@@ -56,7 +56,7 @@ impl Teller {
 }
 
 enum Need {
-    /// Its head is to be moved along what was committed since.
+    /// Its head must move along the epochs committed since.
     Head,
     /// Its first unpublished epoch has lost objects.
     Epoch(Box<Stuck>),
@@ -64,7 +64,7 @@ enum Need {
 }
 
 impl JobsService {
-    /// Begins a repair; `by` asked for it.
+    /// Begins a repair; `by` requested it.
     pub(super) async fn repair(
         &self,
         request: v1::RepairJobRequest,
@@ -88,7 +88,7 @@ impl JobsService {
                     Need::Nothing => Err(nothing_to_repair(&job)),
                 }
             };
-            // Who asked may be gone: what was not begun then is not done.
+            // The caller may be gone; then steps that have not begun are not done.
             let outcome = tokio::select! {
                 outcome = repaired => outcome,
                 () = teller.0.closed() => return,
@@ -279,7 +279,7 @@ impl JobsService {
     }
 }
 
-/// How often the job was read by this leader without success; none: it is readable.
+/// How many times this leader failed to read the job; none: the job is readable.
 fn reads(job: &JobName) -> impl FnOnce(&Core) -> Option<u64> + Send + 'static {
     let job = job.clone();
     move |core: &Core| {
@@ -289,8 +289,8 @@ fn reads(job: &JobName) -> impl FnOnce(&Core) -> Option<u64> + Send + 'static {
     }
 }
 
-/// What the job needs; an epoch that is being published is waited for, as it may turn out to be
-/// lost.
+/// The repair that the job needs. Waits for an epoch that is being published, because its objects
+/// may turn out to be lost.
 async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
     let needs = async {
         loop {
@@ -321,7 +321,7 @@ async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
         .map_err(late)?
 }
 
-/// A repair of an epoch that was begun.
+/// A repair of an epoch that has begun.
 struct Begun {
     resolved: ResolvedJob,
     manifest: Manifest,
@@ -349,8 +349,8 @@ fn begun(core: &Core, job: &JobName, epoch: Epoch) -> Option<Begun> {
     })
 }
 
-/// Waits until a repair is committed and its epoch published; gives the epoch whose manifest says
-/// so.
+/// Waits until a repair is committed and its epoch published; returns the epoch whose manifest
+/// records the repair.
 async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epoch, Status> {
     let done = async {
         loop {

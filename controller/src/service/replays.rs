@@ -1,9 +1,9 @@
-//! From "these epochs" to the dead letters that are put through the job again.
+//! Replay requests: from a range of epochs to the dead letters to replay.
 //!
-//! Owns: which epochs have any, that their objects are there. Does not own: that it happens once
-//! (`core::replays`).
-//! Rule: what was answered is durable; what is kept of manifests is little, however many epochs
-//! there are.
+//! Owns: which epochs have dead letters, and that their objects exist. Does not own: that a replay
+//! happens once (`core::replays`).
+//! Rule: a successful answer is durable; little is kept of each manifest, however many epochs there
+//! are.
 
 use super::jobs::{JobsService, name};
 use super::not_found;
@@ -15,10 +15,10 @@ use streamctl_engine::storage::StorageError;
 use streamctl_proto::{DeadLetterShard, Epoch, JobName, Manifest, ManifestRef, ResolvedJob, v1};
 use tonic::Status;
 
-/// Epochs that are looked at at a time.
+/// Epochs that are examined at a time.
 const PAGE_EPOCHS: u64 = 100;
 
-/// What the core knows of a job that is to replay.
+/// The core's state of a job to replay.
 struct Known {
     job: ResolvedJob,
     head: Option<ManifestRef>,
@@ -49,18 +49,19 @@ fn known(core: &Core, name: &JobName) -> Option<Known> {
     })
 }
 
-/// What was found between two epochs.
+/// Dead letters in a range of epochs.
 #[derive(Default)]
 struct Found {
     wanted: Vec<WantedReplay>,
     records: u64,
     already: u64,
-    /// The first epoch that there was no more room for.
+    /// The first epoch that did not fit any more.
     next_epoch: u64,
 }
 
 impl JobsService {
-    /// Wants the dead letters of these epochs replayed; answers when the store knows.
+    /// Requests a replay of the dead letters of these epochs; answers when the store holds the
+    /// request.
     pub(super) async fn replay(
         &self,
         request: v1::ReplayDeadLettersRequest,
@@ -90,7 +91,7 @@ impl JobsService {
         })
     }
 
-    /// Waits until the store knows, or the job may not replay any more.
+    /// Waits until the store holds the request, or the job may not replay any more.
     async fn record(&self, job: &JobName, found: &Found) -> Result<(), Status> {
         if found.wanted.is_empty() {
             return Ok(());
@@ -133,12 +134,12 @@ struct Letters {
     epoch: Epoch,
     records: u64,
     shard: DeadLetterShard,
-    /// Where they are, with sizes.
+    /// Their locations, with sizes.
     objects: Vec<(String, u64)>,
 }
 
 impl Letters {
-    /// Those of a manifest; none: it has no dead letters.
+    /// The dead letters of a manifest; none if it has no dead letters.
     fn of(reference: &ManifestRef, manifest: Manifest) -> Option<Self> {
         let objects = manifest
             .dead_letter_objects()
@@ -155,7 +156,7 @@ impl Letters {
     }
 }
 
-/// Epochs with dead letters that were not replayed yet, as many as there is room for.
+/// Epochs with dead letters that were not replayed yet, up to the available room.
 async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result<Found, Status> {
     let mut found = Found::default();
     let Some(head) = &known.head else {
@@ -189,8 +190,8 @@ async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result
     Ok(found)
 }
 
-/// A job must not stop because of dead letters that somebody removed: refused now, while somebody
-/// is there.
+/// Checks that the dead letters exist. A job must not stop because a user removed dead letters, so
+/// the request is refused now, while the caller waits.
 async fn look(history: &History, letters: &Letters) -> Result<(), Status> {
     for (location, size) in &letters.objects {
         let storage = history.storages().for_location(location);

@@ -1,8 +1,8 @@
-//! KEDA's external scaler: how many workers there should be, for an autoscaler of pods.
+//! KEDA's external scaler: the desired number of workers, for an autoscaler of pods.
 //!
-//! Owns: KEDA's form of the answer. Does not own: the number (`scaling`), who leads.
-//! Rule: every controller answers what the leader says. While nobody knows, the answer is
-//! UNAVAILABLE and never a number: an autoscaler that is told nothing leaves the pods as they are.
+//! Owns: KEDA's form of the answer. Does not own: the number (`scaling`), which controller leads.
+//! Rule: every controller returns the leader's answer. While the number is unknown, the answer is
+//! UNAVAILABLE and never a number: an autoscaler without an answer leaves the pods as they are.
 
 use crate::http::Ask;
 use futures::Stream;
@@ -20,9 +20,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 const METRIC: &str = "workers_desired";
-/// Streams of one controller that tell whether there is work.
+/// Most streams of one controller that report whether there is work.
 const STREAMS_MAX: usize = 64;
-/// Between two looks whether there is work, for such a stream.
+/// Time between two checks for work, for such a stream.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves `externalscaler.ExternalScaler`.
@@ -33,7 +33,7 @@ pub struct ExternalScaler {
 }
 
 impl ExternalScaler {
-    /// Answers what the leader says.
+    /// Returns the leader's answers.
     pub fn new(ask: Ask) -> Self {
         Self {
             ask,
@@ -127,7 +127,8 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
 }
 
 impl ExternalScaler {
-    /// Now and at every change, until nobody listens. What cannot be known for a while is not told.
+    /// Reports activity now and at every change, until the receiver is gone. While it is unknown,
+    /// nothing is sent.
     async fn tell_activity(
         &self,
         by: &Asked,
@@ -158,13 +159,13 @@ impl ExternalScaler {
     }
 }
 
-/// The number, or that a new leader does not know it yet.
+/// The number, or an error if a new leader does not know it yet.
 fn known(status: &v1::ScalingStatus) -> Result<u32, Status> {
     let words = "a leader has just begun and waits for the workers that are there; ask again within seconds";
     status.desired.ok_or_else(|| Status::unavailable(words))
 }
 
-/// KEDA puts `s0-` in front, with the number of the trigger; newer versions take it off again.
+/// KEDA prepends `s0-` with the number of the trigger; newer versions remove it again.
 fn is_ours(name: &str) -> bool {
     let bare = name.strip_prefix('s').and_then(|rest| rest.split_once('-'));
     let bare = bare

@@ -1,8 +1,8 @@
 //! From the text of a job file to a stored job.
 //!
 //! Owns: the order of the checks. Does not own: any check (`JobSpec::parse`, `engine::resolve`).
-//! Rule: submitting is idempotent: the same text for the same name is the same job; another text is
-//! its next version, where that is asked for (`change`).
+//! Rule: submitting is idempotent: the same text for the same name is the same job; a different
+//! text is its next version, if the caller requests that (`change`).
 
 use super::change::{Standing, check_version, resumed, standing};
 use super::jobs::told;
@@ -22,22 +22,22 @@ use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
 use tonic::Status;
 
-/// A service tells its time in whole seconds, and the answer takes its time.
+/// A service's clock has a resolution of whole seconds, and the answer takes time to arrive.
 const SERVICE_SECOND_MS: i64 = 1_500;
 
 /// Checks and stores new jobs.
 #[derive(Clone)]
 pub struct Submitter {
     pub store: Arc<dyn Store>,
-    /// What a job file leaves to the world.
+    /// The outside systems that a job file refers to.
     pub world: World,
     pub lister: Arc<dyn ShardLister>,
-    /// When a job was submitted.
+    /// The source of a job's submit time.
     pub clock: Clock,
 }
 
 impl Submitter {
-    /// The same for a caller: what the caller may not name is not asked either.
+    /// The same for a caller: systems that the caller may not name are not contacted.
     pub(super) fn for_caller(&self, caller: &Caller) -> Self {
         let mut own = self.clone();
         if !caller.may(Role::Admin) {
@@ -46,7 +46,7 @@ impl Submitter {
         own
     }
 
-    /// Starts a job, or says everything that is wrong with it.
+    /// Starts a job, or returns everything that is wrong with it.
     pub async fn submit(
         &self,
         handle: &Handle,
@@ -59,7 +59,7 @@ impl Submitter {
         let name = spec.name.clone();
         let standing = standing(handle, &name).await?;
         check_version(&name, standing.as_ref(), request.if_version)?;
-        // The same text again: only a change asks whether the world says something else by now.
+        // The same text again: only a change checks whether the outside systems have changed.
         let same = |standing: &&Standing| {
             standing.job.spec_digest == digest && !dry_run && !request.change
         };
@@ -91,7 +91,7 @@ impl Submitter {
         }
     }
 
-    /// Epochs that are there are those of a job that this cluster has forgotten, or never knew.
+    /// Existing epochs belong to a job that this cluster has deleted, or never knew.
     async fn check_unused(&self, job: &ResolvedJob) -> Result<(), Status> {
         let name = &job.spec.name;
         let checkpoints = Checkpoints::of(&self.world.storages, job);
@@ -161,8 +161,9 @@ impl Submitter {
     }
 }
 
-/// The time of a submit: by the local clock, unless the source's says that it is wrong. `latest`
-/// begins here, and arrival times are the source's. Its clock is told in whole seconds.
+/// The time of a submit: the local clock, unless the source's clock shows that it is wrong.
+/// `latest` begins here, and arrival times are the source's. Its clock has a resolution of whole
+/// seconds.
 fn submitted_ms(local_ms: i64, listing: Option<&Listing>) -> i64 {
     let Some(service_ms) = listing.and_then(|listing| listing.service_ms) else {
         return local_ms;
@@ -175,8 +176,8 @@ fn submitted_ms(local_ms: i64, listing: Option<&Listing>) -> i64 {
     }
 }
 
-/// A job that a store could not take stops nobody but itself, and is refused before anything is
-/// asked of the store.
+/// A job that is too large for the store is refused before any request to the store, so that it
+/// affects no other job.
 fn check_size(job: &ResolvedJob) -> Result<(), Status> {
     let (bytes, _) = job.encode();
     if bytes.len() <= STORED_JOB_BYTES_MAX {
@@ -190,10 +191,10 @@ fn check_size(job: &ResolvedJob) -> Result<(), Status> {
     )))
 }
 
-/// The job of a request, without asking the world.
+/// The job of a request, without contacting outside systems.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` with every problem that finds room.
+/// `INVALID_ARGUMENT` with as many problems as fit.
 pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
     let parsed = match base_dir {
         "" => JobSpec::parse(spec_toml),

@@ -1,8 +1,8 @@
 //! The sessions of the workers.
 //!
-//! Owns: the stream, from Hello to its end. Does not own: what becomes of a worker (`core`).
-//! Rule: a message that is refused costs the task that it is about, never the session: the worker
-//! would dial again and say the same. One that is about no task is passed over and logged.
+//! Owns: the stream, from Hello to its end. Does not own: what happens to a worker (`core`).
+//! Rule: a refused message ends the task that it is about, never the session: the worker would
+//! reconnect and send the same message. A refused message about no task is skipped and logged.
 
 use crate::admission::Admission;
 use crate::core::{
@@ -24,22 +24,22 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// How often a worker says that it lives.
+/// Heartbeat interval of a worker.
 pub const HEARTBEAT_MS: u32 = 500;
 /// The longest name of a worker, and the longest address of its Flight service.
 pub const WORKER_CHARS_MAX: usize = 200;
-/// Between two lines of the log about refused messages of one session.
+/// Time between two log lines about refused messages of one session.
 const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves `streamctl.v1.Workers`.
 pub struct WorkersService {
     pub leader: Leader,
-    /// The lines to the workers.
+    /// The connections to the workers.
     pub sessions: Arc<Sessions>,
     pub admission: Admission,
 }
 
-/// What is said to a worker, from Welcome on.
+/// The messages to a worker, from Welcome on.
 pub type Answers = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -56,7 +56,7 @@ impl v1::workers_server::Workers for WorkersService {
     }
 }
 
-/// What goes: large messages as their parts.
+/// Outgoing messages: large ones are split into parts.
 fn in_parts(
     answer: Result<v1::ControllerMessage, Status>,
 ) -> impl Iterator<Item = Result<v1::ControllerMessage, Status>> {
@@ -67,8 +67,8 @@ fn in_parts(
     parts.into_iter().flatten().map(Ok).chain(error)
 }
 
-/// What comes, with large messages put together. Each part that does not make one whole is passed
-/// on without its data: whoever sends it lives.
+/// Incoming messages: parts of large ones are put together. Each part that does not complete a
+/// message is passed on without its data: it proves that the worker is alive.
 fn assembled(
     incoming: impl Stream<Item = Result<v1::WorkerMessage, Status>>,
 ) -> impl Stream<Item = Result<v1::WorkerMessage, Status>> {
@@ -81,7 +81,7 @@ fn assembled(
 }
 
 impl WorkersService {
-    /// A session: what a worker says, Hello first; gives what is said to it.
+    /// A session: receives a worker's messages, Hello first; returns the messages to it.
     pub async fn talk<S>(&self, mut incoming: S) -> Result<Answers, Status>
     where
         S: Stream<Item = Result<v1::WorkerMessage, Status>> + Send + Unpin + 'static,
@@ -117,7 +117,7 @@ impl WorkersService {
             term: handle.term.0,
             heartbeat_ms: HEARTBEAT_MS,
         };
-        // After the session was opened: a change from now on comes through it.
+        // Sent after the session is open: later changes arrive through it.
         let begin = [
             v1::controller_message::Message::Welcome(welcome),
             self.admission.message(),
@@ -146,7 +146,7 @@ impl WorkersService {
     }
 }
 
-/// Passes on what the worker says until the connection ends.
+/// Passes on the worker's messages until the connection ends.
 async fn listen(
     mut incoming: impl Stream<Item = Result<v1::WorkerMessage, Status>> + Send + Unpin,
     handle: Handle,
@@ -161,7 +161,7 @@ async fn listen(
             Some(Err(status)) => {
                 tracing::info!(%worker, session, reason = status.message(), "worker's connection broke");
                 if status.code() == Code::InvalidArgument {
-                    // Parts that make no message: which task they are about is not known.
+                    // The parts do not make a message, so the task that they are about is unknown.
                     sessions.refuse(&worker, session, status);
                 }
                 break;
@@ -211,8 +211,8 @@ fn refusal(worker: &WorkerId, refused: RefusedTask) -> Event {
     }
 }
 
-/// Tells the core what is admitted of an event, after `before`. Heartbeats, of which there are
-/// many, have nothing to check.
+/// Sends the admitted events to the core, after `before`. Heartbeats, of which there are many, have
+/// nothing to check.
 async fn tell_admitted(
     handle: &Handle,
     before: Vec<Event>,
@@ -235,7 +235,7 @@ async fn tell_admitted(
     Ok(())
 }
 
-/// Logs refused messages of one session, one in a while: a worker may send any number of them.
+/// Logs refused messages of one session at a limited rate: a worker may send any number of them.
 struct RefusalLog {
     worker: WorkerId,
     session: SessionId,
@@ -276,26 +276,26 @@ impl RefusalLog {
     }
 }
 
-/// Who a worker is and what it runs already; not yet compared with what the core knows
+/// The identity of a worker and its running tasks; not yet compared with the core's state
 /// ([`Core::admit`]).
 ///
 /// [`Core::admit`]: crate::core::Core::admit
 #[derive(Debug)]
 pub struct Greeting {
     pub worker: WorkerId,
-    /// Where its Flight service answers.
+    /// The address of its Flight service.
     pub flight_address: String,
     pub tasks: Vec<RunningTask>,
     /// Tasks that cannot be read.
     pub refused: Vec<RefusedTask>,
-    /// What is wrong with those of which not even the id can be read.
+    /// Problems of tasks of which not even the id can be read.
     pub unknown: Vec<BadMessage>,
 }
 
 /// Reads a Hello.
 ///
 /// # Errors
-/// A worker that has no name, or no address.
+/// The worker has no name, or no address.
 pub fn read_hello(hello: v1::Hello) -> Result<Greeting, BadMessage> {
     let visible =
         |text: &str| text.len() <= WORKER_CHARS_MAX && text.chars().all(|c| c.is_ascii_graphic());
@@ -420,14 +420,15 @@ fn read_ended(ended: v1::ShardEnded) -> Result<EndedShard, BadMessage> {
 pub struct Unreadable {
     /// The task that it is about, if that can be read.
     pub task: Option<TaskId>,
-    /// Which field, and what is wrong with it.
+    /// The field, and what is wrong with it.
     pub problem: BadMessage,
 }
 
-/// What a message of a worker's session says; not yet compared with what the core knows.
+/// Reads a message of a worker's session; not yet compared with the core's state.
 ///
 /// # Errors
-/// [`Unreadable`] names the field, and the task where it can. A message of a kind that this build does not know is one.
+/// [`Unreadable`] names the field, and the task if known. A message of a kind that this build does
+/// not know is also unreadable.
 pub fn read(
     worker: &WorkerId,
     session: SessionId,

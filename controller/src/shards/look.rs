@@ -1,9 +1,8 @@
-//! All that a job needs of the world, asked in one go.
+//! Checks everything outside that a job depends on, in one pass.
 //!
-//! Owns: that the source's shards are asked for with the rest. Does not own: any check
+//! Owns: listing the source's shards together with the rest. Does not own: any check
 //! (`engine::resolve`).
-//! Rule: what is wrong with the source stands beside what is wrong with the rest: all problems are
-//! told at once.
+//! Rule: all problems are returned at once, those of the source with the others.
 
 use super::ShardLister;
 use streamctl_engine::resolve::World;
@@ -17,8 +16,8 @@ use streamctl_proto::spec::{OnDataLoss, Problem, StartingPosition};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Asks for columns, lookups, shards and, where `places` says so, the written places. The shards
-/// are there when they could be listed.
+/// Checks columns, lookups, shards and, if `places` is set, the output locations. Returns the
+/// shards if they could be listed.
 pub async fn look(
     world: &World,
     lister: &dyn ShardLister,
@@ -27,7 +26,7 @@ pub async fn look(
 ) -> (Explored, Option<Listing>) {
     let mut found = explore(world, spec, places).await;
     if spec.source.kind.reads_stream() && found.stream.is_none() {
-        // Which stream it is was not to be had, and that is told already.
+        // The identity of the stream is unknown, which is already reported.
         return (found, None);
     }
     let refused = found
@@ -36,7 +35,7 @@ pub async fn look(
         .map(|stream| world.foreign.check(stream))
         .unwrap_or_default();
     if !refused.is_empty() {
-        // Nothing is sent there.
+        // No request is sent to a refused stream.
         found.problems.extend(refused);
         return (found, None);
     }
@@ -77,7 +76,7 @@ pub async fn look(
     (found, listing)
 }
 
-/// A job that starts in the past wants records that the stream may not have any more.
+/// A job that starts in the past needs records that the stream may no longer have.
 fn expired_start(spec: &JobSpec, stream: &StreamFacts, service_ms: Option<i64>) -> Option<Problem> {
     let StartingPosition::Timestamp(start_ms) = spec.source.starting_position else {
         return None;

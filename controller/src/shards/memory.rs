@@ -56,15 +56,15 @@ impl MemoryShards {
                 .for_each(|x| x.closed = true)
         });
     }
-    /// Takes a shard out of the listing, as when its data expired.
+    /// Removes a shard from the listing, as when its data expired.
     pub fn remove(&self, name: &str) {
         self.with(|s| s.shards.retain(|x| x.id.as_str() != name));
     }
-    /// What the listing says of the stream from now on.
+    /// Sets what the listing returns about the stream from now on.
     pub fn describe(&self, stream: Result<Option<StreamFacts>, ListError>) {
         self.with(|s| s.stream = stream);
     }
-    /// Lets the next listing fail.
+    /// Makes the next listing fail.
     pub fn fail(&self, error: ListError) {
         self.with(|s| s.failures.push_back(error));
     }

@@ -1,9 +1,9 @@
-//! Which shards a job's source has.
+//! The shards of a job's source.
 //!
-//! Owns: the trait, the limits of a listing, the fake, everything that a submit asks of the world
-//! ([`look`]). Does not own: the listing of a kind of source (`streamctl_engine::source`), lineage
-//! and assignment (`core`).
-//! Rule: a listing is whole or an error; a partial one would lose shards.
+//! Owns: the trait, the limits of a listing, the fake, all outside checks of a submit ([`look`]).
+//! Does not own: the listing of a kind of source (`streamctl_engine::source`), lineage and
+//! assignment (`core`).
+//! Rule: a listing is complete or an error; a partial one would lose shards.
 
 mod look;
 #[cfg(any(test, feature = "test-util"))]
@@ -25,7 +25,7 @@ use streamctl_proto::spec::SourceKind;
 /// Lists the shards of a job's source.
 #[async_trait]
 pub trait ShardLister: Send + Sync {
-    /// The source's shards, and what its service says of the stream. `stream` is that of a Kinesis
+    /// The source's shards, and the service's facts about the stream. `stream` is that of a Kinesis
     /// source. Transient failures were retried a few times.
     async fn list(
         &self,
@@ -51,7 +51,7 @@ impl SourceShards {
         }
     }
 
-    /// The same for a job that runs in this process.
+    /// The same lister for a job that runs in this process.
     pub fn local(mut self) -> Self {
         self.clients.is_local = true;
         self

@@ -1,10 +1,10 @@
-//! The stored form of each value, and the store's rules for stores that apply them under a lock of
-//! their own.
+//! The stored form of each value, and the rules of a write for stores that apply them under a lock
+//! of their own.
 //!
-//! Owns: JSON of each cell; what memory and embedded store decide alike. Does not own: locks,
-//! disks, waiting.
-//! Rule: the function changes nothing unless the term leads; it runs in one transaction or under
-//! one lock.
+//! Owns: JSON of each cell; the logic that the memory and the embedded store share. Does not own:
+//! locks, disks, waiting.
+//! Rule: a function changes nothing unless the term leads; it runs in one transaction or under one
+//! lock.
 
 use super::{
     CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, StoreError, StoredJob,
@@ -52,12 +52,10 @@ struct LeaderCell {
     leader: LeaderRecord,
 }
 
-/// The bytes of a cell.
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("a cell has only text keys")
 }
 
-/// The value of a cell.
 pub(super) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(bytes).map_err(|error| corrupt(key, error.to_string()))
 }
@@ -84,7 +82,7 @@ fn decode_job(key: &str, bytes: &[u8]) -> Result<ResolvedJob, StoreError> {
     decode(key, bytes)
 }
 
-/// The jobs of all cells below [`Keys::jobs`], by name. Without its spec a job is not there.
+/// The jobs of all cells below [`Keys::jobs`], by name. A job without its spec does not exist.
 pub(super) fn jobs(
     keys: &Keys,
     cells: Vec<(String, Vec<u8>)>,
@@ -95,8 +93,8 @@ pub(super) fn jobs(
         match keys.parse(&key) {
             Some((name, JobKey::Spec)) => match decode_job(&key, &bytes) {
                 Ok(job) => _ = jobs.insert(name, StoredJob::new(job)),
-                // The other jobs must not wait for it. It cannot be named in a status: what it is,
-                // is not known.
+                // The other jobs must not wait for it. It cannot appear in a status, because its
+                // spec is unknown.
                 Err(error) => {
                     tracing::error!(job = %name, %error, "the job is passed over until its stored value can be read")
                 }
@@ -140,7 +138,7 @@ pub(super) fn leader(
     Ok(Some((term, leader)))
 }
 
-/// Makes `me` the leader, whoever led before.
+/// Makes `me` the leader, whichever candidate led before.
 pub(super) fn elect(
     cells: &mut dyn Cells,
     keys: &Keys,
@@ -178,7 +176,7 @@ pub(super) fn raise_terms(
     Ok(WriteOutcome::Written)
 }
 
-/// Ends a leader's term; another's is left alone.
+/// Ends a leader's term; the term of another leader is unchanged.
 pub(super) fn resign(cells: &mut dyn Cells, keys: &Keys, term: Term) -> Result<(), StoreError> {
     if leads(cells, keys, term)? {
         cells.remove(&keys.leader())
@@ -203,7 +201,7 @@ pub(super) fn create_job(
     }
     let spec = keys.of(&job.spec.name, JobKey::Spec);
     if let Some(bytes) = cells.get(&spec)? {
-        // One that cannot be read is there all the same.
+        // An unreadable job still exists.
         decode_job(&spec, &bytes)?;
     }
     if let Some(stored) = jobs(keys, cells.below(&keys.job(&job.spec.name))?)?.pop() {
@@ -218,7 +216,7 @@ pub(super) fn create_job(
     Ok(CreateOutcome::Created)
 }
 
-/// What a commit that came after the deletion of a job may have left: a new job must not have it.
+/// What a commit after the deletion of a job may have left. A new job must not inherit it.
 pub(super) const NOT_OF_A_NEW_JOB: [JobKey; 3] = [JobKey::Head, JobKey::Replays, JobKey::Repairs];
 
 /// The cells of a new job; [`NOT_OF_A_NEW_JOB`] must be removed.
@@ -296,7 +294,7 @@ pub(super) fn delete_job(
 mod tests {
     use super::*;
 
-    /// These forms stand in the stores of users: a change here must still read the old ones.
+    /// These forms are in users' stores: a changed build must still read them.
     #[test]
     fn stored_forms_stay_as_they_are() {
         let json = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -1,7 +1,7 @@
-//! What every store must do, run against each: in memory, on a disk, on a real etcd.
+//! What every store must do, tested on each: in memory, on a disk, on a real etcd.
 //!
-//! Rule: it knows the trait only. What is asked of one candidate needs one process; [`for_several`]
-//! needs a store that several processes share. Both panic with what is broken.
+//! Rule: the contract uses only the trait. The tests of one candidate need one process;
+//! [`for_several`] needs a store that several processes share. Both panic with what is broken.
 
 use super::{
     CommitOutcome, CreateOutcome, DesiredState, LeaderRecord, Leadership, Repair, Repaired,
@@ -29,8 +29,7 @@ pub trait Bench: Send + Sync {
     async fn depose(&self);
 }
 
-/// Longest wait for anything here; a store that needs longer breaks the promise to take over within
-/// 6 s.
+/// Longest wait in the contract; a slower store breaks the promise to take over within 6 s.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 pub fn leader(id: &str) -> LeaderRecord {
@@ -40,7 +39,7 @@ pub fn leader(id: &str) -> LeaderRecord {
     }
 }
 
-/// A reference to a manifest that nobody wrote.
+/// A reference to a manifest that does not exist.
 pub fn head(epoch: u64) -> ManifestRef {
     let digest = format!("{epoch:064x}");
     ManifestRef {
@@ -116,7 +115,7 @@ pub fn job(name: &str) -> ResolvedJob {
     }
 }
 
-/// One epoch that is wanted, and one that is done.
+/// One requested epoch, and one that is done.
 fn replays() -> Replays {
     let letters = DeadLetterShard::of(&head(7));
     Replays {
@@ -128,7 +127,7 @@ fn replays() -> Replays {
     }
 }
 
-/// What one candidate can see: round trips, idempotent commits, conflicts, a term that is over.
+/// The contract of one candidate: round trips, idempotent commits, conflicts, a term that is over.
 pub async fn for_one(store: Arc<dyn Store>) {
     assert_eq!(
         store.leader().await.unwrap(),
@@ -147,7 +146,8 @@ pub async fn for_one(store: Arc<dyn Store>) {
     terms_are_raised_above_those_of_a_lost_history(&*store).await;
 }
 
-/// What several candidates can see: one leads, the next waits, the deposed one is told and fenced.
+/// The contract of several candidates: one leads, the next waits, the deposed one is notified and
+/// fenced.
 pub async fn for_several(bench: &dyn Bench) {
     let first = bench.candidate().await;
     let second = bench.candidate().await;
@@ -512,7 +512,7 @@ async fn fenced(store: &dyn Store, term: Term) {
     );
 }
 
-/// A late repetition of a commit by an earlier leader is fenced even where it would have fitted.
+/// A late repetition of a commit by an earlier leader is fenced even if it would have matched.
 async fn writes_of_a_successor_stand(writer: &dyn Store, other: &dyn Store, term: Term, old: Term) {
     let name = job("shared").spec.name;
     assert_eq!(

@@ -18,11 +18,11 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(6);
 /// A server that takes longer to start is broken.
 const START_MAX: Duration = Duration::from_secs(20);
 
-/// One member of an etcd of ours.
+/// One member of an etcd under test.
 struct Server {
     binary: PathBuf,
     folder: PathBuf,
-    /// And the one after it, for peers.
+    /// The client port; the next port is for peers.
     port: u16,
     /// Every member's name and peer address.
     cluster: String,
@@ -171,8 +171,8 @@ impl Bench for OnServer<'_> {
     }
 }
 
-/// Everything that the store promises on etcd, in about 40 s. Starts `binary` with its data in
-/// `folder`; takes eight ports from `port` on.
+/// Tests everything that the store promises on etcd, in about 40 s. Starts `binary` with its data
+/// in `folder`; uses eight ports from `port` on.
 pub async fn on_etcd(binary: &Path, folder: &Path, port: u16) {
     let mut server = Server::start(binary, folder, port).await;
     contract::for_one(server.candidate("one").await).await;
@@ -228,7 +228,7 @@ async fn a_short_pause_of_etcd_changes_no_leader(server: &Server) {
     server.signal("-STOP").await;
     sleep(Duration::from_millis(1500)).await;
     server.signal("-CONT").await;
-    // Longer than a lease: it was renewed again.
+    // Longer than a lease, so the lease was renewed.
     let lost = timeout(Duration::from_secs(LEASE_TTL_S + 1), leading.lost()).await;
     assert!(
         lost.is_err(),
@@ -311,11 +311,11 @@ async fn a_hanging_member_changes_no_leader(binary: &Path, folder: &Path, port: 
     let name = job("a").spec.name;
     for (epoch, server) in (1..).zip(&servers) {
         // A term for each pause: an old etcd may revoke good leases when its own leader wakes up
-        // (etcd issue 15247). Then a term ends as it should, and it is not what is looked at here.
+        // (etcd issue 15247). Then the term ends correctly, which is not what this test checks.
         let leading = store.campaign(&leader("a")).await.unwrap();
         server.signal("-STOP").await;
-        // Longer than a lease: it was renewed at another member, whichever hangs, etcd's own leader
-        // too.
+        // Longer than a lease, so the lease was renewed at another member, whichever hangs,
+        // including etcd's own leader.
         let lost = timeout(Duration::from_secs(LEASE_TTL_S + 1), leading.lost()).await;
         let written = store.set_published(leading.term, &name, Epoch(epoch)).await;
         server.signal("-CONT").await;

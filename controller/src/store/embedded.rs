@@ -1,8 +1,8 @@
 //! The store as one file: for one process on one machine.
 //!
 //! Owns: the file, its lock, durability. Does not own: the rules of a write (`cells`).
-//! Rule: what was answered is on disk; a process killed at any moment leaves a file that the next
-//! one opens.
+//! Rule: what was acknowledged is on disk; a process killed at any moment leaves a file that the
+//! next one opens.
 
 use super::cells::{self, Cells};
 use super::{
@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 /// The file inside the state folder.
 const FILE_NAME: &str = "store.redb";
-/// Of a state folder that is made: for its owner alone.
+/// Mode of a new state folder: accessible only to its owner.
 const FOLDER_MODE: u32 = 0o700;
 /// Pages kept in memory; the whole store is smaller.
 const CACHE_BYTES: usize = 4 << 20;
@@ -33,15 +33,15 @@ const CELLS: Content = TableDefinition::new("cells");
 /// A store in a folder of this machine.
 pub struct EmbeddedStore {
     file: Arc<File>,
-    /// One permit: leading. A second candidate of this process waits for it.
+    /// One permit: leadership. A second candidate of this process waits for it.
     lead: Arc<Semaphore>,
 }
 
 struct File {
     path: PathBuf,
-    /// `None` only between two tries to open it again.
+    /// `None` only between two attempts to open it again.
     database: RwLock<Option<Database>>,
-    /// The disk refused something: redb takes nothing more until the file is opened again.
+    /// The disk returned an error: redb accepts no more operations until the file is opened again.
     failed: AtomicBool,
     keys: Keys,
 }
@@ -54,7 +54,7 @@ impl EmbeddedStore {
             hint: hint.to_owned(),
         };
         let shown = folder.display();
-        // Job files and their places are nobody else's concern.
+        // Other users must not read job files and their locations.
         let private = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
@@ -108,7 +108,7 @@ impl EmbeddedStore {
     }
 }
 
-/// Disk waits must not hold up the runtime.
+/// Waits for the disk must not block the runtime.
 async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
@@ -131,8 +131,8 @@ fn unavailable(error: impl Into<redb::Error>) -> StoreError {
 }
 
 impl File {
-    /// The database, opened again if the disk refused something since: it is asked again as soon as
-    /// it has room.
+    /// The database. If the disk returned an error since, the file is opened again; this recovers
+    /// as soon as the disk has space.
     fn with_database<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, StoreError>,
@@ -142,7 +142,7 @@ impl File {
                 .database
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            // The old one first: it holds the file's lock.
+            // Close the old one first: it holds the file's lock.
             *slot = None;
             *slot = Some(open_file(&self.path).map_err(unavailable)?);
             self.failed.store(false, Ordering::Release);
@@ -159,7 +159,7 @@ impl File {
         done
     }
 
-    /// Runs `operation` in one durable transaction; nothing is kept when it fails.
+    /// Runs `operation` in one durable transaction; if it fails, nothing is kept.
     fn change<T>(
         &self,
         operation: impl FnOnce(&mut dyn Cells, &Keys) -> Result<T, StoreError>,
@@ -177,7 +177,7 @@ impl File {
         })
     }
 
-    /// Runs `operation` on what is there; it must not write.
+    /// Runs `operation` on the current content; it must not write.
     fn read<T>(
         &self,
         operation: impl FnOnce(&mut dyn Cells, &Keys) -> Result<T, StoreError>,

@@ -2,10 +2,10 @@
 //!
 //! Owns: election, fencing compares, transactions. Does not own: stored forms (`cells`), keys, the
 //! lease's life.
-//! Rule: the term is the create revision of the leader key, above the terms of a time before this
-//! etcd was restored from a copy; every write is one transaction that compares it. The client
-//! library re-establishes neither watches nor keep-alives; here each is asked for anew, with a
-//! deadline.
+//! Rule: the term is the create revision of the leader key, plus a base above all terms from before
+//! this etcd was restored from a copy. Every write is one transaction that compares it. The client
+//! library re-establishes neither watches nor keep-alives; this store opens each of them again,
+//! with a deadline.
 
 mod lease;
 mod members;
@@ -28,29 +28,29 @@ use streamctl_engine::security::Dialer;
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a leader that says nothing still leads. etcd notices within another 0.5 s, so a standby
-/// leads within 6 s.
+/// How long a leader that sends no renewal still leads. etcd notices within another 0.5 s, so a
+/// standby leads within 6 s.
 pub const LEASE_TTL_S: u64 = 4;
-/// A waiting candidate looks again after this time, whatever its watch says.
+/// A waiting candidate checks again after this time, regardless of its watch.
 const CAMPAIGN_RETRY: Duration = Duration::from_secs(1);
-/// Keys per read: with the largest values that etcd takes, 1.5 MiB each, an answer stays below
+/// Keys per read: with the largest values that etcd accepts, 1.5 MiB each, an answer stays below
 /// [`ANSWER_BYTES_MAX`].
 const LOAD_PAGE_KEYS: i64 = 32;
-/// Largest answer taken; etcd itself takes values of up to 1.5 MiB.
+/// Largest accepted answer; etcd itself accepts values of up to 1.5 MiB.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// Which etcd, and for whom.
+/// Settings of the connection to etcd.
 #[derive(Clone)]
 pub struct EtcdSettings {
     /// `http://host:port`, or `https://`, of each member.
     pub endpoints: Vec<String>,
     /// Names this cluster's keys; no slash.
     pub cluster: String,
-    /// [`LEASE_TTL_S`] when in doubt; etcd raises it to 1.5 of its election time-outs.
+    /// [`LEASE_TTL_S`] by default; etcd raises it to 1.5 of its election time-outs.
     pub lease_ttl_s: u64,
-    /// Whom to trust and what to show, where members speak TLS.
+    /// Trusted CAs and client certificate, if members use TLS.
     pub dialer: Dialer,
-    /// The user of this process and its password; none: etcd asks for none, or takes the
+    /// The user of this process and its password. None: etcd requires none, or uses the
     /// certificate's name.
     pub login: Option<EtcdLogin>,
 }
@@ -68,24 +68,23 @@ pub struct EtcdStore {
 #[derive(Clone, Debug)]
 struct Mine {
     term: Term,
-    /// The revision that made the leader key.
+    /// The revision that created the leader key.
     revision: i64,
-    /// What it wrote into the leader key.
+    /// The value that it wrote into the leader key.
     value: Vec<u8>,
 }
 
-/// What is added to a revision to make a term of it, and the revision at which that was last
-/// changed.
+/// The number to add to a revision to get a term, and the revision at which it was last changed.
 #[derive(Clone, Copy, Debug, Default)]
 struct TermBase {
     terms: u64,
     revision: i64,
 }
 
-/// What became of a fenced transaction.
+/// The outcome of a fenced transaction.
 enum Guarded {
     Done,
-    /// Some compare failed. `found`: what the reads asked for, if the term leads.
+    /// A compare failed. `found`: the result of the reads, if the term leads.
     Refused(Vec<KeyValue>),
     Fenced,
 }
@@ -129,12 +128,12 @@ impl EtcdStore {
         Ok(answer.take_kvs().pop())
     }
 
-    /// True only while the leader key is the one that `term` made.
+    /// True only while the leader key is the one that `term` created.
     fn fence(&self, term: Term) -> Vec<Compare> {
         let key = self.keys.leader();
         match self.lock_mine().as_ref().filter(|mine| mine.term == term) {
-            // An etcd restored from a copy counts revisions again: the value tells its leaders
-            // apart.
+            // An etcd restored from a copy counts revisions again: the value distinguishes its
+            // leaders.
             Some(Mine {
                 revision, value, ..
             }) => vec![
@@ -169,7 +168,7 @@ impl EtcdStore {
         })
     }
 
-    /// Does `then` if `term` leads and `when` holds; else does nothing and reads `or_read`.
+    /// Does `then` if `term` leads and `when` holds; otherwise does nothing and reads `or_read`.
     async fn guarded(
         &self,
         term: Term,
@@ -179,7 +178,8 @@ impl EtcdStore {
     ) -> Result<Guarded, StoreError> {
         let fence = self.fence(term);
         let compares: Vec<_> = fence.iter().cloned().chain(when).collect();
-        // Inside, the fence alone is asked again: is it the term, or the state of the job?
+        // The inner transaction checks the fence alone. Its result shows whether the term or the
+        // state of the job failed the compare.
         let inner = Txn::new()
             .when(fence)
             .and_then(or_read.into_iter().collect::<Vec<_>>());
@@ -214,7 +214,7 @@ impl EtcdStore {
         }
     }
 
-    /// Takes the leader key if it is free. Its lease begins when it is asked for, not when it is
+    /// Takes the leader key if it is free. Its lease begins when it is requested, not when it is
     /// granted.
     async fn try_win(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
         let base = self.term_base().await?;
@@ -246,7 +246,7 @@ impl EtcdStore {
             Ok(answer) if answer.succeeded() => answer.header().map(|header| header.revision()),
             Ok(_taken) => None,
             Err(error) => {
-                // The key may be there: gone with the lease, at the latest when that expires.
+                // The key may exist: it goes away with the lease, at the latest when that expires.
                 lease.revoke().await;
                 return Err(error);
             }
@@ -289,7 +289,7 @@ impl EtcdStore {
         let _elapsed = timeout(CAMPAIGN_RETRY, end).await;
     }
 
-    /// One attempt to lead; without success it ends when another is worth it.
+    /// One attempt to lead; without success it returns when another attempt makes sense.
     async fn attempt(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
         if let Some(taken) = self.leader_cell().await? {
             self.wait_for_end(taken.mod_revision()).await;
@@ -318,7 +318,7 @@ fn pair(cell: &KeyValue) -> (String, Vec<u8>) {
 
 #[async_trait]
 impl Store for EtcdStore {
-    /// An etcd that does not answer is waited for too, with a warning each time it stops answering.
+    /// Also waits for an etcd that does not answer, with a warning each time it stops answering.
     async fn campaign(&self, me: &LeaderRecord) -> Result<Leadership, StoreError> {
         let mut silent = false;
         loop {
@@ -338,7 +338,7 @@ impl Store for EtcdStore {
     }
 
     async fn leader(&self) -> Result<Option<(Term, LeaderRecord)>, StoreError> {
-        // Only a leader changes it, and then it ends its term.
+        // Only a leader changes it, and then ends its term.
         let base = self.term_base().await?;
         let Some(cell) = self.leader_cell().await? else {
             return Ok(None);

@@ -19,9 +19,9 @@ pub enum JobKey {
     Head,
     /// Its last published epoch.
     Published,
-    /// Dead letters that are to be read again; absent before the first.
+    /// Dead letters to replay; absent before the first request.
     Replays,
-    /// What was repaired of it by hand; absent before the first.
+    /// Manual repairs; absent before the first.
     Repairs,
 }
 
@@ -48,7 +48,7 @@ impl JobKey {
 }
 
 impl Keys {
-    /// For this cluster; its name has no slash (the settings see to it).
+    /// Keys of this cluster; its name has no slash (the settings check this).
     pub fn new(cluster: &str) -> Self {
         Self {
             prefix: format!("/streamctl/{cluster}/"),
@@ -61,16 +61,15 @@ impl Keys {
     pub fn term(&self) -> String {
         format!("{}term", self.prefix)
     }
-    /// What is added to the revisions that terms are made of, for stores that count revisions;
-    /// absent: nothing.
+    /// The number to add to revisions to get terms, for stores that count revisions; absent: 0.
     pub fn term_base(&self) -> String {
         format!("{}term-base", self.prefix)
     }
-    /// Before the keys of all jobs.
+    /// The prefix of the keys of all jobs.
     pub fn jobs(&self) -> String {
         format!("{}jobs/", self.prefix)
     }
-    /// Before the keys of one job.
+    /// The prefix of the keys of one job.
     pub fn job(&self, job: &JobName) -> String {
         format!("{}jobs/{job}/", self.prefix)
     }
@@ -78,7 +77,7 @@ impl Keys {
     pub fn of(&self, job: &JobName, key: JobKey) -> String {
         format!("{}jobs/{job}/{}", self.prefix, key.as_str())
     }
-    /// Which job and what of it; none for a key that is not a job's (a later build's).
+    /// The job and the kind of a key; none for a key that is not a job's (a later build's).
     pub fn parse(&self, key: &str) -> Option<(JobName, JobKey)> {
         let (job, last) = key.strip_prefix(&self.jobs())?.split_once('/')?;
         let kind = JobKey::ALL.into_iter().find(|kind| kind.as_str() == last)?;

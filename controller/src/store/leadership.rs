@@ -1,8 +1,8 @@
 //! Proof that this process leads, for as long as it can be proven.
 //!
 //! Owns: the local deadline. Does not own: how it is extended (each store).
-//! Rule: what was lost stays lost; a process that slept beyond its deadline sees so before it does
-//! anything else.
+//! Rule: leadership that was lost stays lost; a process that slept beyond its deadline notices this
+//! before it does anything else.
 
 use futures::future::BoxFuture;
 use std::future::Future;
@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until};
 /// What is known about the leadership now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
-    /// Nobody else can lead before this process ends.
+    /// No other process can lead before this process ends.
     Always,
-    /// Nobody else can lead before this moment.
+    /// No other process can lead before this moment.
     Until(Instant),
     Lost,
 }
@@ -30,12 +30,12 @@ impl Proof {
     }
 }
 
-/// The store's half: extends the deadline or ends the leadership. Dropped, it ends it.
+/// The store's half: extends the deadline or ends the leadership. Dropping it ends the leadership.
 #[derive(Debug)]
 pub(super) struct Keeper(watch::Sender<Proof>);
 
 impl Keeper {
-    /// Extends the deadline, unless it has passed. Says whether leadership holds.
+    /// Extends the deadline, unless it has passed. Returns whether leadership holds.
     pub(super) fn extend(&self, deadline: Instant) -> bool {
         self.0.send_if_modified(|proof| {
             let holds = proof.holds();
@@ -65,10 +65,10 @@ impl Drop for Keeper {
 
 type Release = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// This process leads under [`Leadership::term`] until it is lost or resigned.
+/// This process leads under [`Leadership::term`] until leadership is lost or resigned.
 ///
-/// Dropped without [`Leadership::resign`] it is as if the process had died: others win once the
-/// lease has expired.
+/// If it is dropped without [`Leadership::resign`], this is as if the process had died: another
+/// candidate wins once the lease has expired.
 pub struct Leadership {
     pub term: Term,
     proof: watch::Receiver<Proof>,
@@ -76,11 +76,11 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// One that holds until its keeper ends it.
+    /// Leadership that holds until its keeper ends it.
     pub(super) fn always(term: Term, release: Release) -> (Self, Keeper) {
         Self::with(term, Proof::Always, release)
     }
-    /// One that holds until `deadline`, which its keeper extends.
+    /// Leadership that holds until `deadline`, which its keeper extends.
     pub(super) fn until(term: Term, deadline: Instant, release: Release) -> (Self, Keeper) {
         Self::with(term, Proof::Until(deadline), release)
     }
@@ -99,11 +99,13 @@ impl Leadership {
     pub fn is_lost(&self) -> bool {
         !self.proof.borrow().holds()
     }
-    /// Ends when leadership is lost or can no longer be proven; before another can lead.
+    /// Completes when leadership is lost or can no longer be proven, before another process can
+    /// lead.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         wait_until_lost(self.proof.clone())
     }
-    /// Gives leadership up: a waiting candidate leads at once. Harmless when it was lost already.
+    /// Gives up leadership: a waiting candidate leads at once. Has no effect if it was already
+    /// lost.
     pub async fn resign(self) {
         (self.release)().await;
     }

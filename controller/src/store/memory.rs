@@ -1,9 +1,9 @@
-//! The store as a map in memory: for tests, and it can fail on demand.
+//! The store as a map in memory: for tests, with fault injection.
 //!
 //! Owns: candidates that wait for each other, faults, deposing. Does not own: the rules of a write
 //! (`cells`).
-//! Rule: an injected fault looks exactly like an etcd that does not answer; whether it was done is
-//! the test's choice.
+//! Rule: an injected fault looks exactly like an etcd that does not answer; the test chooses
+//! whether the write was applied.
 
 use super::leadership::Keeper;
 use super::{
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     BeforeApplying,
-    /// It is done, and the answer is lost.
+    /// The operation is applied, and the answer is lost.
     AfterApplying,
 }
 
@@ -42,7 +42,7 @@ struct Shared {
 struct State {
     cells: BTreeMap<String, Vec<u8>>,
     keeper: Option<Keeper>,
-    /// Of leaders that were deposed in silence: they go on believing.
+    /// Keepers of leaders that were deposed silently: they still believe that they lead.
     believers: Vec<Keeper>,
 }
 
@@ -50,7 +50,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics under this lock")
 }
 
-/// All that was stored at some time, as an operator copies it.
+/// Everything that was stored at some time, as in an operator's backup.
 #[derive(Clone)]
 pub struct StoreCopy(BTreeMap<String, Vec<u8>>);
 
@@ -83,34 +83,34 @@ impl MemoryStore {
         }
     }
 
-    /// The next operation of this candidate that has no fault yet fails like this. Campaigns do not
-    /// fail.
+    /// Makes the next operation of this candidate that has no fault yet fail like this. Campaigns
+    /// do not fail.
     pub fn fail_next(&self, fault: Fault) {
         lock(&self.faults).push_back(fault);
     }
 
-    /// Ends the current term, as an expired lease does; the leader is told.
+    /// Ends the current term, as an expired lease does; the leader is notified.
     pub fn depose(&self) {
         self.shared.end_term(|_| {});
     }
 
-    /// Ends the current term and the leader does not notice: a process that sleeps.
+    /// Ends the current term without the leader's notice, like a process that sleeps.
     pub fn depose_in_silence(&self) {
         self.shared
             .end_term(|state| state.believers.extend(state.keeper.take()));
     }
 
-    /// Lets those notice who were deposed in silence.
+    /// Notifies leaders that were deposed silently.
     pub fn tell_deposed(&self) {
         lock(&self.shared.state).believers.clear();
     }
 
-    /// A copy of all that is stored.
+    /// A copy of everything that is stored.
     pub fn copy(&self) -> StoreCopy {
         StoreCopy(lock(&self.shared.state).cells.clone())
     }
 
-    /// Puts a copy in the place of what is stored, as an operator who restores it: nobody leads,
+    /// Replaces the content with a copy, as an operator who restores a backup: there is no leader,
     /// and terms count again.
     pub fn put_back(&self, copy: &StoreCopy) {
         self.shared.end_term(|state| {
@@ -119,7 +119,7 @@ impl MemoryStore {
         });
     }
 
-    /// Reads or writes the cells, unless a fault says otherwise.
+    /// Reads or writes the cells, unless a fault is injected.
     fn run<T>(
         &self,
         operation: impl FnOnce(&mut BTreeMap<String, Vec<u8>>, &Keys) -> Result<T, StoreError>,

@@ -1,7 +1,8 @@
-//! What must survive every process: who leads, which jobs there are, what is committed.
+//! State that must survive every process: which controller leads, which jobs exist, what is
+//! committed.
 //!
 //! Owns: the trait, its outcomes and errors. Does not own: manifests and positions (checkpoint
-//! location), who does what.
+//! location), the assignment of work.
 //! Rule: every write carries the term it was decided under and changes nothing under a later one
 //! (I6). Values are small JSON; nothing is written per record, shard or heartbeat.
 
@@ -32,32 +33,32 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 
-/// Largest version of a job that is stored, as it is stored: etcd takes requests of up to 1.5 MiB
-/// (its --max-request-bytes).
+/// Largest stored form of a job version: etcd accepts requests of up to 1.5 MiB (its
+/// --max-request-bytes).
 pub const STORED_JOB_BYTES_MAX: usize = 1 << 20;
 
-/// What a job's user wants of it, or how it ended.
+/// The desired state of a job, or how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DesiredState {
     Running,
     /// Finish what was read, then stop.
     Draining,
-    /// Stopped; it can go on from its head.
+    /// Stopped; it can continue from its head.
     Stopped,
     /// Its source ended and everything is published.
     Completed,
-    /// It cannot go on by itself.
+    /// It cannot continue by itself.
     Failed {
         error: String,
         hint: String,
     },
-    /// Gone. Never stored: [`Store::delete_job`] is what is done about it.
+    /// Deleted. Never stored: [`Store::delete_job`] performs it.
     Deleted,
 }
 
 impl DesiredState {
-    /// It ended, or is about to, and goes on when it is asked to.
+    /// It ended, or is about to, and continues on request.
     pub fn can_go_on(&self) -> bool {
         matches!(self, Self::Draining | Self::Stopped | Self::Failed { .. })
     }
@@ -66,23 +67,23 @@ impl DesiredState {
 /// A job as the store holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredJob {
-    /// As it was resolved at submit.
+    /// As resolved at submit.
     pub job: ResolvedJob,
     pub wanted: DesiredState,
     /// Its last committed manifest; none before epoch 1.
     pub head: Option<ManifestRef>,
     /// Its last published epoch; 0 before the first.
     pub published: Epoch,
-    /// Dead letters that are to be read again, and which were.
+    /// Dead letters to replay, and those already replayed.
     pub replays: Replays,
-    /// What was repaired of it by hand, oldest first.
+    /// Manual repairs, oldest first.
     pub repairs: Vec<Repair>,
-    /// Why it must not be led: something that is stored of it cannot be used.
+    /// Why it must not be led: a stored value of it cannot be used.
     pub broken: Option<String>,
 }
 
 impl StoredJob {
-    /// As it is stored at first.
+    /// The initial stored state.
     pub fn new(job: ResolvedJob) -> Self {
         let head = None;
         let published = Epoch(0);
@@ -98,28 +99,28 @@ impl StoredJob {
     }
 }
 
-/// A candidate, or who leads.
+/// A candidate, or the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderRecord {
     /// Unique to this run of the process.
     pub id: String,
-    /// `host:port` that clients and workers dial.
+    /// `host:port` for connections of clients and workers.
     pub address: String,
 }
 
-/// What became of [`Store::create_job`].
+/// The outcome of [`Store::create_job`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum CreateOutcome {
-    /// It is stored, and wanted running.
+    /// It is stored, with the desired state running.
     Created,
-    /// A job by this name is there and was left as it is. After an unknown outcome it may be this
-    /// very one.
+    /// A job by this name exists and was not changed. After an unknown outcome it may be this very
+    /// one.
     Exists(Box<StoredJob>),
     /// Another term leads; nothing was changed.
     Fenced,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
     Written,
@@ -127,67 +128,67 @@ pub enum WriteOutcome {
     Fenced,
 }
 
-/// What became of [`Store::commit`].
+/// The outcome of [`Store::commit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
     /// The head is the given one.
     Committed,
     /// Another term leads; nothing was changed.
     Fenced,
-    /// The head is neither the previous nor the given one; nothing was changed. Under one's own
-    /// term: a bug, or a hand in the store.
+    /// The head is neither the previous nor the given one; nothing was changed. Under the caller's
+    /// own term, this means a bug, or a manual change in the store.
     Conflict { actual: Option<ManifestRef> },
 }
 
-/// Why an operation failed; says what its caller does next.
+/// Why an operation failed; each variant determines what its caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Whether it was done is not known: do the same again.
+    /// The outcome is unknown: retry the same operation.
     #[error("the store does not answer: {reason}")]
     Unavailable { reason: String },
-    /// A stored value is not what this build reads: stop, a human must look.
+    /// This build cannot read a stored value: stop, an operator must act.
     #[error("stored value {key} cannot be used: {reason}")]
     Corrupt {
         key: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Refused for good: tell the user.
+    /// Refused permanently: inform the user.
     #[error("{reason}")]
     Refused { reason: String, hint: String },
 }
 
-/// Where the truth about jobs is. Every method may be called again after
+/// The source of truth about jobs. Every method may be called again after
 /// [`StoreError::Unavailable`].
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Waits until this candidate leads. Terms rise with every election. Cancel-safe: a candidate
-    /// that no longer waits does not lead, or not longer than a lease.
+    /// Waits until this candidate leads. Terms rise with every election. Cancel-safe: if the call
+    /// is cancelled, the candidate does not lead, or for no longer than a lease.
     async fn campaign(&self, me: &LeaderRecord) -> Result<Leadership, StoreError>;
-    /// Who leads now; none between two leaders.
+    /// The current leader; none between two leaders.
     async fn leader(&self) -> Result<Option<(Term, LeaderRecord)>, StoreError>;
     /// All jobs, by name. Called under a term, it sees everything that earlier terms wrote or will
     /// ever have written.
     async fn load(&self) -> Result<Vec<StoredJob>, StoreError>;
-    /// Stores a new job, wanted running.
+    /// Stores a new job, with the desired state running.
     async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError>;
     /// Replaces a job by its next version; nothing else of it changes.
     async fn change_job(&self, term: Term, job: &ResolvedJob) -> Result<WriteOutcome, StoreError>;
-    /// Replaces what is wanted of a job.
+    /// Replaces the desired state of a job.
     async fn set_wanted(
         &self,
         term: Term,
         job: &JobName,
         wanted: &DesiredState,
     ) -> Result<WriteOutcome, StoreError>;
-    /// Replaces what is wanted and known of a job's replays.
+    /// Replaces the replay state of a job.
     async fn set_replays(
         &self,
         term: Term,
         job: &JobName,
         replays: &Replays,
     ) -> Result<WriteOutcome, StoreError>;
-    /// Replaces what is known of a job's repairs.
+    /// Replaces the repairs of a job.
     async fn set_repairs(
         &self,
         term: Term,
@@ -195,11 +196,11 @@ pub trait Store: Send + Sync + 'static {
         repairs: &[Repair],
     ) -> Result<WriteOutcome, StoreError>;
     /// Makes every later term higher than `above`. For a store that was restored from a copy and
-    /// counts terms again: a term is part of names that are never used twice. The term that asks
+    /// counts terms again: a term is part of names that are never used twice. The calling term
     /// should end.
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError>;
-    /// Moves the head from `previous` to `head`. It succeeds too when the head is exactly this
-    /// already.
+    /// Moves the head from `previous` to `head`. It also succeeds if the head is already exactly
+    /// this one.
     async fn commit(
         &self,
         term: Term,
@@ -214,6 +215,6 @@ pub trait Store: Send + Sync + 'static {
         job: &JobName,
         epoch: Epoch,
     ) -> Result<WriteOutcome, StoreError>;
-    /// Forgets a job; one that is not there is forgotten already.
+    /// Deletes a job; deleting a missing job succeeds.
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError>;
 }

@@ -1,18 +1,18 @@
-//! What was repaired of a job by hand: kept so that its status says so.
+//! Manual repairs of a job, kept for its status.
 //!
-//! Rule: the newest [`REPAIRS_KEPT_MAX`]; the chain of manifests says what became of an epoch, this
-//! says who did it.
+//! Rule: keeps the newest [`REPAIRS_KEPT_MAX`]. The chain of manifests records what happened to an
+//! epoch, this records who did it.
 
 use serde::{Deserialize, Serialize};
 use streamctl_proto::{Epoch, v1};
 
-/// Repairs of a job that are remembered.
+/// Repairs of a job that are kept.
 pub const REPAIRS_KEPT_MAX: usize = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
     pub at_ms: i64,
-    /// Who asked for it; empty where nobody is asked who they are.
+    /// The user who requested it; empty without authentication.
     pub by: String,
     #[serde(flatten)]
     pub what: Repaired,
@@ -24,23 +24,21 @@ pub enum Repaired {
     /// The head was moved along the epochs that were committed after it: the store was older than
     /// these.
     HeadMoved { from: Epoch, to: Epoch },
-    /// What an epoch had lost was computed again.
+    /// The lost objects of an epoch were computed again.
     Recomputed {
-        /// Which epoch.
         epoch: Epoch,
-        /// The epoch whose manifest says so.
+        /// The epoch whose manifest records it.
         recorded_in: Epoch,
     },
-    /// What an epoch had lost was given up.
+    /// The lost objects of an epoch were given up.
     Skipped {
-        /// Which epoch.
         epoch: Epoch,
-        /// The epoch whose manifest says so.
+        /// The epoch whose manifest records it.
         recorded_in: Epoch,
     },
 }
 
-/// Adds a repair to those that are remembered.
+/// Adds a repair to the kept ones.
 pub fn remembered(known: &[Repair], repair: Repair) -> Vec<Repair> {
     let mut all = known.to_vec();
     all.push(repair);

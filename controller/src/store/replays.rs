@@ -1,21 +1,22 @@
-//! Which epochs' dead letters are to be read again, and which were.
+//! Which epochs' dead letters to replay, and which were replayed.
 //!
-//! Owns: the stored form. Does not own: how far each is (manifests say), when it is read (`core`).
-//! Rule: an epoch is wanted once, then done, and never wanted again; both are bounded.
+//! Owns: the stored form. Does not own: the position of each (in the manifests), when it is read
+//! (`core`).
+//! Rule: an epoch is requested once, then done, and never requested again; both lists are bounded.
 
 use serde::{Deserialize, Serialize};
 use streamctl_proto::{DeadLetterShard, Epoch};
 
-/// Epochs of one job whose dead letters may wait to be read again: about 60 KiB of JSON.
+/// Epochs of one job whose dead letters may wait for their replay: about 60 KiB of JSON.
 pub const REPLAYS_WANTED_MAX: usize = 1_000;
-/// Ranges of epochs of one job that are kept as done. Neighbours are one range, whatever lies
-/// between them without a dead letter.
+/// Ranges of epochs of one job that are kept as done. Neighbours are merged into one range,
+/// regardless of epochs without dead letters between them.
 pub const REPLAYS_DONE_MAX: usize = 10_000;
 
-/// An epoch whose dead letters are to be read again.
+/// An epoch whose dead letters to replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedReplay {
-    /// The first epoch of those that end with this one and have no dead letters but its.
+    /// The first of the epochs that end with this one; only this one has dead letters.
     pub since: Epoch,
     #[serde(with = "shard_text")]
     pub letters: DeadLetterShard,
@@ -26,7 +27,7 @@ pub struct WantedReplay {
 pub struct Replays {
     /// Not yet committed to their end, in the order in which they are read.
     pub wanted: Vec<WantedReplay>,
-    /// First and last epoch of what was committed to its end; sorted, without overlaps.
+    /// First and last epoch of each range that was committed to its end; sorted, without overlaps.
     pub done: Vec<(Epoch, Epoch)>,
 }
 
@@ -48,7 +49,7 @@ impl Replays {
                 .any(|wanted| wanted.letters.epoch() == epoch)
     }
 
-    /// How many more may be wanted.
+    /// How many more epochs may be requested.
     pub fn room(&self) -> usize {
         if self.done.len() + self.wanted.len() >= REPLAYS_DONE_MAX {
             return 0;
@@ -56,7 +57,7 @@ impl Replays {
         REPLAYS_WANTED_MAX.saturating_sub(self.wanted.len())
     }
 
-    /// Wants what is neither wanted nor done, as far as there is room.
+    /// Adds requests that are neither wanted nor done, as far as there is room.
     pub fn want(&mut self, wanted: Vec<WantedReplay>) {
         for each in wanted {
             if !self.has(each.letters.epoch()) && self.room() > 0 {
@@ -65,7 +66,7 @@ impl Replays {
         }
     }
 
-    /// A wanted one is committed to its end.
+    /// A requested epoch is committed to its end.
     pub fn finish(&mut self, letters: &DeadLetterShard) {
         let Some(at) = self
             .wanted
@@ -89,7 +90,7 @@ impl Replays {
     }
 }
 
-/// A shard of dead letters as its name.
+/// Serializes a shard of dead letters as its name.
 mod shard_text {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use streamctl_proto::{DeadLetterShard, ShardId};

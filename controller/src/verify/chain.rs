@@ -1,8 +1,8 @@
-//! Whether manifests continue each other without gap or overlap, and add up.
+//! Checks that manifests continue each other without gap or overlap, and that their figures add up.
 //!
-//! Owns: every statement of a manifest that its own text and its neighbour's can prove. Does not
-//! own: reading manifests, objects. Rule: pure, and from the last epoch back: two manifests are
-//! enough to judge a step, so that a job of any age is walked once, in the memory of two.
+//! Owns: every claim of a manifest that its own text and its neighbour's can prove. Does not own:
+//! reading manifests, objects. Rule: pure, and from the last epoch back. Two manifests are enough
+//! to check a step, so a job of any age is walked once, with two manifests in memory.
 
 use super::finding::{Finding, Kind};
 use crate::core::is_dead_letters;
@@ -12,28 +12,28 @@ use streamctl_proto::manifest::{Frontier, ManifestPart};
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::{Counts, Manifest, Position, ResolvedJob, ShardId, TaskId, count};
 
-/// Walks a job's manifests from the last one wanted back to the first.
+/// Walks a job's manifests from the last one requested back to the first.
 pub struct Chain<'j> {
     job: &'j ResolvedJob,
-    /// The manifest after the next one that is given.
+    /// The manifest after the next one to be passed.
     later: Option<Manifest>,
-    /// Shards that begin in an epoch that was given: no earlier one may know them.
+    /// Shards that begin in an epoch that was passed: no earlier epoch may know them.
     began: BTreeMap<ShardId, u64>,
     pub seen: Seen,
 }
 
-/// Figures of the manifests that were given.
+/// Figures of the manifests that were passed.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub epochs: u64,
     pub ranges: u64,
-    /// Shards of the source with a range; what was replayed is not one.
+    /// Shards of the source with a range; replayed dead letters are not included.
     pub shards: BTreeSet<ShardId>,
     pub counts: Counts,
 }
 
 impl<'j> Chain<'j> {
-    /// Of a job; nothing was given yet.
+    /// A chain of a job, before the first manifest.
     pub fn new(job: &'j ResolvedJob) -> Self {
         Self {
             job,
@@ -43,8 +43,8 @@ impl<'j> Chain<'j> {
         }
     }
 
-    /// The next manifest: the one before the last that was given.
-    /// `made_by`: the version of the job that it names, where that could be read.
+    /// Takes the next manifest: the one before the last that was passed. `made_by`: the version of
+    /// the job that it names, if that could be read.
     pub fn take(&mut self, manifest: Manifest, made_by: Option<&ResolvedJob>) -> Vec<Finding> {
         let mut found = alone(made_by, &manifest);
         found.extend(self.step(Some(&manifest)));
@@ -63,18 +63,18 @@ impl<'j> Chain<'j> {
         found
     }
 
-    /// The manifest before the first one wanted: only the step from it is of interest.
+    /// Takes the manifest before the first one requested: only the step from it is checked.
     pub fn neighbour(&mut self, manifest: &Manifest) -> Vec<Finding> {
         self.step(Some(manifest))
     }
 
-    /// There is none before the last that was given.
+    /// There is no manifest before the last that was passed.
     pub fn begin(&mut self) -> Vec<Finding> {
         self.step(None)
     }
 
-    /// The manifest before the last that was given cannot be read: the step from it cannot be
-    /// judged.
+    /// The manifest before the last that was passed cannot be read, so the step from it cannot be
+    /// checked.
     pub fn break_off(&mut self) {
         self.later = None;
     }
@@ -110,7 +110,7 @@ impl<'j> Chain<'j> {
     }
 }
 
-/// What one manifest says that can be judged without another.
+/// Checks of one manifest that need no other.
 fn alone(made_by: Option<&ResolvedJob>, manifest: &Manifest) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let mut found = vec![];
@@ -136,7 +136,7 @@ fn alone(made_by: Option<&ResolvedJob>, manifest: &Manifest) -> Vec<Finding> {
     found
 }
 
-/// It is what this version of the job makes.
+/// Checks that this version of the job made the manifest.
 fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let mut found = vec![];
@@ -173,7 +173,7 @@ fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
     found
 }
 
-/// What was read is what became rows and dead letters, per task and in all.
+/// Checks that every record read became a row or a dead letter, per task and in total.
 fn counts(manifest: &Manifest) -> Vec<Finding> {
     let mut found = vec![];
     let mut tell = |subject: String, text: String| {
@@ -229,7 +229,7 @@ fn counts(manifest: &Manifest) -> Vec<Finding> {
     found
 }
 
-/// Rows and dead letters of each task are in its objects.
+/// Checks that rows and dead letters of each task are in its objects.
 fn objects(manifest: &Manifest) -> Vec<Finding> {
     let mut stored: BTreeMap<TaskId, Written> = BTreeMap::new();
     for object in &manifest.objects {
@@ -288,10 +288,10 @@ impl fmt::Display for Written {
     }
 }
 
-/// From where to where each shard was read in an epoch.
+/// The positions between which each shard was read in an epoch.
 type Spans<'m> = BTreeMap<&'m ShardId, (&'m Position, &'m Position)>;
 
-/// The ranges of each shard put together, in the order of the parts; and where they do not join.
+/// The merged ranges of each shard, in the order of the parts, and where they do not join.
 fn spans(manifest: &Manifest) -> (Spans<'_>, Vec<Finding>) {
     let mut spans = Spans::new();
     let mut found = vec![];
@@ -338,7 +338,7 @@ fn join(epoch: u64, shard: &ShardId, left: &Position, from: &Position) -> Option
     Some(Finding::new(kind, epoch, shard.as_str(), text))
 }
 
-/// The step from one manifest to the next, or from nothing to the first.
+/// Checks the step from one manifest to the next, or from nothing to the first.
 fn step(job: &ResolvedJob, before: Option<&Manifest>, manifest: &Manifest) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let mut found = vec![];
@@ -375,8 +375,8 @@ fn step(job: &ResolvedJob, before: Option<&Manifest>, manifest: &Manifest) -> Ve
     found
 }
 
-/// Each shard goes on where the epoch before left it; a new one begins at the job's start or at its
-/// own beginning.
+/// Each shard continues where the epoch before left it; a new one begins at the job's start or at
+/// its own beginning.
 fn joins(
     job: &ResolvedJob,
     known: &BTreeMap<ShardId, Frontier>,
@@ -400,8 +400,8 @@ fn is_beginning(job: &ResolvedJob, position: &Position) -> bool {
     *position == Position::Start || *position == job.start
 }
 
-/// The frontier is where the ranges leave the shards. A shard's end may be known only after its
-/// last record.
+/// Checks that the frontier is where the ranges leave the shards. A shard's end may be known only
+/// after its last record.
 fn frontier(
     job: &ResolvedJob,
     known: &BTreeMap<ShardId, Frontier>,
@@ -458,7 +458,7 @@ fn frontier(
     found
 }
 
-/// What may have expired unread, where the manifest before does not name it yet.
+/// Gaps of records that may have expired unread, if the previous manifest does not name them yet.
 fn gaps(known: &BTreeMap<ShardId, Frontier>, manifest: &Manifest) -> Vec<Finding> {
     let new = |(shard, stands): (&ShardId, &Frontier)| {
         let gap = stands.lost?;
@@ -473,7 +473,7 @@ fn gaps(known: &BTreeMap<ShardId, Frontier>, manifest: &Manifest) -> Vec<Finding
     manifest.frontier.iter().filter_map(new).collect()
 }
 
-/// No record of a parent comes in a later epoch than one of its children.
+/// Checks that no record of a parent is in a later epoch than one of its children.
 fn families(known: &BTreeMap<ShardId, Frontier>, spans: &Spans<'_>, epoch: u64) -> Vec<Finding> {
     let begun = |position: &Position| matches!(position, Position::After { .. } | Position::End);
     let mut found = vec![];

@@ -1,17 +1,16 @@
-//! One thing that a verification found.
+//! One finding of a verification.
 //!
-//! Owns: how severe each kind is, what to do about it. Does not own: finding it.
-//! Rule: only what was promised and is not so is a fault; what could not be looked at is said to be
-//! just that.
+//! Owns: the severity of each kind, and what to do about it. Does not own: the checks.
+//! Rule: only a broken promise is a fault; what could not be checked is reported as unchecked.
 
 use streamctl_proto::v1;
 pub use streamctl_proto::v1::verify_finding::{Kind, Severity};
 
-/// One thing that was found.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub kind: Kind,
-    /// In which epoch; 0: in none.
+    /// The epoch; 0: none.
     pub epoch: u64,
     /// A shard, an object, a manifest; empty: none.
     pub subject: String,
@@ -19,7 +18,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// About `subject` in `epoch`.
+    /// A finding about `subject` in `epoch`.
     pub fn new(
         kind: Kind,
         epoch: u64,
@@ -34,7 +33,7 @@ impl Finding {
         }
     }
 
-    /// What it means for the proof.
+    /// What it means for the verification.
     pub fn severity(&self) -> Severity {
         match self.kind {
             Kind::ObjectWaiting | Kind::EpochRepaired => Severity::Note,

@@ -1,9 +1,10 @@
-//! A proof for the user: everything that a job's manifests say, compared with what is there.
+//! Verification for the user: compares everything that a job's manifests claim with what exists.
 //!
-//! Owns: the order of the checks, what a verification may take. Does not own: what manifests must
-//! say of each other ([`chain`]), objects ([`objects`]), rows (a worker, through [`Replayer`]).
-//! Rule: it only reads. The head comes from the store, not from the core: what is proven is what
-//! would survive.
+//! Owns: the order of the checks, the limits of a verification. Does not own: what manifests must
+//! claim about each other ([`chain`]), objects ([`objects`]), rows (a worker, through
+//! [`Replayer`]).
+//! Rule: it only reads. The head comes from the store, not from the core, so that the verification
+//! covers what would survive a failure.
 
 pub mod chain;
 pub mod finding;
@@ -26,30 +27,30 @@ use streamctl_proto::{JobName, describe, v1};
 use tokio::sync::{Semaphore, mpsc};
 use tonic::Status;
 
-/// Verifications that one controller works on at the same time.
+/// Verifications that one controller runs at the same time.
 pub const VERIFICATIONS_MAX: usize = 2;
-/// Epochs that one verification replays.
+/// Most epochs that one verification replays.
 pub const REPLAYS_MAX: usize = 1_000;
-/// Events that may wait for whoever asked.
+/// Most events that may wait for the caller.
 pub const EVENTS_MAX: usize = 256;
 
-/// What is sent to whoever asked.
+/// The events to the caller.
 pub type Events = mpsc::Receiver<Result<v1::VerifyEvent, Status>>;
 
 #[derive(Clone)]
 pub struct Verifier {
-    /// Where jobs and their heads are.
+    /// Jobs and their heads.
     store: Arc<dyn Store>,
-    /// Where manifests and objects are.
+    /// Manifests and objects.
     storages: Storages,
-    /// Who reads an epoch again.
+    /// Reads an epoch again.
     pub(crate) replayer: Arc<dyn Replayer>,
     permits: Arc<Semaphore>,
 }
 
 impl Verifier {
-    /// Reads heads from `store` and all else from `storages`; `replayer` is asked for epochs that
-    /// are to be replayed.
+    /// Reads heads from `store` and everything else from `storages`; `replayer` reads epochs to be
+    /// replayed.
     pub fn new(store: Arc<dyn Store>, storages: Storages, replayer: Arc<dyn Replayer>) -> Self {
         Self {
             store,
@@ -59,7 +60,7 @@ impl Verifier {
         }
     }
 
-    /// Begins a verification; it ends when its events are dropped. What makes no sense is refused
+    /// Begins a verification; it ends when its events are dropped. An invalid request is refused
     /// before it begins.
     pub async fn verify(&self, request: &v1::VerifyRequest) -> Result<Events, Status> {
         let busy = |_| {
@@ -90,7 +91,7 @@ impl Verifier {
         Ok(events)
     }
 
-    /// The job as the store has it now.
+    /// The job as the store holds it now.
     async fn stored(&self, job: &JobName) -> Result<StoredJob, Status> {
         let jobs = self.store.load().await.map_err(|error| match error {
             StoreError::Unavailable { .. } => Status::unavailable(describe(&error)),
@@ -102,7 +103,7 @@ impl Verifier {
     }
 }
 
-/// What is to be verified.
+/// What to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DesiredState {
     from: u64,
@@ -156,7 +157,7 @@ impl DesiredState {
         })
     }
 
-    /// Every epoch that there was when it began.
+    /// Whether the request covers every epoch that existed when it began.
     fn is_whole(&self, stored: &StoredJob) -> bool {
         self.from == 1
             && stored

@@ -1,9 +1,9 @@
-//! Whether each object of a published epoch is there, with its size and checksum.
+//! Whether each object of a published epoch exists, with its size and checksum.
 //!
-//! Owns: looking at objects, so many at a time. Does not own: objects that no manifest names
+//! Owns: checking objects, with limited parallelism. Does not own: objects that no manifest names
 //! (`strays`).
-//! Rule: a checksum that the storage keeps is believed when it agrees; before an object is called
-//! damaged, it is read.
+//! Rule: a checksum that the storage keeps is trusted if it matches; before an object is reported
+//! as damaged, it is read.
 
 use super::finding::{Finding, Kind};
 use futures::stream::{self, StreamExt as _};
@@ -11,9 +11,9 @@ use streamctl_engine::storage::{Inspected, Look, Storage, StorageError, Storages
 use streamctl_proto::StagedObject;
 use streamctl_proto::describe;
 
-/// Objects that are looked at at the same time.
+/// Objects that are checked at the same time.
 pub const INSPECT_PARALLEL_MAX: usize = 32;
-/// Objects that wait until they are looked at together: small epochs have one or two each.
+/// Objects that are collected before they are checked together: small epochs have one or two each.
 pub const INSPECT_BATCH: usize = 1_024;
 
 pub struct Objects<'s> {
@@ -24,7 +24,7 @@ pub struct Objects<'s> {
     waiting: Vec<(u64, StagedObject)>,
     pub seen: u64,
     pub bytes: u64,
-    /// Of these, so many were read.
+    /// How many of these were read.
     pub read: u64,
 }
 
@@ -43,7 +43,7 @@ impl<'s> Objects<'s> {
         }
     }
 
-    /// An object of an epoch; it is looked at later.
+    /// Adds an object of an epoch, to be checked later.
     pub fn add(&mut self, epoch: u64, object: StagedObject) {
         self.waiting.push((epoch, object));
     }
@@ -52,7 +52,7 @@ impl<'s> Objects<'s> {
         self.waiting.len() >= INSPECT_BATCH
     }
 
-    /// Looks at all that wait.
+    /// Checks all collected objects.
     pub async fn look(&mut self) -> Vec<Finding> {
         let storages = self.storages;
         let look = self.look;

@@ -1,7 +1,8 @@
-//! Who reads an epoch again: a worker, asked over Flight.
+//! Reads an epoch again on a worker, over Flight.
 //!
-//! Owns: which worker is asked, and how long. Does not own: reading and comparing (the worker).
-//! Rule: any worker can; one that does not answer is passed over.
+//! Owns: which worker gets the request, and the time limit. Does not own: reading and comparing
+//! (the worker).
+//! Rule: any worker can do it; a worker that does not answer is skipped.
 
 use crate::admission::Admission;
 use crate::core::Core;
@@ -26,22 +27,22 @@ use tonic::{Code, Request, Status};
 
 /// Time to connect to a worker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time in which a worker must have read an epoch again and compared it.
+/// How long a worker may take to read an epoch again and compare it.
 pub const REPLAY_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// A line on which nothing answers for so long is broken.
+/// A connection without an answer for this long is broken.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// Reads an epoch from its source again: to compare, or to stage what it has lost.
+/// Reads an epoch from its source again: to compare it, or to stage its lost objects.
 #[async_trait]
 pub trait Replayer: Send + Sync {
-    /// What came of it; a failure is an outcome too. `repairs` of the epoch were committed.
+    /// Compares an epoch; a failure is an outcome too. `repairs` of the epoch were committed.
     async fn replay(
         &self,
         job: &ResolvedJob,
         manifest: &Manifest,
         repairs: &[EpochRepair],
     ) -> EpochOutcome;
-    /// Computes again what an epoch has lost.
+    /// Computes the lost objects of an epoch again.
     async fn rebuild(
         &self,
         job: &ResolvedJob,
@@ -50,12 +51,12 @@ pub trait Replayer: Send + Sync {
     ) -> RebuildOutcome;
 }
 
-/// Asks the workers that are connected to the leader in this process.
+/// Sends requests to the workers that are connected to the leader in this process.
 pub struct FlightReplayer {
     pub leader: Leader,
-    /// With what workers are dialled.
+    /// Connects to workers.
     pub dialer: Dialer,
-    /// What they let this controller in by.
+    /// Grants for the workers.
     pub admission: Admission,
 }
 
@@ -108,7 +109,7 @@ struct NotAsked {
 }
 
 impl FlightReplayer {
-    /// Asks one worker after the other, until one answers.
+    /// Sends the request to one worker after the other, until one answers.
     async fn ask_workers<T: DeserializeOwned>(
         &self,
         job: &JobName,

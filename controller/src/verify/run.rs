@@ -1,9 +1,9 @@
-//! One verification, from the head back to the first epoch wanted.
+//! One verification, from the head back to the first epoch requested.
 //!
-//! Owns: the walk; what is done where it breaks. Does not own: any judgement (`chain`, `objects`,
+//! Owns: the walk, and how it continues at a break. Does not own: any check (`chain`, `objects`,
 //! `strays`).
-//! Rule: each manifest is read once and is believed only as far as its successor, or the store,
-//! vouches for it.
+//! Rule: each manifest is read once, and is trusted only as far as its successor, or the store,
+//! proves it.
 
 use super::chain::Chain;
 use super::finding::{Finding, Kind};
@@ -25,9 +25,9 @@ use streamctl_proto::{Epoch, Manifest, ManifestRef, ResolvedJob, count, describe
 use tokio::sync::mpsc;
 use tonic::Status;
 
-/// Tries of reading a manifest while its storage does not answer.
+/// Attempts to read a manifest while its storage does not answer.
 const READ_TRIES_MAX: u32 = 4;
-/// Wait between two of them, times the number of the try.
+/// Wait between two attempts, times the number of the attempt.
 const READ_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) struct Run<'v> {
@@ -40,9 +40,9 @@ pub(super) struct Run<'v> {
     names: Names,
     versions: Versions,
     teller: Teller,
-    /// Repairs of epochs that come later on the way back, oldest first.
+    /// Repairs of epochs that the walk has not reached yet, oldest first.
     repairs: BTreeMap<u64, Vec<EpochRepair>>,
-    /// Some manifest could not be read: what it names is not known.
+    /// A manifest could not be read, so what it names is not known.
     incomplete: bool,
     /// Why it is not known whether epochs after the head were committed.
     unknown_after_head: Option<String>,
@@ -79,7 +79,7 @@ impl<'v> Run<'v> {
         }
     }
 
-    /// Does it all, and tells.
+    /// Runs all checks and reports the findings.
     pub async fn run(mut self) {
         if self.wanted.is_whole(self.stored) {
             self.look_after_head().await;
@@ -104,7 +104,7 @@ impl<'v> Run<'v> {
         self.teller.conclude(summary).await;
     }
 
-    /// A head that is older than what was committed vouches for less than is visible.
+    /// A head that is older than what was committed proves less than what is visible.
     async fn look_after_head(&mut self) {
         let head = self.stored.head.as_ref();
         let after = match after_head(&self.verifier.storages, &self.checkpoints, head).await {
@@ -115,7 +115,7 @@ impl<'v> Run<'v> {
                 return;
             }
         };
-        // The job may have gone on since its head was read.
+        // The job may have moved on since its head was read.
         let now = self
             .verifier
             .stored(&self.stored.job.spec.name)
@@ -136,7 +136,7 @@ impl<'v> Run<'v> {
             .await;
     }
 
-    /// From the head to the first epoch wanted, and one more for its step.
+    /// From the head to the first epoch requested, and one more for its step.
     async fn walk(&mut self) {
         let mut next = self.stored.head.clone();
         while let Some(reference) = next {
@@ -177,11 +177,11 @@ impl<'v> Run<'v> {
         }
         let found = self.chain.begin();
         // The chain ends where no manifest names another one: at epoch 1, or too early, which
-        // `alone` has told.
+        // `alone` has reported.
         self.teller.find(found).await;
     }
 
-    /// One manifest that is wanted.
+    /// Checks one requested manifest.
     async fn take(&mut self, manifest: Manifest) {
         let epoch = manifest.epoch.0;
         let of = self.wanted.to + 1 - self.wanted.from;
@@ -226,7 +226,7 @@ impl<'v> Run<'v> {
         }
     }
 
-    /// A storage that does not answer is asked again a few times.
+    /// If the storage does not answer, the read is retried a few times.
     async fn read(&self, reference: &ManifestRef) -> Result<Manifest, CheckpointError> {
         for tried in 1..READ_TRIES_MAX {
             match self.checkpoints.read_manifest(reference).await {
@@ -237,9 +237,9 @@ impl<'v> Run<'v> {
         self.checkpoints.read_manifest(reference).await
     }
 
-    /// A manifest that cannot be read names no other: the one before is looked for by its name.
-    /// Nobody vouches for it, but it can be judged; where there are several, nobody can say which
-    /// of them was committed.
+    /// An unreadable manifest names no other: the previous one is found by its name. It is not
+    /// proven, but it can be checked. If there are several, it is unknown which of them was
+    /// committed.
     async fn around(&mut self, epoch: u64) -> Option<ManifestRef> {
         let before = Epoch(epoch - 1);
         let candidates = self.checkpoints.candidates(before).await;
@@ -317,7 +317,7 @@ impl<'v> Run<'v> {
         self.teller.find(replayed(manifest, outcome)).await;
     }
 
-    /// What is visible, and in no manifest.
+    /// Objects that are visible but in no manifest.
     async fn compare_listing(&mut self) {
         let unchecked = |text: &str| Finding::new(Kind::NotChecked, 0, "", text);
         if self.incomplete || !self.versions.are_whole() {
@@ -353,7 +353,8 @@ impl<'v> Run<'v> {
         self.summary.foreign_objects = listed.foreign;
         self.summary.listed = true;
         if listed.has_strays() {
-            // What became visible meanwhile was committed before: the head of now knows it.
+            // An object that became visible meanwhile was committed before: the current head knows
+            // it.
             match self.committed_meanwhile().await {
                 Ok(locations) => listed.remove(&locations),
                 Err(text) => {
@@ -376,7 +377,7 @@ impl<'v> Run<'v> {
         self.teller.find(strays::findings(&listed)).await;
     }
 
-    /// Objects of the epochs that were committed since this began.
+    /// Objects of the epochs that were committed since the verification began.
     async fn committed_meanwhile(&self) -> Result<Vec<String>, String> {
         let now = self.verifier.stored(&self.stored.job.spec.name).await;
         let now = now.map_err(|status| status.message().to_owned())?;
@@ -404,7 +405,7 @@ impl<'v> Run<'v> {
     }
 }
 
-/// What a repair means for the proof.
+/// What a repair means for the verification.
 fn repaired(repair: &EpochRepair) -> Finding {
     let lost = count(repair.lost.len() as u64, "object");
     let by = if repair.by.is_empty() {
@@ -429,7 +430,7 @@ fn repaired(repair: &EpochRepair) -> Finding {
     }
 }
 
-/// Why a manifest is not what it must be.
+/// Why a manifest is not as required.
 fn unreadable(reference: &ManifestRef, error: &CheckpointError) -> Finding {
     let kind = match error {
         CheckpointError::Storage(StorageError::NotFound { .. }) => Kind::ManifestMissing,
@@ -447,7 +448,7 @@ fn unreadable(reference: &ManifestRef, error: &CheckpointError) -> Finding {
     Finding::new(kind, reference.epoch.0, &reference.name, describe(error))
 }
 
-/// What a replay means for the proof.
+/// What a replay means for the verification.
 fn replayed(manifest: &Manifest, outcome: EpochOutcome) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let (rows, dead_letters, ranges) = match outcome {

@@ -1,10 +1,9 @@
-//! Whether anything is visible that no manifest names.
+//! Whether any visible object is in no manifest.
 //!
-//! Owns: the names that manifests gave, the listing. Does not own: the objects themselves
-//! (`objects`).
+//! Owns: the names in manifests, the listing. Does not own: the objects themselves (`objects`).
 //! Rule: memory is 16 bytes per named object, as much per object that no manifest names, and a page
-//! of the listing. Jobs may share a folder: what does not carry this job's name is counted, not
-//! judged.
+//! of the listing. Jobs may share a folder: objects without this job's name are counted, not
+//! reported.
 
 use super::finding::{Finding, Kind};
 use futures::StreamExt as _;
@@ -17,7 +16,7 @@ use streamctl_proto::{JobName, JobSpec, count, describe};
 
 /// Objects of a job whose names are compared with a listing: about 130 MiB.
 pub const NAMES_MAX: usize = 4_000_000;
-/// Strays that are told one by one.
+/// Strays that are reported individually.
 pub const STRAYS_MAX: usize = 1_000;
 
 /// Names of objects, each as 128 bits of its SHA-256.
@@ -28,7 +27,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Adds a name; false when it was there.
+    /// Adds a name; returns false if it is a duplicate.
     pub fn add(&mut self, location: &str) -> bool {
         if self.hashes.len() >= NAMES_MAX {
             self.too_many = true;
@@ -37,7 +36,7 @@ impl Names {
         self.hashes.insert(hash(location))
     }
 
-    /// Not all names are here.
+    /// Some names are missing because there are too many.
     pub fn too_many(&self) -> bool {
         self.too_many
     }
@@ -51,19 +50,19 @@ fn hash(location: &str) -> u128 {
     u128::from_be_bytes(*first)
 }
 
-/// What a listing showed beyond the names.
+/// Objects of a listing that are not among the names.
 #[derive(Debug, Default)]
 pub struct Listed {
-    /// Locations that carry the job's name, at most [`STRAYS_MAX`].
+    /// Locations with the job's name, at most [`STRAYS_MAX`].
     pub strays: Vec<String>,
-    /// Hashes of more of them, at most [`NAMES_MAX`].
+    /// Hashes of further ones, at most [`NAMES_MAX`].
     more: HashSet<u128>,
-    /// Objects that do not carry the job's name.
+    /// Objects without the job's name.
     pub foreign: u64,
 }
 
-/// The folders in which these versions of a job make objects visible, rows first; one that lies in
-/// another is listed with that.
+/// The folders in which these versions of a job make objects visible, rows first. A folder inside
+/// another is listed with it.
 pub fn folders<'a>(versions: impl Iterator<Item = &'a JobSpec>) -> Vec<Location> {
     let (sinks, dead): (Vec<_>, Vec<_>) = versions
         .map(|spec| (spec.sink.path.clone(), spec.dead_letters()))
@@ -83,12 +82,12 @@ pub fn folders<'a>(versions: impl Iterator<Item = &'a JobSpec>) -> Vec<Location>
 }
 
 impl Listed {
-    /// Whether any object carries the job's name that no manifest was known to name.
+    /// Whether an object with the job's name is in no known manifest.
     pub fn has_strays(&self) -> bool {
         !self.strays.is_empty() || !self.more.is_empty()
     }
 
-    /// These are named by manifests that were written meanwhile.
+    /// Removes objects that are named by manifests written meanwhile.
     pub fn remove(&mut self, locations: &[String]) {
         let hashes: HashSet<u128> = locations.iter().map(|location| hash(location)).collect();
         self.strays.retain(|stray| !hashes.contains(&hash(stray)));
@@ -126,7 +125,7 @@ pub async fn list(
     Ok(listed)
 }
 
-/// What is told of the strays.
+/// The findings about strays.
 pub fn findings(listed: &Listed) -> Vec<Finding> {
     let stray = |location: &String| {
         Finding::new(

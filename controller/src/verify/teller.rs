@@ -1,7 +1,7 @@
-//! What a verification says while it works.
+//! Progress and findings of a running verification, sent to the caller.
 //!
-//! Owns: counting findings, how many are sent, how often progress is. Rule: findings are counted
-//! always and sent while there are few: a folder that is gone must not become a million messages.
+//! Owns: counting findings, how many are sent, how often progress is sent. Rule: all findings are
+//! counted, but only the first ones are sent: a deleted folder must not cause a million messages.
 
 use super::finding::{Finding, Severity};
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
-/// Findings that one verification sends; more are only counted.
+/// Findings that one verification sends; further ones are only counted.
 pub const FINDINGS_MAX: u64 = 1_000;
-/// Least time between two messages of progress.
+/// Shortest time between two progress messages.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The line to whoever asked.
+/// The channel to the caller.
 pub struct Teller {
     sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>,
     told_at: Option<Instant>,
-    /// Promises that are not kept.
+    /// Broken promises.
     pub faults: u64,
-    /// What could not be looked at.
+    /// What could not be checked.
     pub unchecked: u64,
-    /// What is good to know.
+    /// Informational findings.
     pub notes: u64,
     pub unsent: u64,
 }
@@ -56,7 +56,7 @@ impl Teller {
         }
     }
 
-    /// Says how far it is, unless it did so just now.
+    /// Sends the progress, unless it was sent just before.
     pub async fn progress(&mut self, progress: impl FnOnce() -> VerifyProgress) {
         let now = Instant::now();
         if self
@@ -86,7 +86,7 @@ impl Teller {
         self.send(Event::Summary(summary)).await;
     }
 
-    /// Whoever asked may be gone; then the verification is ended from outside.
+    /// The caller may be gone; then the verification is ended from outside.
     async fn send(&self, event: Event) {
         let _gone = self
             .sender

@@ -1,4 +1,4 @@
-//! A small job in memory, verified after one thing was done to it.
+//! A small job in memory, verified after one change to it.
 
 use super::finding::{Kind, Severity};
 use super::*;
@@ -103,7 +103,7 @@ impl Scene {
         self.epochs.last().map(|manifest| manifest.encode().1)
     }
 
-    /// Where the object of an epoch that is committed now goes.
+    /// The location of the object of an epoch that is committed now.
     fn location(&self, epoch: u64) -> String {
         let name = location(epoch, 0);
         self.job
@@ -187,7 +187,7 @@ impl Scene {
         self.epochs.push(manifest);
     }
 
-    /// Records what became of an epoch whose object was lost.
+    /// Records the repair of an epoch whose object was lost.
     async fn repair(&mut self, epoch: u64, objects: Vec<ManifestObject>, rows_given_up: u64) {
         let last = self.epochs.last().unwrap().clone();
         let repair = EpochRepair {
@@ -237,7 +237,7 @@ impl Scene {
             .unwrap();
     }
 
-    /// The job is changed: it goes on with another query, in another folder.
+    /// The job is changed: it continues with another query, in another folder.
     async fn change(&mut self) {
         let previous = Checkpoints::of(&self.storages(), &self.job)
             .write_version(&self.job)
@@ -255,7 +255,7 @@ impl Scene {
             .unwrap();
     }
 
-    /// Where the version before the last one is.
+    /// The location of the version before the last one.
     fn version_location(&self) -> String {
         self.job
             .spec
@@ -432,7 +432,7 @@ async fn an_object_that_is_gone_or_another_is_named() {
 async fn an_object_that_cannot_be_looked_at_is_not_called_lost() {
     let scene = Scene::new(1).await;
     let location = location(1, 0);
-    // The first read is that of the manifest, the others are tried until the fourth.
+    // The first read is of the manifest, the others are retried until the fourth.
     let (found, summary) = {
         let away = || StorageError::Refused {
             cause: RefusalCause::Environment,
@@ -785,7 +785,7 @@ async fn what_a_replay_says_becomes_a_finding() {
     }
 }
 
-/// Commits and publishes one more epoch while the replay is under way.
+/// Commits and publishes one more epoch while the replay runs.
 struct Meanwhile(tokio::sync::Mutex<Scene>);
 
 #[async_trait]
@@ -852,7 +852,7 @@ async fn a_job_that_was_changed_is_proven_by_the_versions_that_its_epochs_name()
         (found, summary.epochs, summary.objects, summary.listed),
         (vec![], 6, 6, true)
     );
-    // Every version's folder is looked through.
+    // Every version's folder is listed.
     let stray = "memory://out-2/20261124T000000Z-sales-t1.1-0000.json";
     scene.storage.put(stray, "x");
     assert_eq!(

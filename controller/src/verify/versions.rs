@@ -1,7 +1,7 @@
 //! The versions of a job that its epochs name.
 //!
-//! Owns: reading each once, and saying once which cannot be read. Does not own: what a manifest
-//! must say of its version (`chain`). Rule: the store vouches for the last version, and each for
+//! Owns: reading each once, and reporting once each unreadable one. Does not own: what a manifest
+//! must contain of its version (`chain`). Rule: the store proves the last version, and each version
 //! the one before it.
 
 use super::finding::{Finding, Kind};
@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use streamctl_proto::{JobSpec, JobVersion, Manifest, ResolvedJob, describe};
 
-/// Versions that were read; none for one that could not be.
+/// Versions that were read; none for an unreadable one.
 pub struct Versions {
     last: ResolvedJob,
     read: BTreeMap<JobVersion, Option<Arc<ResolvedJob>>>,
 }
 
 impl Versions {
-    /// Of a job, whose last version the store holds.
+    /// Versions of a job, whose last version the store holds.
     pub fn new(last: &ResolvedJob) -> Self {
         Self {
             last: last.clone(),
@@ -25,7 +25,8 @@ impl Versions {
         }
     }
 
-    /// The version that made this epoch, or none; and what is wrong with it, the first time.
+    /// The version that made this epoch, or none; and what is wrong with it, on the first call for
+    /// it.
     pub async fn of(
         &mut self,
         checkpoints: &Checkpoints,
@@ -57,7 +58,7 @@ impl Versions {
         self.read.values().all(Option::is_some)
     }
 
-    /// What users wrote in those that made epochs, and in the last one.
+    /// The job files of the versions that made epochs, and of the last one.
     pub fn specs(&self) -> impl Iterator<Item = &JobSpec> {
         self.read
             .values()

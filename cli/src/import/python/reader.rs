@@ -1,7 +1,7 @@
-//! Words as a statement.
+//! Parses tokens into a statement.
 //!
-//! Owns: the grammar. Does not own: words (`tokens`).
-//! Rule: what is not understood becomes [`Expr::Other`], and reading goes on.
+//! Owns: the grammar. Does not own: tokens (`tokens`).
+//! Rule: what is not understood becomes [`Expr::Other`], and reading continues.
 
 use super::tokens::Token;
 use super::{Call, Expr, Kind, SCRIPT_DEPTH_MAX};
@@ -12,7 +12,7 @@ pub struct Reader {
     pub depth: usize,
 }
 
-/// Operators by how strongly they bind, the weakest first.
+/// Operators by precedence, the lowest first.
 const LEVELS: [&[&str]; 6] = [
     &["or"],
     &["and"],
@@ -125,7 +125,7 @@ impl Reader {
         Some(Kind::Def(name, parameters))
     }
 
-    /// Past all that stands before `end`.
+    /// Skips everything before `end`.
     fn not_understood(&mut self, end: &str) -> Expr {
         while !self.is(end) && *self.token() != Token::End {
             self.at += 1;
@@ -179,7 +179,7 @@ impl Reader {
             let right = self.level(level + 1);
             left = Expr::Binary(op, Box::new(left), Box::new(right));
             links += 1;
-            // A chain is as deep a tree as brackets are.
+            // A chain of operators makes a tree as deep as brackets do.
             if links > SCRIPT_DEPTH_MAX {
                 self.at = self.tokens.len();
                 return Expr::Other;
@@ -197,7 +197,7 @@ impl Reader {
                 }
                 self.at += 1;
                 self.depth += 1;
-                // `not` binds less than a comparison.
+                // `not` binds less tightly than a comparison.
                 let inner = if op == "not" {
                     self.level(2)
                 } else {
@@ -270,8 +270,7 @@ impl Reader {
         (args, named)
     }
 
-    /// The expression when nothing stands between it and the comma: half of `a if b else c` is not
-    /// its meaning.
+    /// Returns the expression if it ends at the comma: half of `a if b else c` has another meaning.
     fn whole(&mut self, expr: Expr, end: &str) -> Expr {
         if self.go_on_to(end) {
             expr
@@ -280,7 +279,7 @@ impl Reader {
         }
     }
 
-    /// Past the comma; whether nothing stood before it.
+    /// Skips past the comma; returns whether nothing was before it.
     fn go_on_to(&mut self, end: &str) -> bool {
         let mut open = 0_usize;
         let mut clean = true;
@@ -327,7 +326,7 @@ impl Reader {
         }
     }
 
-    /// Texts that stand side by side are one.
+    /// Adjacent string literals are one text.
     fn texts(&mut self) -> Expr {
         let mut parts = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! Scripts as people and generators write them.
+//! Scripts as users and generators write them.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! A script as words, line by line.
+//! A script as tokens, line by line.
 //!
 //! Owns: texts of all kinds, numbers, operators, logical lines. Does not own: what they mean
 //! together (`reader`).
-//! Rule: brackets join lines; what is no script is refused with its line.
+//! Rule: brackets join lines; text that is not a script is refused with its line.
 
 use super::{Expr, expression};
 
@@ -30,7 +30,7 @@ const OPERATORS: [&str; 22] = [
 /// The lines of a script.
 ///
 /// # Errors
-/// What is wrong with it as a text.
+/// The text is malformed.
 pub fn tokens(script: &str) -> Result<Vec<Line>, String> {
     let mut cursor = Cursor {
         chars: script.chars().collect(),
@@ -231,7 +231,7 @@ fn parts(text: &str) -> Vec<Expr> {
             parts.push(Expr::Text(std::mem::take(&mut plain)));
         }
         let inner = inner.rsplit_once(':').map_or(inner, |(value, _)| value);
-        // An f-string in an f-string in an f-string ...: one level is enough.
+        // Nested f-strings are read to one level.
         let value = if inner.contains("f\"") || inner.contains("f'") {
             None
         } else {

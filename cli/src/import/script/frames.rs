@@ -1,7 +1,8 @@
-//! What a script makes of frames: Glue's transforms, their methods, Spark's where they mean the
+//! Operations on frames in a script: Glue's transforms, their methods, Spark's if they mean the
 //! same, SQL.
 //!
-//! Rule: what is not understood as a whole is no step; the caller notes it with its line.
+//! Rule: an operation that is not fully understood makes no step; the caller notes it with its
+//! line.
 
 use super::super::flow::{StepId, StepKind};
 use super::super::predicate;
@@ -115,7 +116,7 @@ impl Script<'_> {
         Some(self.add(call, &["transformation_ctx"], StepKind::Sql(query, tables)))
     }
 
-    /// `spark.sql(query)` over the views that were made before it.
+    /// `spark.sql(query)` over the views created before it.
     pub(super) fn sql(&mut self, call: &Call) -> Option<Value> {
         let query = self.named(call, "sqlQuery", 0)?.text()?.to_owned();
         let views = self.views.clone();
@@ -199,8 +200,8 @@ impl Script<'_> {
         expr.is_some_and(|expr| self.value(expr).frame().is_some())
     }
 
-    /// `left.join(right, condition, how)` of Spark, as Glue Studio writes joins that are not inner
-    /// ones.
+    /// `left.join(right, condition, how)` of Spark, the form in which Glue Studio writes joins that
+    /// are not inner joins.
     fn join_of_spark(&mut self, call: &Call, left: StepId) -> Option<StepKind> {
         let right = self.value(call.args.first()?).frame()?;
         let how = match self.named(call, "how", 2) {

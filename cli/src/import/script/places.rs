@@ -1,8 +1,8 @@
 //! Where a script reads and writes: the stream, lookups, targets.
 //!
-//! Owns: calls of readers and writers, and their options as far as they mean something here. Does
-//! not own: rows between them (`frames`).
-//! Rule: what is named and not carried over is noted with its line.
+//! Owns: calls of readers and writers, and their options that matter here. Does not own: rows
+//! between them (`frames`).
+//! Rule: whatever is named and not carried over is noted with its line.
 
 use super::super::flow::{Sink, StepKind, Stream};
 use super::super::options;
@@ -241,7 +241,7 @@ impl Script<'_> {
         value
     }
 
-    /// Folders that Glue names after the time of the batch are partitions of ours.
+    /// Folders that Glue names after the time of the batch become our partitions.
     fn sink(&mut self, mut sink: Sink, place: Option<String>) {
         let mut plain = Vec::new();
         for folder in sink.path.split('/') {

@@ -1,4 +1,4 @@
-//! A job whose world is a folder; a catalog that does not answer.
+//! A job that uses only a folder; a catalog that does not answer.
 
 use super::*;
 use crate::output::Format;
@@ -7,7 +7,7 @@ use std::path::Path;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::storage::Storages;
 
-/// No service is known to it.
+/// No service is reachable.
 pub(crate) fn nowhere() -> World {
     let aws = Aws::new(AwsSettings::default());
     World {
@@ -17,7 +17,7 @@ pub(crate) fn nowhere() -> World {
     }
 }
 
-/// The example of generated sales, with the places that it writes to.
+/// The example of generated sales, with its output locations.
 pub(crate) fn generated(folder: &Path) -> PathBuf {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/jobs");
     let lookup = folder.join("data/country_lookup");

@@ -20,15 +20,15 @@ use tonic::{Request, Response, Status, Streaming};
 /// A completed job of three epochs; the ticket of each is its number, and so is its only row.
 #[derive(Default)]
 struct FakeFlight {
-    /// Where the rows are said to be; the first does not answer.
+    /// The locations of the rows; the first does not answer.
     locations: Vec<String>,
     /// A ticket whose rows break off after the first batch.
     broken: Option<u64>,
-    /// What callers get for asking workers: the first of them first, the last one for ever.
+    /// Grants that callers get for workers: in order, the last one repeatedly.
     grants: Mutex<Vec<String>>,
-    /// What is taken for rows; none: anything.
+    /// The accepted credential for rows; none: any.
     takes: Option<String>,
-    /// What callers showed for rows.
+    /// The credentials that callers presented for rows.
     shown: Arc<Mutex<Vec<Option<String>>>>,
 }
 
@@ -258,7 +258,8 @@ fn a_grant() -> String {
         .to_owned()
 }
 
-/// Follows the job with a token of its own, and gives what a worker that `takes` this was shown.
+/// Follows the job with a token of its own; returns the credentials presented to a worker that
+/// `takes` this one.
 async fn shown_to_a_worker(
     grants: Vec<String>,
     takes: Option<String>,

@@ -1,5 +1,4 @@
-//! What a lying worker is refused, field by field; each lie is the only one in a report that is
-//! right.
+//! Refusals of invalid reports, field by field; each field is the only invalid one in its report.
 
 use super::*;
 use crate::store::contract;
@@ -78,7 +77,7 @@ fn report() -> Report {
     }
 }
 
-/// The field that is named when this is changed in a report that is right.
+/// The field in the refusal if this is changed in a valid report.
 fn refused(change: impl Fn(&mut Report)) -> &'static str {
     let mut report = report();
     change(&mut report);

@@ -1,28 +1,29 @@
-//! Workers that are passed over for a job: what it needs does not answer them, or refuses them.
+//! Workers that are avoided for a job, because a system that the job needs does not answer them or
+//! refuses them.
 //!
-//! Owns: who is avoided, for how long, and when refusals are the job's fault. Does not own: where
-//! its tasks go instead ([`super::super::assign`]).
-//! Rule: one worker, or one moment, never ends a job. It fails when all who could run it are
-//! refused, again and again.
+//! Owns: which workers are avoided, for how long, and when refusals are the job's fault. Does not
+//! own: where its tasks run instead ([`super::super::assign`]).
+//! Rule: one worker, or one moment, never fails a job. It fails if all workers that could run it
+//! are refused repeatedly.
 
 use super::super::event::Place;
 use super::Job;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{WorkerId, v1};
 
-/// Rounds in which every worker is refused before the job fails, when at least two workers are
-/// refused by the same place.
+/// Rounds in which every worker is refused before the job fails, if the same place refuses at least
+/// two workers.
 pub const REFUSAL_ROUNDS_AGREED_MAX: u32 = 5;
-/// The same when only one worker says so: its credentials may just be renewed.
+/// The same limit if only one worker is refused: its credentials may be about to be renewed.
 pub const REFUSAL_ROUNDS_ALONE_MAX: u32 = 15;
-/// So many workers refused by the same place count as all of them, if nobody else has a task of the
-/// job.
+/// If the same place refuses this many workers and no other worker has a task of the job, they
+/// count as all workers.
 pub const REFUSED_WORKERS_MAX: usize = 5;
 
-/// Why a worker is passed over.
+/// Why a worker is avoided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AvoidedFor {
-    /// What the task needs does not answer it.
+    /// A system that the task needs does not answer the worker.
     NoAnswer { error: String },
     Refused {
         place: Place,
@@ -31,23 +32,23 @@ pub enum AvoidedFor {
     },
 }
 
-/// A worker that is passed over.
+/// An avoided worker.
 #[derive(Clone, Debug)]
 pub struct Avoided {
     pub why: AvoidedFor,
-    /// Others are preferred to it until then.
+    /// Other workers are preferred until then.
     pub until_ms: i64,
-    /// How often it came to this without a report in between.
+    /// How many times in a row it was avoided, without a report in between.
     times: u32,
-    /// The time is over, and its share of the shards was planned anew.
+    /// The time is over, and its share of the shards was planned again.
     forgiven: bool,
 }
 
-/// How long a worker is passed over.
+/// How long a worker is avoided.
 #[derive(Clone, Copy, Debug)]
 pub struct AvoidTimes {
     pub first_ms: i64,
-    /// At most; it doubles each time.
+    /// The maximum; the time doubles with each repetition.
     pub max_ms: i64,
 }
 
@@ -55,9 +56,9 @@ pub struct AvoidTimes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Elsewhere,
-    /// Every worker was refused: all are asked again after this many rounds of waiting.
+    /// Every worker was refused. All are tried again after this many rounds of waiting.
     Round(u32),
-    /// It was so too often.
+    /// The limit of rounds is reached.
     Final,
 }
 
@@ -84,15 +85,15 @@ impl Avoided {
 }
 
 impl Job {
-    /// Passes a worker over for a while, longer each time in a row: it must not take shards from
-    /// healthy workers again and again.
+    /// Avoids a worker for a while, longer with each repetition in a row, so that it does not take
+    /// shards from healthy workers repeatedly.
     pub fn avoid(&mut self, worker: &WorkerId, now: i64, times: AvoidTimes, why: AvoidedFor) {
         if let Some(avoided) = self
             .avoided
             .get_mut(worker)
             .filter(|avoided| avoided.until_ms > now)
         {
-            // Tasks that end together end for one reason: it counts once.
+            // Tasks that end together end for one reason, which counts once.
             avoided.why = why;
             return;
         }
@@ -109,14 +110,14 @@ impl Job {
         self.plan_due = true;
     }
 
-    /// Workers that are passed over at the moment.
+    /// Workers that are avoided now.
     pub fn avoided_now(&self, now: i64) -> impl Iterator<Item = (&WorkerId, &Avoided)> {
         self.avoided
             .iter()
             .filter(move |(_, avoided)| avoided.until_ms > now)
     }
 
-    /// What a refusal by this place means; `takers`: the workers that may take tasks.
+    /// Weighs a refusal by this place. `takers`: the workers that may take tasks.
     pub fn weigh_refusals(
         &mut self,
         now: i64,
@@ -144,7 +145,7 @@ impl Job {
         }
         self.refusal_rounds += 1;
         let rounds_max = match place {
-            // Time does not change it.
+            // Time does not change a memory limit.
             Place::Memory => 0,
             _ if agreeing >= 2 => REFUSAL_ROUNDS_AGREED_MAX,
             _ => REFUSAL_ROUNDS_ALONE_MAX,
@@ -156,10 +157,10 @@ impl Job {
         }
     }
 
-    /// A worker reports, and `staged` something: what the job needs serves it. Without an object
-    /// this says nothing of the sink.
+    /// A worker sent a report, and `staged` an object: the systems that the job needs serve the
+    /// worker. Without an object, the report proves nothing about the sink.
     pub fn vouch_for(&mut self, worker: &WorkerId, staged: bool) {
-        // One report is good, and another one was refused: the next may be again.
+        // If one report succeeded and another was refused, the next may be refused too.
         if self
             .refusals
             .get(worker)
@@ -180,8 +181,8 @@ impl Job {
         }
     }
 
-    /// Workers that were avoided for long enough may take tasks again. How often it came to that is
-    /// remembered for as long again.
+    /// Lets workers take tasks again once they were avoided for long enough. The repetitions are
+    /// remembered for the same time again.
     pub fn forgive_workers(&mut self, now: i64, times: AvoidTimes) {
         for avoided in self
             .avoided
@@ -195,8 +196,7 @@ impl Job {
             .retain(|_, avoided| avoided.until_ms.saturating_add(times.max_ms) > now);
     }
 
-    /// The load without workers that are to be avoided, if there are any. When that leaves nobody,
-    /// all are asked again.
+    /// The load without the workers to avoid, unless these are all workers.
     pub fn without_avoided(
         &mut self,
         now: i64,

@@ -1,4 +1,5 @@
-//! From reported windows to epochs: what may be committed, its manifest, what is known once it is.
+//! From reported windows to epochs: what may be committed, the manifest, and the state after a
+//! commit.
 //!
 //! Does not own: the store and its readers (effects). Rule: `committed` moves when the store holds
 //! the head, and only forward (I3).
@@ -14,11 +15,11 @@ use streamctl_proto::{
     Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window,
 };
 
-/// An epoch on its way into the store.
+/// An epoch that is being committed.
 #[derive(Clone, Debug)]
 pub struct Committing {
     pub manifest: Manifest,
-    /// Once the manifest is durable.
+    /// Set once the manifest is durable.
     pub reference: Option<ManifestRef>,
     pub since_ms: i64,
 }
@@ -26,7 +27,7 @@ pub struct Committing {
 /// Figures of a committed epoch.
 #[derive(Clone, Debug)]
 pub struct EpochFigures {
-    /// The manifest without what is long.
+    /// The manifest without its long parts.
     pub epoch: Epoch,
     /// The version of the job that made it.
     pub job_version: JobVersion,
@@ -38,9 +39,9 @@ pub struct EpochFigures {
     pub committed_ms: i64,
     pub manifest: String,
     pub stages: StageTimes,
-    /// When this leader saw the head move; none for what an earlier one committed.
+    /// When this leader saw the head move. None if an earlier leader committed the epoch.
     pub head_moved_ms: Option<i64>,
-    /// Who staged its objects, to ask for the rows.
+    /// The tasks that staged its objects, to fetch the rows from.
     pub tasks: Vec<TaskId>,
 }
 
@@ -67,8 +68,8 @@ impl EpochFigures {
 }
 
 impl Job {
-    /// The window that can be committed next, if any: the oldest reported one, once every shard is
-    /// past it (I4); of an idle job now and then one without records.
+    /// The next window that can be committed, if any: the oldest reported one, once every shard is
+    /// past it (I4). For an idle job, from time to time, a window without records.
     pub fn committable(&mut self, now_ms: i64) -> Option<Window> {
         let blocked = self.committing.is_some()
             || self.changing.is_some()
@@ -143,16 +144,16 @@ impl Job {
         }
     }
 
-    /// Where every shard stands when `window` is committed and `last` is read. One whose parents
-    /// are not at their end is not at its end either, even if nothing is in it: its own children
-    /// would be read too early by the next leader.
+    /// The position of every shard when `window` is committed and `last` is read. A shard whose
+    /// parents are not at their end is not at its end either, even if it is empty; otherwise the
+    /// next leader would read its children too early.
     fn frontier(
         &self,
         window: Window,
         last: &BTreeMap<&ShardId, &Position>,
     ) -> BTreeMap<ShardId, Frontier> {
-        // All shards are past the window; one of which no later report waits may be known to be
-        // read further.
+        // All shards are past the window. If no later report of a shard waits, it may be known to
+        // be read further.
         let at = |id: &ShardId, shard: &Shard| (*last.get(id).unwrap_or(&&shard.committed)).clone();
         let kept = self
             .shards
@@ -160,7 +161,7 @@ impl Job {
             .filter(|(_, shard)| !self.forgettable(shard));
         let stand = |(id, shard): (&ShardId, &Shard)| {
             let position = shard.position_at(&at(id, shard));
-            // A file's detail is asked for again when it is read again.
+            // The detail of a file is requested again when the file is read again.
             let detail = if self.lists_again() {
                 shard.detail.clone()
             } else {
@@ -208,7 +209,8 @@ impl Job {
         }
     }
 
-    /// Read to its end in a head, and no longer listed: it can never be taken for a new one.
+    /// The shard is at its end in a head and no longer listed, so it can never be mistaken for a
+    /// new one.
     fn forgettable(&self, shard: &Shard) -> bool {
         self.lists_again()
             && self.listing.answered > 0
@@ -216,7 +218,7 @@ impl Job {
             && shard.committed == Position::End
     }
 
-    /// The store holds the epoch that was on its way.
+    /// The store holds the epoch that was being committed.
     pub fn committed(&mut self, now_ms: i64) -> Option<Manifest> {
         let Committing {
             manifest,
@@ -267,7 +269,7 @@ impl Job {
         Some(manifest)
     }
 
-    /// The store knows that the oldest unpublished epoch is published, and so do its figures.
+    /// The store recorded that the oldest unpublished epoch is published; update its figures.
     pub fn published(&mut self, epoch: Epoch, now_ms: i64) {
         self.publishing.pop_front();
         self.published = epoch;
@@ -321,7 +323,7 @@ impl Job {
             .collect()
     }
 
-    /// A bounded source was read to its end, and all of it is published.
+    /// A bounded source is read to its end, and all of it is published.
     pub fn complete(&self) -> bool {
         self.runs()
             && !self.lists_again()
@@ -332,19 +334,19 @@ impl Job {
             && self.settled()
     }
 
-    /// Nothing is on its way into the store or to its readers.
+    /// Nothing is being committed or published.
     pub fn settled(&self) -> bool {
         self.committing.is_none() && self.publishing.is_empty()
     }
 }
 
-/// Milliseconds as microseconds; none of a clock that went back.
+/// Milliseconds as microseconds; 0 if the clock went back.
 fn micros(ms: i64) -> u64 {
     u64::try_from(ms).unwrap_or(0).saturating_mul(1_000)
 }
 
-/// The most frequent keys, most frequent first; ties in the order of their names, so that it is the
-/// same every time.
+/// The most frequent keys, most frequent first. Ties are in the order of their names, so that the
+/// result is deterministic.
 fn most_frequent<'a>(keys: impl Iterator<Item = &'a UnmatchedKey>) -> Vec<UnmatchedKey> {
     let mut rows: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for key in keys {

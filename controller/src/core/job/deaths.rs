@@ -2,52 +2,52 @@
 //!
 //! Owns: which shards were in those tasks, which of them are suspects, when the job is to blame.
 //! Does not own: where suspects run ([`super::super::suspects`]).
-//! Rule: a death that other jobs may have caused makes a suspect and never fails a job; one of a
-//! worker that had tasks of this job alone counts.
+//! Rule: if other jobs may have caused a death, it makes suspects but never fails a job. Only the
+//! death of a worker that had tasks of this job alone counts.
 
 use crate::core::CoreSettings;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{ShardId, TaskId, WorkerId};
 
-/// Deaths of workers that a shard must have been in before it runs on a worker of its own.
+/// Deaths of workers that involve a shard before the shard runs on a worker of its own.
 pub const SUSPECT_DEATHS: usize = 2;
-/// Deaths that are remembered of one job; the oldest is forgotten first.
+/// Most deaths that are remembered of one job; the oldest is dropped first.
 pub const DEATHS_MAX: usize = 256;
-/// For how long a death is remembered.
+/// How long a death is remembered.
 pub const DEATH_MEMORY_MS: i64 = 3_600_000;
-/// How often a probation doubles, once for each acquittal before.
+/// How many times a probation doubles at most, once for each earlier acquittal.
 const DOUBLINGS_MAX: u32 = 2;
 
-/// A worker died and had this task.
+/// The death of a worker that had this task.
 #[derive(Clone, Debug)]
 pub struct Death {
     pub at_ms: i64,
     pub task: TaskId,
     pub worker: WorkerId,
-    /// The worker's process; 0: it did not say.
+    /// The worker's process; 0: not sent.
     pub process: u64,
-    /// Its shards, as far as they are not acquitted.
+    /// Its shards, except those that were acquitted.
     pub shards: BTreeSet<ShardId>,
-    /// For how long the task had run.
+    /// How long the task had run.
     pub lived_ms: i64,
-    /// The worker had no task of another job, and no others were lost with it.
+    /// The worker had no task of another job, and no other worker was lost with it.
     pub alone: bool,
 }
 
-/// The deaths that a job was in.
+/// The deaths that involve a job.
 #[derive(Clone, Debug, Default)]
 pub struct Deaths {
     all: Vec<Death>,
     /// When its suspects were last tried.
     pub tried_at_ms: i64,
-    /// How many jobs are tried together with it at most, itself included. None: any number.
+    /// How many jobs are tried together at most, this one included. None: no limit.
     together_max: Option<usize>,
-    /// Workers that died without its tasks, since it was first blamed: what ends workers may be
-    /// something else.
+    /// Workers that died without its tasks, since the job was first blamed. The cause of deaths may
+    /// be something else.
     elsewhere: usize,
-    /// How often it was acquitted.
+    /// How many times the job was acquitted.
     acquittals: u32,
-    /// When it was last acquitted.
+    /// When the job was last acquitted.
     acquitted_at_ms: i64,
 }
 
@@ -59,37 +59,38 @@ impl Deaths {
         self.all.push(death);
     }
 
-    /// A worker died that had no task of the job.
+    /// A worker without a task of the job died.
     pub fn note_elsewhere(&mut self) {
         if self.blamed() > 0 {
             self.elsewhere += 1;
         }
     }
 
-    /// Workers that died without its tasks since it was first blamed.
+    /// Workers that died without its tasks, since the job was first blamed.
     pub fn elsewhere(&self) -> usize {
         self.elsewhere
     }
 
-    /// Its worker died while suspects of so many jobs were tried there together: half of them are,
-    /// the next time.
+    /// The worker died while suspects of this many jobs were on trial there. The next trial takes
+    /// half of them.
     pub fn split(&mut self, jobs: usize) {
         self.together_max = Some((jobs / 2).max(1));
     }
 
-    /// How many jobs are tried together with it at most, itself included.
+    /// How many jobs are tried together at most, this one included.
     pub fn tried_with_max(&self) -> usize {
         self.together_max.unwrap_or(usize::MAX)
     }
 
-    /// The task lives after all: its worker had only been cut off. True when it counted as dead.
+    /// The task lives after all: its worker was only disconnected. Returns true if it counted as
+    /// dead.
     pub fn is_alive(&mut self, task: TaskId) -> bool {
         let before = self.all.len();
         self.all.retain(|death| death.task != task);
         self.all.len() < before
     }
 
-    /// The process of a worker lives after all. True when it counted as dead.
+    /// The process of a worker lives after all. Returns true if it counted as dead.
     pub fn is_back(&mut self, worker: &WorkerId, process: u64) -> bool {
         let before = self.all.len();
         self.all
@@ -97,12 +98,12 @@ impl Deaths {
         self.all.len() < before
     }
 
-    /// Allows its suspects to be tried in a group of any size again.
+    /// Allows trials of its suspects in a group of any size again.
     pub fn regroup(&mut self) {
         self.together_max = None;
     }
 
-    /// Forgets what was long ago. True when there was something.
+    /// Drops old deaths. Returns true if there were any.
     pub fn forget(&mut self, now: i64) -> bool {
         let before = self.all.len();
         self.all
@@ -114,7 +115,7 @@ impl Deaths {
         self.all.len() < before
     }
 
-    /// What was learned by deaths goes with the last of them.
+    /// The conclusions from deaths are dropped with the last of them.
     fn forget_what_follows(&mut self) {
         if self.all.is_empty() {
             self.together_max = None;
@@ -124,7 +125,8 @@ impl Deaths {
         }
     }
 
-    /// The job makes progress, so that no death before is its fault. Its suspects stay suspects.
+    /// The job makes progress, so it is not to blame for any earlier death. Its suspects stay
+    /// suspects.
     pub fn forgive(&mut self) {
         for death in &mut self.all {
             death.alone = false;
@@ -132,7 +134,7 @@ impl Deaths {
         self.elsewhere = 0;
     }
 
-    /// These shards have run on trial for long enough.
+    /// Acquits shards that have run on trial for long enough.
     pub fn acquit(&mut self, now: i64, shards: &BTreeSet<ShardId>) {
         if shards.is_empty() {
             return;
@@ -163,7 +165,7 @@ impl Deaths {
             .collect()
     }
 
-    /// How many workers died with tasks of this job alone, of the shard that has the most.
+    /// For the shard with the most deaths: how many workers died with tasks of this job alone.
     pub fn blamed(&self) -> usize {
         self.per_shard(|death| death.alone)
             .into_values()
@@ -171,7 +173,7 @@ impl Deaths {
             .unwrap_or(0)
     }
 
-    /// How often this worker died with tasks of the job.
+    /// How many times this worker died with tasks of the job.
     pub fn on(&self, worker: &WorkerId) -> usize {
         self.all
             .iter()
@@ -179,7 +181,7 @@ impl Deaths {
             .count()
     }
 
-    /// The workers that died, oldest first, each once.
+    /// The workers that died, oldest first, without duplicates.
     pub fn workers(&self) -> Vec<String> {
         let mut names: Vec<String> = vec![];
         for death in &self.all {
@@ -191,9 +193,9 @@ impl Deaths {
         names
     }
 
-    /// For how long its suspects are tried: twice the shortest time in which a worker died with
-    /// them, as what ends workers does so again when it reads the same again. Longer for those that
-    /// were acquitted, and came under suspicion again.
+    /// How long its suspects are tried: twice the shortest time in which a worker died with them,
+    /// because the same input causes the same death again. The time is longer for a job that was
+    /// acquitted and came under suspicion again.
     pub fn probation_ms(&self, settings: &CoreSettings) -> i64 {
         let shortest_ms = self
             .all

@@ -1,4 +1,4 @@
-//! Which shards there are, how they follow one another, and how far all of them are.
+//! Which shards exist, their parents and children, and the job's watermark.
 //!
 //! Does not own: who reads them ([`super::tasks`]), what was read ([`super::reports`]).
 //! Rule: a child takes no record before its parents have ended (I5); a window is past when every
@@ -47,8 +47,8 @@ impl Job {
     }
 
     /// A task has read a shard to its end. Its children take no window before that of its last
-    /// record, nor one that its task said to be past. Children that the source did not name, and
-    /// parents that are not known, must be listed before anything is committed or given out: an
+    /// record, and none that the task reported as past. If the source did not name the children, or
+    /// parents are unknown, they must be listed before anything is committed or assigned: an
     /// unknown parent may be one that is not listed yet.
     pub fn end_shard(&mut self, ended: &EndedShard) {
         self.rearranged();
@@ -63,7 +63,7 @@ impl Job {
         let Some(shard) = self.shards.get_mut(&ended.shard) else {
             return;
         };
-        // Who reads it again knows no less than who read it first.
+        // A task that reads the shard again knows no less than the first one.
         if shard.end.as_ref() != Some(&ended.last) && !shard.done() {
             shard.end = Some(ended.last.clone());
             shard.end_floor_ms = ended.floor_ms.max(shard.floor_ms);
@@ -87,8 +87,7 @@ impl Job {
         }
     }
 
-    /// Shards or tasks are others than before, or stand elsewhere: what was made of them must be
-    /// made again.
+    /// Shards or tasks changed, or their positions did. Derived state must be computed again.
     pub(super) fn rearranged(&mut self) {
         self.plan_due = true;
         self.not_past = None;
@@ -102,7 +101,7 @@ impl Job {
             .collect()
     }
 
-    /// A child goes on no earlier than its parents ended.
+    /// A child continues no earlier than its parents ended.
     pub(super) fn raise_floor(&mut self, id: &ShardId) {
         let floor_ms = self.parents_floor_ms(id);
         if let Some(shard) = self.shards.get_mut(id) {
@@ -123,8 +122,8 @@ impl Job {
             .unwrap_or(i64::MIN)
     }
 
-    /// The end of the last window that is committed or on its way: nothing before takes a record
-    /// any more.
+    /// The end of the last window that is committed or being committed. No earlier window takes a
+    /// record.
     pub(in crate::core) fn base_end_ms(&self) -> i64 {
         self.committing
             .as_ref()
@@ -133,7 +132,7 @@ impl Job {
             })
     }
 
-    /// Adds a shard that nothing was read of.
+    /// Adds a shard of which nothing has been read.
     pub(in crate::core) fn add_shard(
         &mut self,
         id: &ShardId,
@@ -147,7 +146,7 @@ impl Job {
         self.raise_floor(id);
     }
 
-    /// All parents are read to their end (I5); one that is not known counts as read.
+    /// All parents are read to their end (I5). An unknown parent counts as read.
     pub fn parents_ended(&self, shard: &Shard) -> bool {
         shard
             .parents
@@ -155,7 +154,7 @@ impl Job {
             .all(|parent| self.shards.get(parent).is_none_or(Shard::ended))
     }
 
-    /// No record of a window that ends at or before this will come any more.
+    /// No more records will arrive for a window that ends at or before this time.
     pub fn watermark_ms(&self) -> i64 {
         self.shards
             .values()
@@ -165,9 +164,9 @@ impl Job {
     }
 
     fn shard_watermark_ms(&self, shard: &Shard) -> i64 {
-        // One that waits for its parents holds nothing open: they do, until they have ended. If it
-        // did, a parent that is more than [`WINDOWS_AHEAD_MAX`] windows behind would wait for its
-        // own child.
+        // A shard that waits for its parents does not hold back the watermark; its parents do,
+        // until they have ended. Otherwise a parent that is more than [`WINDOWS_AHEAD_MAX`] windows
+        // behind would wait for its own child.
         if shard.done() || !self.parents_ended(shard) {
             return i64::MAX;
         }
@@ -178,8 +177,8 @@ impl Job {
         shard.at_most(task.max(shard.floor_ms))
     }
 
-    /// Whether the watermark has reached this. Goes on at the shard that was in the way the last
-    /// time: however many tasks report, each shard is looked at once per window.
+    /// Whether the watermark has reached this time. Continues at the shard that blocked the last
+    /// check, so each shard is checked once per window, however many tasks report.
     pub(super) fn all_past(&mut self, end_ms: i64) -> bool {
         let from = match &self.not_past {
             Some((asked_ms, shard)) if *asked_ms == end_ms => Bound::Included(shard),

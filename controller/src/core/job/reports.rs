@@ -1,9 +1,9 @@
-//! What tasks reported of windows that no head holds.
+//! Task reports of windows that no head holds.
 //!
-//! Does not own: whether a worker can mean it ([`super::super::check`]), the commit
+//! Does not own: whether a report is valid ([`super::super::check`]), the commit
 //! ([`super::commit`]).
-//! Rule: a report is taken only where it goes on from what was taken before (I2); windows are
-//! bounded (I7).
+//! Rule: a report is accepted only if it continues what was accepted before (I2); the number of
+//! windows is bounded (I7).
 
 use super::{ASKED_MAX, Job, WINDOWS_AHEAD_MAX};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,16 +12,16 @@ use streamctl_proto::{LookupVersion, Position, Report, ShardId, ShardRange, Task
 /// A window that a task has opened and no head holds.
 #[derive(Clone, Debug, Default)]
 pub struct OpenWindow {
-    /// What all tasks join with.
+    /// The lookup versions that all tasks join with.
     pub lookups: BTreeMap<String, LookupVersion>,
-    /// Accepted, in the order of acceptance.
+    /// Accepted reports, in the order of acceptance.
     pub reports: Vec<Report>,
-    /// Tasks that read it and have not reported it.
+    /// Tasks that read the window and have not reported it.
     pub readers: BTreeSet<TaskId>,
 }
 
 impl Job {
-    /// Takes a report, or says why not. Taking one twice is no error.
+    /// Accepts a report, or returns the reason for its refusal. A duplicate is no error.
     pub fn accept(&mut self, report: &Report) -> Result<(), &'static str> {
         if report.window.end_ms <= self.head_end_ms {
             let held = |(id, range): (&ShardId, &ShardRange)| {
@@ -49,21 +49,21 @@ impl Job {
         self.chain(report)
     }
 
-    /// Whether this task's report of this window was taken.
+    /// Whether this task's report of this window was accepted.
     pub fn reported(&self, task: TaskId, window: Window) -> bool {
         self.windows
             .get(&window)
             .is_some_and(|open| open.reports.iter().any(|report| report.task == task))
     }
 
-    /// All of these were taken, or their windows are committed.
+    /// All of these reports were accepted, or their windows are committed.
     pub fn has_all_of(&self, reports: &[Report]) -> bool {
         reports
             .iter()
             .all(|r| r.window.end_ms <= self.head_end_ms || self.reported(r.task, r.window))
     }
 
-    /// Adds a report whose ranges go on where the shards stand (I2).
+    /// Adds a report whose ranges continue from the positions of the shards (I2).
     pub fn chain(&mut self, report: &Report) -> Result<(), &'static str> {
         for (id, range) in &report.ranges {
             let shard = self
@@ -118,7 +118,7 @@ impl Job {
         Ok(())
     }
 
-    /// Drops everything that no head holds and that is not on its way into one.
+    /// Drops everything that no head holds and that is not being committed.
     pub fn drop_uncommitted(&mut self) {
         self.rearranged();
         let base = self
@@ -141,9 +141,9 @@ impl Job {
         }
     }
 
-    /// For a query that needs whole windows, before its task is given out anew: windows that some
-    /// shard may still have records of are read again by that one task, as two partial results are
-    /// no result.
+    /// For a query that needs whole windows, before its task is started again: drops the windows
+    /// that some shard may still have records of. One task reads them again, because two partial
+    /// results do not make a result.
     pub fn forget_partial_windows(&mut self) {
         if !self.resolved.whole_window || !self.tasks.is_empty() {
             return;
@@ -179,8 +179,8 @@ impl Job {
         self.windows.retain(|window, _| *window < first);
     }
 
-    /// A window may open when there are not too many, or when none is before it: it is what the
-    /// others wait for.
+    /// A window may open if not too many are open, or if no window is before it, because the others
+    /// wait for that one.
     pub fn may_open(&self, window: Window) -> bool {
         let first = self
             .windows
@@ -193,18 +193,18 @@ impl Job {
     }
 
     /// A shard that is behind may open the one window before all others, and a new leader finds two
-    /// of each task: more than that no worker needs (I7).
+    /// of each task. No worker needs more than that (I7).
     pub fn has_room_for(&self, window: Window) -> bool {
         self.windows.contains_key(&window) || self.windows.len() < self.windows_max()
     }
 
-    /// Windows that may be open or reported, whatever workers say.
+    /// Most windows that may be open or reported, regardless of what workers send.
     pub fn windows_max(&self) -> usize {
         WINDOWS_AHEAD_MAX + 2 * self.shards.len()
     }
 
-    /// A task has few windows open at a time, and one more for each shard that is behind; it asks
-    /// for no more than that.
+    /// A task has few windows open at a time, and one more for each shard that is behind. It may
+    /// request no more than that.
     pub fn may_ask(&self, id: TaskId) -> bool {
         let asked = self.waiting.iter().filter(|(_, task)| *task == id).count();
         self.tasks

@@ -1,7 +1,8 @@
 //! Which stream a job reads, how long it keeps records, and up to when each shard is read.
 //!
-//! Does not own: asking the service (`shards`), what a reader makes of it (the worker).
-//! Rule: a job reads one stream for life: one that was created again under the same name is
+//! Does not own: requests to the service (`shards`), what a reader does with the result (the
+//! worker).
+//! Rule: a job reads one stream for life. A stream that was created again under the same name is
 //! refused.
 
 use super::super::effect::Effect;
@@ -11,18 +12,18 @@ use streamctl_proto::manifest::time_text;
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{Position, ShardId, Window};
 
-/// An idle job records so often per retention of its stream up to when it has read.
+/// How many times per retention of its stream an idle job records up to when it has read.
 const IDLE_EPOCHS_PER_RETENTION: i64 = 4;
-/// Between two looks whether that is due: each looks at all shards.
+/// Time between two checks of whether that is due: each check visits all shards.
 const IDLE_CHECK_INTERVAL_MS: i64 = 10_000;
 
 impl Job {
-    /// Takes what a listing says of the stream. A job that does not know its stream yet takes this
-    /// one. Tasks that were told another retention are given out again, so that their readers
-    /// compare with the one that is in force.
+    /// Takes the stream facts of a listing. A job that does not know its stream yet takes this one.
+    /// Tasks that were started with another retention are started again, so that their readers
+    /// compare with the current one.
     ///
     /// # Errors
-    /// Another stream has the name now: what is wrong, and what to do.
+    /// If another stream has the name now: what is wrong, and what to do.
     pub fn learn_stream(
         &mut self,
         stream: Option<StreamFacts>,
@@ -60,9 +61,9 @@ impl Job {
         Ok(())
     }
 
-    /// Every record of a shard that arrived before this is read, by the source's clock; none where
-    /// records do not expire. Of a shard that no record was read of, those are promised that
-    /// arrived since the job starts.
+    /// Every record of a shard that arrived before this time is read, by the source's clock. None
+    /// if records do not expire. For a shard of which no record was read, this covers the records
+    /// that arrived since the job's start.
     pub fn read_to_ms(&self, id: &ShardId) -> Option<i64> {
         let shard = self
             .shards
@@ -77,10 +78,10 @@ impl Job {
         })
     }
 
-    /// The last window of an idle job that every shard is past, where the head is so old that what
-    /// it says of the shards would be no proof for much longer: an epoch without records says it
-    /// anew. Otherwise a job without records would be taken for one that did not read, once all
-    /// controllers and workers were restarted.
+    /// For an idle job with an old head: the last window that every shard is past. What the head
+    /// records of the shards would soon prove nothing; an epoch without records renews it.
+    /// Otherwise, after a restart of all controllers and workers, a job without records would look
+    /// like one that did not read.
     pub(super) fn idle_window(&mut self, now_ms: i64) -> Option<Window> {
         let every_ms = self.stream.as_ref()?.retention_ms / IDLE_EPOCHS_PER_RETENTION;
         if !self.runs() || !self.windows.is_empty() || now_ms < self.idle_check_at_ms {

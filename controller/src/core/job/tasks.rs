@@ -1,52 +1,51 @@
 //! Tasks of a job.
 //!
-//! Does not own: where tasks go ([`super::super::assign`]). Rule: what a task reported stays when
-//! it goes, what it did not is read again.
+//! Does not own: where tasks run ([`super::super::assign`]). Rule: when a task ends, what it
+//! reported stays and what it did not report is read again.
 
 use super::{Job, NEVER_MS, TASK_WORKERS_MAX};
 use std::collections::BTreeSet;
 use streamctl_proto::{JobVersion, ShardId, TaskId, Window, WorkerId};
 
-/// What becomes of a task.
+/// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
     Running,
-    /// It was asked to report what it has and end.
+    /// It must report what it has and end.
     Releasing,
     /// It finishes its windows up to this time.
     Draining(i64),
 }
 
 impl TaskState {
-    /// It would end before this window, and never finish it.
+    /// The task would end before this window and never finish it.
     pub fn is_drained_before(self, window: Window) -> bool {
         matches!(self, Self::Draining(until_ms) if window.end_ms > until_ms)
     }
 }
 
-/// Some shards of the job, given to one worker once.
+/// Some shards of the job, assigned to one worker once.
 #[derive(Clone, Debug)]
 pub struct Task {
     pub worker: WorkerId,
-    /// Of which version of the job it is.
+    /// The version of the job it belongs to.
     pub job_version: JobVersion,
     pub shards: BTreeSet<ShardId>,
-    /// How long the stream keeps records, as it was told.
+    /// How long the stream keeps records, as sent to the task.
     pub retention_ms: Option<i64>,
     /// Every window that ends at or before this is reported.
     pub watermark_ms: i64,
     pub state: TaskState,
-    /// Time for which its windows were worked on.
+    /// Time spent working on its windows.
     pub work_us: u64,
-    /// For how long the work on one of its windows has been computing without a wait, as it
-    /// reported last.
+    /// How long the work on one of its windows has been computing without a wait, as last reported.
     pub computing_ms: u64,
-    /// When this leader gave it out, or adopted it.
+    /// When this leader started or adopted it.
     pub given_ms: i64,
 }
 
 impl Job {
-    /// Gives a task to a worker.
+    /// Assigns a task to a worker.
     pub fn add_task(
         &mut self,
         now: i64,
@@ -80,8 +79,8 @@ impl Job {
         self.tasks.insert(id, task);
     }
 
-    /// Counts a failure of a task, and waits the longer before the next try the more there were.
-    /// Tasks that fail together fail for one reason: they count once.
+    /// Counts a failure of a task. The wait before the next try grows with the number of failures.
+    /// Tasks that fail together fail for one reason and count once.
     pub fn count_failure(&mut self, now: i64, waits: [i64; 3]) {
         if now < self.pause_until_ms {
             return;
@@ -91,7 +90,7 @@ impl Job {
         self.pause_until_ms = now + wait;
     }
 
-    /// Failures before now do not count any more: the job has gone on, or somebody has seen to it.
+    /// Failures before now no longer count: the job made progress, or a user acted on it.
     pub fn forget_failures(&mut self) {
         self.failures = 0;
         for refusals in self.refusals.values_mut() {
@@ -99,8 +98,8 @@ impl Job {
         }
     }
 
-    /// A task has reported everything before `watermark_ms`. All is over only for shards that have
-    /// ended: no later window would be left to a shard that goes on.
+    /// A task has reported everything before `watermark_ms`. The final watermark holds only for
+    /// shards that have ended; a shard that continues would have no later window.
     pub fn progress(&mut self, id: TaskId, watermark_ms: i64) {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
@@ -117,7 +116,7 @@ impl Job {
         }
     }
 
-    /// Takes a task away: what it reported stays, what it did not is read again.
+    /// Removes a task: what it reported stays, what it did not report is read again.
     pub fn remove_task(&mut self, id: TaskId) -> Option<Task> {
         let task = self.tasks.remove(&id)?;
         self.rearranged();

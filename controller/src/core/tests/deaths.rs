@@ -1,5 +1,5 @@
-//! Stories of workers that die: the job whose tasks end them is found and stopped, and nobody else
-//! is.
+//! Stories of workers that die: the job whose tasks kill them is found and stopped, and no other
+//! job is.
 
 use super::*;
 use crate::core::job::SUSPECT_DEATHS;
@@ -57,7 +57,7 @@ impl Jobs {
         matches!(self.job(name).wanted, DesiredState::Failed { .. })
     }
 
-    /// Time passes, and whatever is asked to hand back its shards does.
+    /// Time passes, and every task that is to be released is released.
     fn after(&mut self, ms: i64) {
         let until = self.0.now + ms;
         while self.0.now < until {
@@ -77,7 +77,7 @@ impl Jobs {
         }
     }
 
-    /// The process of a worker dies, and is started again when it was missed.
+    /// The process of a worker dies, and is started again after it was lost.
     fn dies(&mut self, name: &str) {
         self.0.breaks(name);
         self.after(3_100);
@@ -85,7 +85,8 @@ impl Jobs {
         self.after(300);
     }
 
-    /// Wherever a task of `poison` runs the worker dies, until the job fails; how many died.
+    /// Wherever a task of `poison` runs, the worker dies, until the job fails; returns how many
+    /// died.
     fn poisoned(&mut self, poison: &str) -> usize {
         let mut died = 0;
         let begin_ms = self.0.now;
@@ -112,8 +113,8 @@ fn a_job_whose_tasks_end_their_workers_fails_and_the_others_are_acquitted() {
         let mut jobs = Jobs::running("good poison quiet", "a", workers);
         let died = jobs.poisoned("poison");
         let retries_max = jobs.job("poison").resolved.spec.retries_max as usize;
-        // Where all three are tried together, and two of them again once the third is acquitted,
-        // that takes two deaths more.
+        // All three are tried together, and two of them again once the third is acquitted, which
+        // takes two more deaths.
         assert!(
             died <= SUSPECT_DEATHS + 2 + retries_max + 1,
             "{workers}: {died}"
@@ -122,7 +123,7 @@ fn a_job_whose_tasks_end_their_workers_fails_and_the_others_are_acquitted() {
             panic!("it failed")
         };
         assert!(error.contains("its task ended 4 workers"), "{error}");
-        // The others may be tried themselves; then they go on as before.
+        // The others may be tried themselves; then they continue as before.
         jobs.after(2 * (PROBATION_MS + 5_000));
         for name in ["good", "quiet"] {
             assert!(jobs.job(name).runs(), "{name} on {workers}");
@@ -140,7 +141,7 @@ fn a_job_whose_tasks_end_their_workers_fails_and_the_others_are_acquitted() {
 fn a_worker_that_may_be_dead_acquits_nobody() {
     let mut jobs = Jobs::running("good poison", "a", "w1 w2");
     let settings = &mut jobs.0.core.settings;
-    // Shorter than it takes to notice that a worker is gone.
+    // Shorter than it takes to detect that a worker is gone.
     (settings.probation_ms, settings.probation_max_ms) = (1_000, 1_000);
     jobs.poisoned("poison");
     assert!(jobs.job("good").runs());
@@ -272,7 +273,7 @@ fn who_comes_under_suspicion_again_is_tried_for_longer() {
         deaths.note(death(5, 9_000));
         assert_eq!(deaths.probation_ms(&settings), probation_ms);
     }
-    // What was an hour ago is forgotten.
+    // A death from an hour ago is forgotten.
     deaths.forget(4 + 3_600_000);
     deaths.note(death(5, 9_000));
     assert_eq!(deaths.probation_ms(&settings), 18_000);
@@ -539,7 +540,7 @@ fn suspects_do_not_wait_for_ever_for_a_worker_that_hands_nothing_on() {
         .values()
         .flat_map(|trial| trial.jobs.keys().cloned())
         .collect();
-    // Nobody hands anything back from here on.
+    // No task is released from here on.
     for _ in 0..2 * crate::core::suspects::TRIAL_WAIT_MS / 1_000 {
         jobs.0.after(1_000);
     }

@@ -1,4 +1,4 @@
-//! Every invariant is broken by hand once, and seen.
+//! Every invariant is broken by hand once, and detected.
 
 use super::*;
 use crate::core::invariants::{check, check_step};

@@ -1,8 +1,8 @@
-//! How stories about the core are told: a job in few words, events in fewer, the invariants after
+//! The kit for stories about the core: short notation for jobs and events, the invariants after
 //! every step.
 //!
 //! Owns: the kit. Does not own: the stories ([`stories`]), the broken states ([`invariants`]), the
-//! model world ([`sim`]).
+//! simulated world ([`sim`]).
 //! Rule: no clock, no randomness without a seed; a story that breaks an invariant ends where it
 //! breaks.
 
@@ -62,7 +62,7 @@ fn w(n: i64) -> Window {
     }
 }
 
-/// After the n-th record; 0 is the start.
+/// The position after the n-th record; 0 is the start.
 fn at(n: u64) -> Position {
     if n == 0 {
         Position::Start
@@ -150,19 +150,19 @@ fn ended(name: &str, last: u64, window: i64, children: &[&str]) -> EndedShard {
     }
 }
 
-/// A story: one job, a core, and what it asked for.
+/// A story: one job, a core, and its effects.
 struct Story {
     core: Core,
     now: i64,
     sessions: SessionId,
     silent: BTreeSet<WorkerId>,
-    /// Asked of the store and not yet done.
+    /// Effects for the store that are not yet done.
     store: Vec<Effect>,
-    /// What was said to workers and not yet looked at.
+    /// Messages to workers that are not yet examined.
     said: Vec<Effect>,
     manifests: Vec<Manifest>,
     published: Vec<Epoch>,
-    /// What listings say of the stream.
+    /// What listings return about the stream.
     stream: Option<StreamFacts>,
 }
 
@@ -190,7 +190,7 @@ impl Story {
         story
     }
 
-    /// A job with these shards and workers, shared out.
+    /// A job with these shards distributed over these workers.
     fn running(job: ResolvedJob, shards: &str, workers: &str) -> Self {
         let mut story = Self::of(job);
         for name in workers.split(' ') {
@@ -308,7 +308,7 @@ impl Story {
         })
     }
 
-    /// The process of a worker was started anew, before it was missed.
+    /// The process of a worker was restarted before the worker was lost.
     fn restarts(&mut self, name: &str) -> Vec<Effect> {
         self.sessions += 1;
         self.silent.remove(&worker(name));
@@ -363,7 +363,7 @@ impl Story {
         })
     }
 
-    /// Time passes; workers that are not silent say that they live.
+    /// Time passes; workers that are not silent send heartbeats.
     fn after(&mut self, ms: i64) -> Vec<Effect> {
         let mut effects = vec![];
         let until = self.now + ms;
@@ -395,7 +395,7 @@ impl Story {
         effects
     }
 
-    /// The task that reads `name` meets a window.
+    /// The task that reads `name` requests a window.
     fn asks(&mut self, name: &str, n: i64) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
         self.tell(Event::WindowRequested {
@@ -440,7 +440,7 @@ impl Story {
         self.tell(Event::TaskEnded { worker, task, end })
     }
 
-    /// The store does what it was asked, and what that leads to. `stop_before_publishing` leaves
+    /// The store does what was requested, and what follows from it. `stop_before_publishing` leaves
     /// epochs invisible.
     fn store_works(&mut self) -> Vec<Effect> {
         let mut effects = vec![];
@@ -519,7 +519,7 @@ impl Story {
     }
 }
 
-/// What a worker says it runs after reading nothing.
+/// What a worker reports as running after reading nothing.
 fn runs(task: TaskId, base: &str) -> RunningTask {
     let base = ranges(base)
         .into_iter()
@@ -553,7 +553,7 @@ fn released(effects: &[Effect], task: TaskId) -> bool {
         .any(|effect| matches!(effect, Effect::ReleaseTask { task: other, .. } if *other == task))
 }
 
-/// The shards of every task that was given out: worker, shard, where from, floor.
+/// The shards of every started task: worker, shard, position, floor.
 fn started(effects: &[Effect]) -> Vec<(String, String, Position, i64)> {
     let mut all = vec![];
     for effect in effects {

@@ -1,5 +1,5 @@
-//! Stories of workers that are refused what a task needs: others run the job, and it fails when
-//! nobody can.
+//! Stories of workers that are refused what a task needs: other workers run the job, and it fails
+//! when none can.
 
 use super::*;
 use crate::core::event::Place;
@@ -143,7 +143,7 @@ fn the_only_worker_of_a_job_may_be_refused_for_a_while() {
         }
     };
     refuse(&mut story, REFUSAL_ROUNDS_ALONE_MAX);
-    // The credentials are renewed: a commit begins the count anew.
+    // The credentials are renewed: a commit resets the count.
     stages(&mut story, "a", 0, 0);
     story.is_past("a", 1);
     story.store_works();

@@ -1,4 +1,5 @@
-//! Stories of workers whose messages are refused: what that costs them, their tasks and their jobs.
+//! Stories of workers whose messages are refused: the consequences for the workers, their tasks and
+//! their jobs.
 
 use super::*;
 use crate::core::refusals::SUSPECT_WORKERS_MAX;
@@ -20,7 +21,7 @@ impl Story {
             .collect()
     }
 
-    /// The task that reads `name` reports what is refused.
+    /// The task that reads `name` sends an invalid report.
     fn lies(&mut self, name: &str) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
         let told = report(task, bad_window(), &format!("{name} 0..5"));
@@ -119,7 +120,7 @@ fn a_worker_that_is_refused_again_and_again_does_not_fail_a_job_that_another_can
     );
 }
 
-/// How many reports are refused, whoever has the shard, until the job fails.
+/// How many reports are refused, whichever worker has the shard, until the job fails.
 fn refused_until_it_fails(workers: &str) -> (usize, Story) {
     let mut story = Story::running(bounded(), "a", workers);
     for refused in 0..100 {
@@ -204,7 +205,7 @@ fn a_message_about_a_task_of_another_worker_changes_nothing_for_it() {
     assert_eq!((story.task("b"), story.job().retries), (other, 0));
 }
 
-/// A task of the leader before, which a worker says it runs.
+/// A task of the previous leader that a worker reports as running.
 fn of_before(counter: u64, base: &str) -> RunningTask {
     runs(
         TaskId {

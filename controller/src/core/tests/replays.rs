@@ -1,9 +1,9 @@
-//! Stories of dead letters that are put through their job once more.
+//! Stories of replayed dead letters.
 
 use super::*;
 use streamctl_proto::{DeadLetterShard, ManifestRef};
 
-/// A job with two committed windows; its shard goes on.
+/// A job with two committed windows; its shard continues.
 fn with_two_epochs(job: ResolvedJob) -> Story {
     let mut story = Story::running(job, "a", "w1");
     for n in 0..2 {
@@ -40,7 +40,7 @@ fn replay(story: &mut Story, epochs: &[u64]) -> Vec<Effect> {
     })
 }
 
-/// The task that reads the dead letters of an epoch takes three of them into a window, and they
+/// The task that reads the dead letters of an epoch reads three of them into a window, and they
 /// end.
 fn reads_three(story: &mut Story, epoch: u64, window: i64) {
     let id = id(epoch);

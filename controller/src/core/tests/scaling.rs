@@ -1,9 +1,9 @@
-//! What the scaler is shown of the core, and what is told of it.
+//! What the core shows to the scaler, and the scaler's status.
 
 use super::*;
 use streamctl_proto::v1;
 
-/// What every shard has given so far.
+/// What every shard has delivered so far.
 #[derive(Default)]
 struct Load {
     bytes: u64,
@@ -12,8 +12,8 @@ struct Load {
 }
 
 impl Story {
-    /// So many seconds in which all workers have no time left, and all shards fall behind by half
-    /// of it.
+    /// For this many seconds, all workers are saturated, and all shards fall behind by half of the
+    /// time.
     fn is_too_much(&mut self, load: &mut Load, seconds: u64) {
         for _ in 0..seconds {
             load.bytes += 1_000;
@@ -123,7 +123,7 @@ fn a_job_that_is_too_much_for_its_worker_gets_more_and_its_part_is_told() {
             .is_none()
     );
 
-    // The second worker comes, and shards move: what was measured across that counts for nothing.
+    // The second worker joins, and shards move: a measurement across the move does not count.
     story.joins("w2", vec![]);
     story.after(1_000);
     assert!(

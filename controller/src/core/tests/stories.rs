@@ -1,4 +1,4 @@
-//! Stories: what happens to one job, told in its words.
+//! Stories: what happens to one job, step by step.
 
 use super::*;
 use crate::core::deletion::NoDeletion;
@@ -65,7 +65,7 @@ fn who_had_a_task_of_a_job_hears_of_its_commits_and_nobody_else() {
         commit(&mut story, 0, "a 0..5"),
         std::slice::from_ref(&first)
     );
-    // Its line stands, and it may still hold a report that was refused.
+    // Its connection is open, and it may still hold a report that was refused.
     story.falls_silent(first.as_str());
     story.after(3_100);
     assert_ne!(story.owner("a").0, first);
@@ -1507,7 +1507,7 @@ impl Story {
         });
     }
 
-    /// Asks for a repair; the task that stages it.
+    /// Requests a repair; returns the task that stages it.
     fn begins_repair(&mut self, epoch: u64) -> TaskId {
         self.tell(Event::EpochRepairRequested {
             job: self.name(),
@@ -1919,7 +1919,7 @@ fn line_02_a_child_begins_at_its_own_beginning_whatever_the_start_of_the_job() {
     );
 }
 
-/// What the next look for orphans takes, of a job that runs.
+/// What the next orphan sweep of a running job removes.
 fn orphans(story: &mut Story) -> Orphans {
     story.now += 24 * 3_600_000;
     let effects = story.core.step(story.now, Event::Ticked);
@@ -1930,7 +1930,7 @@ fn orphans(story: &mut Story) -> Orphans {
     swept.expect("orphans are looked for")
 }
 
-/// Where a task stages its first object of the n-th window.
+/// The location where a task stages its first object of the n-th window.
 fn staged_at(task: TaskId, n: i64) -> String {
     format!(
         "/out/{}",
@@ -1989,8 +1989,8 @@ fn a_sweep_spares_open_windows_and_unpublished_epochs_whatever_the_time() {
     assert!(!orphans.include(&staged_at(dead, 1)), "its window is open");
 }
 
-/// Its worker is cut off, the leader gives its shard to another and then dies: the next leader
-/// takes the task back, with everything that it has staged meanwhile.
+/// Its worker is cut off, the leader assigns its shard to another and then dies. The next leader
+/// adopts the task again, with everything that it has staged meanwhile.
 #[test]
 fn what_a_task_of_a_partitioned_worker_staged_is_there_when_a_later_leader_adopts_it() {
     let mut story = Story::running(bounded(), "a", "w1 w2");

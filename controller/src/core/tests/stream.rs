@@ -1,4 +1,4 @@
-//! Stories about the stream: which one it is, how long it keeps records, what expired unread.
+//! Stories about the stream: its identity, its retention, records that expired unread.
 
 use super::*;
 use streamctl_proto::manifest::TimeGap;
@@ -30,7 +30,7 @@ fn reading(stream: Option<StreamFacts>) -> Story {
     story
 }
 
-/// Up to when each shard is said to be read, and the retention, of tasks that were given out.
+/// Of the started tasks: up to when each shard is read, and the retention, as sent to the task.
 fn told(effects: &[Effect]) -> Vec<(String, Option<i64>, Option<i64>)> {
     let mut all = vec![];
     for effect in effects {

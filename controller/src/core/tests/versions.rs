@@ -1,4 +1,4 @@
-//! A job that changes: stories of a version that takes over, and of one that cannot.
+//! Stories of job changes: of a version that takes over, and of one that cannot.
 
 use super::*;
 use crate::core::versions::NoTakeOver;
@@ -38,7 +38,7 @@ impl Story {
     }
 }
 
-/// Two shards; the first window is committed, the second reported, the third asked for.
+/// Two shards; the first window is committed, the second reported, the third requested.
 fn under_way() -> Story {
     let mut story = Story::running(kinesis(), "a b", "w1 w2");
     for n in 1_000..1_003 {
@@ -87,8 +87,8 @@ fn a_version_takes_over_after_the_last_epoch_and_from_where_that_stands() {
         "{begins:?}"
     );
 
-    // What the version before reported of a window that no head holds is read again by the next
-    // one.
+    // The next version reads again what the previous version reported for a window that no head
+    // holds.
     let late = Event::Reported {
         worker: a.0,
         report: Box::new(report(a.1, w(1_001), "a 5..7")),
@@ -306,7 +306,7 @@ fn what_was_found_out_for_the_version_before_is_not_taken_for_the_next_one() {
         "it is another lookup"
     );
     story.sees_lookup("new");
-    // One that is still the same is known.
+    // An unchanged lookup is known.
     story.changes(next(&story, "k"));
     story.store_works();
     assert_eq!(

@@ -1,9 +1,9 @@
-//! Loads, and what the scaler must make of them: it comes to rest, at a number that does the work,
-//! and does not swing.
+//! Loads, and how the scaler must react: it settles at a number that is enough, and does not
+//! oscillate.
 
 use super::*;
 
-/// The same for every shard, so many workers' work together.
+/// The same load for every shard, together the work of this many workers.
 fn even(shards: usize, workers: f64) -> f64 {
     workers * CAPACITY / shards as f64
 }
@@ -44,7 +44,7 @@ fn a_step_up_is_answered_within_minutes_and_then_there_is_rest() {
         plant.run(40);
         let settled = plant.asked.len();
         plant.run(60);
-        // What was there to catch up may have left.
+        // The workers for catching up may have left.
         assert!(
             plant.turns() <= 1 && plant.desired() >= least && plant.asked.len() == settled,
             "{}",
@@ -195,7 +195,7 @@ fn a_worker_that_dies_and_comes_back_changes_nothing() {
     let settled = plant.asked.len();
     for _ in 0..10 {
         plant.workers.pop_first();
-        // Its pod is started again by the follower.
+        // The follower starts its pod again.
         plant.run(4);
         assert_eq!(
             (plant.desired(), plant.asked.len()),
@@ -217,7 +217,7 @@ fn more_workers_than_shards_are_never_asked_for() {
         "{}",
         plant.scaler.doing
     );
-    // Not even by the smallest step that an autoscaler does not pass over.
+    // Not even by the smallest step that an autoscaler does not ignore.
     let ten = ScalingSettings {
         workers_min: 10,
         workers_max: 50,
@@ -276,7 +276,7 @@ fn a_source_that_gives_no_more_is_no_reason_for_more_workers() {
 
 #[test]
 fn a_hot_shard_gets_a_worker_of_its_own_and_no_more_than_that() {
-    // One shard is as much as a worker can just do, twelve others are little.
+    // One shard is as much as a worker can just handle, twelve others are small.
     let mut plant = Plant::new(13, |shard, _| {
         if shard == 0 {
             0.82 * CAPACITY
@@ -363,7 +363,7 @@ fn without_anything_to_read_there_may_be_none_and_a_job_that_begins_brings_one_a
 
 #[test]
 fn a_load_that_comes_back_each_time_that_workers_leave_is_met_with_more_and_more_patience() {
-    // Nothing in the figures says that it will: it comes with the number of minutes.
+    // The figures do not show it in advance: it depends on the minute.
     let mut plant = Plant::new(64, |_, t| {
         if t % 780.0 < 120.0 {
             even(64, 3.0)

@@ -1,9 +1,9 @@
-//! A made-up cluster under load: what comes in, what workers can do, an autoscaler that follows.
+//! A simulated cluster under load: arriving records, worker capacity, and an autoscaler that
+//! follows.
 //!
-//! Owns: the plant and its follower. Does not own: the loads and what must come of them
-//! ([`loads`]).
-//! Rule: it works as streamctl does: shards are dealt out by number, a worker has a limit of its
-//! own, a move takes time, a worker that is asked for comes late. The same numbers every time.
+//! Owns: the plant and its follower. Does not own: the loads and the expected results ([`loads`]).
+//! Rule: it behaves like streamctl: shards are distributed by number, each worker has a limit of
+//! its own, a move takes time, a requested worker arrives late. The run is deterministic.
 
 mod loads;
 
@@ -14,18 +14,18 @@ use streamctl_proto::{TaskId, Term, WorkerId};
 
 /// One step of the plant.
 const STEP_MS: i64 = 1_000;
-/// A pod comes after so long.
+/// How long a pod takes to start.
 const START_MS: i64 = 20_000;
-/// Shards are with nobody for so long when they move.
+/// How long shards are unassigned when they move.
 const MOVE_MS: i64 = 2_000;
 /// What one worker can do, in bytes per second.
 const CAPACITY: f64 = 1_000_000.0;
 
-/// Bytes per second that come into a shard at a time (in seconds since the beginning).
+/// Bytes per second that arrive in a shard at a time (in seconds since the start).
 type Load = Box<dyn Fn(usize, f64) -> f64>;
 
 struct Shard {
-    /// When it came, how much.
+    /// When it arrived, and how much.
     waiting: VecDeque<(i64, f64)>,
     read: f64,
 }
@@ -39,7 +39,7 @@ struct Plant {
     whole_window: bool,
     /// The most that can be read of one shard per second.
     shard_limit: f64,
-    /// Workers that are there, when each begins, how busy it was, what it worked.
+    /// The workers: when each starts, its utilization, its work.
     workers: BTreeMap<u32, Pod>,
     next_pod: u32,
     tasks: BTreeMap<u32, (TaskId, Vec<usize>)>,
@@ -47,7 +47,7 @@ struct Plant {
     moved_at_ms: i64,
     follows: bool,
     says_busy: bool,
-    /// Every change of the number of workers that is asked for: when, to what.
+    /// Every change of the desired number of workers: when, and to what.
     asked: Vec<(i64, u32)>,
     lag_max_s: f64,
 }
@@ -103,7 +103,7 @@ impl Plant {
         plant
     }
 
-    /// So many pods from now on; new ones come after a while.
+    /// Sets the number of pods; new ones arrive after a while.
     fn pods(&mut self, count: u32, after_ms: i64) {
         while (self.workers.len() as u32) < count {
             self.workers.insert(
@@ -120,7 +120,7 @@ impl Plant {
         }
     }
 
-    /// There was more before the beginning than could be read.
+    /// Before the start, more arrived than could be read.
     fn backlog(&mut self, seconds: i64, bytes_per_s: f64) {
         for shard in &mut self.shards {
             shard
@@ -196,7 +196,7 @@ impl Plant {
                 .iter()
                 .map(|s| (*s, self.shard_limit * step_s))
                 .collect();
-            // The oldest first, as windows close in order.
+            // The oldest first, because windows close in order.
             loop {
                 let oldest = shards
                     .iter()
@@ -271,7 +271,7 @@ impl Plant {
         }
     }
 
-    /// Goes on for some minutes.
+    /// Runs for some minutes.
     fn run(&mut self, minutes: i64) {
         let until_ms = self.now_ms + minutes * 60_000;
         while self.now_ms < until_ms {
@@ -311,7 +311,7 @@ impl Plant {
             / 1_000.0
     }
 
-    /// How often the number turned from up to down or back.
+    /// How many times the number changed direction.
     fn turns(&self) -> usize {
         let ups: Vec<bool> = self
             .asked
@@ -321,7 +321,7 @@ impl Plant {
         ups.windows(2).filter(|pair| pair[0] != pair[1]).count()
     }
 
-    /// What was asked for, without the times.
+    /// The desired numbers, without the times.
     fn numbers(&self) -> Vec<u32> {
         self.asked.iter().map(|(_, to)| *to).collect()
     }

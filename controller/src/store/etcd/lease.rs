@@ -1,7 +1,7 @@
 //! The lease that holds the leader key, and what it proves.
 //!
 //! Owns: renewals, the local deadline, giving up. Does not own: the election.
-//! Rule: a renewal proves leadership from when it was sent, never from when its answer came.
+//! Rule: a renewal proves leadership from when it was sent, never from when its answer arrived.
 
 use super::members::{Failure, Members};
 use crate::store::Leadership;
@@ -16,8 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Renewals per lease: with a time-out as long as the interval, several may fail in a row.
 const RENEWALS_PER_TTL: u32 = 6;
-/// Leadership ends here this long before the lease can: for the time between a look at the clock
-/// and its use.
+/// Leadership ends this long before the lease can expire, to cover the time between reading the
+/// clock and acting on it.
 const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
 /// A lease that holds the leader key.
@@ -30,15 +30,15 @@ pub(super) struct Lease {
 
 enum Renewal {
     Done,
-    /// No answer: the next one may have one.
+    /// There was no answer; the next renewal may succeed.
     Failed(String),
-    /// Lease or key are gone.
+    /// The lease or the key is gone.
     Gone,
 }
 
 impl Lease {
-    /// Leads from the moment the lease was asked for, and keeps leading in the background.
-    /// `revision` made the leader key.
+    /// Leads from the moment the lease was requested, and renews it in the background. `revision`
+    /// created the leader key.
     pub(super) fn lead(self, term: Term, revision: i64, asked: Instant) -> Leadership {
         let (resign, resigned) = oneshot::channel::<oneshot::Sender<()>>();
         let release = Box::new(move || -> BoxFuture<'static, ()> {
@@ -70,7 +70,7 @@ impl Lease {
             biased;
             done = resigned => {
                 keeper.lose();
-                // Dropped without a word is as if the process had died: the lease expires.
+                // Dropping it without resigning is as if the process had died: the lease expires.
                 if let Ok(done) = done {
                     self.revoke().await;
                     let _nobody_waits = done.send(());
@@ -127,7 +127,7 @@ impl Lease {
         }
     }
 
-    /// Ends the lease and with it the key; when that fails it expires.
+    /// Ends the lease and with it the key; if that fails, the lease expires.
     pub(super) async fn revoke(&self) {
         let id = self.id;
         if let Err(error) = self

@@ -1,9 +1,10 @@
-//! The members of an etcd cluster: which one is asked, how long, what their errors mean.
+//! The members of an etcd cluster: which one gets requests, time limits, the meaning of their
+//! errors.
 //!
-//! Owns: saying who asks, where etcd wants to know. Does not own: certificates and their files
+//! Owns: authentication, if etcd requires it. Does not own: certificates and their files
 //! (`Dialer`).
-//! Rule: one member is asked until it fails to answer, then the next. A balanced channel would go
-//! on asking one that hangs: it keeps its connection and looks idle.
+//! Rule: one member gets all requests until it fails to answer, then the next. A balanced channel
+//! would keep using a member that hangs: it keeps its connection and looks idle.
 
 use crate::store::StoreError;
 use etcd_client::{BalancedChannelBuilder, Channel, Client, ConnectOptions, Error};
@@ -23,15 +24,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for a connection to one member.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A user of etcd and its password, as their file changes.
+/// A user of etcd and its password, reloaded when their file changes.
 #[derive(Clone)]
 pub struct EtcdLogin(Arc<Reloading<(String, String)>>);
 
 impl EtcdLogin {
-    /// From a file of one line, `name:password`.
+    /// Reads a file of one line, `name:password`.
     ///
     /// # Errors
-    /// When it is something else.
+    /// The file has another form.
     pub fn open(path: PathBuf) -> Result<Self, SecurityError> {
         let file = Reloading::load("user of etcd", vec![path], |contents| {
             tls::login(&contents[0])
@@ -41,10 +42,11 @@ impl EtcdLogin {
     }
 }
 
-/// As whom a client has said that it asks.
+/// The user that a client has logged in as.
 type LoggedIn = Mutex<Option<Arc<(String, String)>>>;
 
-/// A line of ours as the library wants it: it would make TLS from files that it reads once.
+/// Our channel in the form that the library requires: with its own TLS, it would read the files
+/// only once.
 struct OneMember(tonic::transport::Channel);
 
 impl BalancedChannelBuilder for OneMember {
@@ -55,7 +57,7 @@ impl BalancedChannelBuilder for OneMember {
         size: usize,
     ) -> Result<(Channel, mpsc::Sender<Change<axum::http::Uri, Endpoint>>), Self::Error> {
         let (changes, mut unused) = mpsc::channel(size);
-        // It adds its endpoint, and takes it for an error when nobody listens.
+        // The library adds its endpoint, and reports an error if the receiver is gone.
         tokio::spawn(async move { while unused.recv().await.is_some() {} });
         Ok((Channel::Tonic(self.0), changes))
     }
@@ -79,7 +81,7 @@ pub(super) enum Failure {
 }
 
 impl Members {
-    /// Prepares connections; they are made when they are needed.
+    /// Prepares connections; they are opened on first use.
     pub(super) async fn connect(
         endpoints: Vec<String>,
         dialer: &Dialer,
@@ -123,7 +125,7 @@ impl Members {
         })
     }
 
-    /// A client of the member that is asked now, for what lasts longer than a call.
+    /// A client of the current member, for streams that last longer than a call.
     pub(super) fn client(&self) -> Client {
         self.clients[self.current()].clone()
     }
@@ -132,8 +134,8 @@ impl Members {
         self.current.load(Ordering::Relaxed) % self.clients.len()
     }
 
-    /// Asks the current member; when it does not answer within `limit`, the next question goes to
-    /// the next one.
+    /// Sends a request to the current member. If it does not answer within `limit`, the next
+    /// request goes to the next member.
     pub(super) async fn ask<T, F: Future<Output = Result<T, Error>>>(
         &self,
         limit: Duration,
@@ -157,7 +159,7 @@ impl Members {
             Err(_late) => Err(Failure::Late(limit)),
         };
         if answer.as_ref().is_err_and(Failure::may_be_the_members) {
-            // Of several calls that failed at once, one moves on.
+            // If several calls fail at once, only one moves to the next member.
             let next = (member + 1) % self.clients.len();
             let _moved =
                 self.current
@@ -166,8 +168,8 @@ impl Members {
         answer
     }
 
-    /// Says who asks, where there is a user that this client has not told yet: all its calls carry
-    /// what it gets for it.
+    /// Logs in, if there is a user that this client has not logged in as yet: all its calls carry
+    /// the token that it gets.
     async fn log_in(&self, member: usize) -> Result<(), Error> {
         let Some(EtcdLogin(login)) = &self.login else {
             return Ok(());
@@ -184,7 +186,7 @@ impl Members {
         Ok(())
     }
 
-    /// Asks with the usual limit.
+    /// Sends a request with the usual limit.
     pub(super) async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
         question: impl FnOnce(Client) -> F,
@@ -209,7 +211,7 @@ impl Failure {
 const ABOUT_USERS: &str = "this etcd asks for a user: name a file with name:password (--etcd-login-file), or a certificate \
                            whose common name is one, and give it the rights on /streamctl/";
 
-/// What to do about an error that will not go away by itself.
+/// What to do about an error that does not go away by itself.
 fn hint(error: &Error) -> Option<&'static str> {
     use tonic::Code::{InvalidArgument, PermissionDenied, Unauthenticated};
     match error {
@@ -218,7 +220,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::GRpcStatus(status) => match status.code() {
             Unauthenticated | PermissionDenied => Some(ABOUT_USERS),
-            // So it says that a password is wrong, or that there must be one.
+            // etcd's code for a wrong password, or for a missing one.
             InvalidArgument
                 if ["authentication", "user name"]
                     .iter()

@@ -1,4 +1,4 @@
-//! A good chain is good; each thing broken by hand is named.
+//! A valid chain has no findings; each manual change of it is reported.
 
 use super::*;
 use crate::store::contract;
@@ -136,7 +136,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
     }
 }
 
-/// Four epochs: a shard that moves from task to task, a second one that rests and ends, a child
+/// Four epochs: a shard that moves from task to task, a second one that pauses and ends, a child
 /// that continues it.
 fn good() -> Vec<Manifest> {
     let mut first = next(None, vec![part(1, &[("a", 0, 5), ("b", 0, 3)])]);
@@ -156,9 +156,9 @@ fn good() -> Vec<Manifest> {
         .position = Position::End;
     third.frontier.insert("c".into(), child.clone());
     let mut fourth = next(Some(&third), vec![part(2, &[("a", 9, 12), ("c", 0, 2)])]);
-    // What ended and is listed no more is forgotten.
+    // A shard that ended and is no longer listed is forgotten.
     fourth.frontier.remove(&ShardId::from("b"));
-    // A shard that is known and has no record yet.
+    // A known shard without a record.
     first.frontier.insert("d".into(), Frontier::at(at(0)));
     for later in [&mut third, &mut fourth] {
         later.frontier.insert("d".into(), Frontier::at(at(0)));
@@ -168,7 +168,7 @@ fn good() -> Vec<Manifest> {
     vec![first, second, third, fourth]
 }
 
-/// What is found when these are walked, kinds and epochs.
+/// The findings of a walk over these manifests, kinds and epochs.
 fn walk(manifests: &[Manifest]) -> Vec<(Kind, u64)> {
     let job = contract::job("sales");
     let mut chain = Chain::new(&job);
@@ -183,7 +183,7 @@ fn walk(manifests: &[Manifest]) -> Vec<(Kind, u64)> {
         .collect()
 }
 
-/// What is found after `break_it` was done to one epoch of the good chain.
+/// The findings after `break_it` changed one epoch of the valid chain.
 fn broken(epoch: usize, break_it: impl FnOnce(&mut Manifest)) -> Vec<(Kind, u64)> {
     let mut manifests = good();
     break_it(&mut manifests[epoch - 1]);

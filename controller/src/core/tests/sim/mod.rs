@@ -1,8 +1,7 @@
-//! The core in a model world where everything that can go wrong does, in an order that a seed
-//! decides.
+//! The core in a simulated world where every fault happens, in an order that a seed decides.
 //!
 //! Owns: the world's store, its scheduler, the oracle. Does not own: what workers do ([`worker`]),
-//! the records ([`source`]). Rule: a seed is a story; the same seed is the same story.
+//! the records ([`source`]). Rule: a run is deterministic; the same seed gives the same story.
 
 mod source;
 mod worker;
@@ -14,14 +13,14 @@ use source::Source;
 use streamctl_proto::{DeadLetterShard, ManifestRef};
 use worker::SimWorker;
 
-/// Stories that every test run tells.
+/// Seeds of every test run.
 const SEEDS: u64 = 1_200;
-/// Later seeds that broke the core once; what they showed is a story each.
+/// Later seeds that once found a bug in the core; each bug also has a story.
 const BROKE_IT_ONCE: [u64; 3] = [1_537, 3_636, 4_419];
 const BEAT_MS: i64 = 100;
-/// Steps in which things go wrong.
+/// Steps with faults.
 const WILD_STEPS: usize = 700;
-/// Steps in which nothing does, and after which all must be done.
+/// Steps without faults, after which all work must be done.
 const QUIET_STEPS: usize = 20_000;
 
 #[derive(Default)]
@@ -44,20 +43,21 @@ struct World {
     todo: Vec<Effect>,
     sessions: SessionId,
     lookup: u64,
-    /// What the stream listed when it was asked.
+    /// Listings of the stream by request.
     lists: BTreeMap<u64, Vec<KnownShard>>,
-    /// The oracle's: where every record belongs.
+    /// For the oracle: the window of every record.
     windows: BTreeMap<ShardId, Vec<Window>>,
-    /// The oracle's: records of a shard that heads hold.
+    /// For the oracle: how many records of a shard heads hold.
     read: BTreeMap<ShardId, u64>,
     last_window: Option<Window>,
     log: Vec<String>,
     wild: bool,
-    /// Decides when the job is changed; apart, so that it changes nothing else of a seed's story.
+    /// Decides when the job changes. It is separate, so that it does not change the rest of a
+    /// seed's story.
     changing: Option<Rng>,
-    /// Decides when dead letters are replayed; apart, as above.
+    /// Decides when dead letters are replayed; separate for the same reason.
     replaying: Option<Rng>,
-    /// Whose turn it is in quiet times: nobody is lost there because the dice forgot it.
+    /// The next turn in quiet times: no worker is lost there because it was never chosen.
     turn: usize,
 }
 
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// The driver performs one effect; some are done twice, as their outcome was not known.
+    /// The driver performs one effect; some are performed twice, because their outcome was unknown.
     fn perform(&mut self) {
         if self.todo.is_empty() {
             return;
@@ -176,7 +176,7 @@ impl World {
         let name = self.job.spec.name.clone();
         Some(match effect.clone() {
             Effect::ListShards { job, generation } => {
-                // What it says was so at some time between question and answer.
+                // The listing was correct at some time between request and answer.
                 let now = self.source.list(self.now);
                 let shards = if self.rng.bool() {
                     self.lists[&generation].clone()
@@ -298,15 +298,15 @@ impl World {
         })
     }
 
-    /// The oracle: an epoch goes on exactly where the one before ended, and has no child before its
-    /// parents' end.
+    /// The oracle: an epoch continues exactly where the one before ended, and has no child before
+    /// its parents' end.
     fn judge(&mut self, manifest: &Manifest) {
         assert!(
             self.last_window.is_none_or(|last| last < manifest.window),
             "windows go up"
         );
         self.last_window = Some(manifest.window);
-        // The store's version makes the epoch, whole, with lookups of its own (I9).
+        // The store's version makes the epoch, completely, with lookups of its own (I9).
         assert_eq!(
             manifest.job_version(),
             self.job.job_version,
@@ -335,7 +335,8 @@ impl World {
                 range.from
             );
             if is_dead_letters(id) {
-                // Which window is decided when it is read; that it is read once is all that counts.
+                // The window is decided when the dead letter is read; the oracle only checks that
+                // it is read once.
                 *read += range.records;
                 assert_eq!(range.to, at(*read), "{id} in epoch {}", manifest.epoch);
                 continue;
@@ -381,7 +382,7 @@ impl World {
     }
 
     fn new_leader(&mut self) {
-        // What was on its way to the store may have got there.
+        // Effects in flight to the store may have been applied.
         for effect in std::mem::take(&mut self.todo) {
             let store = matches!(
                 effect,
@@ -452,7 +453,7 @@ impl World {
         }
     }
 
-    /// Somebody wants the dead letters of an epoch replayed, perhaps not for the first time.
+    /// A user requests a replay of the dead letters of an epoch, perhaps not for the first time.
     fn replay(&mut self) {
         let Some(rng) = &mut self.replaying else {
             return;
@@ -492,7 +493,7 @@ impl World {
             return;
         };
         let mut next = job.resolved.clone();
-        // Now and then it is one that somebody else has made meanwhile.
+        // Sometimes another user has made this version meanwhile.
         next.job_version =
             JobVersion((next.job_version.0 + 1).saturating_sub(u64::from(rng.u8(0..8) == 0)));
         next.query_digest = format!("q{}", rng.u32(..));
@@ -546,8 +547,8 @@ impl World {
         }
     }
 
-    /// In quiet times lines are fast: nobody is lost because what it said waits, nor because it had
-    /// no turn.
+    /// In quiet times, connections are fast: no worker is lost because its messages wait, or
+    /// because it had no turn.
     fn hear(&mut self, index: usize) {
         if self.now >= self.workers[index].paused_until_ms {
             self.workers[index].beat(self.now);
@@ -611,14 +612,14 @@ impl World {
         all && visible && ended && self.store.replays.wanted.is_empty()
     }
 
-    /// Of dead letters only those are read that the store was ever told of.
+    /// Only dead letters with a request in the store are read.
     fn due(&self, id: &ShardId, records: usize) -> usize {
         let letters = DeadLetterShard::parse(id);
         let known = letters.is_none_or(|letters| self.store.replays.has(letters.epoch()));
         if known { records } else { 0 }
     }
 
-    /// I8: when all is said and done, time alone changes nothing.
+    /// I8: once all work is done, time alone changes nothing.
     fn must_be_calm(&mut self) {
         for _ in 0..1_000 {
             self.step(false);
@@ -670,13 +671,13 @@ impl World {
     }
 }
 
-/// Whether a position is that after the n-th record; before the first there are two.
+/// Whether a position is the one after the n-th record; before the first there are two.
 fn stands(position: &Position, read: u64) -> bool {
     *position == at(read) || read == 0 && matches!(position, Position::Timestamp(_))
 }
 
-/// `STREAMCTL_SIM_SEEDS=100..200` tells other seeds, `STREAMCTL_SIM_LOG=path` keeps the events of
-/// one that fails.
+/// `STREAMCTL_SIM_SEEDS=100..200` runs other seeds, `STREAMCTL_SIM_LOG=path` keeps the events of a
+/// seed that fails.
 #[allow(
     clippy::disallowed_methods,
     reason = "a test has no main that could pass it down"

@@ -1,4 +1,4 @@
-//! A stream of numbered records in shards that split and merge, all of it decided by the seed.
+//! A stream of numbered records in shards that split and merge; the seed decides everything.
 
 use super::super::*;
 use fastrand::Rng;
@@ -6,7 +6,7 @@ use streamctl_proto::Clamp;
 
 /// How far an arrival time may step back.
 pub(super) const STEP_BACK_MS: i64 = 900;
-/// A reader that has caught up says so for times that are this long past.
+/// A reader that has caught up reports it for times that are this long past.
 pub(super) const GRACE_MS: i64 = 1_000;
 
 pub(super) struct SourceShard {
@@ -14,7 +14,7 @@ pub(super) struct SourceShard {
     pub(super) children: Vec<(ShardId, Vec<ShardId>)>,
     /// When it can be listed and read.
     born_ms: i64,
-    /// When nothing comes any more.
+    /// When it is closed.
     pub(super) closed_ms: Option<i64>,
     /// When a record can be read, and its arrival time.
     pub(super) records: Vec<(i64, i64)>,
@@ -149,12 +149,12 @@ impl Source {
         listed.map(known).collect()
     }
 
-    /// The window of every record: that of its arrival, never before that of the one in front of
-    /// it, nor before the last of its parents. Nothing that goes wrong may change it.
+    /// The window of every record: that of its arrival, never before that of the previous record,
+    /// nor before the last of its parents. No fault may change it.
     pub(super) fn windows(&self) -> BTreeMap<ShardId, Vec<Window>> {
         let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
         let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
-        // Shards are named in the order in which they are born.
+        // Shards are named in the order of their creation.
         for (id, shard) in &self.shards {
             let floor_ms = shard
                 .parents
@@ -174,7 +174,7 @@ impl Source {
         windows
     }
 
-    /// What the last answer of a shard says.
+    /// What the last answer of a shard contains.
     pub(super) fn children(&self, id: &ShardId) -> Vec<(ShardId, Vec<ShardId>)> {
         if self.names_children {
             self.shards[id].children.clone()

@@ -1,6 +1,6 @@
-//! A worker that does what `worker::task` and `worker::registry` do, one small step at a time.
+//! A worker that behaves like `worker::task` and `worker::registry`, one small step at a time.
 //!
-//! Rule: saying and remembering are one step; what a broken line loses is in the next Hello.
+//! Rule: sending and remembering are one step; what a broken connection loses is in the next Hello.
 
 use super::super::*;
 use super::source::{GRACE_MS, Source};
@@ -51,13 +51,13 @@ pub(super) struct SimWorker {
     pub(super) id: String,
     tasks: BTreeMap<TaskId, Task>,
     entries: BTreeMap<TaskId, Entry>,
-    /// The session it has, and whether that line stands.
+    /// Its session, and whether that connection is open.
     pub(super) line: Option<SessionId>,
-    /// Sent and not yet taken by the core.
+    /// Sent and not yet received by the core.
     pub(super) up: VecDeque<Event>,
-    /// Of an earlier line, not yet taken: it may come after the Hello of the next.
+    /// From an earlier connection, not yet received: it may arrive after the Hello of the next.
     pub(super) late: VecDeque<Event>,
-    /// Sent by the core and not yet taken.
+    /// Sent by the core and not yet received.
     pub(super) down: VecDeque<Effect>,
     pub(super) paused_until_ms: i64,
     pub(super) beat_at_ms: i64,
@@ -84,7 +84,7 @@ impl SimWorker {
         }
     }
 
-    /// Dials: Hello, then the windows that it waits for.
+    /// Connects: sends Hello, then requests the windows that it waits for.
     pub(super) fn connect(&mut self, session: SessionId) {
         self.line = Some(session);
         self.down.clear();
@@ -121,12 +121,13 @@ impl SimWorker {
         }
     }
 
-    /// The line breaks: the last things said are lost, and all that was on its way here.
+    /// The connection breaks: the last messages sent are lost, and so is everything in flight to
+    /// the worker.
     pub(super) fn break_line(&mut self, rng: &mut Rng) {
         let Some(session) = self.line.take() else {
             return;
         };
-        // A Hello that was not read before its line broke was never a session; what follows it is
+        // If the connection broke before its Hello was read, there was no session; what follows is
         // lost with it.
         self.up.truncate(rng.usize(0..=self.up.len()));
         self.down.clear();
@@ -136,7 +137,7 @@ impl SimWorker {
         });
     }
 
-    /// The process dies, and with it all that it knew.
+    /// The process dies, and loses its state.
     pub(super) fn kill(&mut self, rng: &mut Rng) {
         self.break_line(rng);
         self.tasks.clear();
@@ -170,7 +171,7 @@ impl SimWorker {
         }
     }
 
-    /// Takes one message of the core.
+    /// Handles one message of the core.
     pub(super) fn obey(&mut self) {
         let Some(effect) = self.down.pop_front() else {
             return;
@@ -190,7 +191,7 @@ impl SimWorker {
                 }
             }
             Effect::CancelTask { task, .. } => {
-                // The registry forgets it before the task can say how it ended.
+                // The registry removes it before the task can report how it ended.
                 self.tasks.remove(&task);
                 self.entries.remove(&task);
             }
@@ -552,7 +553,7 @@ impl Task {
         }
     }
 
-    /// Takes what can be taken; gives the windows that must be asked for.
+    /// Takes what can be taken; returns the windows that must be requested.
     fn take(&mut self, source: &Source) -> Vec<Window> {
         let mut asked = vec![];
         for shard in &mut self.shards {
