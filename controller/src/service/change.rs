@@ -5,9 +5,10 @@
 //! Rule: a version takes over only after a `change` request; a successful answer is durable. The
 //! previous version is in the checkpoint location before the store replaces it.
 
-use super::jobs::told;
+use super::standing::{Standing, resumed, standing};
+use super::status_text::status_text;
 use super::submit::{Submitter, parse, refused, response};
-use super::{RECORD_TIMEOUT, not_found, read_anew, recorded};
+use super::{RECORD_TIMEOUT, not_found};
 use crate::core::versions::NoTakeOver;
 use crate::core::{Core, Event};
 use crate::handle::Handle;
@@ -18,43 +19,6 @@ use streamctl_proto::change::{FieldChange, compare};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, JobName, JobVersion, ResolvedJob, describe, v1};
 use tonic::Status;
-
-/// The current state of a job.
-pub(super) struct Standing {
-    pub(super) job: ResolvedJob,
-    epoch: Epoch,
-    boundary_ms: Option<i64>,
-    closed: Option<NoTakeOver>,
-}
-
-/// The core's state of the job with this name.
-///
-/// # Errors
-/// `ABORTED` while it is being deleted: the request is meant for the job that comes after it.
-pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<Standing>, Status> {
-    let name = name.clone();
-    let being_deleted = Status::aborted(format!(
-        "job {name} is being deleted\n  hint: try again in a moment"
-    ));
-    let look = move |core: &Core| {
-        let job = core.jobs.get(&name)?;
-        let resolved = job.resolved.clone();
-        let closed = job.closed_to_changes();
-        Some(Standing {
-            job: resolved,
-            epoch: job.epoch(),
-            boundary_ms: job.boundary_ms(),
-            closed,
-        })
-    };
-    match handle.ask(look).await? {
-        Some(Standing {
-            closed: Some(NoTakeOver::Deleted),
-            ..
-        }) => Err(being_deleted),
-        standing => Ok(standing),
-    }
-}
 
 impl Submitter {
     /// What a job file would change.
@@ -132,7 +96,7 @@ impl Submitter {
             let checkpoints = Checkpoints::of(&self.world.storages, &standing.job);
             let written = checkpoints.write_version(&standing.job).await;
             next.previous =
-                Some(written.map_err(|error| Status::unavailable(told(&describe(&error))))?);
+                Some(written.map_err(|error| Status::unavailable(status_text(&describe(&error))))?);
             after = take_over(handle.clone(), &next).await?;
         }
         let changes = changes.into_iter().map(Into::into).collect();
@@ -236,7 +200,7 @@ fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
         }
     }
     text.push_str(&format!("\n  hint: {}", hints.join("; ")));
-    Status::failed_precondition(told(&text))
+    Status::failed_precondition(status_text(&text))
 }
 
 fn not_asked_for(standing: &Standing, changes: &[FieldChange]) -> Status {
@@ -251,7 +215,7 @@ fn not_asked_for(standing: &Standing, changes: &[FieldChange]) -> Status {
         "\n  hint: `streamctl diff FILE` shows it whole; with `--change` it takes over after the last epoch; a job of its own \
          needs another name",
     );
-    Status::already_exists(told(&text))
+    Status::already_exists(status_text(&text))
 }
 
 /// What is known of a change.
@@ -308,7 +272,7 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
                     "the store refused version {} of job {name}: {reason}",
                     next.job_version
                 );
-                return Err(Status::failed_precondition(told(&text)));
+                return Err(Status::failed_precondition(status_text(&text)));
             }
             match (seen.is_this, seen.waits) {
                 (true, _) if !seen.recording => return Ok(seen.after),
@@ -343,50 +307,4 @@ fn overtaken(name: &JobName, seen: Seen) -> Status {
             seen.version
         )),
     }
-}
-
-/// Checks that the job is at this version.
-///
-/// # Errors
-/// `NOT_FOUND` without a job, `ABORTED` at another version.
-pub(super) fn check_version(
-    name: &JobName,
-    standing: Option<&Standing>,
-    if_version: u64,
-) -> Result<(), Status> {
-    match standing {
-        _ if if_version == 0 => Ok(()),
-        None => Err(not_found(name)),
-        Some(standing) if standing.job.job_version.0 == if_version => Ok(()),
-        Some(standing) => Err(Status::aborted(format!(
-            "job {name} is at version {}, not {if_version}\n  hint: look at what would change now with `streamctl diff`",
-            standing.job.job_version
-        ))),
-    }
-}
-
-/// Resumes a job, and waits until that is stored. Returns false if it runs or has completed. An
-/// unreadable job is read again first.
-///
-/// # Errors
-/// What is wrong with the job, if it is still unreadable.
-pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Status> {
-    let asked = name.clone();
-    let look = move |core: &Core| {
-        let job = core.jobs.get(&asked);
-        let reads = job.and_then(|job| Some(job.unreadable.as_ref()?.reads));
-        (job.is_some_and(|job| job.wanted.can_go_on()), reads)
-    };
-    let (stands, reads) = handle.ask(look).await?;
-    if reads.is_some() {
-        handle
-            .tell(Event::ResumeRequested { job: name.clone() })
-            .await?;
-        read_anew(handle.clone(), name, reads).await?;
-    }
-    handle
-        .tell(Event::ResumeRequested { job: name.clone() })
-        .await?;
-    recorded(handle.clone(), name).await?;
-    Ok(stands)
 }

@@ -6,8 +6,8 @@
 //! A subscriber can stop and continue at `next_epoch`. One answer has one schema: it ends before
 //! the first epoch of another version of the job.
 
-use super::jobs::told;
 use super::not_found;
+use super::status_text::status_text;
 use crate::admission::Admission;
 use crate::core::Core;
 use crate::core::job::EpochFigures;
@@ -332,7 +332,7 @@ pub fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
     }
     serde_json::from_slice(&descriptor.cmd).map_err(|error| {
         let example = r#"{"job": "sales", "from": 1}"#;
-        Status::invalid_argument(told(&format!(
+        Status::invalid_argument(status_text(&format!(
             "the command is JSON like {example}: {error}"
         )))
     })

@@ -1,8 +1,8 @@
 //! The API of the control plane for users and programs.
 
-use super::repair::RepairEvents;
+use super::status_text::status_text;
 use super::submit::Submitter;
-use super::{not_found, recorded};
+use super::{RepairEvents, not_found, recorded};
 use crate::core::status::summary_of;
 use crate::core::{Core, Event};
 use crate::history::History;
@@ -24,8 +24,6 @@ use tonic::{Request, Response, Status};
 const EPOCHS_DEFAULT: u32 = 20;
 /// Most epochs listed at once.
 const EPOCHS_MAX: u32 = 1_000;
-/// Longest refusal message that is sent.
-const TOLD_BYTES_MAX: usize = 8 << 10;
 /// Shortest time between two messages of a watch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -366,7 +364,7 @@ fn check_range(from: u64, to: u64) -> Result<(), Status> {
 pub(super) fn name(text: &str) -> Result<JobName, Status> {
     text.parse()
         .map_err(|error: streamctl_proto::id::BadJobName| {
-            Status::invalid_argument(told(&error.to_string()))
+            Status::invalid_argument(status_text(&error.to_string()))
         })
 }
 
@@ -393,37 +391,10 @@ fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), 
         return Ok(());
     };
     let name = caller.name.as_deref().unwrap_or_default();
-    Err(Status::permission_denied(told(&format!(
+    Err(Status::permission_denied(status_text(&format!(
         "{place} is a folder of the cluster's machines: a job with it needs the role admin, and {name} has not\n  hint: \
          use s3:// places, or have somebody with that role submit it"
     ))))
-}
-
-/// A refusal that fits into the headers in which it travels: clients accept 16 KiB of them, and a
-/// byte that is not printable ASCII takes three bytes.
-pub(super) fn told(text: &str) -> String {
-    let mut bytes = 0;
-    let cost = |c: char| {
-        if c.is_ascii_graphic() || c == ' ' {
-            1
-        } else {
-            3 * c.len_utf8()
-        }
-    };
-    let fits = |(_, c): &(usize, char)| {
-        bytes += cost(*c);
-        bytes <= TOLD_BYTES_MAX
-    };
-    let end = text
-        .char_indices()
-        .take_while(fits)
-        .last()
-        .map_or(0, |(at, c)| at + c.len_utf8());
-    if end == text.len() {
-        text.to_owned()
-    } else {
-        format!("{}\nand more", &text[..end])
-    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Status> {
@@ -504,13 +475,5 @@ mod tests {
         );
         assert!(check_places(&local, "", &of(Role::Admin)).is_ok());
         assert!(check_places(&local, "", &Caller::ANYBODY).is_ok());
-    }
-
-    #[test]
-    fn a_long_refusal_is_cut_so_that_it_arrives() {
-        assert_eq!(told("line 1: unknown key"), "line 1: unknown key");
-        let long = told(&"é\n".repeat(100_000));
-        assert!(long.ends_with("and more") && long.len() < TOLD_BYTES_MAX);
-        assert!(told(&"x".repeat(1 << 20)).len() < TOLD_BYTES_MAX + 20);
     }
 }

@@ -9,14 +9,20 @@ pub mod jobs;
 mod repair;
 mod replays;
 pub mod scaling;
+mod standing;
+mod status_text;
 pub mod submit;
 pub mod workers;
 
 use crate::core::{Core, DesiredState};
 use crate::handle::Handle;
 use std::time::Duration;
-use streamctl_proto::JobName;
+use streamctl_proto::{JobName, v1};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+
+/// The steps of a repair as they happen.
+type RepairEvents = ReceiverStream<Result<v1::RepairEvent, Status>>;
 
 /// How long the store may take to record a desired state.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +81,7 @@ async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Re
                 (None, _) => return Ok(()),
                 (reads, DesiredState::Failed { error, hint }) if reads != before => {
                     let text = format!("job {job} cannot go on: {error}\n  hint: {hint}");
-                    return Err(Status::failed_precondition(jobs::told(&text)));
+                    return Err(Status::failed_precondition(status_text::status_text(&text)));
                 }
                 _ => handle.changed().await?,
             }

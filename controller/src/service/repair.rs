@@ -5,8 +5,9 @@
 //! ([`crate::load`]), when a repair may happen (core).
 //! Rule: a job is repaired only if it needs it; a successful answer is durable.
 
-use super::jobs::{JobsService, told};
-use super::{READ_TIMEOUT, not_found, read_anew};
+use super::jobs::JobsService;
+use super::status_text::status_text;
+use super::{READ_TIMEOUT, RepairEvents, not_found, read_anew};
 use crate::core::check::check_rebuilt;
 use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
@@ -28,9 +29,6 @@ use tonic::Status;
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most events of a repair that may wait for their reader.
 const EVENTS_MAX: usize = 16;
-
-/// The events of a running repair.
-pub type RepairEvents = ReceiverStream<Result<v1::RepairEvent, Status>>;
 
 /// Reports progress to the caller.
 #[derive(Clone)]
@@ -125,7 +123,7 @@ impl JobsService {
         } = since.map_err(|error| no_way(job, &error))?;
         if job_version > resolved.job_version {
             let is = resolved.job_version;
-            return Err(Status::failed_precondition(told(&format!(
+            return Err(Status::failed_precondition(status_text(&format!(
                 "epoch {} was made by version {job_version} of job {job}, and the store holds version {is}\n  hint: bring back a \
                  later copy of the store: the job file of version {job_version} is in no earlier one",
                 last.epoch
@@ -396,7 +394,7 @@ async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epo
 }
 
 fn not_computed(job: &JobName, epoch: Epoch, reason: &str) -> Status {
-    Status::failed_precondition(told(&format!(
+    Status::failed_precondition(status_text(&format!(
         "epoch {epoch} of job {job} was not computed again: {reason}\n  hint: `streamctl repair {job} --skip` gives up what it has \
          lost, so that what was committed after it is published"
     )))
@@ -416,7 +414,7 @@ fn no_way(job: &JobName, error: &NoWay) -> Status {
         NoWay::Checkpoint(_) | NoWay::Nothing(_) | NoWay::Undecided(_) | NoWay::Foreign(_) => {
             let hint =
                 format!("`streamctl status {job}` says what is wrong with it, and what to do");
-            Status::failed_precondition(told(&format!(
+            Status::failed_precondition(status_text(&format!(
                 "job {job} cannot be repaired: {text}\n  hint: {hint}"
             )))
         }

@@ -112,7 +112,9 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         let name = request.into_inner().metric_name;
         if !is_ours(&name) {
             let words = format!("there is no metric {name:?}\n  hint: the only one is {METRIC:?}");
-            return Err(Status::invalid_argument(super::jobs::told(&words)));
+            return Err(Status::invalid_argument(super::status_text::status_text(
+                &words,
+            )));
         }
         let desired = known(&self.status(&by).await?)?;
         let value = MetricValue {

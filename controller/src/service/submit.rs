@@ -4,8 +4,8 @@
 //! Rule: submitting is idempotent: the same text for the same name is the same job; a different
 //! text is its next version, if the caller requests that (`change`).
 
-use super::change::{Standing, check_version, resumed, standing};
-use super::jobs::told;
+use super::standing::{Standing, check_version, resumed, standing};
+use super::status_text::status_text;
 use crate::core::{DesiredState, Event};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
@@ -127,9 +127,11 @@ impl Submitter {
             }
             Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
             Ok(CreateOutcome::Fenced) => Err(crate::handle::NotLeading.into()),
-            Err(StoreError::Refused { reason, hint }) => Err(Status::failed_precondition(told(
-                &format!("the store refused the job: {reason}\n  hint: {hint}"),
-            ))),
+            Err(StoreError::Refused { reason, hint }) => {
+                Err(Status::failed_precondition(status_text(&format!(
+                    "the store refused the job: {reason}\n  hint: {hint}"
+                ))))
+            }
             Err(error) => Err(Status::unavailable(describe(&error))),
         }
     }
@@ -200,15 +202,15 @@ pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
         "" => JobSpec::parse(spec_toml),
         folder => JobSpec::parse_in(spec_toml, Path::new(folder)),
     };
-    parsed.map_err(|problems| Status::invalid_argument(told(&problems.to_string())))
+    parsed.map_err(|problems| Status::invalid_argument(status_text(&problems.to_string())))
 }
 
 pub(super) fn refused(error: ResolveError, text: &str) -> Status {
     match error {
         ResolveError::Problems(problems) => {
-            Status::invalid_argument(told(&problems.located(text).to_string()))
+            Status::invalid_argument(status_text(&problems.located(text).to_string()))
         }
-        ResolveError::Unavailable { .. } => Status::aborted(told(&describe(&error))),
+        ResolveError::Unavailable { .. } => Status::aborted(status_text(&describe(&error))),
     }
 }
 

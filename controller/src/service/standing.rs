@@ -1,0 +1,93 @@
+//! The state of a job before a request changes it.
+//!
+//! Owns: reading it from the core, resuming. Does not own: the comparison with a job file (`change`).
+
+use super::{not_found, read_anew, recorded};
+use crate::core::versions::NoTakeOver;
+use crate::core::{Core, Event};
+use crate::handle::Handle;
+use streamctl_proto::{Epoch, JobName, ResolvedJob};
+use tonic::Status;
+
+/// The current state of a job.
+pub(super) struct Standing {
+    pub(super) job: ResolvedJob,
+    pub(super) epoch: Epoch,
+    pub(super) boundary_ms: Option<i64>,
+    pub(super) closed: Option<NoTakeOver>,
+}
+
+/// The core's state of the job with this name.
+///
+/// # Errors
+/// `ABORTED` while it is being deleted: the request is meant for the job that comes after it.
+pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<Standing>, Status> {
+    let name = name.clone();
+    let being_deleted = Status::aborted(format!(
+        "job {name} is being deleted\n  hint: try again in a moment"
+    ));
+    let look = move |core: &Core| {
+        let job = core.jobs.get(&name)?;
+        let resolved = job.resolved.clone();
+        let closed = job.closed_to_changes();
+        Some(Standing {
+            job: resolved,
+            epoch: job.epoch(),
+            boundary_ms: job.boundary_ms(),
+            closed,
+        })
+    };
+    match handle.ask(look).await? {
+        Some(Standing {
+            closed: Some(NoTakeOver::Deleted),
+            ..
+        }) => Err(being_deleted),
+        standing => Ok(standing),
+    }
+}
+
+/// Checks that the job is at this version.
+///
+/// # Errors
+/// `NOT_FOUND` without a job, `ABORTED` at another version.
+pub(super) fn check_version(
+    name: &JobName,
+    standing: Option<&Standing>,
+    if_version: u64,
+) -> Result<(), Status> {
+    match standing {
+        _ if if_version == 0 => Ok(()),
+        None => Err(not_found(name)),
+        Some(standing) if standing.job.job_version.0 == if_version => Ok(()),
+        Some(standing) => Err(Status::aborted(format!(
+            "job {name} is at version {}, not {if_version}\n  hint: look at what would change now with `streamctl diff`",
+            standing.job.job_version
+        ))),
+    }
+}
+
+/// Resumes a job, and waits until that is stored. Returns false if it runs or has completed. An
+/// unreadable job is read again first.
+///
+/// # Errors
+/// What is wrong with the job, if it is still unreadable.
+pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Status> {
+    let asked = name.clone();
+    let look = move |core: &Core| {
+        let job = core.jobs.get(&asked);
+        let reads = job.and_then(|job| Some(job.unreadable.as_ref()?.reads));
+        (job.is_some_and(|job| job.wanted.can_go_on()), reads)
+    };
+    let (stands, reads) = handle.ask(look).await?;
+    if reads.is_some() {
+        handle
+            .tell(Event::ResumeRequested { job: name.clone() })
+            .await?;
+        read_anew(handle.clone(), name, reads).await?;
+    }
+    handle
+        .tell(Event::ResumeRequested { job: name.clone() })
+        .await?;
+    recorded(handle.clone(), name).await?;
+    Ok(stands)
+}
