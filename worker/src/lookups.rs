@@ -5,11 +5,11 @@
 //! Rule: a version is loaded once per worker, and stays for as long as a task keeps it. One is
 //! loaded at a time: while it is, it takes a multiple of what it takes afterwards.
 
-use crate::memory::{Holding, MemoryLimit, Share};
 use crate::task::TaskError;
 use arrow::record_batch::RecordBatch;
 use std::sync::{Arc, Weak};
 use streamctl_engine::lookup;
+use streamctl_engine::memory::{Holding, MemoryLimit, Share};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::LookupSpec;
 use streamctl_proto::{LookupVersion, ResolvedJob};

@@ -7,13 +7,14 @@
 //! that memory is the caller's to bound.
 
 use super::compress::Compressed;
+use super::encoding::Encoding;
 use super::parquet_file::ParquetFile;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
-use streamctl_proto::spec::{Compression, SinkFormat};
+use streamctl_proto::spec::SinkFormat;
 
 /// An object that takes no more is never refused: the least memory limit leaves as much to each
 /// sink.
@@ -30,38 +31,19 @@ pub enum EncodeError {
     Compress(#[from] std::io::Error),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Encoding {
-    pub format: SinkFormat,
-    pub compression: Compression,
-    /// Of Parquet's columns: smaller objects, for much memory.
-    pub dictionaries: bool,
+/// Without dictionaries, where an open object would take more than half of `bytes` with them.
+pub(crate) fn sparing(encoding: Encoding, schema: &SchemaRef, bytes: usize) -> Encoding {
+    Encoding {
+        dictionaries: least(encoding, schema) <= bytes / 2,
+        ..encoding
+    }
 }
 
-impl Encoding {
-    /// With all that it can do.
-    pub fn new(format: SinkFormat, compression: Compression) -> Self {
-        Self {
-            format,
-            compression,
-            dictionaries: true,
-        }
-    }
-
-    /// Without dictionaries, where an open object would take more than half of `bytes` with them.
-    pub fn sparing(self, schema: &SchemaRef, bytes: usize) -> Self {
-        Self {
-            dictionaries: self.least(schema) <= bytes / 2,
-            ..self
-        }
-    }
-
-    /// Memory that an open object with a row of this schema takes, at least.
-    pub fn least(&self, schema: &SchemaRef) -> usize {
-        match self.format {
-            SinkFormat::Parquet => ParquetFile::least(*self, schema),
-            SinkFormat::Json | SinkFormat::Csv => Compressed::memory_of(self.compression),
-        }
+/// Memory that an open object with a row of this schema takes, at least.
+pub(crate) fn least(encoding: Encoding, schema: &SchemaRef) -> usize {
+    match encoding.format {
+        SinkFormat::Parquet => ParquetFile::least(encoding, schema),
+        SinkFormat::Json | SinkFormat::Csv => Compressed::memory_of(encoding.compression),
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod compress;
 mod encode;
+mod encoding;
 mod folder;
 mod gzip_lines;
 mod object;
@@ -25,7 +26,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 pub(crate) use compress::Compressed;
 pub use encode::EncodeError;
-pub(crate) use encode::{Encoder, Encoding, OBJECT_BYTES_ALWAYS};
+pub(crate) use encode::{Encoder, OBJECT_BYTES_ALWAYS, least, sparing};
+pub(crate) use encoding::Encoding;
 use folder::Folder;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
@@ -111,12 +113,12 @@ impl SinkContext {
     /// How objects of this schema are encoded.
     fn encoding(&self, schema: &SchemaRef) -> Encoding {
         let encoding = Encoding::new(self.spec.format, self.spec.compression);
-        encoding.sparing(schema, self.memory.most().min(MEMORY_BYTES_MAX))
+        sparing(encoding, schema, self.memory.most().min(MEMORY_BYTES_MAX))
     }
 
     /// Refuses what could never be kept within memory.
     fn check_width(&self, schema: &SchemaRef) -> Result<(), SinkError> {
-        let needed = self.encoding(schema).least(schema);
+        let needed = least(self.encoding(schema), schema);
         let most = self.memory.most();
         if needed <= most.max(OBJECT_BYTES_ALWAYS) {
             return Ok(());

@@ -5,7 +5,7 @@
 //! Rule: pure; the payloads of an answer are slices of one buffer, which is as large as they are
 //! together.
 
-use super::api::Answer;
+use super::service_clock::DateSample;
 use crate::format::json::Syntax;
 use crate::format::json::scan::{Scanner, unescape};
 use crate::format::{Kind, Span};
@@ -16,6 +16,25 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::borrow::Cow;
 use streamctl_proto::{SequenceNumber, ShardId};
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// In the shard's order, aggregates whole.
+    pub records: Vec<Record>,
+    /// As the service counts them: payloads and partition keys.
+    pub bytes: usize,
+    /// `None`: the shard is closed and read to its end.
+    pub next_iterator: Option<String>,
+    /// `None`: the service did not say.
+    pub behind_ms: Option<u64>,
+    /// At the end of a shard.
+    pub children: Vec<Child>,
+    /// When the call left, which may be later than it was asked for.
+    pub left: Option<Instant>,
+    /// The service's time, where it gives it.
+    pub date: Option<DateSample>,
+}
 
 /// Bytes of an answer. The service gives up to 10 MiB of payload and 10,000 records at once: as
 /// JSON, in base64, some 18 MiB.

@@ -4,12 +4,12 @@
 //! Rule: SDK types do not leave this file; the SDK retries nothing by itself, so that every
 //! throttle is seen and paced.
 
-use super::answer::{self, ANSWER_BYTES_MAX};
+use super::answer::{self, ANSWER_BYTES_MAX, Answer};
 use super::cursor::{Failure, IteratorKind};
 use super::service_clock::DateSample;
 use crate::foreign_answer::Answering;
 use crate::source::kinesis::service_date::{DateInterceptor, ServiceDate};
-use crate::source::{Child, Record};
+
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::interceptors::BeforeDeserializationInterceptorContextMut;
@@ -31,24 +31,6 @@ use tokio::time::Instant;
 
 /// What the SDK gets to decode instead of a good answer.
 const NO_RECORDS: &str = r#"{"Records":[]}"#;
-
-#[derive(Debug, Default)]
-pub struct Answer {
-    /// In the shard's order, aggregates whole.
-    pub records: Vec<Record>,
-    /// As the service counts them: payloads and partition keys.
-    pub bytes: usize,
-    /// `None`: the shard is closed and read to its end.
-    pub next_iterator: Option<String>,
-    /// `None`: the service did not say.
-    pub behind_ms: Option<u64>,
-    /// At the end of a shard.
-    pub children: Vec<Child>,
-    /// When the call left, which may be later than it was asked for.
-    pub left: Option<Instant>,
-    /// The service's time, where it gives it.
-    pub date: Option<DateSample>,
-}
 
 #[derive(Debug, Default)]
 pub struct MadeIterator {

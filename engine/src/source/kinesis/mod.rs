@@ -24,12 +24,14 @@ mod service_clock;
 mod service_date;
 mod shared;
 
-pub use api::{Answer, Api, Calls, MadeIterator, Service};
+pub use answer::Answer;
+pub use api::{Api, Calls, MadeIterator, Service};
 pub use cursor::{Failure, IteratorKind};
 pub use hash_range::HashRange;
+pub use pace::Reading;
 pub use reader::KinesisReader;
 pub use service_clock::DateSample;
-pub use shared::{Reading, Shared};
+pub use shared::Shared;
 
 use super::sample::{End, SampleFrom, Sampling};
 use super::{Clients, Connector, ListError, ListedShard, Listing, Opening, ReadError, ShardReader};

@@ -6,8 +6,16 @@
 //! Rule: pure; times are durations since a moment of the reader's choice, random numbers are
 //! arguments in `0..1`.
 
-use super::shared::Reading;
 use std::time::Duration;
+
+/// What a shard is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// For windows that are not committed yet.
+    Live,
+    /// For an epoch that is computed again: it can wait.
+    Replay,
+}
 
 /// What one call costs of the five per second that the service gives each shard.
 const CALL_COST: Duration = Duration::from_millis(200);

@@ -6,7 +6,8 @@
 //! so that dropping a read loses neither its answer nor its place.
 
 use super::Settings;
-use super::api::{Answer, Api, MadeIterator, Service};
+use super::answer::Answer;
+use super::api::{Api, MadeIterator, Service};
 use super::cursor::{Call, Failure, IteratorKind, Next, after_failure, iterator_kind};
 use super::expiry::{Evidence, Expiry, Whole};
 use super::kpl;

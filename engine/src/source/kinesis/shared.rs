@@ -5,7 +5,7 @@
 
 use super::CALLS_AT_ONCE_MAX;
 use super::api::Calls;
-use super::pace::ShardPace;
+use super::pace::{Reading, ShardPace};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -13,15 +13,6 @@ use streamctl_proto::ShardId;
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-
-/// What a shard is read for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// For windows that are not committed yet.
-    Live,
-    /// For an epoch that is computed again: it can wait.
-    Replay,
-}
 
 /// Shared by all readers of a worker. Cheap to clone.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! The reader against a fake service: the lines of the conformance list that one reader can show.
 
-use super::super::shared::{Reading, Shared};
+use super::super::pace::Reading;
+use super::super::shared::Shared;
 use super::*;
 use crate::source::Record;
 use crate::source::kinesis::api::Calls;
