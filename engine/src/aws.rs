@@ -1,9 +1,9 @@
-//! Clients of AWS services, and of what stands in for them.
+//! Clients of AWS services and of their replacements.
 //!
-//! Owns: credentials, regions, endpoints, timeouts and the SDK's retries. Does not own: what is
-//! asked of a service (`storage::s3`, `catalog`, the Kinesis reader).
-//! Rule: the environment's settings are loaded once, when the first client is asked for; a job that
-//! uses no AWS service never looks for credentials.
+//! Owns: credentials, regions, endpoints, timeouts and the SDK's retries. Does not own: the
+//! requests to a service (`storage::s3`, `catalog`, the Kinesis reader).
+//! Rule: the environment's settings are loaded once, with the first client; a job without AWS
+//! services never looks for credentials.
 
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
@@ -14,31 +14,31 @@ use std::time::Duration;
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::{Mutex, OnceCell};
 
-/// Tries of one call to S3 or Glue, the first included.
+/// Attempts of one call to S3 or Glue, including the first.
 pub const ATTEMPTS_MAX: u32 = 4;
-/// Longest wait of the SDK between two tries.
+/// Longest wait of the SDK between two attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may take to open.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one try may take in all; a part of 8 MiB passes in it at 280 KB/s.
+/// Longest time of one attempt; a part of 8 MiB needs 280 KB/s.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one call to Kinesis may take: an answer has up to 10 MiB.
+/// Longest time of one call to Kinesis: a response has up to 10 MiB.
 pub const KINESIS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Clients of Kinesis that are kept, one per stream's address: connections, and the credentials of
-/// an assumed role, are shared by all readers of a stream.
+/// Most cached Kinesis clients, one per stream's address: all readers of a stream share connections
+/// and the credentials of an assumed role.
 pub const KINESIS_CLIENTS_MAX: usize = 64;
-/// The session of an assumed role, where the job names none.
+/// Session name of an assumed role if the job names none.
 pub const SESSION_NAME_DEFAULT: &str = "streamctl";
 
-/// What the environment's AWS settings do not say.
+/// Settings besides the environment's AWS settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AwsSettings {
-    /// Name buckets in the path instead of the host; servers other than AWS want that.
+    /// Name buckets in the path instead of the host; servers other than AWS need that.
     pub s3_path_style: bool,
 }
 
 impl AwsSettings {
-    /// Path style when the environment names another S3 endpoint. To be called once, in `main`.
+    /// Uses path style if the environment names another S3 endpoint. Call it once, in `main`.
     #[allow(clippy::disallowed_methods)]
     pub fn from_env() -> Self {
         let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
@@ -48,7 +48,7 @@ impl AwsSettings {
     }
 }
 
-/// Makes clients; a clone shares what was loaded.
+/// Makes clients; a clone shares the loaded settings.
 #[derive(Clone, Debug)]
 pub struct Aws {
     shared: Arc<Shared>,
@@ -74,7 +74,7 @@ impl Aws {
         }
     }
 
-    /// S3 at this address only, whatever the environment says.
+    /// S3 at this address only, regardless of the environment.
     #[cfg(test)]
     pub(crate) async fn at(endpoint: &str) -> Self {
         let keys = aws_sdk_s3::config::Credentials::new("test", "test", None, None, "test");
@@ -98,8 +98,8 @@ impl Aws {
         aws
     }
 
-    /// Every service at this address and with these made-up keys, whatever the environment says:
-    /// for fakes.
+    /// Every service at this address with these made-up keys, regardless of the environment: for
+    /// fakes.
     #[cfg(any(test, feature = "test-util"))]
     pub async fn with_fake(endpoint: &str, key: &str) -> Self {
         let keys = aws_sdk_s3::config::Credentials::new(key, "secret", None, None, "fake");
@@ -119,8 +119,8 @@ impl Aws {
         aws
     }
 
-    /// As the environment says: variables, `~/.aws`, the instance's role. Credentials are looked
-    /// for at the first call.
+    /// The environment's settings: variables, `~/.aws`, the instance's role. Credentials are loaded
+    /// at the first call.
     async fn config(&self) -> &SdkConfig {
         let load = || async {
             let retries = RetryConfig::standard()
@@ -147,7 +147,7 @@ impl Aws {
         self.shared.s3.get_or_init(make).await.clone()
     }
 
-    /// The Data Catalog; `region` where it is not the environment's.
+    /// The Data Catalog; `region` if it is not the environment's.
     pub async fn glue(&self, region: Option<&str>) -> aws_sdk_glue::Client {
         let mut glue = aws_sdk_glue::config::Builder::from(self.config().await);
         if let Some(region) = region {
@@ -156,7 +156,7 @@ impl Aws {
         aws_sdk_glue::Client::from_conf(glue.build())
     }
 
-    /// The stream's service. It tries nothing twice: the reader paces and backs off itself.
+    /// The stream's service. It does not retry: the reader paces and backs off itself.
     pub async fn kinesis(&self, stream: &StreamAddress) -> aws_sdk_kinesis::Client {
         let mut kept = self.shared.kinesis.lock().await;
         if let Some((_, client)) = kept.iter().find(|(address, _)| address == stream) {
@@ -209,13 +209,13 @@ fn timeouts(attempt: Duration) -> TimeoutConfig {
         .build()
 }
 
-/// Why a service rejects the sender of a request, whatever the request asks for. Another machine
-/// may be accepted, and this one later.
+/// Why a service rejects the sender of a request, regardless of the request. Another machine may be
+/// accepted, and this one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SenderRejection {
     /// The credentials are missing, expired, or do not match the signature.
     Credentials,
-    /// A proxy, an endpoint policy or the role rejects the request, without a code that says more.
+    /// A proxy, an endpoint policy or the role rejects the request, without a specific code.
     Unspecified,
 }
 

@@ -1,8 +1,8 @@
-//! The one place where wall-clock time enters.
+//! The only source of wall-clock time.
 
 use std::sync::Arc;
 
-/// Tells the time in milliseconds since the Unix epoch.
+/// Returns the time in milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// The clock of this machine.
@@ -19,15 +19,15 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The time in a `Date` header of HTTP: that of a service, in whole seconds.
+/// The time in an HTTP `Date` header: a service's time, in whole seconds.
 pub fn http_date_ms(header: &str) -> Option<i64> {
     chrono::DateTime::parse_from_rfc2822(header)
         .ok()
         .map(|time| time.timestamp_millis())
 }
 
-/// Begins where `clock` is now, and from then on goes as time passes, however that one is set
-/// meanwhile: what waits for a time waits neither for hours nor not at all.
+/// Starts at the current time of `clock` and then advances with real time, even if `clock` is set
+/// meanwhile: a wait for a time never becomes hours or nothing.
 pub fn steady(clock: &Clock) -> Clock {
     let began_ms = clock();
     let began = tokio::time::Instant::now();

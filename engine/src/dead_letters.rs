@@ -1,15 +1,15 @@
 //! Dead letters as rows: their columns.
 //!
-//! Owns: names and types, which the controller tells before a worker gives the rows. Does not own:
-//! their stored form (`worker::dead_letter`). Rule: columns are added at the end, none is renamed:
-//! programs read them by Flight.
+//! Owns: names and types, which the controller reports before a worker returns the rows. Does not
+//! own: their stored form (`worker::dead_letter`).
+//! Rule: columns are added at the end, none is renamed: programs read them by Flight.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::sync::Arc;
 
-/// `epoch`, then where the record stood in the source (`shard`, `sequence_number`, `sub_sequence`,
-/// `arrival_time`), why it could not be decoded (`reason`), its bytes (`payload`), and for one that
-/// was replayed and is bad again, the epoch that it was replayed from (`replayed_from`).
+/// `epoch`, then the record's place in the source (`shard`, `sequence_number`, `sub_sequence`,
+/// `arrival_time`), why it could not be decoded (`reason`), its bytes (`payload`), and for a
+/// replayed record that is bad again, the epoch that it was replayed from (`replayed_from`).
 pub fn dead_letter_schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     Arc::new(Schema::new(vec![

@@ -1,9 +1,9 @@
-//! What is shown of a call that the service of a stream did not answer as it should.
+//! Decides what to show of an unexpected response at a stream's address.
 //!
-//! Owns: which parts of an answer are shown. Does not own: what the answer means (the reader, the
-//! listing), which addresses a job may name (`resolve::foreign`).
-//! Rule: a job may name the address of another service. Nothing that answers there is shown, except
-//! error codes of Kinesis: otherwise a job is a way to read internal services.
+//! Owns: which parts of a response are shown. Does not own: the meaning of the response (the
+//! reader, the listing), which addresses a job may name (`resolve::foreign`).
+//! Rule: a job may name the address of another service. Nothing of that service's response is
+//! shown, except error codes of Kinesis: otherwise a job could read internal services.
 
 use crate::resolve::foreign::is_of_the_service;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
@@ -12,7 +12,7 @@ use std::io;
 use streamctl_proto::describe;
 use streamctl_proto::resolved::StreamAddress;
 
-/// Error codes of Kinesis and of what checks its requests.
+/// Error codes of Kinesis and of the layers that check its requests.
 const KINESIS_CODES: [&str; 34] = [
     "AccessDenied",
     "AccessDeniedException",
@@ -50,12 +50,12 @@ const KINESIS_CODES: [&str; 34] = [
     "ValidationException",
 ];
 
-/// What answers at the address of a stream.
+/// The service at the address of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answering {
-    /// Kinesis, or what the operator named in its place: its messages are shown.
+    /// Kinesis, or the operator's replacement: its messages are shown.
     Kinesis,
-    /// Anything, at an address that the job or its table names.
+    /// Any service, at an address that the job or its table names.
     Foreign,
 }
 
@@ -93,8 +93,8 @@ impl Answering {
         }
     }
 
-    /// The same of an answer in parts. Without code and status there was none, and `message` is our
-    /// own.
+    /// The same for a response in parts. Without code and status there was none, and `message` is
+    /// our own.
     pub fn answer(self, code: Option<&str>, status: Option<u16>, message: &str) -> String {
         let code = code.filter(|code| !code.is_empty());
         match (self, code, status) {
@@ -106,7 +106,7 @@ impl Answering {
     }
 }
 
-/// What is said of an answer that is not one of `service`: no byte of it.
+/// The message for a response that is not one of `service`: contains no byte of it.
 pub fn not_of(service: &str, status: Option<u16>) -> String {
     match status {
         Some(status) => format!("the answer is not one of {service} (HTTP status {status})"),
@@ -114,8 +114,8 @@ pub fn not_of(service: &str, status: Option<u16>) -> String {
     }
 }
 
-/// Says what failed, and not what was sent instead: the error of a handshake names the names in a
-/// certificate.
+/// Describes what failed, without what the peer sent: the error of a handshake contains the names
+/// in a certificate.
 fn no_connection(mut cause: Option<&(dyn Error + 'static)>) -> String {
     while let Some(error) = cause {
         match error.downcast_ref::<io::Error>().map(io::Error::kind) {

@@ -1,9 +1,8 @@
-//! The HTTP door of a program: health, metrics, and what else it is given to show.
+//! The HTTP server of a program: health, metrics, and further pages.
 //!
-//! Owns: the limits on strangers (connections, request heads, time), the headers of every answer,
-//! who may be meant by `Host`. Does not own: what is shown, TLS and who may look (`security`).
-//! Rule: read-only; nothing here may be needed for a job to go on, and nothing that is asked here
-//! may hold one up.
+//! Owns: the limits on clients (connections, request heads, time), the headers of every response,
+//! the check of `Host`. Does not own: the content, TLS and permissions (`security`).
+//! Rule: read-only; no job depends on it, and no request here may delay a job.
 
 use crate::security::accept::{ConfigNow, Connection, Limits, for_http, incoming};
 use crate::security::gate::during;
@@ -29,35 +28,34 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Connections at once; for a further one the one that was without a request for longest is closed.
+/// Most connections; for a further one, the connection that has been without a request for longest
+/// is closed.
 pub const CONNECTIONS_MAX: usize = 256;
 /// Longest request line with all its headers.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most headers of a request.
 pub const REQUEST_HEADERS_MAX: usize = 64;
-/// Requests of one connection at once, where it speaks HTTP/2.
+/// Most concurrent requests of one HTTP/2 connection.
 pub const REQUESTS_AT_ONCE_MAX: u32 = 16;
-/// Time in which a request's head must have come; a connection that says nothing for this long is
-/// closed.
+/// Time for a request's head to arrive; a connection that is silent for this long is closed.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time in which it is answered.
+/// Time for the response.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// A connection is closed after this; a browser opens another.
+/// Longest life of a connection; a browser opens another.
 pub const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(600);
-/// A connection of the port for probes is closed after this: nobody there says who they are.
+/// Longest life of a connection to the port for probes: its clients are not authenticated.
 pub const PROBE_LIFE_MAX: Duration = Duration::from_secs(30);
 
-/// A page may load scripts, styles and data from where it came from, and nothing from anywhere
-/// else.
+/// A page may load scripts, styles and data only from its own origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The text format of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Says whether the program can do its work, or why it cannot.
+/// Returns whether the program can do its work, or why it cannot.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// `/healthz`: the process answers. `/readyz`: it can do its work; else 503 and why not.
+/// `/healthz`: the process responds. `/readyz`: it can do its work; else 503 and the reason.
 pub fn health(ready: Ready) -> Router {
     let readyz = move || {
         let ready = ready();
@@ -73,28 +71,28 @@ pub fn health(ready: Ready) -> Router {
         .route("/readyz", get(readyz))
 }
 
-/// What there is, for who asks for `/`: a program that has no page for people.
+/// The response to `/` of a program without pages.
 pub fn index(text: &'static str) -> Router {
     Router::new().route("/", get(async move || text))
 }
 
-/// The answer of `/metrics`.
+/// The response of `/metrics`.
 pub fn metrics_answer(text: String) -> Response {
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
-/// An HTTP listener, and how it is protected.
+/// An HTTP listener, and its protection.
 pub struct Door {
     listener: TcpListener,
     tls: ConfigNow,
     gate: Option<Gate>,
     life: Duration,
-    /// Also HTTP/2, as gRPC speaks it.
+    /// Accepts HTTP/2 too, as gRPC uses it.
     http2: bool,
 }
 
 impl From<TcpListener> for Door {
-    /// Plain, and open to everybody who reaches it.
+    /// Plain, and open to every client.
     fn from(listener: TcpListener) -> Self {
         Self {
             listener,
@@ -107,7 +105,7 @@ impl From<TcpListener> for Door {
 }
 
 impl Door {
-    /// With the program's TLS, for those who may look.
+    /// With the program's TLS, for callers with permission.
     pub fn secured(listener: TcpListener, security: &Security, gate: Gate) -> Self {
         Self {
             tls: security.http_tls(),
@@ -116,7 +114,7 @@ impl Door {
         }
     }
 
-    /// For probes: plain, without a question, for short connections.
+    /// For probes: plain, without authentication, for short connections.
     pub fn for_probes(listener: TcpListener) -> Self {
         Self {
             life: PROBE_LIFE_MAX,
@@ -158,7 +156,7 @@ pub async fn serve(door: impl Into<Door>, app: Router, stop: impl Future<Output 
     }
 }
 
-/// Serves one connection to its end, or to the end of its time.
+/// Serves one connection to its end, or to its longest life.
 async fn serve_connection(connection: Connection, app: Router, life: Duration, http2: bool) {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
@@ -173,7 +171,7 @@ async fn serve_connection(connection: Connection, app: Router, life: Duration, h
     let app = app.layer(axum::Extension(connection.peer.clone()));
     let serving = http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(app));
     tokio::pin!(serving);
-    // What goes wrong with a stranger's connection is nobody's concern.
+    // Errors of a client's connection are ignored.
     tokio::select! {
         _ended = serving.as_mut() => return,
         () = tokio::time::sleep(life) => {}
@@ -182,8 +180,8 @@ async fn serve_connection(connection: Connection, app: Router, life: Duration, h
     let _late = tokio::time::timeout(ANSWER_TIMEOUT, serving).await;
 }
 
-/// The app with the time limit, the checks of who asks and of `Host`, and the headers of every
-/// answer. `local`: it listens on loopback.
+/// The app with the time limit, the checks of the caller and of `Host`, and the headers of every
+/// response. `local`: it listens on loopback.
 fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
     let app = app.fallback(async || {
         (
@@ -201,7 +199,7 @@ fn guarded(app: Router, local: bool, gate: Option<Gate>) -> Router {
         .layer(from_fn(counted))
 }
 
-/// A connection with a request under way is not closed to make room for others.
+/// A connection with a request in flight is not closed to make room for others.
 async fn counted(request: Request, next: Next) -> Response {
     let call = request.extensions().get::<Peer>().map(Peer::begin_call);
     next.run(request).await.map(|body| during(call, body))
@@ -223,19 +221,19 @@ async fn right_host(State(local): State<bool>, request: Request, next: Next) -> 
         .headers()
         .get(HOST)
         .and_then(|host| host.to_str().ok());
-    // HTTP/2 names it in the address.
+    // HTTP/2 has it in the URI.
     let host = named.or(request.uri().host()).unwrap_or_default();
     if local && !is_this_machine(host) {
-        // A page from elsewhere whose name was made to lead here: its scripts would read what is
-        // served.
+        // A foreign page whose host name was rebound to this address: its scripts would read the
+        // served data.
         let told = "this address is for programs of this machine: use http://127.0.0.1 or http://localhost\n";
         return (StatusCode::MISDIRECTED_REQUEST, told).into_response();
     }
     next.run(request).await
 }
 
-/// Whether a `Host` header means this machine by itself: an address, or `localhost`; never a name
-/// that somebody else may have given to it.
+/// Whether a `Host` header certainly means this machine: an address, or `localhost`; never a name,
+/// which someone else may control.
 fn is_this_machine(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

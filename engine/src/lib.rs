@@ -1,12 +1,12 @@
-//! What controller and worker must agree on about data.
+//! The data logic that controller and worker share.
 //!
 //! Owns: object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog ([`catalog`]),
-//! lookup versions and their rows ([`lookup`]), the query ([`query`]), what a job file leaves to
-//! the world ([`resolve`]), and what else two programs must do alike: doors ([`http`]), protection
-//! ([`security`]), figures ([`metrics`]).
-//! Does not own: reading the stream, windows, the commit.
-//! Rule: a question about data has one answer, whoever asks: the controller at submit, a worker at
-//! run time, a replay next week.
+//! lookup versions and their rows ([`lookup`]), the query ([`query`]), resolving a job file against
+//! the outside world ([`resolve`]), and other shared parts of the programs: HTTP servers
+//! ([`http`]), protection ([`security`]), metrics ([`metrics`]). Does not own: reading the stream,
+//! windows, the commit.
+//! Rule: a question about data has the same answer everywhere: for the controller at submit, a
+//! worker at run time, a replay next week.
 
 pub mod aws;
 pub mod catalog;

@@ -1,9 +1,9 @@
 //! Metrics in the text format of OpenMetrics.
 //!
-//! Owns: how a figure is described and written. Does not own: which figures there are (each
+//! Owns: how a metric is described and written. Does not own: which metrics there are (each
 //! program's own table).
-//! Rule: a name, its labels and its unit are said once, in a table that the documentation is
-//! compared with; base units only; what has many values (jobs, shards) has a named limit.
+//! Rule: a name, its labels and its unit are defined once, in a table that the documentation is
+//! compared with; base units only; labels with many values (jobs, shards) have a named limit.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -14,9 +14,9 @@ use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
 use streamctl_proto::report::StageTimes;
 
-/// Jobs that have figures of their own; the first by name.
+/// Jobs with metrics of their own; the first by name.
 pub const METRIC_JOBS_MAX: usize = 500;
-/// Shards of one job that have figures of their own; the first by name.
+/// Shards of one job with metrics of their own; the first by name.
 pub const METRIC_SHARDS_MAX: usize = 200;
 /// Bounds of histograms of time: from a quick call on this machine to a long outage.
 pub const SECONDS_BUCKETS: [f64; 14] = [
@@ -26,13 +26,13 @@ pub const SECONDS_BUCKETS: [f64; 14] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Gauge,
-    /// Only goes up, and begins again at 0 with the process; its name ends with `_total`.
+    /// Only goes up, and restarts at 0 with the process; its name ends with `_total`.
     Counter,
-    /// How often which length of time; in seconds, with [`SECONDS_BUCKETS`].
+    /// A distribution of durations; in seconds, with [`SECONDS_BUCKETS`].
     Histogram,
 }
 
-/// A figure: what the documentation says of it.
+/// A metric with its documentation.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// As Prometheus sees it; with its unit, and `_total` for a counter.
@@ -69,7 +69,7 @@ impl Metric {
         }
     }
 
-    /// How often which length of time.
+    /// A distribution of durations.
     pub const fn histogram(
         name: &'static str,
         labels: &'static [&'static str],
@@ -83,7 +83,7 @@ impl Metric {
         }
     }
 
-    /// The figure's labels with these values, one for each.
+    /// The metric's labels with these values, one for each.
     pub fn with<const N: usize>(&self, values: [&str; N]) -> Labels {
         debug_assert_eq!(self.labels.len(), N, "{}", self.name);
         self.labels
@@ -123,8 +123,8 @@ pub fn stages_named(stages: &StageTimes) -> [(&'static str, u64); 3] {
     ]
 }
 
-/// What a window waited for on its way out, stage by stage, until the controller knew that nothing
-/// was missing: microseconds. Without what was not measured.
+/// The waits of a window on its way out, stage by stage, until the controller knew that nothing was
+/// missing: microseconds. Omits what was not measured.
 pub fn waits_named(stages: &StageTimes) -> impl Iterator<Item = (&'static str, u64)> {
     let read = Some(("read", stages.last_read_us)).filter(|(_, us)| *us > 0);
     let rest = [
@@ -137,9 +137,9 @@ pub fn waits_named(stages: &StageTimes) -> impl Iterator<Item = (&'static str, u
 }
 
 pub type Labels = Vec<(&'static str, String)>;
-/// Figures that go up and down.
+/// Values that go up and down.
 pub type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
-/// Figures that only go up; clones share them.
+/// Values that only go up; clones share them.
 pub type Counters = Family<Labels, Counter<f64, AtomicU64>>;
 /// Distributions of seconds; clones share them.
 pub type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
@@ -149,12 +149,12 @@ pub fn histograms() -> Histograms {
     Family::new_with_constructor(|| Histogram::new(SECONDS_BUCKETS))
 }
 
-/// One answer of `/metrics`.
+/// One response of `/metrics`.
 #[derive(Debug, Default)]
 pub struct Sheet(Registry);
 
 impl Sheet {
-    /// Figures as they are now.
+    /// Current values.
     pub fn gauges(&mut self, metric: &Metric, samples: impl IntoIterator<Item = (Labels, f64)>) {
         let family = Gauges::default();
         for (labels, value) in samples {
@@ -163,14 +163,14 @@ impl Sheet {
         self.0.register(metric.name, metric.help, family);
     }
 
-    /// A figure without labels, as it is now.
+    /// A current value without labels.
     pub fn gauge(&mut self, metric: &Metric, value: f64) {
         let gauge = Gauge::<f64, AtomicU64>::default();
         gauge.set(value);
         self.0.register(metric.name, metric.help, gauge);
     }
 
-    /// Sums as they are now.
+    /// Current sums.
     pub fn sums(&mut self, metric: &Metric, samples: impl IntoIterator<Item = (Labels, f64)>) {
         let family = Counters::default();
         for (labels, value) in samples {

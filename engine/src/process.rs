@@ -1,7 +1,7 @@
-//! What every program of ours does as a process: logs to standard error, traces to a collector, an
-//! orderly end when asked.
+//! The common process behaviour of our programs: logs to standard error, traces to a collector, an
+//! orderly end on a stop signal.
 //!
-//! Rule: called from a `main` (or the local mode, which stands for one), never from a library.
+//! Rule: called from a `main` (or the local mode, which replaces one), never from a library.
 
 use crate::traces::{Traces, TracesError};
 use clap::{Args, ValueEnum};
@@ -41,12 +41,12 @@ pub enum LogFormat {
 }
 
 impl Seen {
-    /// Sends logs to standard error; `RUST_LOG` says which, `usual` when it is not set.
+    /// Sends logs to standard error, filtered by `RUST_LOG`, or by `usual` if it is not set.
     pub fn log_to_stderr(&self, usual: &str) {
         log_to_stderr(self.log_json || self.log_format == LogFormat::Json, usual);
     }
 
-    /// Where spans go. Inside of a Tokio runtime.
+    /// The destination of spans. Call it inside a Tokio runtime.
     pub fn traces(&self, service: &'static str, instance: &str) -> Result<Traces, TracesError> {
         match self
             .otlp_endpoint
@@ -59,14 +59,14 @@ impl Seen {
     }
 }
 
-/// Sends logs to standard error, as text or as JSON lines; `RUST_LOG` says which, `usual` when it
-/// is not set.
+/// Sends logs to standard error, as text or as JSON lines, filtered by `RUST_LOG`, or by `usual` if
+/// it is not set.
 pub fn log_to_stderr(json: bool, usual: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    // Without a terminal there is nobody to see colours; on one, NO_COLOR is heeded.
+    // Use colours only on a terminal, and respect NO_COLOR.
     let logs = if std::io::stderr().is_terminal() {
         logs
     } else {
@@ -79,28 +79,28 @@ pub fn log_to_stderr(json: bool, usual: &str) {
     }
 }
 
-/// The exit code of a program that ended so. What went wrong is told as the command line does it:
-/// on standard error, with its causes, and without the places in the source that a `RUST_BACKTRACE`
-/// asks for, which say nothing to users.
+/// The exit code of a program with this result. An error is reported like on the command line: on
+/// standard error, with its causes, and without the source locations of `RUST_BACKTRACE`, which do
+/// not help users.
 pub fn ended<E: AsRef<dyn Error + Send + Sync>>(result: Result<(), E>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    // Where even standard error is closed, nobody is left to be told.
+    // If standard error is closed, the error cannot be reported.
     let _closed = writeln!(std::io::stderr(), "{}", told(error.as_ref()));
     ExitCode::FAILURE
 }
 
 fn told(error: &(dyn Error + 'static)) -> String {
     let text = describe(error);
-    // A hint ends what is said, also where a cause follows its error.
+    // A hint comes last, even if a cause follows its error.
     match text.split_once("\n  hint: ") {
         Some((what, hint)) => format!("error: {what}\nhint: {hint}"),
         None => format!("error: {text}"),
     }
 }
 
-/// An address cannot be listened on; the text says what to do.
+/// A failure to listen on an address; the text contains advice.
 #[derive(Debug, thiserror::Error)]
 #[error("{flag} {address} cannot be listened on: {reason}\n  hint: {}", self.hint())]
 pub struct ListenError {
@@ -137,7 +137,8 @@ impl ListenError {
 /// Listens on the address of a flag.
 ///
 /// # Errors
-/// When another program does, the address is none of this machine, or its port may not be taken.
+/// If another program uses the address, it is not one of this machine, or its port is not
+/// permitted.
 pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address)
         .await
@@ -189,7 +190,7 @@ mod tests {
         assert!(text.starts_with(&first), "{text}");
         let hint = format!("`ss -ltnp 'sport = :{}'` says which", address.port());
         assert!(text.contains("\nhint: ") && text.contains(&hint), "{text}");
-        // TEST-NET-1 is nobody's.
+        // TEST-NET-1 belongs to no machine.
         let elsewhere = "192.0.2.1:7070".parse().unwrap();
         let text = told(&listen(elsewhere, "--http-listen").await.unwrap_err());
         assert!(

@@ -1,10 +1,11 @@
 //! Traces: one for each window of a job, from its first record to its published epoch, across all
 //! processes.
 //!
-//! Owns: the ids, the way to a collector (OTLP over gRPC). Does not own: what is worth a span.
+//! Owns: the ids, the connection to a collector (OTLP over gRPC). Does not own: which work gets a
+//! span.
 //! Rule: both sides derive a window's trace from what they know of it, so that a new leader, or a
-//! worker that it adopts, goes on in the same trace; what cannot be sent is dropped, and nothing
-//! waits for it.
+//! worker that it adopts, continues the same trace; spans that cannot be sent are dropped, and
+//! nothing waits for them.
 
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
@@ -20,16 +21,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use streamctl_proto::{JobName, Window};
 
-/// Spans that wait for the collector; further ones are dropped.
+/// Spans that are queued for the collector; further ones are dropped.
 pub const SPANS_WAITING_MAX: usize = 4_096;
 /// Spans in one message to the collector.
 pub const SPANS_PER_EXPORT_MAX: usize = 512;
-/// Between two messages to the collector.
+/// Interval between two messages to the collector.
 pub const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Time that the last spans have at the end of the process.
+/// Time to send the last spans at the end of the process.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The trace of one window of one job, and the span that all others of it are below.
+/// The trace of one window of one job, and its root span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowTrace {
     trace: TraceId,
@@ -37,7 +38,7 @@ pub struct WindowTrace {
 }
 
 impl WindowTrace {
-    /// The same for whoever asks. A job that is made again under its name has other traces.
+    /// The same in every process. A job that is created again with the same name has other traces.
     pub fn of(job: &JobName, submitted_ms: i64, window: Window) -> Self {
         let text = format!(
             "streamctl trace 1\n{job}\n{submitted_ms}\n{}\n{}",
@@ -60,10 +61,10 @@ impl WindowTrace {
     }
 }
 
-/// Where a span stands in its trace.
+/// The place of a span in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// It is the window itself.
+    /// The window itself.
     Root,
     Below,
     Under(SpanId),
@@ -81,7 +82,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// A span that went well.
+    /// A successful span.
     pub fn new(
         trace: WindowTrace,
         place: Place,
@@ -106,25 +107,25 @@ impl Span {
     }
 }
 
-/// Where spans go; nowhere by default. Clones share the way.
+/// The destination of spans; none by default. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<Arc<BatchSpanProcessor>>);
 
-/// There is no way to the collector.
+/// The collector cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// The address cannot be used.
+    /// The address is invalid.
     #[error("traces cannot be sent to {endpoint}: {reason}")]
     Endpoint { endpoint: String, reason: String },
 }
 
 impl Traces {
-    /// To a collector that speaks OTLP over gRPC at `http://host:port`. Inside of a Tokio runtime,
-    /// whose threads send.
+    /// Sends to a collector for OTLP over gRPC at `http://host:port`. Call it inside a Tokio
+    /// runtime, whose threads send.
     ///
     /// # Errors
-    /// An address that is none, or one with TLS: a collector or its agent is expected on this
-    /// machine or in this network.
+    /// An invalid address, or one with TLS: a collector or its agent is expected on this machine or
+    /// in this network.
     pub fn to(endpoint: &str, service: &'static str, instance: &str) -> Result<Self, TracesError> {
         let bad = |reason: String| TracesError::Endpoint {
             endpoint: endpoint.to_owned(),
@@ -155,12 +156,12 @@ impl Traces {
         Ok(Self(Some(Arc::new(processor))))
     }
 
-    /// Whether spans go anywhere: who would have to work for one need not.
+    /// Whether spans are sent: if not, callers can skip the work for them.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Takes a span; gives its id, so that others can be placed under it.
+    /// Records a span; returns its id, so that others can be placed under it.
     pub fn record(&self, span: Span) -> SpanId {
         let id = match span.place {
             Place::Root => span.trace.root,
@@ -172,7 +173,7 @@ impl Traces {
         id
     }
 
-    /// Sends what waits; blocks for up to two seconds.
+    /// Sends queued spans; blocks for up to two seconds.
     pub fn close(&self) {
         if let Some(processor) = &self.0
             && let Err(error) = processor.shutdown_with_timeout(CLOSE_TIMEOUT)
@@ -216,7 +217,7 @@ fn data(span: Span, id: SpanId) -> SpanData {
     }
 }
 
-/// The time of spans: they are looked at beside those of other programs.
+/// The time of spans must match that of other programs.
 #[expect(
     clippy::disallowed_methods,
     reason = "no decision depends on it, and a span is of real time"

@@ -1,11 +1,11 @@
-//! What a changed job file changes, field by field, and whether a running job can take each of it
-//! over.
+//! Compares a changed job file with the running version, field by field, and decides whether a
+//! running job can take over each change.
 //!
 //! Owns: the keys that are compared, the rules of a take-over. Does not own: columns of the result
 //! and plans (`engine`), when a version takes over (the controller's core), the text of a key
 //! ([`fields`]).
-//! Rule: pure; a field that no rule knows is refused. What may change is what no position, no
-//! committed window and no stored object depends on.
+//! Rule: pure; a field without a rule is refused. A field may change only if no position, no
+//! committed window and no stored object depends on it.
 
 mod fields;
 #[cfg(test)]
@@ -19,23 +19,23 @@ pub(crate) use fields::value_text;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// One field that is another one in the next version of a job.
+/// One field that differs in the next version of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {
     /// The key in dots, as in a job file: `sink.format`, `lookup.country_lookup.path`.
     pub field: String,
-    /// Its value in the running version; none where it has none.
+    /// Its value in the running version; `None` if it has none.
     pub was: Option<String>,
-    /// Its value in the next version; none where it has none.
+    /// Its value in the next version; `None` if it has none.
     pub will_be: Option<String>,
-    /// Why a running job cannot take it over; none where it can.
+    /// Why a running job cannot take it over; `None` if it can.
     pub refused: Option<Refusal>,
 }
 
-/// Why a running job cannot take a change over.
+/// Why a running job cannot take over a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What depends on the old value.
+    /// The dependency on the old value.
     pub reason: String,
     pub hint: String,
 }
@@ -57,7 +57,7 @@ impl fmt::Display for FieldChange {
     }
 }
 
-/// Longest value in a message; what is longer is shown by `streamctl diff`.
+/// Longest value in a message; `streamctl diff` shows longer ones.
 const SHORT_CHARS: usize = 60;
 
 /// A value on one line.
@@ -71,8 +71,8 @@ fn short(text: &str) -> String {
     }
 }
 
-/// What is other in `next` than in `old`, in the order of the job file. `boundary_ms`: the end of
-/// the last window that is committed or on its way; none before the first.
+/// The differences of `next` from `old`, in the order of the job file. `boundary_ms`: the end of
+/// the last window that is committed or in flight; `None` before the first.
 pub fn compare(
     old: &ResolvedJob,
     next: &ResolvedJob,
@@ -107,14 +107,14 @@ pub(crate) fn refuse(reason: impl Into<String>, hint: impl Into<String>) -> Opti
     })
 }
 
-/// What the old and the next version of a job read.
+/// The sources of the old and the next version of a job.
 pub struct SourceChange<'a> {
     pub old_stream: Option<&'a StreamAddress>,
     pub next_stream: Option<&'a StreamAddress>,
 }
 
 impl SourceChange<'_> {
-    /// Refuses what would read other records at the job's positions.
+    /// Refuses a source that has other records at the job's positions.
     pub fn another_source(&self) -> Option<Refusal> {
         refuse(
             "positions are those of the source that is read: another one has other records",
@@ -123,7 +123,7 @@ impl SourceChange<'_> {
     }
 }
 
-/// Why this field cannot be taken over, if so.
+/// Why this field cannot be taken over, if it cannot.
 fn refused(
     field: &str,
     old: &ResolvedJob,
@@ -150,7 +150,7 @@ fn source(key: &str, old: &ResolvedJob, next: &ResolvedJob) -> Option<Refusal> {
         next_stream: next.stream.as_ref(),
     };
     match key {
-        // How it is typed and guarded; not what it is.
+        // How its columns are typed and how it is guarded; not which source it is.
         "catalog" | "schema" | "schema_file" | "on_data_loss" => None,
         "type" => change.another_source(),
         key => {
@@ -204,7 +204,7 @@ fn least_common_multiple(a: i64, b: i64) -> Option<i64> {
     (a / x).checked_mul(b)
 }
 
-/// Rows must not lie among dead letters that are there, nor the other way round.
+/// Rows must not be written among existing dead letters, nor the other way round.
 fn places(old: &JobSpec, next: &JobSpec) -> Option<Refusal> {
     let clash = next.sink.path.overlaps(&old.dead_letters())
         || next.dead_letters().overlaps(&old.sink.path);

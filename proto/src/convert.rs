@@ -1,7 +1,7 @@
 //! Messages to and from domain types.
 //!
-//! Rule: from the wire to the domain is a check (`TryFrom`, names the field); the other way cannot
-//! fail.
+//! Rule: conversion from the wire to the domain checks (`TryFrom`, names the field); the other way
+//! cannot fail.
 
 use crate::change::FieldChange;
 use crate::manifest::TimeGap;
@@ -11,12 +11,12 @@ use crate::report::{
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
 
-/// A message does not hold what it must.
+/// A message with missing or invalid content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("message field {field}: {problem}")]
 pub struct BadMessage {
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
@@ -69,7 +69,7 @@ impl TryFrom<v1::Position> for Position {
     }
 }
 
-/// A position that must be there.
+/// A required position.
 pub fn position(
     field: &'static str,
     message: Option<v1::Position>,
@@ -95,7 +95,7 @@ impl From<v1::TaskId> for TaskId {
     }
 }
 
-/// A task id that must be there.
+/// A required task id.
 pub fn task_id(message: Option<v1::TaskId>) -> Result<TaskId, BadMessage> {
     required("task", message).map(TaskId::from)
 }
@@ -109,7 +109,7 @@ impl From<Window> for v1::Window {
     }
 }
 
-/// A window that must be there, and have a length.
+/// A required window, which must have a length.
 pub fn window(message: Option<v1::Window>) -> Result<Window, BadMessage> {
     let v1::Window { start_ms, end_ms } = required("window", message)?;
     if start_ms < end_ms {

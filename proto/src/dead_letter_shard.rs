@@ -3,9 +3,9 @@
 //!
 //! Owns: its name. Does not own: reading it (`worker::source::dead_letters`), when it is read
 //! (`controller::core`).
-//! Rule: the name alone leads to the manifest, and the manifest to the objects: whoever has job and
-//! shard can read it, now or years later. Its sequence numbers are 1, 2, 3 ... in the order of the
-//! objects in the manifest.
+//! Rule: the name alone leads to the manifest, and the manifest to the objects: with job and shard,
+//! any process can read it, now or years later. Its sequence numbers are 1, 2, 3 ... in the order
+//! of the objects in the manifest.
 
 use crate::manifest::{
     CheckpointNames, DIGEST_CHARS, Manifest, ManifestError, ManifestRef, sha256_hex,
@@ -13,7 +13,7 @@ use crate::manifest::{
 use crate::{Epoch, JobName, ShardId};
 use std::fmt;
 
-/// Before the names of all such shards; no source names a shard so.
+/// Prefix of the names of all such shards; no source uses it.
 const PREFIX: &str = "dead-letters/";
 /// Digits of the epoch.
 const EPOCH_DIGITS: usize = 12;
@@ -36,7 +36,7 @@ impl DeadLetterShard {
         }
     }
 
-    /// Of a shard; `None`: it is one of the job's source.
+    /// From a shard; `None`: it is a shard of the job's source.
     pub fn parse(shard: &ShardId) -> Option<Self> {
         let (epoch, digest) = shard.as_str().strip_prefix(PREFIX)?.split_once('-')?;
         let number = epoch.len() == EPOCH_DIGITS && epoch.bytes().all(|b| b.is_ascii_digit());
@@ -60,12 +60,12 @@ impl DeadLetterShard {
         self.epoch
     }
 
-    /// Where its manifest is, below the checkpoint location.
+    /// The place of its manifest, below the checkpoint location.
     pub fn manifest_name(&self, job: &JobName) -> String {
         CheckpointNames::new(job).manifest(self.epoch, &self.digest)
     }
 
-    /// Its manifest, from the bytes that stand under that name.
+    /// Its manifest, from the bytes stored under that name.
     pub fn manifest(&self, job: &JobName, bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let name = self.manifest_name(job);
         let found = sha256_hex(bytes);

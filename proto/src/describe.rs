@@ -1,4 +1,4 @@
-//! An error with its causes, on one line: for a status, a log field, a gRPC answer.
+//! An error with its causes, on one line: for a status, a log field, a gRPC response.
 
 /// The error and its sources, each once, joined by colons.
 pub fn describe(error: &dyn std::error::Error) -> String {

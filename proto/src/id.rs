@@ -17,7 +17,7 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            /// Wraps text that is known to be one.
+            /// Wraps text that is known to be valid.
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
@@ -57,7 +57,7 @@ text_id!(
 #[serde(try_from = "String", into = "String")]
 pub struct JobName(String);
 
-/// A text is not a job's name.
+/// A text that is not a job's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a job's name has 1 to {JOB_NAME_CHARS_MAX} lower-case letters, digits and dashes, and begins and ends with a letter or digit; this is not one: {0:?}"
@@ -140,13 +140,13 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Which version of a job: 1 when it is new, one more each time it is changed.
+/// The version of a job: 1 when it is new, incremented with each change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobVersion(pub u64);
 
 impl JobVersion {
-    /// Of a job that was never changed.
+    /// The version of a job that was never changed.
     pub const FIRST: Self = Self(1);
 
     pub fn next(self) -> Self {
@@ -166,12 +166,12 @@ impl fmt::Display for JobVersion {
     }
 }
 
-/// Names a task, and is its attempt: a task is given out once, with a number that was never used
-/// before, not even by an earlier leader. Whatever carries an older number for the same shards is
-/// stale.
+/// Names a task, and is its attempt: a task is assigned once, with a number that was never used
+/// before, not even by an earlier leader. Anything that carries an older number for the same shards
+/// is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId {
-    /// The term of the leader that gave it out.
+    /// The term of the leader that assigned it.
     pub term: Term,
     pub counter: u64,
 }

@@ -1,7 +1,6 @@
-//! What the Jobs service answers, as JSON: the same names wherever it is given, on the command line
-//! or over HTTP.
+//! Responses of the Jobs service as JSON: the same names on the command line and over HTTP.
 //!
-//! Rule: the names are those of the messages' fields; a name, once given, keeps its meaning.
+//! Rule: the names are those of the messages' fields; a published name keeps its meaning.
 
 use crate::report::StageTimes;
 use crate::v1;
@@ -84,7 +83,7 @@ pub fn epoch(epoch: &v1::EpochSummary) -> Value {
     })
 }
 
-/// Time per stage: what was computed, and the window's way out.
+/// Time per stage: the computed stages, and the window's way out.
 fn stage_times(stages: &v1::StageTimes) -> Value {
     json!({
         "decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us,
@@ -103,7 +102,7 @@ pub fn worker(worker: &v1::WorkerStatus) -> Value {
     })
 }
 
-/// How many workers there should be, and why.
+/// The desired number of workers, and why.
 pub fn scaling(status: &v1::ScalingStatus) -> Value {
     let decision = |decision: &v1::ScalingDecision| {
         json!({
@@ -135,7 +134,7 @@ fn scaling_figures(figures: &v1::ScalingFigures) -> Value {
     })
 }
 
-/// What would change of a job.
+/// A change of a job.
 pub fn change(change: &v1::FieldChange) -> Value {
     json!({
         "field": change.field, "was": change.was, "will_be": change.will_be, "taken_over": change.taken_over,
@@ -184,7 +183,7 @@ pub fn task(task: Option<&v1::TaskId>) -> String {
     )
 }
 
-/// In UTC, with milliseconds where there are some.
+/// In UTC, with milliseconds if they are not zero.
 pub fn time(ms: i64) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
     let format = if ms % 1000 == 0 {

@@ -1,9 +1,8 @@
-//! The contract: what controller, workers and clients say to each other, and the words they share.
+//! The contract: the messages between controller, workers and clients, and their shared types.
 //!
 //! Owns: services and messages ([`v1`]), the job file ([`spec`]), ids, positions, windows, reports,
 //! manifests and their stored form. Does not own: any I/O.
-//! Rule: what comes from outside is checked here, once; behind this crate every value is a valid
-//! one.
+//! Rule: input from outside is validated here, once; behind this crate every value is valid.
 
 pub mod change;
 pub mod convert;
@@ -50,11 +49,11 @@ pub mod externalscaler {
     tonic::include_proto!("externalscaler");
 }
 
-/// The largest gRPC message that either side takes: a report or a status of 10,000 shards is about
-/// 2 MiB.
+/// The largest gRPC message that either side accepts: a report or a status of 10,000 shards is
+/// about 2 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// The largest answer to a worker that asks what an epoch is: the largest manifest, the largest
-/// job, and what is around them.
+/// The largest response to a worker's request for an epoch: the largest manifest, the largest job,
+/// and their envelope.
 pub const EPOCH_ANSWER_BYTES_MAX: usize =
     (manifest::MANIFEST_BYTES_MAX + resolved::RESOLVED_BYTES_MAX) as usize + 4_096;

@@ -1,9 +1,8 @@
-//! The immutable record of one epoch, as it stands in the checkpoint location.
+//! The immutable record of one epoch, as stored in the checkpoint location.
 //!
-//! Owns: the stored form (JSON, with a version) and the names of what lies in a checkpoint
+//! Owns: the stored form (JSON, with a version) and the names of the objects in a checkpoint
 //! location.
-//! Rule: a manifest says all that recovery needs; its digest, held by the store, says that it is
-//! the one.
+//! Rule: a manifest contains everything that recovery needs; its digest in the store identifies it.
 
 use crate::report::{ObjectKind, StageTimes, StagedObject, UnmatchedKey};
 use crate::stream::StreamIdentity;
@@ -15,34 +14,34 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The stored form that this build writes; it reads no later one. Fields that version 3 added are
-/// optional: manifests of versions 1 and 2 are read, and written again byte for byte.
+/// The stored form that this build writes; it does not read later ones. Fields that version 3 added
+/// are optional: manifests of versions 1 and 2 are read, and written again byte for byte.
 pub const MANIFEST_VERSION: u32 = 3;
 
 /// Largest manifest that is read: 10,000 shards and 10,000 objects are about 12 MiB.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
-/// Digits of a manifest's digest that stand in its name.
+/// Digits of a manifest's digest in its name.
 pub(crate) const DIGEST_CHARS: usize = 16;
 
-/// Which manifest: its name in the checkpoint location and the SHA-256 of its bytes.
+/// Identifies a manifest: its name in the checkpoint location and the SHA-256 of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestRef {
-    /// Of which epoch.
+    /// The epoch of the manifest.
     pub epoch: Epoch,
     pub name: String,
     /// SHA-256 of the stored bytes, in hexadecimal.
     pub digest: String,
 }
 
-/// Where a shard stands when the epoch is committed.
+/// The state of a shard when the epoch is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frontier {
     pub position: Position,
     /// Shards that must be read to their end first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<ShardId>,
-    /// What its reader needs beyond the name, where a replay cannot ask for it again (Kinesis: the
-    /// hash range).
+    /// The data that its reader needs beyond the name, if a replay cannot request it again
+    /// (Kinesis: the hash range).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// Every record that arrived before this time, by the clock of its source, is read or is part
@@ -50,14 +49,14 @@ pub struct Frontier {
     /// end of the manifest's window takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_to_ms: Option<i64>,
-    /// The last gap in what was read: records that arrived within it may have expired unread. Since
-    /// version 3.
+    /// The last gap in the records read: records that arrived within it may have expired unread.
+    /// Since version 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<TimeGap>,
 }
 
 impl Frontier {
-    /// A shard without parents that stands at this position.
+    /// A shard without parents at this position.
     pub fn at(position: Position) -> Self {
         Self {
             position,
@@ -99,7 +98,7 @@ impl std::fmt::Display for TimeGap {
     }
 }
 
-/// A time for people: RFC 3339 in UTC, to the millisecond.
+/// A time as text: RFC 3339 in UTC, to the millisecond.
 pub fn time_text(time_ms: i64) -> String {
     match chrono::DateTime::from_timestamp_millis(time_ms) {
         Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
@@ -116,7 +115,7 @@ pub struct ManifestObject {
     pub staged: StagedObject,
 }
 
-/// Which version of its job made an epoch.
+/// The version of a job that made an epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeBy {
     pub job_version: JobVersion,
@@ -131,14 +130,14 @@ pub struct Manifest {
     pub version: u32,
     pub job: JobName,
     pub epoch: Epoch,
-    /// The window whose records it holds.
+    /// The window of its records.
     pub window: Window,
     /// The leader that wrote it.
     pub term: Term,
     pub created_ms: i64,
-    /// The one before; none for epoch 1.
+    /// The previous one; `None` for epoch 1.
     pub previous: Option<ManifestRef>,
-    /// The version of the job that made it. Manifests of version 1 do not say so: theirs is the
+    /// The version of the job that made it. Absent in manifests of version 1, which belong to the
     /// first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<MadeBy>,
@@ -149,38 +148,38 @@ pub struct Manifest {
     pub query_digest: String,
     /// The lookup versions that every task used.
     pub lookups: BTreeMap<String, LookupVersion>,
-    /// What was read, per shard and task, in order: a shard that moved has several that join
+    /// The ranges read, per shard and task, in order: a shard that moved has several that join
     /// without a gap.
     pub parts: Vec<ManifestPart>,
-    /// Where every known shard stands after this epoch.
+    /// The state of every known shard after this epoch.
     pub frontier: BTreeMap<ShardId, Frontier>,
     pub objects: Vec<ManifestObject>,
-    /// Of this epoch.
+    /// The counts of this epoch.
     pub counts: Counts,
     pub totals: Counts,
-    /// The most frequent keys without a partner.
+    /// The most frequent keys without a match.
     pub unmatched: Vec<UnmatchedKey>,
     pub stages: StageTimes,
-    /// What became of an earlier epoch that had lost objects; then this one has no records. None:
-    /// an epoch of records.
+    /// The repair of an earlier epoch that had lost objects; then this epoch has no records.
+    /// `None`: an epoch of records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair: Option<Box<EpochRepair>>,
 }
 
-/// What became of a committed epoch that could not be published as it was.
+/// The repair of a committed epoch that could not be published unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRepair {
     /// Which epoch.
     pub epoch: Epoch,
-    /// Locations of its objects that were lost before they were visible: nothing will be there.
+    /// Locations of its objects that were lost before they were visible: they stay empty.
     pub lost: Vec<String>,
-    /// What takes their place, computed again from the same ranges; empty where they were given up.
+    /// Their replacements, computed again from the same ranges; empty if they were given up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ManifestObject>,
-    /// Rows and dead letters that were given up; 0: none was.
+    /// Rows and dead letters that were given up; 0 if none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_given_up: u64,
-    /// Who asked for it; empty where nobody is asked who they are.
+    /// The user who requested it; empty without authentication.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
 }
@@ -189,7 +188,7 @@ fn is_zero(figure: &u64) -> bool {
     *figure == 0
 }
 
-/// The objects of an epoch after these repairs of it, oldest first.
+/// The objects of an epoch after these repairs, oldest first.
 pub fn objects_after(manifest: &Manifest, repairs: &[EpochRepair]) -> Vec<ManifestObject> {
     let mut objects = manifest.objects.clone();
     for repair in repairs
@@ -203,7 +202,7 @@ pub fn objects_after(manifest: &Manifest, repairs: &[EpochRepair]) -> Vec<Manife
     objects
 }
 
-/// What one task read of the epoch.
+/// The ranges that one task read of the epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPart {
     pub task: TaskId,
@@ -211,10 +210,10 @@ pub struct ManifestPart {
     pub counts: Counts,
 }
 
-/// A stored manifest cannot be used.
+/// A stored manifest is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not JSON, or not of this form.
+    /// Not JSON, or not in this form.
     #[error("not a manifest")]
     Form(#[from] serde_json::Error),
     /// Written by a later build.
@@ -222,20 +221,20 @@ pub enum ManifestError {
         "manifest has version {0}, this build reads up to {MANIFEST_VERSION}; use the build that wrote it, or a later one"
     )]
     Version(u32),
-    /// Not the bytes that were committed.
+    /// The bytes differ from those that were committed.
     #[error(
         "manifest {name} was changed after its commit: digest is {found}, committed was {committed}"
     )]
     Digest {
         name: String,
-        /// Of the bytes that are there.
+        /// The digest of the actual bytes.
         found: String,
         committed: String,
     },
 }
 
 impl Manifest {
-    /// The stored bytes, and what refers to them.
+    /// The stored bytes, and a reference to them.
     pub fn encode(&self) -> (Vec<u8>, ManifestRef) {
         let bytes = serde_json::to_vec(self).expect("a manifest has only text keys");
         let digest = sha256_hex(&bytes);
@@ -248,7 +247,7 @@ impl Manifest {
         (bytes, reference)
     }
 
-    /// Reads stored bytes; they must be those that `reference` names.
+    /// Parses stored bytes; they must be those that `reference` names.
     pub fn decode(bytes: &[u8], reference: &ManifestRef) -> Result<Self, ManifestError> {
         let found = sha256_hex(bytes);
         if found != reference.digest {
@@ -278,7 +277,7 @@ impl Manifest {
             .map_or(JobVersion::FIRST, |made_by| made_by.job_version)
     }
 
-    /// The objects with what could not be decoded, in the order in which a replay reads them.
+    /// The dead-letter objects, in the order in which a replay reads them.
     pub fn dead_letter_objects(&self) -> impl Iterator<Item = &StagedObject> {
         let staged = self.objects.iter().map(|object| &object.staged);
         staged.filter(|staged| staged.kind == ObjectKind::DeadLetter)
@@ -300,8 +299,8 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Every name below a checkpoint location, relative to it. All of them begin with the job's name:
-/// two jobs may share a location and never see each other's checkpoints.
+/// Every name below a checkpoint location, relative to it. All begin with the job's name: two jobs
+/// may share a location without seeing each other's checkpoints.
 #[derive(Clone, Debug)]
 pub struct CheckpointNames {
     job: JobName,
@@ -311,7 +310,7 @@ impl CheckpointNames {
     pub fn new(job: &JobName) -> Self {
         Self { job: job.clone() }
     }
-    /// The folder of all of them.
+    /// The folder of all names.
     pub fn root(&self) -> String {
         format!("{}/", self.job)
     }
@@ -329,11 +328,11 @@ impl CheckpointNames {
             &digest[..digest.len().min(DIGEST_CHARS)]
         )
     }
-    /// Sorts before the manifests of this epoch and of all later ones, and after all earlier ones.
+    /// Sorts before the manifests of this and all later epochs, and after all earlier ones.
     pub fn before_manifests_of(&self, epoch: Epoch) -> String {
         format!("{}/epochs/{:012}", self.job, epoch.0)
     }
-    /// Notes that every object of an epoch was visible.
+    /// Marks that every object of an epoch was visible.
     pub fn published(&self, epoch: Epoch, digest: &str) -> String {
         format!(
             "{}/published/{:012}-{}",
@@ -360,7 +359,7 @@ impl CheckpointNames {
             &digest[..digest.len().min(DIGEST_CHARS)]
         )
     }
-    /// Where dead letters go when the job names no place.
+    /// The location of dead letters if the job has none.
     pub fn dead_letters(&self) -> String {
         format!("{}/dead-letters/", self.job)
     }
@@ -522,14 +521,14 @@ mod tests {
         assert_eq!(&serde_json::from_str::<Manifest>(golden).unwrap(), manifest);
     }
 
-    /// The stored form must stay readable: a change here is a new version, and the reading of these
-    /// files must stay.
+    /// The stored form must stay readable: a change here needs a new version, and these files must
+    /// stay readable.
     #[test]
     fn the_stored_form_is_the_golden_file() {
         assert_golden(&manifest(), include_str!("../golden/manifest-v3.json"));
     }
 
-    /// Its digest is that of its bytes: what is read must be written again as it was.
+    /// Its digest is that of its bytes: it must be written again exactly as it was read.
     #[test]
     fn a_manifest_of_an_earlier_build_is_read_and_is_written_again_byte_for_byte() {
         let second = of_version_2();

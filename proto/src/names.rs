@@ -1,9 +1,9 @@
-//! What can be named: texts that become a location, a shard's name, or a text in a manifest.
+//! Valid names: texts that become a location, a shard's name, or a text in a manifest.
 //!
-//! Owns: which characters and lengths such texts have, how the value of a partition becomes the
-//! name of a folder. Does not own: where objects lie (`spec`, `report`).
-//! Rule: workers make names and the controller accepts them by the functions here, so that one
-//! never refuses what the other makes.
+//! Owns: the characters and lengths of such texts, the folder name of a partition's value. Does not
+//! own: the places of objects (`spec`, `report`).
+//! Rule: workers make names and the controller accepts them by the same functions, so that the
+//! controller never refuses a worker's name.
 
 use std::fmt::Write as _;
 
@@ -13,19 +13,18 @@ pub const LOCATION_BYTES_MAX: usize = 4_096;
 pub const SHARD_BYTES_MAX: usize = 4_096;
 /// Longest name of a multipart upload, and of one part's content.
 pub const UPLOAD_BYTES_MAX: usize = 2_048;
-/// Longest text of a lookup version, or of a key without a partner.
+/// Longest text of a lookup version, or of a key without a match.
 pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Longest key of an object: that of S3.
 pub const OBJECT_KEY_BYTES_MAX: usize = 1_024;
 /// Longest name of one folder or file on a disk.
 pub const PATH_PART_BYTES_MAX: usize = 255;
-/// What the name of an object takes behind its folder, with all that is put around it while it is
-/// staged, at most.
+/// Most bytes of an object's name after its folder, including all that is added while it is staged.
 pub const OBJECT_NAME_BYTES_MAX: usize = 200;
-/// What Hive calls the folder of rows without a value.
+/// Hive's name for the folder of rows without a value.
 pub const NO_VALUE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// A text cannot be a name.
+/// A text that is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
     #[error("it is empty")]
@@ -33,15 +32,15 @@ pub enum BadName {
     /// It has too many bytes.
     #[error("it has {bytes} bytes, the limit is {limit}")]
     TooLong { bytes: usize, limit: usize },
-    /// Listings, logs and terminals would break on it.
+    /// A character that breaks listings, logs or terminals.
     #[error("it has the character {0:?}, which no name may have")]
     Character(char),
 }
 
-/// Whether a text can be a name of so many bytes.
+/// Checks that a text is a valid name of at most this many bytes.
 ///
 /// # Errors
-/// [`BadName`] says why not.
+/// [`BadName`] with the reason.
 pub fn check_name(text: &str, bytes_max: usize) -> Result<(), BadName> {
     if text.is_empty() {
         return Err(BadName::Empty);
@@ -58,25 +57,24 @@ pub fn check_name(text: &str, bytes_max: usize) -> Result<(), BadName> {
     }
 }
 
-/// Control characters may not (Unicode's Cc: U+0000 to U+001F, U+007F to U+009F).
+/// Control characters are not allowed (Unicode's Cc: U+0000 to U+001F, U+007F to U+009F).
 fn may_be_named(character: char) -> bool {
     !character.is_control()
 }
 
-/// Whether a shard can have this name.
+/// Checks that a text is a valid shard name.
 ///
 /// # Errors
-/// [`BadName`] says why not.
+/// [`BadName`] with the reason.
 pub fn check_shard(name: &str) -> Result<(), BadName> {
     check_name(name, SHARD_BYTES_MAX)
 }
 
-/// Whether objects can be named in a folder below a place, `s3://bucket/prefix/` or an absolute
-/// path. It depends on nothing else, so that a record that is read again is judged as it was
-/// before.
+/// Checks that objects can be named in a folder below a place, `s3://bucket/prefix/` or an absolute
+/// path. It depends on nothing else, so that a record that is read again gets the same result.
 ///
 /// # Errors
-/// [`BadName`] says why not.
+/// [`BadName`] with the reason.
 pub fn check_folder(place: &str, folder: &str) -> Result<(), BadName> {
     let within = |bytes: usize, limit: usize| {
         if bytes <= limit {
@@ -98,9 +96,9 @@ pub fn check_folder(place: &str, folder: &str) -> Result<(), BadName> {
     within(bytes, LOCATION_BYTES_MAX - 1)
 }
 
-/// The folder of the rows that have this value in a partition column, without a slash:
-/// `<column>=<value>`, both escaped. An empty text has no folder of its own either: `name=/` is not
-/// a name that everyone can list.
+/// The folder of the rows with this value in a partition column, without a slash:
+/// `<column>=<value>`, both escaped. An empty text shares the folder of rows without a value: not
+/// every client can list `name=/`.
 pub fn partition_folder(column: &str, value: Option<&str>) -> String {
     let mut folder = String::new();
     escape(column, &mut folder);
@@ -112,7 +110,7 @@ pub fn partition_folder(column: &str, value: Option<&str>) -> String {
     folder
 }
 
-/// Whether this is what [`partition_folder`] makes of some value of the column.
+/// Whether [`partition_folder`] makes this folder for some value of the column.
 pub fn is_partition_folder(column: &str, folder: &str) -> bool {
     let mut escaped = String::new();
     escape(column, &mut escaped);
@@ -123,9 +121,9 @@ pub fn is_partition_folder(column: &str, folder: &str) -> bool {
         .is_some_and(|value| !value.is_empty() && value.chars().all(|c| c == '%' || !is_escaped(c)))
 }
 
-/// As Hive's `FileUtils.escapePathName`: these characters become `%` and two upper-case hexadecimal
-/// digits. Hive leaves U+0080 to U+009F as they are; its readers take them back from their digits
-/// all the same.
+/// Like Hive's `FileUtils.escapePathName`: these characters become `%` and two upper-case
+/// hexadecimal digits. Hive leaves U+0080 to U+009F unchanged; its readers still decode them from
+/// their digits.
 fn escape(text: &str, out: &mut String) {
     for character in text.chars() {
         if is_escaped(character) {

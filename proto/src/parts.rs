@@ -1,29 +1,29 @@
 //! Messages of a worker's session that are larger than one gRPC message.
 //!
-//! Owns: cutting a message into parts and putting it together again. Does not own: the session.
-//! Rule: what is put together is bounded. A message that fits is sent as it is: an earlier build
-//! knows no parts.
+//! Owns: splitting a message into parts and reassembling it. Does not own: the session.
+//! Rule: an assembled message is bounded. A message that fits is sent whole: an earlier build does
+//! not know parts.
 
 use crate::{MESSAGE_BYTES_MAX, v1};
 use prost::Message;
 
 /// Larger messages are sent in parts.
 pub const WHOLE_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2;
-/// One part. Each of them says that the sender lives, so that it is small enough for a slow
-/// network.
+/// Size of one part. Each part also shows that the sender is alive, so it must be small enough for
+/// a slow network.
 pub const PART_BYTES: usize = 1 << 20;
-/// Largest message that is put together.
+/// Largest assembled message.
 pub const ASSEMBLED_BYTES_MAX: usize = 256 << 20;
-/// Largest report: one that is larger makes no manifest that can be read.
+/// Largest report: the manifest of a larger one could not be read.
 pub const REPORT_BYTES_MAX: usize = 64 << 20;
-/// All reports that a worker holds and whose windows are not committed: they go into one Hello.
+/// All uncommitted reports of a worker: they go into one Hello.
 pub const UNDECIDED_BYTES_MAX: usize = 128 << 20;
 
-/// A message that may come in parts.
+/// A message that may be sent in parts.
 pub trait InParts: Message + Default {
-    /// A part as such a message.
+    /// Wraps a part in such a message.
     fn of_part(part: v1::Part) -> Self;
-    /// The part, if the message is one.
+    /// Returns the part, if the message is one.
     fn into_part(self) -> Result<v1::Part, Self>;
 }
 
@@ -89,7 +89,7 @@ impl<M: InParts> Iterator for Cut<M> {
     }
 }
 
-/// Parts do not make a message.
+/// Parts that do not form a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PartsError {
     #[error("a message in parts has more than {limit} bytes")]
@@ -99,7 +99,7 @@ pub enum PartsError {
     },
     #[error("parts that are put together are no message: {0}")]
     Garbled(#[from] prost::DecodeError),
-    /// Another message came before the last part.
+    /// Another message arrived before the last part.
     #[error("a message comes between the parts of another")]
     Interrupted,
 }
@@ -120,10 +120,11 @@ impl Default for Assembler {
 }
 
 impl Assembler {
-    /// Takes what came; gives a message when it is whole, and none while parts are missing.
+    /// Takes the next message; returns a message when it is complete, and `None` while parts are
+    /// missing.
     ///
     /// # Errors
-    /// [`PartsError`]: nothing that follows can be put together.
+    /// [`PartsError`]: nothing that follows can be assembled.
     pub fn take<M: InParts>(&mut self, message: M) -> Result<Option<M>, PartsError> {
         let part = match (message.into_part(), &self.held) {
             (Ok(part), _) => part,

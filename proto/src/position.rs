@@ -1,6 +1,7 @@
-//! Where in a shard.
+//! A position in a shard.
 //!
-//! Rule: a position names the record *after* which reading goes on; it never names the next record.
+//! Rule: a position names the record *after* which reading continues; it never names the next
+//! record.
 
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -12,13 +13,13 @@ use std::sync::Arc;
 /// 128).
 pub const SEQUENCE_DIGITS_MAX: usize = 128;
 
-/// A decimal number of any length, kept as its service wrote it and compared as a number: `007` is
-/// `7`. Cheap to clone: every user record of an aggregate has that of the aggregate.
+/// A decimal number of any length, stored as its service wrote it and compared as a number: `007`
+/// is `7`. Cheap to clone: every user record of an aggregate has that of the aggregate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SequenceNumber(Arc<str>);
 
-/// A text is not a sequence number.
+/// A text that is not a sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a sequence number has 1 to {SEQUENCE_DIGITS_MAX} decimal digits; this is not one: {0:?}")]
 pub struct BadSequenceNumber(pub String);
@@ -28,7 +29,7 @@ impl SequenceNumber {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-    /// The number itself, where it fits: those of files and the generator do.
+    /// The number itself, if it fits: those of files and the generator do.
     pub fn to_u64(&self) -> Option<u64> {
         self.0.parse().ok()
     }
@@ -107,7 +108,7 @@ impl fmt::Display for SequenceNumber {
     }
 }
 
-/// Where reading of a shard goes on.
+/// Where reading of a shard continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
@@ -119,8 +120,8 @@ pub enum Position {
     After {
         sequence: SequenceNumber,
         /// 0: the whole record is read. `k > 0`: it is a KPL aggregate, and its first `k` user
-        /// records are read. The last one of an aggregate is written as 0, so that one place has
-        /// one name.
+        /// records are read. The last one of an aggregate is written as 0, so that each place has a
+        /// single form.
         #[serde(default, skip_serializing_if = "is_zero")]
         sub_sequence: u64,
     },
@@ -133,7 +134,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Position {
-    /// After a record as a whole.
+    /// After a whole record.
     pub fn after(sequence: SequenceNumber) -> Self {
         Self::After {
             sequence,
@@ -141,12 +142,12 @@ impl Position {
         }
     }
 
-    /// Whether `later` lies at or beyond this (I3: committed positions never go back).
+    /// Whether `later` is at or beyond this (I3: committed positions never go back).
     pub fn reaches(&self, later: &Self) -> bool {
         self.rank() <= later.rank()
     }
 
-    /// The whole of a record comes after every part of it.
+    /// The whole record comes after each of its parts.
     fn rank(&self) -> (u8, Option<(&SequenceNumber, u64)>) {
         match self {
             Self::Start | Self::Timestamp(_) => (0, None),

@@ -1,13 +1,13 @@
-//! What a task says of one window: ranges, counts, staged objects.
+//! The report of a task about one window: ranges, counts, staged objects.
 //!
-//! Rule: a report is whole. Its objects hold exactly the rows of its ranges, so it is taken as one
-//! or refused as one.
+//! Rule: a report is atomic. Its objects contain exactly the rows of its ranges, so it is accepted
+//! or refused as a whole.
 
 use crate::{JobName, LookupVersion, Position, ShardId, TaskId, Window};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What was read of one shard: the records after `from`, up to and including `to`.
+/// The records read of one shard: those after `from`, up to and including `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardRange {
     pub from: Position,
@@ -16,16 +16,16 @@ pub struct ShardRange {
     pub bytes: u64,
 }
 
-/// What happened to the records. `rows_in = rows_decoded + rows_dead`, always.
+/// The outcome of the records. Always `rows_in = rows_decoded + rows_dead`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     pub rows_in: u64,
     pub bytes_in: u64,
     pub rows_decoded: u64,
-    /// Records that stand in a dead-letter object.
+    /// Records in a dead-letter object.
     pub rows_dead: u64,
-    /// Rows that found no partner in a lookup.
+    /// Rows without a match in a lookup.
     pub rows_unmatched: u64,
     pub rows_out: u64,
     /// Records whose window is not that of their arrival: they were readable only after it was
@@ -33,14 +33,14 @@ pub struct Counts {
     /// 3.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_late: u64,
-    /// Rows that could not be written because no folder can have the name of their partition: they
-    /// are kept in objects beside the dead letters.
+    /// Rows that could not be written because their partition is not a valid folder name: they are
+    /// stored in objects beside the dead letters.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_rejected: u64,
 }
 
 impl Counts {
-    /// Adds another's figures to these. A figure that has no room stays at the largest number.
+    /// Adds another's figures to these, saturating at the largest number.
     pub fn add(&mut self, other: &Counts) {
         self.rows_in = self.rows_in.saturating_add(other.rows_in);
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
@@ -51,7 +51,7 @@ impl Counts {
         self.rows_late = self.rows_late.saturating_add(other.rows_late);
         self.rows_rejected = self.rows_rejected.saturating_add(other.rows_rejected);
     }
-    /// Every record became a row or a dead letter.
+    /// Whether every record became a row or a dead letter.
     pub fn balanced(&self) -> bool {
         self.rows_decoded.checked_add(self.rows_dead) == Some(self.rows_in)
     }
@@ -60,20 +60,21 @@ impl Counts {
 /// Time per stage of a window, in microseconds. The first three are computing time, summed over the
 /// tasks. The others are the window's way out, one stage after the other: each ends when the last
 /// task is through.
+/// task is through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTimes {
     pub decode_us: u64,
     pub transform_us: u64,
     pub stage_us: u64,
-    /// From the window's end until its last shard has seen it: then it is closed. A source that is
-    /// polled takes its time; of a backlog it is its age. 0: not measured, as where a column of old
-    /// files holds the arrival time.
+    /// From the window's end until its last shard has passed it: then it is closed. Includes the
+    /// delay of a polled source; for a backlog it is its age. 0: not measured, for example if a
+    /// column of old files has the arrival time.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_read_us: u64,
     /// From there until the last record is decoded.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_decode_us: u64,
-    /// Until the query has given its last row.
+    /// Until the query has returned its last row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_transform_us: u64,
     /// Until all objects are staged.
@@ -82,7 +83,7 @@ pub struct StageTimes {
     /// Until the controller knows that nothing is missing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub report_us: u64,
-    /// Until the store holds the epoch. No manifest says it: it is written before. 0: not yet, or
+    /// Until the store has the epoch. Not in manifests, which are written before. 0: not yet, or
     /// under an earlier leader.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub commit_us: u64,
@@ -91,14 +92,14 @@ pub struct StageTimes {
     pub publish_us: u64,
 }
 
-/// The stored form says nothing of what was not measured: it stays that of before.
+/// The stored form omits unmeasured figures, so that it stays compatible.
 fn is_zero(figure: &u64) -> bool {
     *figure == 0
 }
 
 impl StageTimes {
-    /// Takes in another task's times of the same window: what was computed is added, and what comes
-    /// later is what the window waited for. One that has no room stays at the largest number.
+    /// Adds another task's times of the same window: computing times are summed, waits take the
+    /// later one. Saturates at the largest number.
     pub fn add(&mut self, other: &StageTimes) {
         self.decode_us = self.decode_us.saturating_add(other.decode_us);
         self.transform_us = self.transform_us.saturating_add(other.transform_us);
@@ -116,7 +117,7 @@ impl StageTimes {
         self.last_stage_us = stage(3);
     }
 
-    /// How long after the window's end each stage of the tasks was over.
+    /// How long after the window's end each stage of the tasks ended.
     fn reached(&self) -> [u64; 4] {
         let mut sum = 0u64;
         [
@@ -136,8 +137,8 @@ impl StageTimes {
         self.reached()[3]
     }
 
-    /// From the window being closed (its last shard has seen its end) to its objects being visible
-    /// and the store knowing that; without what is not over yet.
+    /// From the window being closed (its last shard has passed its end) until its objects are
+    /// visible and the store knows that; without stages that are not over yet.
     pub fn closed_to_published_us(&self) -> u64 {
         let after = [self.report_us, self.commit_us, self.publish_us];
         let staged = self.staged_us().saturating_sub(self.last_read_us);
@@ -161,17 +162,17 @@ pub enum ObjectKind {
     Data,
     /// Records that could not be decoded.
     DeadLetter,
-    /// Rows of the result whose partition cannot be the name of a folder.
+    /// Rows of the result whose partition is not a valid folder name.
     RejectedRow,
 }
 
-/// Where the bytes of an object are while it is invisible.
+/// The place of an object's bytes while it is invisible.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Staging {
     /// A multipart upload that is not completed.
     Multipart {
-        /// The service's name of the upload.
+        /// The service's id of the upload.
         upload_id: String,
         /// One per part, in order from part 1.
         etags: Vec<String>,
@@ -184,14 +185,14 @@ pub enum Staging {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedObject {
     pub kind: ObjectKind,
-    /// The name under which it will be visible: an `s3://` URL or an absolute path.
+    /// The name under which it becomes visible: an `s3://` URL or an absolute path.
     pub location: String,
     /// In bytes.
     pub size: u64,
     pub crc32c: u32,
     /// Rows or dead letters in it.
     pub rows: u64,
-    /// Where its bytes are now.
+    /// The current place of its bytes.
     pub staging: Staging,
 }
 
@@ -207,20 +208,19 @@ pub fn object_name(
     format!("{}-{job}-{task}-{number:04}.{extension}", window.label())
 }
 
-/// What a task says of one window.
+/// The report of a task about one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub task: TaskId,
     pub job: JobName,
     pub window: Window,
-    /// What was read; a shard without a record in the window is absent.
+    /// The ranges read; a shard without a record in the window is absent.
     pub ranges: BTreeMap<ShardId, ShardRange>,
     pub counts: Counts,
     /// The lookups it was joined with.
     pub lookups: BTreeMap<String, LookupVersion>,
     pub objects: Vec<StagedObject>,
-    /// The most frequent keys without a partner, most frequent first, at most
-    /// [`UNMATCHED_KEYS_MAX`].
+    /// The most frequent keys without a match, most frequent first, at most [`UNMATCHED_KEYS_MAX`].
     pub unmatched: Vec<UnmatchedKey>,
     pub stages: StageTimes,
 }

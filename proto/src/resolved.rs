@@ -1,19 +1,19 @@
-//! A job as it was resolved at submit: what the job file leaves to the world, pinned.
+//! A job as resolved at submit: everything that the job file leaves open is pinned.
 //!
-//! Owns: its stored form, and how its versions name each other. Does not own: what a version may
-//! change ([`crate::change`]).
-//! Rule: workers, replays and later leaders see this and nothing newer; a catalog that changes does
-//! not change a job. The store holds the last version; each names the one before it by digest,
-//! which lies in the checkpoint location.
+//! Owns: its stored form, and how its versions refer to each other. Does not own: what a version
+//! may change ([`crate::change`]).
+//! Rule: workers, replays and later leaders see this and nothing newer; a changed catalog does not
+//! change a job. The store holds the last version; each names the one before it by digest, which is
+//! stored in the checkpoint location.
 
 use crate::manifest::{CheckpointNames, sha256_hex};
 pub use crate::stream::{StreamFacts, StreamIdentity};
 use crate::{JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
 
-/// The stored form that this build writes; it reads no later one.
+/// The stored form that this build writes; it does not read later ones.
 pub const RESOLVED_VERSION: u32 = 3;
-/// Largest stored version of a job that is read: a job file, and what the world said to it.
+/// Largest stored version of a job that is read: a job file, and the resolved values.
 pub const RESOLVED_BYTES_MAX: u64 = 16 << 20;
 
 /// A column of the source, as the catalog or the job file types it.
@@ -26,14 +26,14 @@ pub struct ColumnType {
     pub type_name: String,
 }
 
-/// Where a Kinesis stream is and who reads it.
+/// The location of a Kinesis stream and the role of its reader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamAddress {
-    /// The stream's name; taken from the ARN where only that is given.
+    /// The stream's name; taken from the ARN if only that is given.
     pub name: String,
     /// Its ARN; needed across accounts.
     pub arn: Option<String>,
-    /// Where the service answers, when not at its usual address.
+    /// The service's address, if it is not the usual one.
     pub endpoint: Option<String>,
     /// From the ARN, the endpoint or the job file; else the environment's.
     pub region: Option<String>,
@@ -48,14 +48,14 @@ pub struct StreamAddress {
 pub struct ResolvedJob {
     /// [`RESOLVED_VERSION`].
     pub version: u32,
-    /// What the user wrote, checked.
+    /// The user's job file, validated.
     pub spec: JobSpec,
     /// SHA-256 of the text of the job file.
     pub spec_digest: String,
     /// Which version of the job this is.
     #[serde(default)]
     pub job_version: JobVersion,
-    /// The version that it took over from; none for the first.
+    /// The version that it took over from; `None` for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<VersionRef>,
     /// When this version was submitted; 0 for the first one.
@@ -63,14 +63,14 @@ pub struct ResolvedJob {
     pub changed_ms: i64,
     /// When the job was submitted: its first version.
     pub submitted_ms: i64,
-    /// Where shards begin that were there at submit; `latest` has become a timestamp.
+    /// The start of shards that existed at submit; `latest` has become a timestamp.
     pub start: Position,
     /// The source's columns, in order.
     pub columns: Vec<ColumnType>,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
-    /// Which stream was found there at submit. Absent before version 3, and where the service did
-    /// not answer.
+    /// The identity of the stream at submit. Absent before version 3, and if the service did not
+    /// respond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_identity: Option<StreamIdentity>,
     /// The query needs all rows of a window together: one task reads all shards.
@@ -90,10 +90,10 @@ pub struct VersionRef {
     pub digest: String,
 }
 
-/// A stored version of a job cannot be used.
+/// A stored version of a job is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
-    /// Not JSON, or not of this form.
+    /// Not JSON, or not in this form.
     #[error("not a job's version")]
     Form(#[from] serde_json::Error),
     /// Written by a later build.
@@ -101,21 +101,21 @@ pub enum VersionError {
         "it has the form {0}, this build reads up to {RESOLVED_VERSION}; use the build that wrote it, or a later one"
     )]
     Later(u32),
-    /// Not the bytes that were stored.
+    /// The bytes differ from those that were stored.
     #[error("{name} was changed since it was stored: digest is {found}, stored was {stored}")]
     Digest {
         name: String,
-        /// Of the bytes that are there.
+        /// The digest of the actual bytes.
         found: String,
-        /// That the version after it holds.
+        /// The digest in the version after it.
         stored: String,
     },
 }
 
 impl ResolvedJob {
-    /// From when on arrivals are promised to be read: the time it starts at, else that of its
-    /// submit, when the oldest records were those that were left. A stream has none from before it
-    /// was created.
+    /// The time from which arrivals are guaranteed to be read: the job's start time, else its
+    /// submit, when it began at the oldest records left. A stream has none from before its
+    /// creation.
     pub fn promised_from_ms(&self) -> i64 {
         let created_ms = self
             .stream_identity
@@ -127,7 +127,7 @@ impl ResolvedJob {
         }
     }
 
-    /// The stored bytes of this version, and what refers to them.
+    /// The stored bytes of this version, and a reference to them.
     pub fn encode(&self) -> (Vec<u8>, VersionRef) {
         let bytes = serde_json::to_vec(self).expect("a job has only text keys");
         let digest = sha256_hex(&bytes);
@@ -142,7 +142,7 @@ impl ResolvedJob {
         )
     }
 
-    /// Reads stored bytes; they must be those that `reference` names.
+    /// Parses stored bytes; they must be those that `reference` names.
     pub fn decode(bytes: &[u8], reference: &VersionRef) -> Result<Self, VersionError> {
         let found = sha256_hex(bytes);
         if found != reference.digest {
@@ -238,8 +238,8 @@ mod tests {
         }
     }
 
-    /// The stored forms must stay readable: a change here is a new form, and the reading of these
-    /// files must stay.
+    /// The stored forms must stay readable: a change here is a new form, and these files must stay
+    /// readable.
     #[test]
     fn the_stored_forms_are_the_golden_files() {
         let second = ResolvedJob {

@@ -1,7 +1,7 @@
 //! The job file: `job.toml` as types that hold only valid values.
 //!
-//! Owns: the keys, their defaults and the words about them, every check that needs no outside
-//! system. Does not own: what only the outside knows (tables, columns, buckets):
+//! Owns: the keys, their defaults and their descriptions, every check that needs no outside system.
+//! Does not own: what depends on outside systems (tables, columns, buckets):
 //! `streamctl_engine::resolve`.
 //! Rule: this is the only validation; the command line and the controller both call
 //! [`JobSpec::parse`].
@@ -49,16 +49,16 @@ pub struct JobSpec {
     /// The query over `source` and the lookups.
     pub sql: String,
     pub sink: SinkSpec,
-    /// Where records go that cannot be decoded; `None`: below the checkpoint location.
+    /// The location of records that cannot be decoded; `None`: below the checkpoint location.
     pub dead_letter: Option<Location>,
-    /// Where manifests and lookup versions are kept.
+    /// The location of manifests and lookup versions.
     pub checkpoint: Location,
-    /// How often a failing epoch is tried again before the job stops as failed.
+    /// How often a failing epoch is retried before the job stops as failed.
     pub retries_max: u32,
 }
 
 impl JobSpec {
-    /// Where dead letters go: below the checkpoint location when the job names no place.
+    /// The location of dead letters: below the checkpoint location if the job names none.
     pub fn dead_letters(&self) -> Location {
         let below = || {
             Location::folder(
@@ -70,8 +70,7 @@ impl JobSpec {
         self.dead_letter.clone().unwrap_or_else(below)
     }
 
-    /// A place of the job that is not in S3 but a folder or file of the machines; none when there
-    /// is none.
+    /// A location of the job on local disks rather than in S3; `None` if there is none.
     pub fn local_place(&self) -> Option<&str> {
         let source = self.source.kind.input_folder().map(Location::as_str);
         let schema = match &self.source.schema {
@@ -98,7 +97,7 @@ impl JobSpec {
 pub struct Location(String);
 
 impl Location {
-    /// Takes text that [`parse`] has checked; adds the last slash.
+    /// Wraps text that [`parse`] has checked; adds the last slash.
     pub fn folder(text: &str) -> Self {
         Self(if text.ends_with('/') {
             text.to_owned()
@@ -113,11 +112,11 @@ impl Location {
     pub fn join(&self, name: &str) -> String {
         format!("{}{name}", self.0)
     }
-    /// Bucket and prefix, when it is in S3.
+    /// Bucket and prefix, if it is in S3.
     pub fn bucket_and_prefix(&self) -> Option<(&str, &str)> {
         self.0.strip_prefix("s3://")?.split_once('/')
     }
-    /// Whether one lies inside the other.
+    /// Whether one is inside the other.
     pub fn overlaps(&self, other: &Location) -> bool {
         self.0.starts_with(&other.0) || other.0.starts_with(&self.0)
     }
@@ -131,13 +130,13 @@ impl std::fmt::Display for Location {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceSpec {
-    /// What kind of source, with its own settings.
+    /// The kind of source, with its settings.
     pub kind: SourceKind,
-    /// Where the column types come from.
+    /// The source of the column types.
     pub schema: SchemaFrom,
-    /// Where shards begin that are there at submit.
+    /// The start of shards that exist at submit.
     pub starting_position: StartingPosition,
-    /// What to do when records were lost before they could be read.
+    /// What to do if records were lost before they could be read.
     pub on_data_loss: OnDataLoss,
 }
 
@@ -145,15 +144,15 @@ pub struct SourceSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadCompression {
-    /// They are what they are.
+    /// Payloads are used unchanged.
     #[default]
     None,
-    /// gzip, zstd and snappy's framing are told by their magic and taken off; all else is left as
-    /// it is.
+    /// gzip, zstd and snappy's framing format are detected by their magic and decompressed; other
+    /// payloads are unchanged.
     Auto,
 }
 
-/// How records are written in files.
+/// The format of records in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordFormat {
@@ -162,23 +161,23 @@ pub enum RecordFormat {
     Csv,
 }
 
-/// Where the column types come from.
+/// The source of the column types.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchemaFrom {
     /// A table of the Glue Data Catalog.
     Catalog {
-        /// The account that owns it, when not the caller's.
+        /// The account that owns it, if not the caller's.
         catalog_id: Option<String>,
         database: String,
         table: String,
         region: Option<String>,
     },
-    /// A file in the form of GetTable's answer.
+    /// A file in the format of a GetTable response.
     File(String),
     /// Written in the job file.
     Inline(Vec<ColumnType>),
-    /// The source knows itself (the generator).
+    /// The source defines them itself (the generator).
     BuiltIn,
 }
 
@@ -192,13 +191,13 @@ pub enum StartingPosition {
     Timestamp(i64),
 }
 
-/// What to do when records were lost.
+/// What to do if records were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDataLoss {
-    /// The job stops as failed; shard and gap are named.
+    /// The job stops as failed; the error names shard and gap.
     Fail,
-    /// The loss is counted and reading goes on from the oldest record.
+    /// The loss is counted, and reading continues at the oldest record.
     Continue,
 }
 
@@ -207,9 +206,9 @@ pub enum OnDataLoss {
 pub struct LookupSpec {
     /// Its name in the query.
     pub name: String,
-    /// Every file below is part of it.
+    /// Every file below is part of the lookup.
     pub path: Location,
-    /// How its files are written.
+    /// The format of its files.
     pub format: LookupFormat,
     /// How often to look for a new version.
     pub refresh: Duration,
@@ -217,7 +216,7 @@ pub struct LookupSpec {
     pub size_max: u64,
 }
 
-/// How a lookup's files are written.
+/// The format of a lookup's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LookupFormat {
@@ -257,7 +256,7 @@ pub enum Compression {
 }
 
 impl SinkSpec {
-    /// What object names end in; dead letters and rejected rows are JSON lines, gzip.
+    /// The extension of object names; dead letters and rejected rows are JSON lines, gzip.
     pub fn extension(&self, kind: ObjectKind) -> &'static str {
         match (kind, self.format, self.compression) {
             (ObjectKind::DeadLetter, _, _) => "json.gz",
@@ -273,7 +272,7 @@ impl SinkSpec {
     }
 }
 
-/// What a folder is named after.
+/// The value that names a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionColumn {
@@ -290,7 +289,7 @@ pub enum PartitionColumn {
 }
 
 impl PartitionColumn {
-    /// What the folder is called before its `=`.
+    /// The folder's name before its `=`.
     pub fn name(&self) -> &str {
         match self {
             Self::IngestYear => "ingest_year",

@@ -1,39 +1,39 @@
-//! Whose staged object a name is, and which names can never become visible.
+//! Determines the owner of a staged object by its name, and which names can never become visible.
 //!
-//! Owns: reading window, job and task out of `<window start>-<job>-<task>-<n>.<ext>`. Does not own:
-//! which windows are closed and which tasks live (the controller).
-//! Rule: no clock takes part. When in doubt an object is somebody else's, or alive: a sweep must
-//! never take what can still be published.
+//! Owns: parsing window, job and task from `<window start>-<job>-<task>-<n>.<ext>`. Does not own:
+//! which windows are closed and which tasks are alive (the controller).
+//! Rule: no clock is used. When in doubt an object is foreign or alive: a sweep must never delete
+//! an object that can still be published.
 
 use crate::{JobName, TaskId, Term};
 use chrono::NaiveDateTime;
 use std::collections::BTreeSet;
 
-/// Staged objects of one job that can never become visible, told by their names alone.
+/// Staged objects of one job that can never become visible, determined by their names alone.
 ///
 /// An object of a window that a head has closed is in a manifest of that head's chain, or in none:
-/// no report of such a window is accepted again, whoever sends it. Whether its task still runs does
-/// not matter. An object of a later window may always be reported: a worker that was cut off offers
-/// its tasks to the next leader.
+/// no report of such a window is accepted again, whether or not its task still runs. An object of a
+/// later window may still be reported: a worker that was cut off reports its tasks to the next
+/// leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphans {
     pub job: JobName,
     /// The end of the last committed window: windows that start before it are closed.
     pub windows_before_ms: i64,
-    /// Tasks from this one on were given out after this was decided: nothing of theirs is an
+    /// Tasks from this one on were assigned after this decision: none of their objects is an
     /// orphan.
     pub tasks_before: TaskId,
     /// Tasks of terms before this one are dead, whatever their windows: the process that ran them
-    /// is gone. None: they may live.
+    /// is gone. `None`: they may be alive.
     pub terms_before: Option<Term>,
-    /// Locations that are committed and not yet published, or on their way there.
+    /// Locations that are committed but not yet published, or about to be.
     pub keep: BTreeSet<String>,
     /// Tasks that stage objects of closed windows: repairs.
     pub live: BTreeSet<TaskId>,
 }
 
 impl Orphans {
-    /// Whether what is staged for this location is one.
+    /// Whether the staged object of this location is an orphan.
     pub fn include(&self, location: &str) -> bool {
         let name = location.rsplit('/').next().unwrap_or_default();
         let Some((window_start_ms, task)) = read(name, self.job.as_str()) else {
@@ -58,8 +58,8 @@ pub fn made_by(location: &str, job: &JobName) -> Option<TaskId> {
     .map(|(_, task)| task)
 }
 
-/// The start of its window and its task, of an object that was made for `job` under a name of
-/// today.
+/// The start of the window and the task of an object that was made for `job` with a name in the
+/// current form.
 fn read(name: &str, job: &str) -> Option<(i64, TaskId)> {
     if !made_for_job(name, job) {
         return None;
@@ -78,8 +78,8 @@ fn read(name: &str, job: &str) -> Option<(i64, TaskId)> {
 }
 
 /// Whether an object's last name segment was made for `job`. Two jobs may share a folder, and one's
-/// name may end in the other's (`sales`, `eu-sales`): what stands before the job must be a window's
-/// start and nothing else.
+/// name may end in the other's (`sales`, `eu-sales`): the text before the job must be exactly a
+/// window's start.
 pub fn made_for_job(name: &str, job: &str) -> bool {
     let marker = format!("-{job}-t");
     let Some((start, rest)) = name.split_once(&marker) else {
@@ -88,7 +88,7 @@ pub fn made_for_job(name: &str, job: &str) -> bool {
     is_window_start(start) && is_task_and_number(rest)
 }
 
-/// A window's label: digits with `T` and `Z`. A bare dash would begin another job's name.
+/// A window's label: digits with `T` and `Z`. A dash alone would begin another job's name.
 fn is_window_start(text: &str) -> bool {
     let known = text
         .chars()
@@ -97,7 +97,7 @@ fn is_window_start(text: &str) -> bool {
     !text.is_empty() && known && whole && text.matches('Z').count() <= 1
 }
 
-/// `<term>.<counter>-<n>.<ext>`: what follows the `t` of a task.
+/// `<term>.<counter>-<n>.<ext>`: the text after the `t` of a task.
 fn is_task_and_number(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
     let Some((task, rest)) = text.split_once('-') else {

@@ -1,4 +1,4 @@
-//! Windows of arrival time, and which one a record belongs to.
+//! Windows of arrival time, and the window of each record.
 //!
 //! Rule: the window of a record depends on its shard's records alone, never on when it was read
 //! (Promise 2).
@@ -13,7 +13,7 @@ pub struct WindowSize {
     ms: i64,
 }
 
-/// A number is not the length of a window.
+/// A number that is not a valid length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a window has at least one millisecond, not {0}")]
 pub struct BadWindowSize(pub i64);
@@ -41,8 +41,8 @@ impl WindowSize {
     pub fn ms(self) -> i64 {
         self.ms
     }
-    /// The window that holds this time. At the ends of the range of numbers it is shorter: no clock
-    /// comes there.
+    /// The window that contains this time. At the ends of the integer range it is shorter: no clock
+    /// gets there.
     pub fn window_of(self, time_ms: i64) -> Window {
         let start_ms = time_ms.div_euclid(self.ms).saturating_mul(self.ms);
         Window {
@@ -50,7 +50,7 @@ impl WindowSize {
             end_ms: start_ms.saturating_add(self.ms),
         }
     }
-    /// Whether this is one of the windows that time is cut into, and one that has a name.
+    /// Whether this is one of the windows of this size, and has a name.
     pub fn has(self, window: Window) -> bool {
         is_nameable(window.start_ms)
             && is_nameable(window.end_ms)
@@ -58,7 +58,7 @@ impl WindowSize {
     }
 }
 
-/// Whether a time lies in a year that a name can be made of ([`Window::label`]).
+/// Whether a time is in a year that a name can represent ([`Window::label`]).
 pub fn is_nameable(time_ms: i64) -> bool {
     chrono::DateTime::from_timestamp_millis(time_ms).is_some()
 }
@@ -73,8 +73,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Its start as a name: `20261124T004500Z`, with milliseconds where windows do not begin at
-    /// full seconds only. Names of windows of one length sort as they do.
+    /// Its start as a name: `20261124T004500Z`, with milliseconds if windows may begin within a
+    /// second. Names of windows of one length sort by time.
     pub fn label(&self) -> String {
         let time = chrono::DateTime::from_timestamp_millis(self.start_ms).unwrap_or_default();
         let whole = self.start_ms.rem_euclid(1000) == 0 && self.end_ms.rem_euclid(1000) == 0;
@@ -93,9 +93,9 @@ impl fmt::Display for Window {
     }
 }
 
-/// Gives each record of one shard its window: that of its arrival time, but never one before
-/// `floor`, and never one before that of the record in front of it. Arrival times may step back
-/// inside a shard; windows do not.
+/// Assigns a window to each record of one shard: that of its arrival time, but never one before
+/// `floor`, and never one before that of the previous record. Arrival times may go back inside a
+/// shard; windows do not.
 #[derive(Clone, Copy, Debug)]
 pub struct Clamp {
     size: WindowSize,
@@ -113,7 +113,7 @@ impl Clamp {
         self.floor_ms = window.start_ms;
         window
     }
-    /// Windows that end at or before `time_ms` take nothing any more.
+    /// Windows that end at or before `time_ms` take no more records.
     pub fn close_before(&mut self, time_ms: i64) {
         self.floor_ms = self.floor_ms.max(time_ms);
     }

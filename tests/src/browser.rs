@@ -1,7 +1,7 @@
-//! A headless Chromium that looks at the dashboard.
+//! A headless Chromium that tests the dashboard.
 //!
-//! Owns: its process, one order after the other. Does not own: what is looked for.
-//! Rule: what is not seen in time fails the test with what was seen instead.
+//! Owns: its process, running commands one by one. Does not own: the expectations.
+//! Rule: if something does not appear in time, the test fails and shows what was visible instead.
 
 use crate::places::{inherited, server_program, servers_folder, support};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// Where Debian's package puts it.
+/// The path of Debian's package.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// One browser with one page.
@@ -57,7 +57,7 @@ impl Browser {
         browser
     }
 
-    /// Has something done; gives what came of it.
+    /// Runs a command; returns its result.
     #[track_caller]
     pub fn order(&mut self, order: &Value) -> Value {
         writeln!(self.orders, "{order}").expect("the driver takes orders");
@@ -85,7 +85,7 @@ impl Browser {
         self.order(&json!({"do": "open", "url": url}));
     }
 
-    /// Waits until something that has this text is visible.
+    /// Waits until an element with this text is visible.
     #[track_caller]
     pub fn see(&mut self, selector: &str, text: &str) {
         self.order(&json!({"do": "see", "selector": selector, "text": text}));
@@ -97,7 +97,7 @@ impl Browser {
         self.order(&json!({"do": "until", "script": script}));
     }
 
-    /// What an expression of the page says.
+    /// The value of an expression in the page.
     #[track_caller]
     pub fn evaluate(&mut self, script: &str) -> Value {
         self.order(&json!({"do": "evaluate", "script": script}))
@@ -116,14 +116,14 @@ impl Browser {
         self.order(&json!({"do": "click", "selector": selector}));
     }
 
-    /// Another size of the window, light or dark.
+    /// Changes the window's size and the colour scheme.
     #[track_caller]
     pub fn shape(&mut self, width: u32, height: u32, dark: bool) {
         self.order(&json!({"do": "shape", "width": width, "height": height, "dark": dark}));
     }
 
-    /// Looks at the page as it is on a narrow and a wide screen, light and dark: nothing is cut
-    /// off, every text can be read. Keeps a screenshot of each.
+    /// Checks the page on a narrow and a wide screen, light and dark: nothing is cut off, every
+    /// text is readable. Keeps a screenshot of each.
     #[track_caller]
     pub fn looks_good(&mut self, name: &str) {
         for (screen, width, height) in [("wide", 1280, 900), ("narrow", 390, 844)] {
@@ -154,16 +154,14 @@ impl Browser {
         }
     }
 
-    /// Asserts that nothing was asked of any place but this one, and that the browser has
-    /// complained of nothing.
+    /// Asserts that all requests went to this origin, and that the browser reported no error.
     #[track_caller]
     pub fn kept_to(&mut self, origin: &str) {
         let complaints = self.complaints(origin);
         assert!(complaints.is_empty(), "{complaints:?}");
     }
 
-    /// The same after the controller was away and came back: of that the browser may have
-    /// complained.
+    /// The same after an outage of the controller: the browser may have reported errors about that.
     #[track_caller]
     pub fn kept_to_while_away(&mut self, origin: &str) {
         let mut complaints = self.complaints(origin);
@@ -171,7 +169,7 @@ impl Browser {
         assert!(complaints.is_empty(), "{complaints:?}");
     }
 
-    /// What the browser has complained of since this was asked last.
+    /// The errors that the browser reported since the last call.
     #[track_caller]
     fn complaints(&mut self, origin: &str) -> Vec<String> {
         let mut heard = self.order(&json!({"do": "heard"}));
@@ -184,8 +182,8 @@ impl Browser {
     }
 }
 
-/// Whether it says that there was no answer (at any moment of a request the controller may have
-/// gone), or that the controller is back and does not lead yet, which is answered with 503.
+/// Whether the error is a missing response (the controller may disappear at any moment of a
+/// request), or a 503 from a controller that is back but does not lead yet.
 fn is_of_the_line(complaint: &str) -> bool {
     let failed = complaint.strip_prefix("Failed to load resource: ");
     failed.is_some_and(|why| why.starts_with("net::ERR_") || why.contains("status of 503"))
@@ -193,7 +191,7 @@ fn is_of_the_line(complaint: &str) -> bool {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It takes its browser with it.
+        // Killing it also ends its browser.
         let _ended = self.driver.kill();
         let _gone = self.driver.wait();
     }

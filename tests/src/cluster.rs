@@ -1,8 +1,8 @@
 //! Our programs as a cluster: controllers, workers, the command line.
 //!
-//! Owns: their flags, which of them run, asking for a job's status. Does not own: the servers they
-//! use.
-//! Rule: asks only what a user could ask: the programs' flags and the public gRPC service.
+//! Owns: their flags, which of them run, requesting a job's status. Does not own: the servers that
+//! they use.
+//! Rule: uses only what a user could use: the programs' flags and the public gRPC service.
 
 use crate::places::{binary, free_port};
 use crate::process::{Launch, Process};
@@ -20,13 +20,13 @@ use streamctl_proto::v1::{
 };
 use streamctl_proto::v1::{ListWorkersResponse, WorkerStatus};
 
-/// A controller answers within a second once it runs; a new leader within six.
+/// A controller responds within a second once it runs; a new leader within six.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// One question to one controller.
+/// Limit of one request to one controller.
 const QUESTION: Duration = Duration::from_secs(2);
-/// Time between two looks at a status.
+/// Interval between two checks of a status.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A worker that is asked to stop closes and reports its part first.
+/// A worker that gets a stop signal closes and reports its part first.
 const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Controllers and workers on one set of servers; ended with `kill -9` when dropped.
@@ -38,9 +38,9 @@ pub struct Cluster {
     /// By their names; a stopped one keeps its address.
     controllers: BTreeMap<String, Member>,
     workers: BTreeMap<String, Member>,
-    /// Where the dashboards of the controllers are, `host:port`.
+    /// The dashboards of the controllers, `host:port`.
     https: BTreeMap<String, String>,
-    /// Where these are, all connections between our programs pass through them.
+    /// If present, all connections between our programs pass through the links.
     links: Option<Links>,
     runtime: tokio::runtime::Runtime,
 }
@@ -50,7 +50,7 @@ struct Member {
     process: Option<Process>,
     launch: Launch,
     address: String,
-    /// The address that others are told.
+    /// The address that is advertised to others.
     advertised: String,
 }
 
@@ -66,8 +66,8 @@ impl Cluster {
         cluster
     }
 
-    /// Nobody yet. What is started sees `env`, logs into `logs`, keeps jobs in `store`, and is
-    /// known to `links`.
+    /// An empty cluster. Started programs see `env`, log into `logs`, keep jobs in `store`, and are
+    /// registered in `links`.
     pub fn empty(
         env: Vec<(String, String)>,
         logs: &Path,
@@ -96,7 +96,7 @@ impl Cluster {
         self.add_controller_with(id, &[]);
     }
 
-    /// One more controller, with these flags too.
+    /// Adds a controller, with additional flags.
     pub fn add_controller_with(&mut self, id: &str, flags: &[&str]) {
         let port = free_port();
         let address = format!("127.0.0.1:{port}");
@@ -135,12 +135,12 @@ impl Cluster {
         self.add_worker_with(id, &[]);
     }
 
-    /// One more worker, with these flags too.
+    /// Adds a worker, with additional flags.
     pub fn add_worker_with(&mut self, id: &str, flags: &[&str]) {
         self.add_worker_in(id, &[], flags);
     }
 
-    /// One more worker, with these variables in its environment, and these flags.
+    /// Adds a worker, with additional environment variables and flags.
     pub fn add_worker_in(&mut self, id: &str, env: &[(&str, &str)], flags: &[&str]) {
         let address = format!("127.0.0.1:{}", free_port());
         let urls: Vec<_> = self
@@ -189,7 +189,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Where the dashboard of a controller is, `host:port`.
+    /// The dashboard of a controller, `host:port`.
     pub fn dashboard(&self, id: &str) -> &str {
         &self.https[id]
     }
@@ -204,7 +204,7 @@ impl Cluster {
         self.member(id).process = None;
     }
 
-    /// SIGTERM to the process of this name; whether it ended well.
+    /// Sends SIGTERM to the process with this name; returns whether it ended cleanly.
     #[track_caller]
     pub fn terminate(&mut self, id: &str) -> bool {
         let process = self.member(id).process.take();
@@ -214,7 +214,7 @@ impl Cluster {
             .success()
     }
 
-    /// Starts the program of this name unless it runs.
+    /// Starts the program with this name unless it runs.
     pub fn start_again(&mut self, id: &str) {
         let member = self.member(id);
         let pid = member
@@ -226,7 +226,7 @@ impl Cluster {
         }
     }
 
-    /// From its next start on the process of this name is this program.
+    /// From its next start on, the process with this name runs this program.
     pub fn replace_program(&mut self, id: &str, program: &Path) {
         self.member(id).launch.program = program.to_owned();
     }
@@ -262,7 +262,7 @@ impl Cluster {
             .pid()
     }
 
-    /// Asks a worker to stop, waits until it has, and says whether its exit was a clean one.
+    /// Sends a worker a stop signal, waits until it ends, and returns whether its exit was clean.
     #[track_caller]
     pub fn dismiss_worker(&mut self, id: &str) -> bool {
         let mut worker = self
@@ -277,15 +277,15 @@ impl Cluster {
             .success()
     }
 
-    /// `kill -9` of a worker, for good.
+    /// `kill -9` of a worker, permanently.
     pub fn kill_worker(&mut self, id: &str) {
         self.workers
             .remove(id)
             .expect("the test names a worker that it started");
     }
 
-    /// `kill -9` of the controller that leads; says which it was. [`Self::start_all_again`] brings
-    /// it back.
+    /// `kill -9` of the leading controller; returns its name. [`Self::start_all_again`] brings it
+    /// back.
     #[track_caller]
     pub fn kill_leader(&mut self) -> String {
         let id = wait::until("a controller that leads", ANSWER_WITHIN, || self.leader());
@@ -296,7 +296,7 @@ impl Cluster {
         id
     }
 
-    /// `kill -9` of everything that is ours.
+    /// `kill -9` of all our programs.
     pub fn kill_all(&mut self) {
         for member in self
             .controllers
@@ -307,14 +307,14 @@ impl Cluster {
         }
     }
 
-    /// Starts what does not run, under the same names and addresses.
+    /// Starts all stopped programs, with the same names and addresses.
     pub fn start_all_again(&mut self) {
         for id in self.controller_ids().into_iter().chain(self.worker_ids()) {
             self.start_again(&id);
         }
     }
 
-    /// Every controller's address, as `--controller` takes them.
+    /// Every controller's address, in the form of `--controller`.
     pub fn controller_urls(&self) -> String {
         let urls: Vec<_> = self
             .controllers
@@ -343,7 +343,7 @@ impl Cluster {
         command.output().expect("streamctl starts")
     }
 
-    /// As [`Self::cli`]; panics unless it ends well. Its stdout.
+    /// Like [`Self::cli`]; panics unless it succeeds. Returns its stdout.
     #[track_caller]
     pub fn cli_ok(&self, args: &[&str]) -> String {
         let output = self.cli(args);
@@ -357,7 +357,7 @@ impl Cluster {
         out.into_owned()
     }
 
-    /// A job's status, from whichever controller gives one.
+    /// A job's status, from any controller that returns one.
     pub fn status(&self, job: &str) -> Option<JobStatus> {
         self.ask(|mut client| async move {
             client
@@ -372,7 +372,7 @@ impl Cluster {
         .map(|(_, status)| status)
     }
 
-    /// Waits for a status that `is_it` accepts. A job that failed ends the wait with its reason.
+    /// Waits for a status that `is_it` accepts. Fails with the reason if the job failed.
     #[track_caller]
     pub fn until_status(
         &self,
@@ -429,8 +429,7 @@ impl Cluster {
         self.workers_and_leader().map(|(_, answer)| answer.workers)
     }
 
-    /// The controller that answers as the leader: the standby refuses, or has no workers to speak
-    /// of.
+    /// The controller that responds as the leader: a standby refuses or has no workers to report.
     pub fn leader(&self) -> Option<String> {
         self.workers_and_leader().map(|(id, _)| id)
     }
@@ -445,7 +444,8 @@ impl Cluster {
         })
     }
 
-    /// Puts the question to one controller after the other; the first answer, and who gave it.
+    /// Sends the request to one controller after the other; returns the first response, and its
+    /// sender.
     fn ask<T, F>(
         &self,
         question: impl Fn(JobsClient<tonic::transport::Channel>) -> F,

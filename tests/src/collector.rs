@@ -1,7 +1,7 @@
-//! A collector of traces: takes spans over OTLP, as a Jaeger or an OpenTelemetry Collector would,
-//! and keeps them.
+//! A collector of traces: receives spans over OTLP, like Jaeger or an OpenTelemetry Collector, and
+//! keeps them.
 //!
-//! Owns: the gRPC service. Does not own: what should have been sent.
+//! Owns: the gRPC service. Does not own: the expected spans.
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-/// A span as it came.
+/// A received span.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// `service.name` of who sent it.
+    /// `service.name` of the sender.
     pub service: String,
     pub trace: String,
     pub id: String,
@@ -35,7 +35,7 @@ pub struct Seen {
     pub error: Option<String>,
 }
 
-/// Keeps what is sent; ended when dropped.
+/// Keeps what it receives; ended when dropped.
 #[derive(Debug)]
 pub struct Collector {
     spans: Arc<Mutex<Vec<Seen>>>,
@@ -111,7 +111,7 @@ impl Collector {
         }
     }
 
-    /// As `OTEL_EXPORTER_OTLP_ENDPOINT` takes it.
+    /// The value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

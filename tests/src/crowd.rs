@@ -1,8 +1,8 @@
-//! A core with a crowd of jobs, shards and workers, and no network.
+//! A core with many jobs, shards and workers, and no network.
 //!
-//! Owns: the workers, which do what they are told; the store, which always works. Does not own:
-//! what is expected of it.
-//! Rule: no clock but for the time that a step took, and no randomness.
+//! Owns: the workers, which execute their commands; the store, which always works. Does not own:
+//! the expectations.
+//! Rule: no clock except for the duration of a step, and no randomness.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -16,11 +16,11 @@ const WINDOW_MS: i64 = 60_000;
 /// Longer than a worker may be silent.
 const LOST_AFTER_MS: i64 = 4_000;
 
-/// The core alone: many jobs, read by workers that do what they are told.
+/// The core alone: many jobs, read by workers that execute their commands.
 pub struct Crowd {
     pub core: Core,
     now: i64,
-    /// Asked for and not yet done.
+    /// Requested but not yet done.
     effects: Vec<Effect>,
     /// In milliseconds.
     slowest_step: f64,
@@ -39,7 +39,7 @@ impl Crowd {
         crowd
     }
 
-    /// One more job with so many shards.
+    /// Adds a job with this many shards.
     pub fn given(mut self, shards: usize) -> Self {
         let job = job(self.core.jobs.len());
         let name = job.spec.name.clone();
@@ -54,12 +54,12 @@ impl Crowd {
         self
     }
 
-    /// So many jobs with so many shards each, shared out to so many workers.
+    /// This many jobs with this many shards each, distributed over this many workers.
     pub fn of(jobs: usize, shards: usize, workers: usize) -> Self {
         (0..jobs).fold(Self::waiting(workers), |crowd, _| crowd.given(shards))
     }
 
-    /// Committed by all jobs together.
+    /// Epochs committed by all jobs together.
     pub fn epochs(&self) -> u64 {
         self.core.jobs.values().map(|job| job.epoch().0).sum()
     }
@@ -84,12 +84,12 @@ impl Crowd {
         self.effects.extend(effects);
     }
 
-    /// The slowest step since this was asked last, in milliseconds.
+    /// The slowest step since the last call, in milliseconds.
     pub fn slowest(&mut self) -> f64 {
         std::mem::take(&mut self.slowest_step)
     }
 
-    /// Time passes, and no worker is silent but these.
+    /// Advances time; only these workers are silent.
     pub fn after(&mut self, ms: i64, silent: &BTreeSet<WorkerId>) {
         let until = self.now + ms;
         while self.now < until {
@@ -114,7 +114,7 @@ impl Crowd {
         }
     }
 
-    /// The lines of these workers break, and they are not heard of until they are given up.
+    /// Breaks the connections of these workers; they stay silent until they are declared lost.
     pub fn lose(&mut self, lost: &BTreeSet<WorkerId>) {
         for worker in lost {
             let session = self.core.workers[worker].session;
@@ -126,7 +126,7 @@ impl Crowd {
         self.after(LOST_AFTER_MS, lost);
     }
 
-    /// Every task reads one record of each of its shards in the n-th window, reports, and is past
+    /// Every task reads one record of each of its shards in the n-th window, reports, and passes
     /// it.
     pub fn window(&mut self, n: u64) {
         let start_ms = BEGIN_MS + n as i64 * WINDOW_MS;
@@ -171,7 +171,7 @@ impl Crowd {
         self.store_works();
     }
 
-    /// Does what the store is asked.
+    /// Executes the requests to the store.
     fn store_works(&mut self) {
         loop {
             let done: Vec<Event> = std::mem::take(&mut self.effects)
@@ -201,7 +201,7 @@ impl Crowd {
     }
 }
 
-/// What comes of an effect, when it is one of the store's.
+/// The event that an effect of the store causes, if it is one.
 fn done(effect: Effect) -> Option<Event> {
     match effect {
         Effect::WriteManifest { manifest } => {
@@ -283,7 +283,7 @@ fn report(
     }
 }
 
-/// What is decided in the large is the same as in the small. Counts are asserted, not times.
+/// Decisions at large scale are the same as at small scale. Asserts counts, not times.
 #[cfg(test)]
 mod tests {
     use super::*;

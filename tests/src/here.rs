@@ -1,10 +1,9 @@
-//! A controller and workers in this process, on a store in memory: a job in seconds, without
+//! A controller and workers in this process, with a store in memory: runs a job in seconds, without
 //! servers.
 //!
-//! Owns: putting the parts together as their programs do, killing them. Does not own: anything that
-//! they do.
-//! Rule: a [`Life`] ends without a farewell, like a process that is killed; the [`Place`] keeps
-//! what survives that: the store and the folder.
+//! Owns: assembling the parts like their programs, killing them. Does not own: their behaviour.
+//! Rule: a [`Life`] ends without notice, like a process that is killed; the [`Place`] keeps what
+//! survives that: the store and the folder.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,9 +30,9 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Threads of a life: the machine has few, and a test waits most of the time.
 const THREADS: usize = 4;
-/// One question to the controller.
+/// Limit of one request to the controller.
 const QUESTION: Duration = Duration::from_secs(30);
-/// Between two looks at a status.
+/// Interval between two checks of a status.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub struct Place {
@@ -54,7 +53,7 @@ pub struct Life {
 }
 
 impl Place {
-    /// An empty one, whose AWS services are all at this address.
+    /// An empty one, with all AWS services at this address.
     pub fn new(aws_address: &str) -> Self {
         let core = CoreSettings {
             adoption_ms: 0,
@@ -85,7 +84,7 @@ impl Place {
         self.folder.path().join(name).display().to_string()
     }
 
-    /// Starts a controller and so many workers; the earlier life must be over.
+    /// Starts a controller and this many workers; the earlier life must be over.
     pub fn start(&self, workers: usize) -> Life {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -171,7 +170,7 @@ impl Life {
         self.runtime.as_ref().expect("it is taken by `drop` only")
     }
 
-    /// Where the controller answers, as workers dial it.
+    /// The controller's address, as workers dial it.
     pub fn address(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -185,7 +184,7 @@ impl Life {
         JobsClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Submits a job file; its name, or what the controller said against it.
+    /// Submits a job file; returns its name, or the controller's refusal.
     pub fn try_submit(&self, job_file: &str) -> Result<String, tonic::Status> {
         let request = SubmitRequest {
             spec_toml: job_file.to_owned(),
@@ -205,7 +204,7 @@ impl Life {
         }
     }
 
-    /// Submits a job file that is good.
+    /// Submits a valid job file.
     #[track_caller]
     pub fn submit(&self, job_file: &str) -> String {
         self.try_submit(job_file)
@@ -222,7 +221,7 @@ impl Life {
         Some(self.runtime().block_on(answer).ok()?.ok()?.into_inner())
     }
 
-    /// Waits until a job's status is like this.
+    /// Waits until a job's status matches.
     #[track_caller]
     pub fn until(
         &self,
@@ -239,14 +238,14 @@ impl Life {
             if let Some(status) = last.take_if(|status| is(status)) {
                 return status;
             }
-            // The status of ten thousand shards is megabytes: asking must not be what the machine
-            // does.
+            // The status of ten thousand shards is megabytes: polling must not dominate the
+            // machine's work.
             std::thread::sleep(LOOK_EVERY.max(asked.elapsed() * 3));
         }
         panic!("waited {limit:?} in vain for: {what}; last status: {last:#?}")
     }
 
-    /// Waits until so many records are read and published.
+    /// Waits until this many records are read and published.
     #[track_caller]
     pub fn until_published(&self, job: &str, rows_in: u64, limit: Duration) -> JobStatus {
         let rows = |status: &JobStatus| status.totals.unwrap_or_default().rows_in;
@@ -255,7 +254,7 @@ impl Life {
         self.until(job, &format!("{rows_in} published records"), limit, there)
     }
 
-    /// Asks a job to stop, with its open windows finished.
+    /// Stops a job with drain: its open windows are finished.
     pub fn drain(&self, job: &str) {
         let request = StopJobRequest {
             job: job.to_owned(),

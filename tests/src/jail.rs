@@ -1,10 +1,9 @@
-//! The root folder of the image, as deploy/Dockerfile lays it out: read-only, for a user without
-//! rights.
+//! The root folder of the image, in the layout of deploy/Dockerfile: read-only, for an unprivileged
+//! user.
 //!
-//! Owns: what is in it, how a program starts inside. Does not own: what runs there.
-//! Rule: inside there are our programs, the shared libraries that they name, and one writable
-//! folder; nothing else of this machine but /proc, /sys and /dev. Nothing outlives the process: the
-//! mounts are its own.
+//! Owns: its content, how a program starts inside. Does not own: the programs that run there.
+//! Rule: inside are our programs, their shared libraries, and one writable folder; nothing else of
+//! this machine except /proc, /sys and /dev. Nothing outlives the process: the mounts are its own.
 
 use crate::places::binary;
 use crate::process::Launch;
@@ -16,11 +15,11 @@ use std::process::Command;
 
 /// The user of the image, and of the chart.
 pub const USER: u32 = 10_001;
-/// The one folder that can be written to, as programs inside name it.
+/// The only writable folder, as seen by programs inside.
 pub const DATA: &str = "/data";
 
-/// As root by the caller's rights, else in a user namespace: there the caller is without rights
-/// already.
+/// As root if the caller has the permission, else in a user namespace: there the caller is already
+/// unprivileged.
 const ENTER: &str = r#"set -e
 root=$1; bin=$2; data=$3; user=$4; shift 4
 mount --bind "$root" "$root"
@@ -43,7 +42,7 @@ pub struct Jail {
 }
 
 impl Jail {
-    /// Makes it below `folder`.
+    /// Creates it below `folder`.
     pub fn new(folder: &Path) -> Self {
         let root = folder.join("root");
         let data = folder.join("data");
@@ -90,7 +89,7 @@ impl Jail {
         let libraries = needed.iter().map(name).collect();
         let as_root = id() == 0;
         if as_root {
-            // As useradd does it: that nothing can be written there is not for want of rights.
+            // Like useradd, so that a failed write there is not for lack of permissions.
             let home = root.join("home/streamctl");
             std::os::unix::fs::chown(&home, Some(USER), Some(USER)).expect("we are root");
         }
@@ -102,12 +101,12 @@ impl Jail {
         }
     }
 
-    /// Who the programs are, seen from outside.
+    /// The user of the programs, as seen from outside.
     pub fn user(&self) -> u32 {
         if self.as_root { USER } else { id() }
     }
 
-    /// A program inside. Its log lies outside.
+    /// A program inside. Its log is outside.
     pub fn launch(&self, name: &str, program: &str, args: &[&str], logs: &Path) -> Launch {
         let text = |path: &Path| {
             path.to_str()
@@ -167,7 +166,7 @@ fn id() -> u32 {
         .expect("it is a number")
 }
 
-/// The files that the dynamic linker takes for a program, itself included.
+/// The files that the dynamic linker loads for a program, including itself.
 fn libraries(program: &Path) -> Vec<PathBuf> {
     let output = Command::new("ldd")
         .arg(program)

@@ -1,9 +1,10 @@
-//! What the tests of the whole system stand on: real servers, our programs as processes, and
-//! readers that are not ours.
+//! The foundation of the system tests: real servers, our programs as processes, and independent
+//! readers.
 //!
-//! Owns: starting and ending processes, asking Python's clients, waiting for a fact. Does not own:
-//! any expectation (`tests/tests/system.rs`), and what is installed (`tests/support/servers.sh`).
-//! Rule: nothing outlives the test that started it, and nothing listens but on 127.0.0.1
+//! Owns: starting and ending processes, calling Python's clients, waiting for a fact. Does not own:
+//! any expectation (`tests/tests/system.rs`), and the installed programs
+//! (`tests/support/servers.sh`).
+//! Rule: nothing outlives the test that started it, and everything listens on 127.0.0.1 only
 //! (kinesis-mock excepted: it has no such setting).
 
 pub mod bench;

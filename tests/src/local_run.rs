@@ -1,8 +1,7 @@
-//! `streamctl run` on made-up records, and what their seed says must come out.
+//! `streamctl run` on generated records, and the output that their seed determines.
 //!
-//! Owns: the job file, the folders of a run, the oracle. Does not own: what is done to the run.
-//! Rule: what the records are depends on the seed alone, not on the rate or on how often the run
-//! was interrupted.
+//! Owns: the job file, the folders of a run, the oracle. Does not own: the faults of the run.
+//! Rule: the records depend on the seed alone, not on the rate or on interruptions of the run.
 
 use crate::places::{binary, country_lookup};
 use crate::process::{Launch, Process};
@@ -19,16 +18,16 @@ const ODD_ONES: Options = Options {
     unmatched_every: 30,
 };
 
-/// A run in a folder of its own. Everything but `rate` decides what the records are.
+/// A run in its own folder. All settings except `rate` determine the records.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// All its folders lie here.
+    /// The parent of all its folders.
     pub folder: PathBuf,
     launch: Launch,
 }
 
 impl Run {
-    /// In `root`, with that many records per second.
+    /// In `root`, with this many records per second.
     pub fn new(root: &Path, name: &str, rate: u64) -> Self {
         let folder = root.join(name);
         let lookup = folder.join("lookup");
@@ -60,16 +59,16 @@ impl Run {
         assert_ne!(before, after, "nothing was changed");
         std::fs::write(&job, after).expect("the folder takes files");
     }
-    /// Its log goes there instead.
+    /// Writes its log there instead.
     pub fn logging_to(mut self, folder: &Path) -> Self {
         self.launch.logs = folder.to_owned();
         self
     }
-    /// Starts it, or goes on.
+    /// Starts it, or continues it.
     pub fn start(&self) -> Process {
         self.launch.start()
     }
-    /// What the programs themselves say of it.
+    /// Runs the programs' own verification.
     pub fn verify(&self) -> Process {
         let job = self.folder.join("job.toml");
         let state = self.folder.join("state");
@@ -81,7 +80,7 @@ impl Run {
         ];
         Launch::new("verify", binary("streamctl"), &args, &self.folder).start()
     }
-    /// Has it repaired, without running it.
+    /// Repairs it, without running it.
     pub fn repair(&self, more: &[&str]) -> Process {
         let job = self.folder.join("job.toml");
         let state = self.folder.join("state");
@@ -91,7 +90,7 @@ impl Run {
         let args = [&["repair", "--local", &job, "--state", &state], more].concat();
         Launch::new("repair", binary("streamctl"), &args, &self.folder).start()
     }
-    /// What its job file would change.
+    /// The changes by its job file.
     pub fn diff(&self) -> Process {
         let job = self.folder.join("job.toml");
         let state = self.folder.join("state");
@@ -166,7 +165,7 @@ location = "{folder}/checkpoint/"
     )
 }
 
-/// What the seed says, in the form that `check_output.py` reads.
+/// The expected output of the seed, in the input form of `check_output.py`.
 pub fn oracle_lines() -> String {
     let table = std::fs::read_to_string(country_lookup()).expect("the lookup is in the checkout");
     let codes: HashMap<&str, &str> = table
@@ -190,7 +189,7 @@ fn oracle_line(record: &[u8], codes: &HashMap<&str, &str>) -> Value {
     let Ok(sale) = serde_json::from_str::<Value>(text) else {
         return json!({ "kind": "bad", "text": text });
     };
-    // In the lookup's file a name with a comma stands in quotes.
+    // In the lookup's file a name with a comma is quoted.
     let country = sale["Country"].as_str().expect("every sale has a country");
     let code = codes
         .get(country)

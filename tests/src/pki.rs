@@ -1,8 +1,8 @@
-//! Certificates for tests: an authority, and whom it signs.
+//! Certificates for tests: an authority, and the certificates that it signs.
 //!
-//! Owns: making them and writing them as files. Does not own: who uses them.
+//! Owns: making them and writing them as files. Does not own: their use.
 //! Rule: files are replaced by a rename, certificate first: a program that reads between the two
-//! sees a pair that does not fit, and must not mind.
+//! sees a pair that does not match, and must tolerate it.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -24,7 +24,7 @@ pub struct Files {
 }
 
 impl Authority {
-    /// A new one, whose certificate is `<name>.pem` in the folder.
+    /// A new authority, whose certificate is `<name>.pem` in the folder.
     pub fn new(folder: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(vec![]).expect("no name is a good list of names");
         params.distinguished_name.push(DnType::CommonName, name);
@@ -47,7 +47,7 @@ impl Authority {
     }
 
     /// A certificate for `<name>`, which is its common name, at 127.0.0.1 and with these DNS names;
-    /// replaces the one before.
+    /// replaces the previous one.
     pub fn issue(&self, name: &str, dns: &[&str]) -> Files {
         let names = ["127.0.0.1"]
             .iter()

@@ -1,17 +1,17 @@
-//! Where things are: our programs, the servers, the scripts, a free port.
+//! Paths and ports: our programs, the servers, the scripts, a free port.
 //!
-//! Owns: the only reading of the environment in the tests.
+//! Owns: the only access to the environment in the tests.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Ports are taken from here: below the range from which the kernel takes those of outgoing
-/// connections, so that a port stays free while its process is down.
+/// The range of ports: below the kernel's range for outgoing connections, so that a port stays free
+/// while its process is down.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
-/// One test at a time starts servers: two cores carry one system.
+/// Only one test at a time starts servers: two cores carry one system.
 static ONE_SYSTEM: Mutex<()> = Mutex::new(());
 
 /// Waits until no other test of this process holds a system.
@@ -51,7 +51,7 @@ pub fn server_program(name: &str) -> PathBuf {
     path
 }
 
-/// Where `tests/support/servers.sh` installs.
+/// The installation folder of `tests/support/servers.sh`.
 pub fn servers_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("STREAMCTL_SERVERS") {
         return folder.into();
@@ -61,8 +61,8 @@ pub fn servers_folder() -> PathBuf {
     cache.unwrap_or_else(home).join("streamctl/servers")
 }
 
-/// What our programs inherit: enough to find shared libraries and a home, none of the caller's AWS
-/// settings.
+/// The environment that our programs inherit: enough to find shared libraries and a home, and none
+/// of the caller's AWS settings.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test has no `main` to read its settings in"
@@ -81,7 +81,7 @@ pub fn inherited() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether what is generated is to be written anew (`make docs`), and not compared.
+/// Whether generated files are to be rewritten (`make docs`) rather than compared.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test has no `main` to read its settings in"
@@ -103,16 +103,16 @@ pub fn country_lookup() -> PathBuf {
         .join("../deploy/jobs/data/country_lookup/country_lookup.csv")
 }
 
-/// A port of 127.0.0.1 that nobody listens on, and that this process gives out once.
+/// A port of 127.0.0.1 without a listener, which this process returns only once.
 pub fn free_port() -> u16 {
     free_ports(1)
 }
 
-/// The first of so many such ports in a row.
+/// The first of this many such ports in a row.
 pub fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Processes begin at different places, so that two test programs at once seldom try the same
-    // port.
+    // Processes start at different offsets, so that two concurrent test programs seldom try the
+    // same port.
     let span = PORTS.end - PORTS.start - count;
     let begin = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
     for _ in 0..span / count {

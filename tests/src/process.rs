@@ -1,6 +1,6 @@
 //! A program that runs beside the test.
 //!
-//! Owns: starting it, its log file, signals, its end. Does not own: what it is (`servers`,
+//! Owns: starting it, its log file, signals, its end. Does not own: the kind of program (`servers`,
 //! `cluster`).
 //! Rule: it dies with its [`Process`], and with the thread that started it: start it in the test's
 //! own thread.
@@ -21,20 +21,20 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// What a program is started with, beyond what [`places::inherited`] gives.
+/// The settings of a program, besides those of [`places::inherited`].
 #[derive(Clone, Debug, Default)]
 pub struct Launch {
-    /// Names it in logs and messages.
+    /// Its name in logs and messages.
     pub name: String,
     pub program: PathBuf,
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
-    /// Its log goes to `<name>.log` here; appended to.
+    /// Its log goes to `<name>.log` in this folder, in append mode.
     pub logs: PathBuf,
 }
 
 impl Launch {
-    /// A program with these arguments, that logs into this folder.
+    /// A program with these arguments, which logs into this folder.
     pub fn new(name: &str, program: PathBuf, args: &[&str], logs: &Path) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
         Self {
@@ -63,8 +63,7 @@ impl Launch {
             .append(true)
             .open(&log)
             .expect("the log's folder is there");
-        // The kernel kills it when this thread ends, however that comes about; `setpriv` becomes
-        // the program.
+        // The kernel kills it when this thread ends for any reason; `setpriv` becomes the program.
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])
@@ -98,17 +97,17 @@ impl Process {
     }
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
-        // An error says that it is gone already.
+        // An error means that it is already gone.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-    /// SIGTERM, and its exit status; panics when it is still there after `limit`.
+    /// Sends SIGTERM and returns its exit status; panics if it is still running after `limit`.
     #[track_caller]
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
         self.signal("TERM");
         self.wait(limit)
     }
-    /// Its exit status; panics when it is still there after `limit`.
+    /// Its exit status; panics if it is still running after `limit`.
     #[track_caller]
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
@@ -133,7 +132,7 @@ impl Process {
             }
         }
     }
-    /// Freezes it: it keeps its connections and does nothing.
+    /// Freezes it: it keeps its connections but does nothing.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -141,7 +140,7 @@ impl Process {
     pub fn resume(&self) {
         self.signal("CONT");
     }
-    /// All that it logged, by this start and earlier ones of the same name.
+    /// Its whole log, including earlier starts with the same name.
     pub fn log(&self) -> String {
         std::fs::read(&self.log)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())

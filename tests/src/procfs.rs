@@ -1,6 +1,6 @@
-//! What a process takes, as `/proc` tells it.
+//! The resources of a process, from `/proc`.
 //!
-//! Rule: a process that is gone takes nothing, and is not an error.
+//! Rule: a process that is gone uses nothing, and is not an error.
 
 use serde::Serialize;
 use std::fs;
@@ -13,7 +13,7 @@ pub struct Taken {
     pub threads: u64,
 }
 
-/// Of the process of this id; `None` when there is none.
+/// The resources of the process with this id; `None` if there is none.
 pub fn taken(pid: u32) -> Option<Taken> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
@@ -25,13 +25,13 @@ pub fn taken(pid: u32) -> Option<Taken> {
     })
 }
 
-/// CPU time that the process of this id has taken so far, in seconds; `None` when there is none.
+/// CPU time of the process with this id so far, in seconds; `None` if there is none.
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
-    /// Of `/proc`, on every Linux that there is.
+    /// The unit of `/proc`, on every Linux.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in brackets, may hold anything; user and system time are the 12th and
-    // 13th behind it.
+    // The program's name, in brackets, may contain anything; user and system time are the 12th and
+    // 13th field after it.
     let (_, behind_name) = stat.rsplit_once(") ")?;
     let ticks = behind_name
         .split(' ')

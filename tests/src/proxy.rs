@@ -1,13 +1,13 @@
-//! The network between processes, in our hands: every connection passes through here, and every
-//! link can be cut.
+//! A controllable network between processes: every connection passes through here, and every link
+//! can be cut.
 //!
-//! Owns: one listener per server, who asks whom, what becomes of the bytes. Does not own: what a
-//! cut is for (`chaos`).
-//! Rule: bytes pass unchanged and in order; a link is (who asks, which server), and a change of its
-//! mode holds for connections that stand as for new ones.
+//! Owns: one listener per server, the identity of clients, the handling of bytes. Does not own: the
+//! purpose of a cut (`chaos`).
+//! Rule: bytes pass unchanged and in order; a link is (client, server), and a change of its mode
+//! applies to established and to new connections.
 //!
-//! Who asks is found by the connection's socket in `/proc`: all processes may then be told the same
-//! addresses, and a controller may name itself to workers by one address.
+//! The client is identified by the connection's socket in `/proc`: all processes can then use the
+//! same addresses, and a controller can advertise one address to workers.
 
 mod peer;
 
@@ -20,34 +20,34 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Bytes that are on their way in each direction of a connection, besides the kernel's.
+/// Bytes in flight in each direction of a connection, besides the kernel's.
 const BUFFER_BYTES: usize = 64 << 10;
-/// A listener that could not take its port back tries again after this.
+/// Wait before a listener retries to bind its port.
 const BIND_AGAIN: Duration = Duration::from_millis(20);
-/// The longest head of a request that is answered with an error.
+/// The longest head of a request that gets an error response.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How long the rest of a refused request is taken in, so that the answer is not lost with it.
+/// How long the rest of a refused request is read, so that the response is not lost with it.
 const DISCARD_FOR: Duration = Duration::from_secs(1);
 
-/// What becomes of a link's bytes.
+/// How a link handles its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Pass,
-    /// Nothing passes and nothing ends, in both directions: a cable is pulled. What was on its way
-    /// passes after healing.
+    /// Nothing passes and nothing ends, in both directions, like a pulled cable. Bytes in flight
+    /// pass after healing.
     Hole,
     /// Connections are reset, new ones too.
     Reset,
-    /// Nobody listens, and connections that stand are reset: the server's process is gone. For one
-    /// process among several the same as [`Mode::Reset`].
+    /// Connection attempts are refused and established connections are reset, as if the server's
+    /// process were gone. For one process among several the same as [`Mode::Reset`].
     Refuse,
-    /// They pass so much later, in each direction.
+    /// Bytes pass with this delay, in each direction.
     Delay(Duration),
-    /// Every request is answered with this status of HTTP/1.1.
+    /// Every request gets this HTTP/1.1 status.
     Error(u16),
 }
 
-/// Every link of a system; a clone is the same links.
+/// Every link of a system; clones share them.
 #[derive(Clone, Debug)]
 pub struct Links(Arc<Shared>);
 
@@ -60,15 +60,15 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Names of the processes that may ask.
+    /// Names of the client processes.
     names: BTreeMap<u32, String>,
-    /// The newest that fits holds.
+    /// The newest matching rule applies.
     rules: Vec<Rule>,
 }
 
 #[derive(Debug)]
 struct Rule {
-    /// `None`: whoever asks.
+    /// `None`: any client.
     from: Option<String>,
     to: String,
     mode: Mode,
@@ -90,7 +90,7 @@ impl Default for Links {
 }
 
 impl Links {
-    /// Passes on what comes to a new port of 127.0.0.1, which is returned, to the server `name` at
+    /// Forwards connections to a new port of 127.0.0.1, which is returned, to the server `name` at
     /// `target`.
     pub fn open(&self, name: &str, target: u16) -> u16 {
         let port = crate::places::free_port();
@@ -111,7 +111,7 @@ impl Links {
         port
     }
 
-    /// The process of this id is called so from now on.
+    /// Names the process with this id.
     pub fn know(&self, pid: u32, name: &str) {
         self.lock().names.insert(pid, name.to_owned());
     }
@@ -214,7 +214,8 @@ impl Front {
         let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)).await else {
             return reset(&client);
         };
-        // Ours must not wait for each other's acknowledgements; an error says that the connection
+        // Disable Nagle, so that both hops do not wait for acknowledgements; an error means that
+        // the connection is gone.
         // is gone.
         let _gone = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.split();
@@ -258,7 +259,7 @@ impl Link {
         }
     }
 
-    /// Waits until connections of this link must not stand.
+    /// Waits until connections of this link must break.
     async fn broken(&self) {
         let mut changes = self.links.changes();
         while !matches!(self.mode(), Mode::Reset | Mode::Refuse | Mode::Error(_)) {
@@ -266,7 +267,7 @@ impl Link {
         }
     }
 
-    /// One direction, until its end. A mode that breaks connections ends it from outside.
+    /// Copies one direction until its end. A mode that breaks connections ends it from outside.
     async fn pump(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
         let mut changes = self.links.changes();
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -277,7 +278,8 @@ impl Link {
                 _ = changes.changed() => continue,
             };
             let Ok(count) = read else { break };
-            // Cut while it was waited for: what came is held, as is the end of the connection.
+            // The link may be cut during the wait: then the data is held, and so is the end of the
+            // connection.
             if let Mode::Delay(by) = self.admitted().await {
                 tokio::time::sleep(by).await;
             }
@@ -289,12 +291,12 @@ impl Link {
     }
 }
 
-/// Ends a connection so that the other side sees an error, not an end.
+/// Ends a connection so that the other side sees an error, not an end of stream.
 fn reset(stream: &TcpStream) {
     let _gone = stream.set_zero_linger();
 }
 
-/// Answers one request of HTTP/1.1 with an error in the words of AWS, and ends the connection.
+/// Responds to one HTTP/1.1 request with an error in the AWS format, and ends the connection.
 async fn answer(mut client: TcpStream, status: u16) {
     let mut head = vec![];
     let mut byte = [0; 1];

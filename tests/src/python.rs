@@ -1,8 +1,7 @@
-//! Scripts in `tests/support/py/`: clients of the servers and readers of the output that are not
-//! ours.
+//! Scripts in `tests/support/py/`: clients of the servers and independent readers of the output.
 //!
-//! Owns: running one, its answer (one JSON value on stdout). Does not own: what is asked.
-//! Rule: a script that ends with an error fails the test with the script's own words.
+//! Owns: running one, its result (one JSON value on stdout). Does not own: the requests.
+//! Rule: a script that ends with an error fails the test with the script's own output.
 
 use crate::places::{servers_folder, support};
 use crate::process::{Launch, Process};
@@ -24,14 +23,14 @@ impl Python {
         Self { env }
     }
 
-    /// The JSON that the script prints; panics when it ends with an error.
+    /// The JSON that the script prints; panics if it ends with an error.
     #[track_caller]
     pub fn ask(&self, script: &str, args: &[&str]) -> Value {
         self.try_ask(script, args)
             .unwrap_or_else(|words| panic!("{script} {args:?}: {words}"))
     }
 
-    /// The JSON that the script prints, or what it said when it ended with an error.
+    /// The JSON that the script prints, or its output if it ended with an error.
     pub fn try_ask(&self, script: &str, args: &[&str]) -> Result<Value, String> {
         self.answer(interpreter(), script, args)
     }
@@ -55,7 +54,8 @@ impl Python {
         serde_json::from_str(&out).map_err(|error| format!("{error} in its answer {out:?}\n{err}"))
     }
 
-    /// As [`Self::try_ask`], by the interpreter of another environment below the servers' folder.
+    /// Like [`Self::try_ask`], with the interpreter of another environment below the servers'
+    /// folder.
     pub fn try_ask_in(
         &self,
         environment: &str,

@@ -1,9 +1,9 @@
-//! Real servers that others wrote: etcd, S3 (SeaweedFS), Kinesis (kinesis-mock), the Glue Data
-//! Catalog (moto).
+//! Real third-party servers: etcd, S3 (SeaweedFS), Kinesis (kinesis-mock), the Glue Data Catalog
+//! (moto).
 //!
-//! Owns: how each starts, when it is ready, what our programs must be told to find it. Does not
-//! own: what is in them (`support/py/seed.py`).
-//! Rule: each has its own folder and ports; etcd alone is restarted by tests, on the same ones.
+//! Owns: how each starts, when it is ready, the settings that our programs need to find it. Does
+//! not own: their content (`support/py/seed.py`).
+//! Rule: each has its own folder and ports; tests restart only etcd, on the same ones.
 
 use crate::pki::Authority;
 use crate::places::{binary, free_port, server_program, servers_folder};
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 /// The slowest takes a second on an idle machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// In every ARN of the emulators.
+/// The account in every ARN of the emulators.
 const ACCOUNT: &str = "123456789012";
-/// Where the emulators say they are.
+/// The region that the emulators report.
 pub const REGION: &str = "us-east-1";
 
 /// One of each; ended when dropped.
@@ -29,18 +29,18 @@ pub struct Servers {
     folder: tempfile::TempDir,
 }
 
-/// A server that a test may stop and start again with its data.
+/// A server that a test may stop and restart with its data.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
     launch: Launch,
     port: u16,
-    /// Answers as soon as it is ready.
+    /// Responds as soon as it is ready.
     ready_path: &'static str,
 }
 
 impl Servers {
-    /// Starts all of them at once and waits until each answers.
+    /// Starts all of them at once and waits until each responds.
     pub fn start() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("streamctl-test-")
@@ -60,12 +60,12 @@ impl Servers {
         servers
     }
 
-    /// Where the servers keep their data and logs, and the test its own.
+    /// The folder of the servers' data and logs, and of the test's own.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// S3 takes connections and answers nothing, until [`Self::resume_s3`].
+    /// Makes S3 accept connections but not respond, until [`Self::resume_s3`].
     pub fn pause_s3(&self) {
         self.s3.process.pause();
     }
@@ -74,7 +74,7 @@ impl Servers {
         self.s3.process.resume();
     }
 
-    /// What AWS clients, ours and Python's, need to find them.
+    /// The environment that AWS clients, ours and Python's, need to find them.
     pub fn env(&self) -> Vec<(String, String)> {
         env(&[
             ("S3", self.s3.port),
@@ -84,7 +84,7 @@ impl Servers {
     }
 }
 
-/// What AWS clients need to find these services at these ports.
+/// The environment that AWS clients need to find these services at these ports.
 pub fn env(services: &[(&str, u16)]) -> Vec<(String, String)> {
     let mut env = credentials();
     for (service, port) in services {
@@ -96,7 +96,7 @@ pub fn env(services: &[(&str, u16)]) -> Vec<(String, String)> {
     env
 }
 
-/// Credentials that the emulators take, and nothing of the caller's own AWS settings.
+/// Credentials that the emulators accept, and none of the caller's own AWS settings.
 fn credentials() -> Vec<(String, String)> {
     let pairs = [
         ("AWS_ACCESS_KEY_ID", "test"),
@@ -126,12 +126,12 @@ impl Server {
         self.process.is_running()
     }
 
-    /// `kill -9`; what lies on its disk is kept.
+    /// `kill -9`; the data on its disk is kept.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again after [`Self::kill`], on the same port with the same data.
+    /// Restarts it after [`Self::kill`], on the same port with the same data.
     pub fn start_again(&mut self) {
         self.process = self.launch.start();
         self.ready();
@@ -160,25 +160,25 @@ impl Server {
     }
 }
 
-/// etcd, that a test may stop and start again with its data.
+/// An etcd that a test may stop and restart with its data.
 #[derive(Debug)]
 pub struct Etcd {
     process: Process,
     launch: Launch,
     port: u16,
-    /// Where it says how it is.
+    /// The port of its health endpoint.
     health: u16,
 }
 
 impl Etcd {
-    /// Starts one on its own and waits until it takes writes.
+    /// Starts a single one and waits until it accepts writes.
     pub fn start(folder: &Path) -> Self {
         let mut etcd = Self::launch(folder);
         etcd.ready();
         etcd
     }
 
-    /// One that speaks TLS, and takes clients with a certificate of this authority only; ready.
+    /// One that uses TLS, and accepts only clients with a certificate of this authority; ready.
     pub fn start_with_tls(folder: &Path, authority: &Authority) -> Self {
         let own = authority.issue("etcd", &[]);
         let port = free_port();
@@ -218,12 +218,12 @@ impl Etcd {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// `kill -9`; what was written is kept.
+    /// `kill -9`; written data is kept.
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again after [`Self::kill`], on the same port with the same data.
+    /// Restarts it after [`Self::kill`], on the same port with the same data.
     pub fn start_again(&mut self) {
         self.process = self.launch.start();
         self.ready();
@@ -238,7 +238,7 @@ impl Etcd {
         self.process.resume();
     }
 
-    /// The members of one cluster, all started; ready once most of them are up.
+    /// The members of one cluster, all started; ready once a majority is up.
     pub fn cluster(folder: &Path, members: usize) -> Vec<Self> {
         let peer_ports: Vec<u16> = (0..members).map(|_| free_port()).collect();
         let peers: Vec<_> = peer_ports
@@ -271,7 +271,7 @@ impl Etcd {
         self.port
     }
 
-    /// Starts it again without waiting for its health, which is the cluster's.
+    /// Restarts it without waiting for its health, which is the cluster's.
     pub fn launch_again(&mut self) {
         self.process = self.launch.start();
     }
@@ -312,7 +312,7 @@ impl Etcd {
         }
     }
 
-    /// Waits until it takes writes.
+    /// Waits until it accepts writes.
     pub fn ready(&mut self) {
         until("a healthy etcd", READY_WITHIN, || {
             assert!(
@@ -331,14 +331,13 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// SeaweedFS checks signatures, checksums and conditions as S3 does, and keeps objects on disk.
+    /// SeaweedFS checks signatures, checksums and conditions like S3, and keeps objects on disk.
     /// Not ready yet.
     pub fn s3(folder: &Path) -> Self {
         s3(folder)
     }
 
-    /// The fake of this project, with these flags: high rates, and the service's limits. Not ready
-    /// yet.
+    /// This project's fake, with these flags: high rates, and the service's limits. Not ready yet.
     pub fn kinesis_fake(folder: &Path, flags: &[&str]) -> Self {
         let port = free_port();
         let number = port.to_string();
@@ -350,7 +349,7 @@ impl Server {
         )
     }
 
-    /// kinesis-mock: resharding as AWS does it, some thousand records. Not ready yet.
+    /// kinesis-mock: resharding like AWS, for some thousand records. Not ready yet.
     pub fn kinesis(folder: &Path) -> Self {
         kinesis(folder)
     }
@@ -371,7 +370,7 @@ fn s3(folder: &Path) -> Server {
     args.extend(["-s3.port.iceberg=0", "-s3.port.lance=0"].map(String::from));
     args.push(format!("-dir={}", data_folder(folder, "s3")));
     args.push(format!("-s3.port={port}"));
-    // Left out, these take fixed ports, or the port above plus 10,000.
+    // If omitted, these use fixed ports, or the port above plus 10,000.
     let others = [
         "s3.port.grpc",
         "master.port",

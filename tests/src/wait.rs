@@ -1,6 +1,7 @@
 //! Waiting for a fact, with a limit.
 //!
-//! Owns: polling. Rule: a test never sleeps for a time and hopes; it names what it waits for.
+//! Owns: polling.
+//! Rule: a test never sleeps for a fixed time; it names the fact that it waits for.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Looks until there is something; panics with `what` when there is nothing for `limit`.
+/// Polls until there is a value; panics with `what` after `limit`.
 #[track_caller]
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
@@ -24,7 +25,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
     }
 }
 
-/// The whole answer to an HTTP GET on 127.0.0.1, head and body; `None` when nobody answers.
+/// The whole response to an HTTP GET on 127.0.0.1, head and body; `None` if no server responds.
 pub fn http_get(port: u16, path: &str) -> Option<String> {
     let timeout = Some(Duration::from_secs(2));
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;

@@ -1,10 +1,10 @@
-//! How busy a worker is, measured, for whoever decides how many workers there should be.
+//! Measures how busy a worker is, as input for scaling decisions.
 //!
-//! Owns: the time for which windows are worked on, the share of the time for which threads had
-//! work. Does not own: what is made of it (the controller's `scaling`).
-//! Rule: a worker is as busy as the part of it with the least time left: its compute threads (by
-//! their turns and by their CPU time), the network's threads, and each task, which works on a
-//! window in one thread. Work that has not returned counts up to now, because it may never return.
+//! Owns: the time spent on windows, the share of the time for which threads had work. Does not own:
+//! the use of these figures (the controller's `scaling`).
+//! Rule: a worker is as busy as its part with the least time left: its compute threads (by their
+//! turns and by their CPU time), the network's threads, and each task, which works on a window in
+//! one thread. Work that has not returned counts up to now, because it may never return.
 
 use crate::compute::{Compute, Spent};
 use std::future::{Future, poll_fn};
@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
-/// Shorter intervals say little: one long step of one thread would fill them.
+/// Shorter intervals are not meaningful: one long step of one thread would fill them.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
 
-/// The time for which one task's windows were worked on, up to this moment; clones share it.
+/// The time spent on one task's windows up to this moment; clones share it.
 #[derive(Clone, Debug)]
 pub struct Work(Arc<Counter>);
 
@@ -28,9 +28,9 @@ struct Counter {
 
 #[derive(Debug, Default)]
 struct Polls {
-    /// Microseconds in all polls, where one that has not returned has only its beginning taken off.
+    /// Microseconds in all polls. A poll that has not returned has only its start subtracted.
     us: i64,
-    /// How many have not returned.
+    /// Number of polls that have not returned.
     open: i64,
 }
 
@@ -44,7 +44,7 @@ impl Default for Work {
 }
 
 impl Work {
-    /// In microseconds, with polls that have not returned.
+    /// In microseconds, including polls that have not returned.
     pub fn us(&self) -> u64 {
         let polls = self.lock();
         u64::try_from(polls.us + polls.open * self.now_us()).unwrap_or(0)
@@ -102,7 +102,7 @@ struct Counted {
 }
 
 impl Tasks {
-    /// For one more task, until all clones of its work are dropped.
+    /// Registers one more task, until all clones of its work are dropped.
     pub fn begin(&self) -> Work {
         let work = Work::default();
         self.lock().push(Counted {
@@ -112,7 +112,7 @@ impl Tasks {
         work
     }
 
-    /// What the busiest task did since the last time, in microseconds.
+    /// The work of the busiest task since the last call, in microseconds.
     fn busiest_us(&self) -> u64 {
         let mut tasks = self.lock();
         let mut most = 0;
@@ -130,7 +130,7 @@ impl Tasks {
     }
 }
 
-/// Looks again and again at how busy the threads are.
+/// Samples how busy the threads are.
 pub struct Sampler {
     tasks: Tasks,
     compute: Compute,
@@ -141,7 +141,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Of these tasks, of the compute threads, and of those of the network.
+    /// Samples these tasks, the compute threads, and those of the network.
     pub fn new(tasks: Tasks, compute: Compute, network: Handle) -> Self {
         let before = (compute.spent(), busy(&network));
         Self {
@@ -154,8 +154,8 @@ impl Sampler {
         }
     }
 
-    /// How busy the worker was since the last time, in thousandths; asked again too soon, the last
-    /// answer. None before there is one.
+    /// How busy the worker was since the last call, in thousandths. If called again too soon,
+    /// returns the last value. `None` until there is one.
     pub fn permille(&mut self) -> Option<u32> {
         self.permille_at(Instant::now())
     }
@@ -188,7 +188,7 @@ impl Sampler {
     }
 }
 
-/// The time for which a runtime's threads had work, all together.
+/// The time for which a runtime's threads had work, in total.
 fn busy(runtime: &Handle) -> Duration {
     let metrics = runtime.metrics();
     (0..metrics.num_workers())
@@ -228,8 +228,8 @@ mod tests {
         let (ready, second) = poll();
         assert!(pending.is_pending() && ready.is_ready());
         let us = work.us();
-        // However long either took on a busy machine, what was between them is not in it. Each poll
-        // is rounded.
+        // The time between the two is not included, however slow the machine is. Each poll is
+        // rounded.
         let polled = first + second + Duration::from_micros(2);
         assert!(
             (spun..=polled).contains(&Duration::from_micros(us + 1)),
@@ -285,7 +285,7 @@ mod tests {
                 one.await.unwrap();
             }
         });
-        // Threads tell their time when they come to rest.
+        // Threads report their time when they go idle.
         std::thread::sleep(INTERVAL_MIN);
         let permille = sampler.permille_at(sampler.at + INTERVAL_MIN * 3).unwrap();
         assert!(permille > 400, "{permille}");
@@ -311,7 +311,8 @@ mod tests {
         while compute.spent().cpu < before + INTERVAL_MIN {
             std::thread::sleep(Duration::from_millis(10));
         }
-        // On a busy machine it had to wait for its time: the interval is as long as what it used.
+        // On a busy machine the thread had to wait for CPU time: the interval is as long as the
+        // time it used.
         let permille = sampler.permille_at(begin + INTERVAL_MIN).unwrap();
         over.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(permille >= 950, "{permille}");

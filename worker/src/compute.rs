@@ -1,10 +1,10 @@
 //! The threads that decode records and run queries.
 //!
-//! Owns: how many there are, their stack, what is spawned on them. Does not own: which work runs
-//! next ([`turns`]), how a query yields ([`streamctl_engine::query::Pace`]).
-//! Rule: all work of jobs that computes is spawned here, so that no job holds up another one or the
-//! network. An expression of as many levels as a query may have is evaluated on these threads
-//! without an overflow.
+//! Owns: the number of threads, their stack, spawning on them. Does not own: which work runs next
+//! ([`turns`]), how a query yields ([`streamctl_engine::query::Pace`]).
+//! Rule: all computing work of jobs is spawned here, so that no job delays another job or the
+//! network. These threads evaluate an expression with as many levels as a query may have without an
+//! overflow.
 
 mod cpu;
 mod turns;
@@ -27,19 +27,19 @@ use turns::Turns;
 /// Stack of a compute thread. Only what is used takes memory.
 pub const COMPUTE_STACK_BYTES: usize = 64 << 20;
 
-/// Where work of jobs is spawned; clones share the threads.
+/// The place to spawn the work of jobs; clones share the threads.
 #[derive(Clone, Debug)]
 pub struct Compute {
     runtime: Handle,
-    /// None: each poll runs at once and for as long as it takes.
+    /// If `None`, each poll runs at once and for as long as it takes.
     turns: Option<Turns>,
     times: ThreadTimes,
 }
 
-/// What compute threads have done since they were started.
+/// Time that compute threads have used since they started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// In turns, with those that have not returned.
+    /// In turns, including those that have not returned.
     pub turns: Duration,
     pub cpu: Duration,
 }
@@ -59,7 +59,7 @@ impl Compute {
     /// Starts this many threads, and [`SPARE_THREADS`]. They end with the runtime.
     ///
     /// # Errors
-    /// The system gives no threads.
+    /// The system cannot start the threads.
     pub fn start(threads: usize) -> std::io::Result<(Self, Runtime)> {
         let threads = threads.max(1);
         let times = ThreadTimes::default();
@@ -95,7 +95,7 @@ impl Compute {
         }
     }
 
-    /// Spawns work that goes on for as long as the result is kept.
+    /// Spawns work that runs until the result is dropped.
     pub fn spawn<T: Send + 'static>(
         &self,
         workload: Arc<Workload>,
@@ -114,7 +114,7 @@ impl Compute {
         self.turns.as_ref().map_or(1, Turns::threads)
     }
 
-    /// What the threads have done, all together.
+    /// The time used by all threads together.
     pub fn spent(&self) -> Spent {
         let turns = self
             .turns
@@ -126,8 +126,8 @@ impl Compute {
         }
     }
 
-    /// Watches for turns that take long, for ever: to be polled on threads that no job can hold.
-    /// Sends the name of cancelled work that does not return.
+    /// Watches for turns that take long, for ever: poll it on threads that no job can hold. Sends
+    /// the name of cancelled work that does not return.
     pub async fn watch(&self, stuck: oneshot::Sender<String>) {
         match &self.turns {
             Some(turns) => turns.watch(stuck).await,
@@ -140,15 +140,15 @@ impl Compute {
 #[derive(Debug)]
 pub struct Workload {
     pub job: JobName,
-    /// In a log: `task t1.2, window 3`.
+    /// The name in a log: `task t1.2, window 3`.
     pub name: String,
-    /// When its query yields, and whether it goes on.
+    /// When its query yields, and whether it continues.
     pub pace: Arc<Pace>,
     computing_since: Mutex<Option<Instant>>,
 }
 
 impl Workload {
-    /// Work that has not begun.
+    /// Work that has not started.
     pub fn new(job: &JobName, name: impl Into<String>) -> Arc<Self> {
         let (pace, computing_since) = Default::default();
         Arc::new(Self {
@@ -159,7 +159,7 @@ impl Workload {
         })
     }
 
-    /// For how long it has waited for nothing but its turn; zero while it waits for anything else.
+    /// How long it has waited only for its turn; zero while it waits for anything else.
     pub fn computing(&self) -> Duration {
         let since = *self
             .computing_since
@@ -177,7 +177,7 @@ impl Workload {
     }
 }
 
-/// Work that was spawned. Dropped, it stops, also in the middle of a query.
+/// Work that was spawned. If dropped, it stops, also in the middle of a query.
 #[derive(Debug)]
 pub struct Running<T> {
     task: JoinHandle<T>,

@@ -1,8 +1,8 @@
-//! How a controller is reached: a line that carries what is said, both ways, in order.
+//! The connection to a controller: carries messages both ways, in order.
 //!
-//! Owns: the trait, and gRPC as the way it is done. Does not own: what is said (`session`),
-//! dialling again.
-//! Rule: a line that ends says so; nothing is said again by itself on another.
+//! Owns: the trait, and its implementation with gRPC. Does not own: the content of messages
+//! (`session`), reconnecting.
+//! Rule: the end of a connection is reported; no message is resent automatically on another one.
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -22,21 +22,22 @@ use tonic::{Status, Streaming};
 
 /// Time to connect to a controller.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time in which a controller must answer Hello, once its last part has left.
+/// Time in which a controller must respond to Hello after its last part is sent.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pings that find a dead line.
+/// Pings that detect a dead connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 pub type Outgoing = BoxStream<'static, v1::WorkerMessage>;
-/// What a controller says; after an error, or without one, it ends with the line.
+/// Messages of a controller; the stream ends with the connection, with or without an error.
 pub type Incoming = BoxStream<'static, Result<v1::ControllerMessage, Status>>;
-/// Gives what is said, from Hello on; called once, when there is a connection.
+/// Returns the outgoing messages, from Hello on; called once, after connecting.
 pub type Begin = Box<dyn FnOnce() -> Outgoing + Send>;
 
 #[async_trait]
 pub trait Dial: Send + Sync {
     /// Connects to `http://host:port`, or `https://`, and opens a session. An error is the
-    /// controller's refusal, or why there is no line; dropped, the line is given up.
+    /// controller's refusal, or the reason of the failed connection. If the result is dropped, the
+    /// connection is closed.
     async fn dial(&self, address: &str, begin: Begin) -> Result<Incoming, Status>;
 }
 
@@ -83,8 +84,9 @@ async fn open(dialer: Dialer, address: String, begin: Begin) -> Result<Incoming,
     .boxed())
 }
 
-/// Large messages as their parts. `sent` hears of each part of the first one, Hello, and is dropped
-/// after it: a large one takes its time, and is on its way for as long as parts leave.
+/// Splits large messages into parts. `sent` is notified of each part of the first message, Hello,
+/// and is dropped after it: a large Hello takes time, and is in flight for as long as parts are
+/// sent.
 fn in_parts(outgoing: Outgoing, sent: watch::Sender<()>) -> Outgoing {
     let mut sent = Some(sent);
     let parts = move |message: v1::WorkerMessage| {
@@ -99,7 +101,7 @@ fn in_parts(outgoing: Outgoing, sent: watch::Sender<()>) -> Outgoing {
     outgoing.flat_map(parts).boxed()
 }
 
-/// What comes over a line, and the line.
+/// The incoming messages of a connection, and the connection.
 struct Held {
     incoming: Streaming<v1::ControllerMessage>,
     assembler: Assembler,

@@ -1,10 +1,10 @@
-//! Records that cannot be decoded, kept where somebody can look at them and put them in again.
+//! Records that cannot be decoded, stored for inspection and replay.
 //!
-//! Owns: the form of a dead letter. Does not own: which record is one (`decode`), when they become
-//! visible (the commit), reading them back ([`read`]).
+//! Owns: the format of a dead letter. Does not own: which record is one (`decode`), when they
+//! become visible (the commit), reading them back ([`read`]).
 //! Rule: exactly one line per bad record, in the same epoch as its neighbours' rows; the raw bytes
-//! are always whole. One that was replayed and is bad again says where it stood at first, and which
-//! epoch it was replayed from.
+//! are always complete. A replayed record that is bad again carries its original place and the
+//! epoch that it was replayed from.
 
 pub mod read;
 
@@ -22,12 +22,12 @@ use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
 use streamctl_proto::{JobName, ShardId, TaskId, Window};
 
-/// Of a part that is being filled, so much is worth an object of its own when memory is short.
+/// If memory is short, a partly filled part of this size is worth its own object.
 const WORTH_AN_OBJECT_BYTES: usize = 512 << 10;
-/// Payloads shorter than this stand in a dead letter as text too, when they are text.
+/// A dead letter also contains shorter payloads as text, if they are text.
 const RAW_TEXT_BYTES_MAX: usize = 4 << 10;
 
-/// What the dead letters of one window must know.
+/// The context of the dead letters of one window.
 #[derive(Clone, Debug)]
 pub struct DeadLetterContext {
     pub path: Location,
@@ -35,9 +35,9 @@ pub struct DeadLetterContext {
     pub task: TaskId,
     /// Part of the names and of each letter.
     pub window: Window,
-    /// Where `path` lies.
+    /// The storage of `path`.
     pub storage: Arc<dyn Storage>,
-    /// What the compressor and the part that is being filled may take.
+    /// Memory for the compressor and the part being filled.
     pub memory: Arc<Holding>,
 }
 
@@ -60,7 +60,7 @@ struct DeadLetter<'a> {
     replayed_from: Option<u64>,
 }
 
-/// A line is not a dead letter.
+/// A line that is not a dead letter.
 #[derive(Debug, thiserror::Error)]
 enum BadLetter {
     #[error("not a dead letter: {0}")]
@@ -83,7 +83,7 @@ pub struct DeadLetterSink {
 }
 
 impl DeadLetterSink {
-    /// Nothing is opened before the first letter.
+    /// Opens nothing before the first letter.
     pub fn new(context: DeadLetterContext) -> Self {
         let DeadLetterContext {
             path: folder,
@@ -111,7 +111,7 @@ impl DeadLetterSink {
         }
     }
 
-    /// Adds one record. After an error only [`DeadLetterSink::abort`] is of use.
+    /// Adds one record. After an error only [`DeadLetterSink::abort`] may be called.
     pub async fn write(
         &mut self,
         shard: &ShardId,
@@ -129,12 +129,12 @@ impl DeadLetterSink {
         if self.lines.held() >= WORTH_AN_OBJECT_BYTES {
             self.lines.close().await?;
         }
-        // What is left is there, whether there is room for it or not: an object has a least size.
+        // The rest is in memory in any case: an object has a minimum size.
         self.memory.set(self.lines.memory());
         Ok(())
     }
 
-    /// Stages the rest. On an error everything of this window is thrown away.
+    /// Stages the rest. On an error everything of this window is deleted.
     pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
         if let Err(error) = self.lines.close().await {
             self.abort().await;
@@ -144,7 +144,7 @@ impl DeadLetterSink {
         Ok(self.lines.take())
     }
 
-    /// Throws everything of this window away.
+    /// Deletes everything of this window.
     pub async fn abort(self) {
         self.lines.abort().await;
     }

@@ -1,9 +1,9 @@
 //! Serves the rows of committed epochs over Arrow Flight.
 //!
-//! Owns: `DoGet`, and `DoAction` for a verification. Does not own: which epochs there are and where
-//! (the controller's `GetFlightInfo`), what a dead letter looks like there ([`letters`]). Rule: a
-//! ticket names a job, an epoch, and a task or its dead letters, nothing else; what it resolves to
-//! comes from the controller.
+//! Owns: `DoGet`, and `DoAction` for a verification. Does not own: which epochs exist and where
+//! (the controller's `GetFlightInfo`), the columns of dead letters ([`letters`]).
+//! Rule: a ticket names a job, an epoch, and a task or its dead letters, nothing else; the
+//! controller resolves it.
 
 mod letters;
 
@@ -44,16 +44,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 
-/// Time in which a controller must say what an epoch is.
+/// Time in which a controller must return an epoch.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for an epoch of any age: the controller walks back to it, one manifest at a time.
 const OLD_EPOCH_TIMEOUT: Duration = Duration::from_secs(600);
-/// Leaders that are asked because a controller named them.
+/// Most redirects to a leader that a controller names.
 const REDIRECTS_MAX: usize = 3;
 const TICKET_BYTES_MAX: usize = 1_024;
-/// The largest body of an action: it names the objects that an epoch has lost.
+/// Largest body of an action: it names the objects that an epoch has lost.
 const ACTION_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
-/// Replays of one caller at once, those that wait for a place included.
+/// Most concurrent replays of one caller, including those that wait for a place.
 pub const REPLAYS_PER_CALLER_MAX: usize = 4;
 
 /// Names one task's part of one epoch, or the epoch's dead letters.
@@ -65,12 +65,12 @@ pub struct PartTicket {
     pub epoch: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
-    /// Not rows, but what could not be decoded.
+    /// The dead letters instead of the rows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead_letters: bool,
 }
 
-/// What a ticket asks for.
+/// The content that a ticket requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Part(TaskId),
@@ -78,7 +78,7 @@ enum Wanted {
 }
 
 impl PartTicket {
-    /// Reads a ticket that the controller's `GetFlightInfo` gave.
+    /// Parses a ticket from the controller's `GetFlightInfo`.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for anything else.
@@ -106,17 +106,17 @@ fn no_ticket() -> Status {
 /// Serves Flight on a worker.
 pub struct FlightRows {
     pub settings: Settings,
-    /// What rows are computed with.
+    /// What is needed to compute rows.
     pub world: World,
     /// Replays of each caller for `DoGet`.
     replays: Turns,
-    /// Those for `DoAction`: whoever reads old rows does not hold up a verification from the same
+    /// Replays for `DoAction`: a reader of old rows does not delay a verification from the same
     /// address.
     checks: Turns,
 }
 
 impl FlightRows {
-    /// Of a worker with these settings.
+    /// Serves a worker with these settings.
     pub fn new(settings: Settings, world: World) -> Self {
         let [replays, checks] = [(); 2].map(|()| Turns::new(REPLAYS_PER_CALLER_MAX));
         Self {
@@ -127,7 +127,7 @@ impl FlightRows {
         }
     }
 
-    /// The manifest of an epoch and its job, from whichever controller leads.
+    /// The manifest of an epoch and its job, from the leading controller.
     async fn epoch(
         &self,
         job: &JobName,
@@ -183,7 +183,7 @@ impl FlightRows {
     }
 }
 
-/// What comes of an action: one result, as JSON.
+/// The result of an action: one message, as JSON.
 type Results = BoxStream<'static, Result<arrow_flight::Result, Status>>;
 
 impl FlightRows {
@@ -205,7 +205,7 @@ impl FlightRows {
         }))
     }
 
-    /// An epoch of any age, and what it is computed again with.
+    /// An epoch of any age, and what is needed to compute it again.
     async fn old_epoch(
         &self,
         job: &JobName,
@@ -241,7 +241,7 @@ fn result_of<T: Serialize>(outcome: impl Future<Output = T> + Send + 'static) ->
     Response::new(futures::stream::once(result).boxed())
 }
 
-/// Another controller may know: this one does not answer in time, or does not lead.
+/// Another controller may know: this one does not respond in time, or does not lead.
 fn elsewhere(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -266,7 +266,7 @@ fn failed(error: &TaskError) -> Status {
     }
 }
 
-/// One more replay of a caller, until it is dropped.
+/// Begins one more replay of a caller, until the turn is dropped.
 fn begin_replay(turns: &Turns, extensions: &Extensions) -> Result<Turn, Status> {
     let caller = extensions
         .get::<CountedFor>()
@@ -283,8 +283,8 @@ fn no_such_part(epoch: u64, task: TaskId) -> Status {
     Status::not_found(format!("epoch {epoch} has no part of task {task}"))
 }
 
-/// A grant is for one use and one job; the gate has looked at its signature, its time and its
-/// caller.
+/// A grant is for one use and one job. The gate has already checked its signature, its expiry and
+/// its caller.
 fn check_grant(grant: Option<&Grant>, wanted: Use, job: &JobName) -> Result<(), Status> {
     let Some(grant) = grant.filter(|grant| grant.r#use != wanted || grant.job != *job) else {
         return Ok(());
@@ -328,7 +328,7 @@ impl FlightService for FlightRows {
                 return Ok(encoded(dead_letter_schema(), batches));
             }
         };
-        // Kept are also rows of a task that was cancelled, and whose rows are in no epoch.
+        // Rows of a cancelled task may also be kept, although they are in no epoch.
         if !manifest.parts.iter().any(|part| part.task == task) {
             return Err(no_such_part(ticket.epoch, task));
         }

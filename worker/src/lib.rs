@@ -1,11 +1,10 @@
-//! The worker node: reads shards, turns their records into rows, stages results. Keeps nothing that
-//! it could not lose.
+//! The worker node: reads shards, turns their records into rows, stages results. Keeps only state
+//! that it can lose.
 //!
 //! Owns: the session with the controller ([`session`]), tasks ([`task`]), sources, decoding, sinks,
 //! the Flight service.
 //! Does not own: which shards it reads, which window is committed, when results become visible.
-//! Rule: nothing here is visible to a reader of the sink; whatever a worker does can be thrown
-//! away.
+//! Rule: nothing here is visible to a reader of the sink; all work of a worker can be discarded.
 
 pub mod busy;
 pub mod compute;

@@ -2,8 +2,8 @@
 //!
 //! Owns: which are loaded, the memory they count for. Does not own: versions (the controller's
 //! core), files (`engine`).
-//! Rule: a version is loaded once per worker, and stays for as long as a task keeps it. One is
-//! loaded at a time: while it is, it takes a multiple of what it takes afterwards.
+//! Rule: a version is loaded once per worker, and stays for as long as a task keeps it. Only one is
+//! loaded at a time: loading takes a multiple of the memory that the loaded lookup takes.
 
 use crate::task::TaskError;
 use arrow::record_batch::RecordBatch;
@@ -15,18 +15,18 @@ use streamctl_proto::spec::LookupSpec;
 use streamctl_proto::{LookupVersion, ResolvedJob};
 use tokio::sync::Mutex;
 
-/// Memory while a lookup is loaded, in sizes of its files: they, its rows, and these once more
-/// while columns grow.
+/// Memory while a lookup is loaded, as a multiple of its files' size: the files, its rows, and the
+/// rows once more while columns grow.
 pub const LOADING_FACTOR: u64 = 3;
 
-/// A lookup's rows. They count for as long as somebody keeps them.
+/// A lookup's rows. Their memory counts until the last clone is dropped.
 #[derive(Debug)]
 pub struct Table {
     pub rows: RecordBatch,
     _held: Holding,
 }
 
-/// Where the version is kept, and how it is read: the same for two tasks of one job.
+/// Where the version is stored, and how it is read: the same for two tasks of one job.
 type Key = (String, String, String, LookupVersion);
 
 /// The lookups of a worker.
@@ -38,7 +38,7 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// None yet; their memory comes out of `share`.
+    /// Starts empty; the memory comes out of `share`.
     pub fn new(share: Arc<Share>, limit: MemoryLimit) -> Self {
         Self {
             share,
@@ -50,7 +50,7 @@ impl Lookups {
     /// The rows of one version.
     ///
     /// # Errors
-    /// [`TaskError::LookupMemory`] when there is no room for it; else the storage's and the files'.
+    /// [`TaskError::LookupMemory`] if there is no room for it; else the storage's and the files'.
     pub async fn get(
         &self,
         storages: &Storages,

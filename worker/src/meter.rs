@@ -1,6 +1,6 @@
-//! What a worker counts, for Prometheus; and where its spans go.
+//! The metrics of a worker for Prometheus, and the destination of its spans.
 //!
-//! Owns: the table of the worker's metrics, the sums. Does not own: how they are written
+//! Owns: the table of the worker's metrics, the sums. Does not own: the output format
 //! (`streamctl_engine::metrics`).
 //! Rule: counting never waits and never fails; labels are jobs and stages, never records or keys.
 
@@ -132,7 +132,7 @@ pub const METRICS: &[Metric] = &[
     FAILURES,
 ];
 
-/// From then on a clock is warned of: far more than NTP leaves, and more than a window's grace.
+/// A larger skew is logged as a warning: far more than NTP leaves, and more than a window's grace.
 const CLOCK_SKEW_WARN_MS: i64 = 2_000;
 
 #[derive(Default)]
@@ -142,7 +142,7 @@ struct Sums {
     windows_open: AtomicI64,
     memory_bytes: AtomicU64,
     busy_permille: AtomicU64,
-    /// `None`: no source has told its time.
+    /// `None`: no source has reported its time.
     clock_skew_ms: Mutex<Option<i64>>,
     jobs: Mutex<BTreeSet<JobName>>,
     records: Counters,
@@ -168,7 +168,7 @@ pub struct Meter {
     pub work: Tasks,
 }
 
-/// One of some things, for as long as it is held.
+/// Counts one of something while it is held.
 pub struct Held(Arc<Sums>, fn(&Sums) -> &AtomicI64);
 
 impl Drop for Held {
@@ -178,7 +178,7 @@ impl Drop for Held {
 }
 
 impl Meter {
-    /// With spans that go there.
+    /// Sends spans to `traces`.
     pub fn tracing(traces: Traces) -> Self {
         Self {
             traces,
@@ -191,28 +191,28 @@ impl Meter {
         self.sums.connected.load(Ordering::Relaxed)
     }
 
-    /// There is a session with the leader, or none.
+    /// Sets whether there is a session with the leader.
     pub fn set_connected(&self, connected: bool) {
         self.sums.connected.store(connected, Ordering::Relaxed);
     }
 
-    /// The process uses so much.
+    /// Sets the memory use of the process.
     pub fn set_memory(&self, bytes: u64) {
         self.sums.memory_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The worker was so busy, in thousandths.
+    /// Sets how busy the worker was, in thousandths.
     pub fn set_busy(&self, permille: u32) {
         self.sums
             .busy_permille
             .store(permille.into(), Ordering::Relaxed);
     }
 
-    /// A task of this job runs, until this is dropped.
+    /// Counts a running task of this job until this is dropped.
     pub fn task(&self, job: &JobName) -> Held {
         let job = self.label(job);
         for why in ["retry", "wait", "refused", "fatal"] {
-            // There from the beginning, so that the first failure is an increase.
+            // Create the counter now, so that the first failure is an increase.
             drop(
                 self.sums
                     .failures
@@ -222,7 +222,7 @@ impl Meter {
         self.held(|sums| &sums.tasks)
     }
 
-    /// A window is open, until this is dropped.
+    /// Counts an open window until this is dropped.
     pub fn window(&self) -> Held {
         self.held(|sums| &sums.windows_open)
     }
@@ -232,7 +232,7 @@ impl Meter {
         Held(Arc::clone(&self.sums), which)
     }
 
-    /// A reader gave something; `before` is what it had counted until then.
+    /// Counts a chunk of a reader; `before` is what the reader had counted until then.
     pub fn read(&self, job: &JobName, chunk: &Chunk, before: &ReaderStats, after: &ReaderStats) {
         let sums = &self.sums;
         let job = self.label(job);
@@ -271,7 +271,7 @@ impl Meter {
         }
     }
 
-    /// A source has told its time. A clock that is wrong is warned of once, until it is right
+    /// Records the time that a source reported. Warns once of a wrong clock, until it is right
     /// again.
     fn set_clock_skew(&self, skew_ms: i64) {
         let before_ms = self.skew().replace(skew_ms);
@@ -285,7 +285,7 @@ impl Meter {
         }
     }
 
-    /// How far this machine's clock is ahead of that of its sources, at least; `None`: not known.
+    /// How far this machine's clock is ahead of that of its sources, at least; `None` if unknown.
     pub fn clock_skew_ms(&self) -> Option<i64> {
         *self.skew()
     }
@@ -318,7 +318,7 @@ impl Meter {
             .inc();
     }
 
-    /// The job's name, as long as there are not too many.
+    /// The job's name, unless there are too many jobs.
     fn label(&self, job: &JobName) -> String {
         let mut jobs = self
             .sums

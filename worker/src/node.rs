@@ -1,8 +1,7 @@
 //! One worker process: a Flight service, and a session with the leading controller.
 //!
-//! Rule: windows are worked on by threads of their own, and shards are read and rows are served by
-//! others. The session, health and figures run on the thread that calls [`run`], which no job can
-//! hold.
+//! Rule: windows are computed on their own threads; shards are read and rows are served on others.
+//! The session, health and metrics run on the thread that calls [`run`], which no job can hold.
 
 use crate::compute::Compute;
 use crate::flight::FlightRows;
@@ -37,40 +36,40 @@ use tonic::service::Routes;
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 
-/// What its HTTP port has.
+/// The index page of its HTTP port.
 const INDEX: &str = "a worker of streamctl; the dashboard is at the controllers' HTTP port
 /metrics  figures for Prometheus
 /healthz  the process answers
 /readyz   it has a session with the leading controller
 ";
 
-/// What a worker runs on.
+/// The parts of a worker.
 pub struct Parts {
     pub worker: String,
-    /// Where its Flight service answers, as others are told: host:port, or grpc+tls://host:port.
+    /// The address of its Flight service as reported to others: host:port, or grpc+tls://host:port.
     pub flight_address: String,
-    /// Where controllers answer: `http://host:port`, or `https://`.
+    /// Addresses of the controllers: `http://host:port`, or `https://`.
     pub controllers: Vec<String>,
     pub aws: Aws,
     pub storages: Storages,
-    /// What it may hold in memory.
+    /// The memory limit.
     pub memory_limit: MemoryLimit,
-    /// Threads that work on windows.
+    /// Threads that compute windows.
     pub compute: Compute,
     /// Threads that read shards and serve rows.
     pub network: Handle,
-    /// What is counted, and where spans go.
+    /// Metrics and the destination of spans.
     pub meter: Meter,
     pub security: Security,
 }
 
-/// Where a worker is reached.
+/// The listeners of a worker.
 pub struct Listeners {
-    /// By subscribers, over Arrow Flight.
+    /// For subscribers, over Arrow Flight.
     pub flight: TcpListener,
-    /// By Prometheus; none when nothing is to be shown.
+    /// For Prometheus; `None` if metrics are not exposed.
     pub http: Option<TcpListener>,
-    /// By probes, who are not asked who they are; none when there are none.
+    /// For probes, which are not authenticated; `None` without probes.
     pub health: Option<TcpListener>,
 }
 
@@ -84,21 +83,21 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// Why a worker ended that was not asked to stop.
+/// Why a worker ended without a stop request.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// Of the service for subscribers.
+    /// The error of the service for subscribers.
     #[error(transparent)]
     Serve(#[from] tonic::transport::Error),
     /// Cancelled work still computes and holds a thread for good. The worker has handed back its
-    /// shards; its supervisor starts it again.
+    /// shards; its supervisor restarts it.
     #[error(
         "{0}; the worker has handed back its shards and ends, so that its supervisor starts it again"
     )]
     Stuck(String),
 }
 
-/// Runs a worker behind these listeners until `stop`, or until a thread of it is lost for good.
+/// Runs a worker with these listeners until `stop`, or until one of its threads is lost for good.
 pub async fn run(
     listeners: impl Into<Listeners>,
     parts: Parts,
@@ -215,7 +214,7 @@ fn ready(meter: Meter) -> Ready {
     })
 }
 
-/// Health and metrics, without the limits of the door.
+/// Health and metrics, without the limits on connections.
 pub fn shown(meter: Meter) -> Router {
     let ready = ready(meter.clone());
     let metrics = move || {

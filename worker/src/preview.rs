@@ -2,7 +2,7 @@
 //!
 //! Owns: which records are taken. Does not own: reading, decoding, the query: they are those of the
 //! live path.
-//! Rule: bounded in records, shards and time; a source that gives nothing is not waited for.
+//! Rule: bounded in records, shards and time; it does not wait for a source that returns nothing.
 
 use crate::pipeline::Pipeline;
 use crate::task::{Context, TaskError};
@@ -24,19 +24,18 @@ pub const PREVIEW_RECORDS_MAX: usize = 10_000;
 pub const PREVIEW_SHARDS_MAX: usize = 8;
 /// Memory of a preview's query, and of its result.
 const PREVIEW_QUERY_BYTES_MAX: usize = 512 << 20;
-/// Reads in a row that may give nothing before a shard counts as empty: Kinesis crosses gaps that
-/// way.
+/// Consecutive empty reads after which a shard counts as empty: Kinesis crosses gaps that way.
 const EMPTY_READS_MAX: usize = 20;
 
-/// Some records, by arrival, and which shards they are from.
+/// Some records, by arrival, and their shards.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub records: Vec<(ShardId, Record)>,
-    /// Not every shard was read as far as was wanted: the time was over.
+    /// The time ran out before every shard was read as far as requested.
     pub cut_short: bool,
 }
 
-/// A record that is no row.
+/// A record that is not a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bad {
     /// Its place in the sample, from 0.
@@ -49,9 +48,9 @@ pub struct Outcome {
     /// The columns of the result.
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
-    /// What would be dead letters.
+    /// The records that would be dead letters.
     pub bad: Vec<Bad>,
-    /// Rows without a partner in a lookup.
+    /// Rows without a match in a lookup.
     pub unmatched: u64,
     /// The most frequent keys of these.
     pub unmatched_keys: Vec<UnmatchedKey>,
@@ -60,7 +59,7 @@ pub struct Outcome {
 /// Reads up to `wanted` records, about as many from each shard, for at most `within`.
 ///
 /// # Errors
-/// What a reader cannot wait out.
+/// A reader's error that a retry cannot fix.
 pub async fn sample(
     context: &Context,
     shards: &[ShardToRead],
@@ -88,7 +87,7 @@ pub async fn sample(
     Ok(Sample { records, cut_short })
 }
 
-/// Up to `wanted` records of one shard, and whether the time was over before that.
+/// Up to `wanted` records of one shard, and whether the time ran out before that.
 async fn some_of(
     context: &Context,
     shard: &ShardToRead,
@@ -126,7 +125,7 @@ async fn some_of(
     Ok((kept, false))
 }
 
-/// One of each shard in turn, from the wanted end.
+/// Takes one of each shard in turn, from the requested end.
 fn fair(
     mut shards: Vec<(ShardId, VecDeque<Record>)>,
     end: End,
@@ -148,7 +147,7 @@ fn fair(
             }
         }
     }
-    // Of each shard the last ones were taken from behind.
+    // The last records of each shard were taken in reverse.
     if end == End::Last {
         taken.reverse();
     }
@@ -158,7 +157,7 @@ fn fair(
 /// Runs the job's query on a sample, with these rows as its lookups.
 ///
 /// # Errors
-/// As a worker's: the query or the columns do not fit.
+/// The same as a worker's: the query or the columns do not fit.
 pub async fn compute(
     context: &Context,
     plan: &QueryPlan,

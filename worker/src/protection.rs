@@ -1,8 +1,9 @@
-//! How a worker's lines are protected: with what it dials, whom it lets in.
+//! The security of a worker's connections: its own credentials, and the callers that it admits.
 //!
-//! Owns: the policy of its listeners, which the leading controller tells over the session. Does not
-//! own: checking (`streamctl_engine::security`). Rule: before a controller has said who may come,
-//! nobody may; what was said last holds while there is no line.
+//! Owns: the policy of its listeners, which the leading controller sends over the session. Does not
+//! own: the checks (`streamctl_engine::security`).
+//! Rule: until a controller sends the policy, every caller is rejected. The last policy stays in
+//! force while there is no connection.
 
 use std::sync::Arc;
 use streamctl_engine::security::{Dialer, Gate, Policy, Security};
@@ -15,14 +16,14 @@ const NOT_YET: &str =
 const NOBODY_ASKS: &str = "this worker can be reached from other machines, and its controllers ask nobody who they are\n  \
                            hint: start the controllers with --access, or the worker with --tls-client-ca or --insecure";
 
-/// With what it dials, whom it lets in.
+/// A worker's own credentials, and the callers that it admits.
 #[derive(Clone)]
 pub struct Protection {
     pub dialer: Dialer,
     policy: watch::Sender<Arc<Policy>>,
-    /// Whoever comes must be asked.
+    /// Callers must authenticate.
     must_ask: bool,
-    /// Where nobody is asked for a token, only the user who runs this worker is served.
+    /// Without token authentication, only the user who runs this worker is served.
     own_user_only: bool,
 }
 
@@ -33,7 +34,7 @@ impl Default for Protection {
 }
 
 impl Protection {
-    /// `exposed`: other machines reach this worker.
+    /// `exposed`: other machines can reach this worker.
     pub fn new(security: &Security, exposed: bool) -> Self {
         let (policy, _) = watch::channel(Arc::new(Policy::Closed(NOT_YET)));
         let own_user_only = security.own_user_only();
@@ -54,10 +55,10 @@ impl Protection {
         }
     }
 
-    /// What the leading controller says.
+    /// Applies the policy that the leading controller sent.
     ///
     /// # Errors
-    /// When it is not a table.
+    /// If it is not a valid table.
     pub fn told(&self, access: v1::Access) -> Result<(), BadMessage> {
         let policy = Policy::from_wire(access).map_err(|problem| BadMessage {
             field: "access",

@@ -1,11 +1,10 @@
-//! Computes what a committed epoch has lost again, under new names: staged, as a window that has
-//! just been read.
+//! Computes lost parts of a committed epoch again, under new names. They are staged like a window
+//! that was just read.
 //!
-//! Owns: which rows and dead letters take the place of lost objects. Does not own: reading ranges
-//! (`replay`), formats (`sink`), when they become visible (the commit of the manifest that says
-//! so).
+//! Owns: which rows and dead letters replace lost objects. Does not own: reading ranges (`replay`),
+//! formats (`sink`), when they become visible (the commit of the manifest that names them).
 //! Rule: exactly the rows of the lost objects are staged, or nothing. A folder of a task is lost as
-//! a whole or not at all: rows of one folder cannot be told apart by the object that they were in.
+//! a whole or not at all: nothing identifies the object of a row within one folder.
 
 use crate::compute::{Compute, Workload};
 use crate::dead_letter::DeadLetterSink;
@@ -26,9 +25,8 @@ use streamctl_proto::verify::{RebuildOrder, RebuildOutcome};
 use streamctl_proto::{Manifest, ShardId, TaskId};
 use tokio::sync::Mutex;
 
-/// Stages what takes the place of the lost objects, on the threads of `compute`. `objects` are
-/// those of the epoch, as they were repaired before. Dropped, it stops, and what it staged is an
-/// orphan.
+/// Stages replacements of the lost objects, on the threads of `compute`. `objects` are those of the
+/// epoch, including earlier repairs. If dropped, it stops, and what it staged is an orphan.
 pub async fn rebuild_epoch(
     context: Arc<Context>,
     compute: &Compute,
@@ -59,26 +57,26 @@ pub async fn rebuild_epoch(
     }
 }
 
-/// What was lost cannot be computed again.
+/// The lost objects cannot be computed again.
 #[derive(Debug, thiserror::Error)]
 enum RebuildError {
     /// It cannot be read or staged.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// Some of a folder's rows are visible, and nothing says which.
+    /// Some of a folder's rows are visible, and it is unknown which.
     #[error(
         "{location} is lost, and {visible} of the same task and folder is visible: their rows cannot be told apart"
     )]
     Mixed { location: String, visible: String },
-    /// The records are others, or the query gives other rows of them.
+    /// The records differ, or the query returns other rows for them.
     #[error("its records give {found} rows and dead letters in place of the {lost} that were lost")]
     Differs { found: u64, lost: u64 },
-    /// The epoch has no such object.
+    /// The epoch does not contain this object.
     #[error("{0} is no object of this epoch")]
     Unknown(String),
 }
 
-/// What a task has lost.
+/// The lost parts of a task.
 #[derive(Debug, Default)]
 struct Lost {
     /// Folders of its rows, below the sink's.
@@ -87,7 +85,7 @@ struct Lost {
     dead_letters: bool,
 }
 
-/// What each task has lost, where that can be told.
+/// The lost parts of each task, if they can be determined.
 fn lost(
     objects: &[ManifestObject],
     order: &RebuildOrder,
@@ -138,8 +136,8 @@ fn lost(
     Ok(found)
 }
 
-/// Of rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a task
-/// are one, and all its rejected rows.
+/// For rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a
+/// task share one key, and so do all its rejected rows.
 fn folder(object: &StagedObject, sink: &str) -> String {
     match object.kind {
         ObjectKind::DeadLetter | ObjectKind::RejectedRow => String::new(),
@@ -168,7 +166,7 @@ async fn rebuild(
         .filter(|object| order.lost.contains(&object.staged.location));
     let rows_lost: u64 = of_lost.map(|object| object.staged.rows).sum();
     let (plan, _) = context.plan(&manifest.lookups).await?;
-    // Older than all windows that are open: it is never refused.
+    // Older than all open windows, so it is never refused.
     let Some(memory) = context.budget.window(true, false) else {
         return Err(RebuildError::Differs {
             found: 0,
@@ -228,9 +226,9 @@ async fn rebuild(
     Ok(staged)
 }
 
-/// Stages what of a replay was lost.
+/// Stages the lost part of a replay.
 struct Staging {
-    /// By the task that is computed again now.
+    /// The lost part of the task that is being computed.
     lost: Mutex<Lost>,
     sinks: Mutex<Sinks>,
 }

@@ -1,10 +1,9 @@
-//! What this worker's tasks have said and what is not yet decided: the truth that a new leader is
-//! told.
+//! The reports of this worker's tasks that are not yet decided: the state that is sent to a new
+//! leader.
 //!
-//! Owns: per task its base, its uncommitted reports, open windows, ended shards; the line to the
-//! controller.
-//! Does not own: the work itself (`task`), the connection (`session`).
-//! Rule: saying and remembering are one step under one lock, so that a Hello lacks nothing and
+//! Owns: per task its base, its uncommitted reports, open windows, ended shards; the connection to
+//! the controller. Does not own: the work itself (`task`), dialling (`session`).
+//! Rule: sending and remembering are one step under one lock, so that a Hello lacks nothing and
 //! repeats nothing.
 
 use prost::Message as _;
@@ -20,15 +19,16 @@ use streamctl_proto::{
 };
 use tokio::sync::mpsc;
 
-/// Messages that may wait for the line. A line on which more pile up is given up and dialled again.
+/// Messages that may be queued for the connection. If more pile up, the connection is closed and
+/// dialled again.
 pub const QUEUE_MAX: usize = 4_096;
 
-/// Which job a task is of: a name can be given again after its job was deleted.
+/// Identifies the job of a task: a name can be reused after its job was deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobIdentity {
     pub name: JobName,
     pub version: JobVersion,
-    /// When it was submitted first.
+    /// When it was first submitted.
     pub submitted_ms: i64,
 }
 
@@ -42,7 +42,7 @@ impl From<&ResolvedJob> for JobIdentity {
     }
 }
 
-/// A report whose window is not committed.
+/// A report whose window is not yet committed.
 struct Undecided {
     report: Report,
     bytes: usize,
@@ -64,7 +64,7 @@ pub enum ReportError {
     TooMany { bytes: usize },
 }
 
-/// What is remembered of one task.
+/// The state of one task.
 struct Entry {
     job: JobIdentity,
     retention_ms: Option<i64>,
@@ -78,12 +78,12 @@ struct Entry {
     released: bool,
 }
 
-/// Why a task is no more.
+/// How a task ended.
 pub struct Ending {
     pub why: Why,
     /// The place that refused this worker, with [`Why::Refused`].
     pub refused_by: Option<Place>,
-    /// What happened; empty when nothing went wrong.
+    /// The error; empty if nothing went wrong.
     pub error: String,
     pub hint: String,
 }
@@ -100,13 +100,13 @@ impl From<Why> for Ending {
 }
 
 struct Inner {
-    /// Tells this process from the next one of the same name.
+    /// Distinguishes this process from the next one with the same name.
     process: u64,
     tasks: BTreeMap<TaskId, Entry>,
     line: Option<mpsc::Sender<v1::WorkerMessage>>,
 }
 
-/// What this worker's tasks have said.
+/// The undecided state of this worker's tasks.
 pub struct Registry(Mutex<Inner>);
 
 impl Default for Registry {
@@ -120,7 +120,7 @@ impl Default for Registry {
 }
 
 impl Inner {
-    /// False when there is no line any more.
+    /// Sends a message. Returns false if there is no connection any more.
     fn say(&mut self, message: Message) -> bool {
         let Some(line) = &self.line else { return false };
         if line
@@ -140,7 +140,7 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new line: what it must begin with, and what is said on it from now on.
+    /// Registers a new connection: returns its Hello, and the messages that follow.
     pub fn connect(
         &self,
         worker: &str,
@@ -176,12 +176,13 @@ impl Registry {
         self.lock().line = None;
     }
 
-    /// Says what needs no memory; lost, and false, when there is no line or it takes no more.
+    /// Sends a message that need not be remembered. It is lost, and the result is false, if there
+    /// is no connection or its queue is full.
     pub fn say(&self, message: Message) -> bool {
         self.lock().say(message)
     }
 
-    /// A task begins. False when there is one of this id.
+    /// A task begins. Returns false if there is one with this id.
     pub fn begin(
         &self,
         task: TaskId,
@@ -213,7 +214,7 @@ impl Registry {
     pub fn ask_window(&self, task: TaskId, window: Window) {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
-            // Asked again, it is one question all the same.
+            // A repeated request is still one request.
             if !entry.asked.contains(&window) {
                 entry.asked.push(window);
             }
@@ -221,7 +222,8 @@ impl Registry {
         }
     }
 
-    /// The controller named the lookup versions of a window. False when the task did not ask.
+    /// The controller named the lookup versions of a window. Returns false if the task did not
+    /// request it.
     pub fn window_opened(
         &self,
         task: TaskId,
@@ -240,11 +242,11 @@ impl Registry {
         asked.is_some()
     }
 
-    /// A task closed its part of a window. Reports of all tasks are bounded, so that a Hello with
-    /// all of them can be sent.
+    /// A task closed its part of a window. The reports of all tasks are bounded, so that a Hello
+    /// with all of them can be sent.
     ///
     /// # Errors
-    /// [`ReportError`]: it is not remembered and not sent.
+    /// [`ReportError`]: the report is neither remembered nor sent.
     pub fn report(&self, report: Report) -> Result<(), ReportError> {
         let message = v1::Report::from(&report);
         let bytes = message.encoded_len();
@@ -318,8 +320,8 @@ impl Registry {
         }
     }
 
-    /// A task is no more. If it reported all that it read, its reports are remembered until they
-    /// are committed.
+    /// A task ended. If it reported all that it read, its reports are remembered until they are
+    /// committed.
     pub fn end(&self, task: TaskId, ending: Ending) {
         let Ending {
             why,
@@ -349,7 +351,7 @@ impl Registry {
         inner.say(Message::TaskEnded(ended));
     }
 
-    /// Forgets a task that the controller does not know.
+    /// Removes a task that the controller does not know.
     pub fn forget(&self, task: TaskId) {
         self.lock().tasks.remove(&task);
     }
@@ -489,7 +491,7 @@ mod tests {
         ));
     }
 
-    /// What a controller knows of a task after a Hello and all that was said since.
+    /// The windows of a task that a controller knows after a Hello and all later messages.
     fn windows_known(hello: &v1::Hello, said: &[Message], id: TaskId) -> Vec<i64> {
         let running = hello
             .tasks

@@ -2,7 +2,7 @@
 //!
 //! Owns: reading a range from a source to its end. Does not own: decoding, the query: they are
 //! those of the live path.
-//! Rule: same ranges, same lookup versions, same query: the same rows (Promise 2).
+//! Rule: the same ranges, lookup versions and query give the same rows (Promise 2).
 
 use crate::compute::{Compute, Running, Workload};
 use crate::memory::Holding;
@@ -24,37 +24,37 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Batches of a replay that may wait for its reader.
 const BATCHES_MAX: usize = 8;
-/// Bytes of these, if they are more than one batch.
+/// Most bytes of these, if there is more than one batch.
 const BATCHES_BYTES_MAX: usize = 16 << 20;
-/// A replay whose rows nobody takes for so long ends: others wait for its place.
+/// A replay whose rows are not read for this long ends: others wait for its place.
 const READER_IDLE_MAX: Duration = Duration::from_secs(60);
-/// Reads in a row that may give nothing before a range counts as gone.
+/// Consecutive empty reads after which a range counts as gone.
 const EMPTY_READS_MAX: usize = 200;
 
-/// A replay that runs: the schema of its rows, then the rows.
+/// A running replay: the schema of its rows, then the rows.
 pub struct Replay {
     pub schema: SchemaRef,
     /// The rows; ends with an error or with the last batch.
     pub batches: mpsc::Receiver<Result<WaitingBatch, TaskError>>,
-    /// The work; dropped, it stops: neither the source nor the query waits for a reader that is
+    /// The work. If dropped, it stops: neither the source nor the query waits for a reader that is
     /// gone.
     pub running: Running<()>,
 }
 
-/// A batch that waits for its reader, with its room.
+/// A batch that waits for its reader, with its reserved room.
 pub struct WaitingBatch {
     batch: RecordBatch,
     _room: OwnedSemaphorePermit,
 }
 
 impl WaitingBatch {
-    /// The rows, for which there is room no longer.
+    /// Takes the rows and releases their room.
     pub fn take(self) -> RecordBatch {
         self.batch
     }
 }
 
-/// Where a replay's rows wait for their reader.
+/// The queue of a replay's rows for their reader.
 struct Outlet {
     sender: mpsc::Sender<Result<WaitingBatch, TaskError>>,
     room: Arc<Semaphore>,
@@ -76,7 +76,7 @@ impl Outlet {
     async fn send(&self, batch: RecordBatch) -> bool {
         let bytes = batch.get_array_memory_size().min(BATCHES_BYTES_MAX);
         let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-        // A reader that is gone drops the batches that wait, and so gives their room back.
+        // A reader that is gone drops the waiting batches and so releases their room.
         let Ok(room) = Arc::clone(&self.room).acquire_many_owned(kib).await else {
             return false;
         };
@@ -144,7 +144,7 @@ pub async fn replay(
     }))
 }
 
-/// Is told what a replay reads and what comes out of it, one call at a time per method.
+/// Observes what a replay reads and returns, one call at a time per method.
 #[async_trait]
 pub(crate) trait Witness: Sync {
     /// Records of a range, in order, and which of them are bad.
@@ -157,8 +157,8 @@ pub(crate) trait Witness: Sync {
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
 }
 
-/// Computes a task's part of an epoch again, for a witness. Every record of its ranges is read,
-/// also when the query has enough before.
+/// Computes a task's part of an epoch again, for a witness. Reads every record of its ranges, even
+/// if the query has enough before.
 pub(crate) async fn recompute(
     context: &Context,
     manifest: &Manifest,
@@ -240,8 +240,8 @@ async fn read_ranges(
             records.retain(|record| record.position().reaches(&range.to));
             left = left.saturating_sub(records.len() as u64);
             empty = if given == 0 { empty + 1 } else { 0 };
-            // A record beyond the range, the shard's end, or nothing for long: what is left is not
-            // there any more.
+            // A record beyond the range, the shard's end, or a long time without records: the rest
+            // of the range no longer exists.
             let beyond = given > records.len() || chunk.end.is_some() || empty > EMPTY_READS_MAX;
             if left > 0 && beyond {
                 return Err(TaskError::Read(gone(&shard, &range.from)));
@@ -264,7 +264,7 @@ async fn read_ranges(
     Ok(())
 }
 
-/// The shard's detail as a listing would have it now.
+/// The shard's detail as a current listing would have it.
 async fn detail(context: &Context, shard: &ShardId) -> Result<String, TaskError> {
     if DeadLetterShard::parse(shard).is_some() {
         return Ok(String::new());
@@ -456,7 +456,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// A shard of these three records that notes how many are asked for at once.
+    /// A shard of these three records that notes how many are requested at once.
     #[derive(Default)]
     struct Asked(std::sync::Mutex<Vec<u32>>);
 

@@ -1,6 +1,6 @@
 //! Results of the last windows, for subscribers.
 //!
-//! Rule: bounded; what is gone is computed again from its manifest's ranges (`replay`).
+//! Rule: bounded; evicted results are computed again from their manifest's ranges (`replay`).
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_proto::{JobName, TaskId, Window};
 
-/// Bytes of results that one worker keeps, open windows included, unless its memory limit says
-/// less.
+/// Most bytes of results that one worker keeps, including open windows, unless its memory limit
+/// requires less.
 pub const RESULT_BYTES_MAX: usize = 64 << 20;
-/// Part of that that one window may take; a larger one is not kept.
+/// The part of it that one window may take; a larger one is not kept.
 const WINDOW_PART: usize = 4;
 
-/// Windows that one worker keeps: those without a row take no bytes, but they are not nothing.
+/// Most windows that one worker keeps: those without a row take no bytes, but still cost memory.
 pub const WINDOWS_MAX: usize = 2_000;
 
 /// The rows of one window, as far as they are kept.
@@ -82,7 +82,7 @@ struct Kept {
     rows: KeptRows,
 }
 
-/// Rows of one window of one task, and their columns, which are there without rows too.
+/// Rows of one window of one task, and their columns, which are present even without rows.
 #[derive(Clone, Debug)]
 pub struct KeptRows {
     pub schema: SchemaRef,
@@ -92,7 +92,7 @@ pub struct KeptRows {
 #[derive(Debug, Default)]
 struct State {
     kept: VecDeque<Kept>,
-    /// Of those that are kept, and of open windows.
+    /// Bytes of kept and of open windows.
     bytes: usize,
 }
 
@@ -110,7 +110,7 @@ impl Default for Results {
 }
 
 impl Results {
-    /// Of at most so many bytes.
+    /// Keeps at most this many bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
@@ -122,7 +122,7 @@ impl Results {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Room for more rows of an open window; the oldest that are kept make it.
+    /// Makes room for more rows of an open window by evicting the oldest kept ones.
     fn reserve(&self, bytes: usize) -> bool {
         let mut state = self.lock();
         while state.bytes + bytes > self.bytes_max {
@@ -140,7 +140,7 @@ impl Results {
         state.bytes = state.bytes.saturating_sub(bytes);
     }
 
-    /// Keeps a window's rows; the oldest make room.
+    /// Keeps a window's rows; evicts the oldest to make room.
     pub fn add(&self, job: &JobName, window: Window, task: TaskId, mut rows: Rows) {
         if rows.too_many {
             return;
@@ -168,7 +168,7 @@ impl Results {
         }
     }
 
-    /// A task's rows of a window, if they are still here.
+    /// A task's rows of a window, if they are still kept.
     pub fn get(&self, job: &JobName, window: Window, task: TaskId) -> Option<KeptRows> {
         let state = self.lock();
         state

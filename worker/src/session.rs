@@ -1,7 +1,7 @@
-//! The line to the leading controller: dial, say Hello, do what it says, dial again.
+//! The session with the leading controller: connect, send Hello, execute commands, reconnect.
 //!
 //! Owns: finding the leader, heartbeats, the tasks that run here. Does not own: what a task does.
-//! Rule: heartbeats wait for nothing; whatever the line loses is in the next Hello.
+//! Rule: heartbeats wait for nothing; whatever a connection loses is in the next Hello.
 
 #[cfg(test)]
 mod tests;
@@ -36,33 +36,32 @@ use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-/// Waits between two rounds of dialling.
+/// Waits between two rounds of connection attempts.
 const DIAL_WAIT_MIN: Duration = Duration::from_millis(50);
 const DIAL_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Time that tasks have to hand back their shards at a stop.
+/// Time for tasks to hand back their shards at a stop.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A line that stands this long was a good one: the next is dialled without a wait. Shorter ones
-/// are dialled ever more slowly, such as those of two workers of one name that take the line from
-/// each other.
+/// After a connection that lasts this long, reconnect without a wait. After shorter ones, back off,
+/// for example if two workers with one name take the connection from each other.
 const GOOD_LINE: Duration = Duration::from_secs(5);
-/// Patience with a controller that has just fallen silent, where there are others: one of them may
-/// lead already, and takes over what runs only for a short time.
+/// Connect timeout for a controller that has just become silent, if there are others: one of them
+/// may lead already, and it takes over running tasks only for a short time.
 const SILENT_DIAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest wait between two rounds meanwhile.
+/// Longest wait between two rounds during that time.
 const SILENT_WAIT_MAX: Duration = Duration::from_millis(300);
-/// So long is it that impatient: by then another leads, or nobody can. A slow line must not be
-/// given up for ever.
+/// How long the shorter timeouts apply: by then another controller leads, or none can. A slow
+/// connection must not be closed for ever.
 const SILENT_FOR_MAX: Duration = Duration::from_secs(10);
-/// Between two heartbeats until the controller names its own.
+/// Interval between two heartbeats until the controller sets its own.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a worker runs on.
+/// The settings of a worker.
 #[derive(Clone)]
 pub struct Settings {
     pub worker: String,
-    /// Where its Flight service answers, host:port.
+    /// The address of its Flight service, host:port.
     pub flight_address: String,
-    /// Where controllers answer: `http://host:port`, or `https://`.
+    /// Addresses of the controllers: `http://host:port`, or `https://`.
     pub controllers: Vec<String>,
     pub protection: Protection,
 }
@@ -72,14 +71,14 @@ pub struct World {
     pub storages: Storages,
     pub sources: Sources,
     pub results: Arc<Results>,
-    /// What the worker may hold in memory.
+    /// The memory budget of the worker.
     pub budget: MemoryBudget,
-    /// Where windows are worked on.
+    /// Computes windows.
     pub compute: Compute,
-    /// Where shards are read and rows are served. The session runs elsewhere, so that no job holds
-    /// up its heartbeats.
+    /// Reads shards and serves rows. The session runs elsewhere, so that no job delays its
+    /// heartbeats.
     pub network: tokio::runtime::Handle,
-    /// What is counted, and where spans go.
+    /// Metrics and the destination of spans.
     pub meter: Meter,
 }
 
@@ -94,7 +93,7 @@ struct Session {
     busy: Sampler,
 }
 
-/// A controller whose line broke, until one answers.
+/// A controller whose connection broke, until one responds.
 struct Silent {
     address: String,
     since: tokio::time::Instant,
@@ -106,13 +105,13 @@ enum LineEnd {
     Left,
 }
 
-/// Works for the leading controller until `stop`; then hands its shards back.
+/// Works for the leading controller until `stop`; then hands back its shards.
 pub async fn run(settings: Settings, world: World, stop: impl Future<Output = ()>) {
     let dialer = settings.protection.dialer.clone();
     run_over(Arc::new(Grpc { dialer }), settings, world, stop).await;
 }
 
-/// The same over lines that `dial` opens.
+/// The same with connections from `dial`.
 pub async fn run_over(
     dial: Arc<dyn Dial>,
     settings: Settings,
@@ -154,7 +153,7 @@ pub async fn run_over(
             };
             let connected = tokio::select! {
                 biased;
-                // Without a line there is nobody to hand shards back to.
+                // Without a connection there is no controller to hand shards back to.
                 () = &mut stop => return,
                 connected = session.connect(&address, patience) => connected,
             };
@@ -177,8 +176,8 @@ pub async fn run_over(
                 LineEnd::Left => return,
                 LineEnd::Redirected(leader) => {
                     let leader = like(&address, &leader);
-                    // Who stands by may not know yet that the leader has fallen silent: it is the
-                    // last of this round.
+                    // A standby may not know yet that the leader became silent: try it last in this
+                    // round.
                     let is_last = session.settings.controllers.contains(&leader);
                     if !(is_last
                         && silent
@@ -196,8 +195,8 @@ pub async fn run_over(
                             since: tokio::time::Instant::now(),
                         });
                     }
-                    // What has a hint will not go away by itself: it is told once, and again when
-                    // it is another.
+                    // An error with a hint does not go away by itself: log it once, and again when
+                    // it changes.
                     if reason.contains("hint: ") && told.as_ref() != Some(&reason) {
                         tracing::error!(
                             address,
@@ -242,13 +241,13 @@ pub async fn run_over(
 }
 
 impl Session {
-    /// Another controller may lead by now.
+    /// Whether another controller may already lead.
     fn hurries(&self, silent: Option<&Silent>) -> bool {
         self.settings.controllers.len() > 1
             && silent.is_some_and(|silent| silent.since.elapsed() < SILENT_FOR_MAX)
     }
 
-    /// Dials, and says Hello; gives what the controller says from then on.
+    /// Connects and sends Hello; returns the controller's messages from then on.
     async fn connect(&self, address: &str, patience: Duration) -> Result<Incoming, LineEnd> {
         let registry = Arc::clone(&self.registry);
         let settings = self.settings.clone();
@@ -267,7 +266,7 @@ impl Session {
         }
     }
 
-    /// Does what the controller says until the line ends.
+    /// Executes the controller's messages until the connection ends.
     async fn talk(
         &mut self,
         mut incoming: Incoming,
@@ -309,7 +308,7 @@ impl Session {
         }
     }
 
-    /// Goes on until all tasks have ended, or too long.
+    /// Runs until all tasks have ended, or the time is over.
     async fn hand_back(
         &mut self,
         incoming: &mut Incoming,
@@ -335,8 +334,8 @@ impl Session {
                 },
             }
         }
-        // What was said last must leave before the process does: the line is closed, then drained
-        // by the transport.
+        // The last messages must be sent before the process ends: close the connection, then let
+        // the transport drain it.
         self.registry.disconnect();
         let drained = async { while let Some(Ok(_)) = incoming.next().await {} };
         let _late = tokio::time::timeout(Duration::from_millis(500), drained).await;
@@ -381,7 +380,7 @@ impl Session {
                     Command::Open(window, convert::lookups_from_wire(opened.lookups)),
                 );
             }
-            // Put together where it came.
+            // Parts are already assembled by the connection.
             Message::Part(_) => {}
             Message::EpochCommitted(committed) => {
                 let bad = |e: streamctl_proto::id::BadJobName| BadMessage {
@@ -396,7 +395,7 @@ impl Session {
         Ok(())
     }
 
-    /// Never waits: heartbeats would wait with it. A task that takes no commands is given up, and
+    /// Never waits: heartbeats would wait with it. A task that takes no commands is cancelled, and
     /// no other with it.
     fn command(&mut self, task: TaskId, command: Command) {
         let Some(commands) = self.tasks.get(&task) else {
@@ -404,7 +403,7 @@ impl Session {
         };
         if let Err(TrySendError::Full(_)) = commands.try_send(command) {
             tracing::error!(%task, "a task does not take its commands and is given up");
-            // It ends when it has taken those that wait: no more can come.
+            // It ends after the queued commands: no more can come.
             self.tasks.remove(&task);
             let error = format!("the task has {COMMANDS_MAX} commands that it did not take");
             self.registry.end(
@@ -417,7 +416,7 @@ impl Session {
         }
     }
 
-    /// Says that this worker lives. False: nobody listens.
+    /// Sends a heartbeat. Returns false if the connection is closed.
     fn beat(&mut self) -> bool {
         let beat = v1::Heartbeat {
             memory_bytes: memory_bytes(),
@@ -429,7 +428,7 @@ impl Session {
         self.registry.say(worker_message::Message::Heartbeat(beat))
     }
 
-    /// A task that cannot be read, as that of a job which a later build has resolved, is left to
+    /// A task that cannot be parsed, such as one of a job that a later build resolved, is left to
     /// another worker.
     fn start(&mut self, start: v1::StartTask) -> Result<(), BadMessage> {
         let id = convert::task_id(start.task)?;
@@ -510,10 +509,10 @@ impl Session {
     }
 }
 
-/// A task as the controller gives it out: its id, its job, its shards where they begin.
+/// A task from the controller's message: its id, its job, its shards and their start positions.
 ///
 /// # Errors
-/// A job of a later build or of none, a shard twice, a field that is missing.
+/// An invalid job or one of a later build, a duplicate shard, a missing field.
 pub fn read_start(
     start: v1::StartTask,
 ) -> Result<(TaskId, ResolvedJob, Vec<ShardState>), BadMessage> {
@@ -557,14 +556,14 @@ pub fn read_start(
     Ok((id, job, shards))
 }
 
-/// Ticks that do not pile up while the process stands still.
+/// Ticks that do not pile up while the process is suspended.
 fn every(interval: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-/// Who leads, in the words of a controller that does not: host:port.
+/// The leader's address, host:port, from the status of a controller that does not lead.
 pub(crate) fn leader_named(status: &Status) -> Option<&str> {
     let leader = status
         .metadata()
@@ -578,8 +577,8 @@ fn refused(status: &Status) -> LineEnd {
         Some(leader) => LineEnd::Redirected(leader.to_owned()),
         None => {
             if status.code() == Code::InvalidArgument {
-                // A defect of this worker, or a controller of another version: nobody else will say
-                // so.
+                // A bug in this worker, or a controller of another version: nothing else reports
+                // it.
                 tracing::error!(
                     reason = status.message(),
                     "the controller refuses what this worker says"
@@ -590,7 +589,7 @@ fn refused(status: &Status) -> LineEnd {
     }
 }
 
-/// Resident memory of this process; 0 where the system does not say.
+/// Resident memory of this process; 0 if the system does not report it.
 fn memory_bytes() -> u64 {
     const PAGE_BYTES: u64 = 4_096;
     let pages = std::fs::read_to_string("/proc/self/statm").ok();

@@ -1,7 +1,8 @@
-//! A job of Glue, as GetJob tells it.
+//! A Glue job, as returned by GetJob.
 //!
-//! Owns: asking, and what its refusals mean. Does not own: what the job says (`streamctl import`).
-//! Rule: the answer is handed on as the service wrote it, so that a file of `aws glue get-job`
+//! Owns: the request, and the meaning of its errors. Does not own: the content of the job
+//! (`streamctl import`).
+//! Rule: the response is passed on as the service wrote it, so that a file of `aws glue get-job`
 //! reads the same.
 
 use crate::aws::Aws;
@@ -10,7 +11,7 @@ use aws_sdk_glue::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_glue::error::{BoxError, ProvideErrorMetadata};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A job of Glue cannot be had.
+/// A Glue job is not available.
 #[derive(Debug, thiserror::Error)]
 #[error("Glue does not give the job {name:?}: {reason}")]
 pub struct GlueJobError {
@@ -21,7 +22,7 @@ pub struct GlueJobError {
 }
 
 impl GlueJobError {
-    /// What to do about it.
+    /// The advice for the user.
     pub fn hint(&self) -> &'static str {
         if self.missing {
             "check name and region: `aws glue list-jobs` shows what this account sees"
@@ -31,7 +32,7 @@ impl GlueJobError {
     }
 }
 
-/// The service's answer as text, for the one call that it is given to.
+/// The service's response as text, for a single call.
 #[derive(Clone, Debug, Default)]
 struct Keep(Arc<Mutex<Option<String>>>);
 
@@ -56,10 +57,10 @@ impl Intercept for Keep {
     }
 }
 
-/// Asks for a job: `{"Job": {...}}`; `region` where it is not the environment's.
+/// Requests a job: `{"Job": {...}}`; `region` if it is not the environment's.
 ///
 /// # Errors
-/// There is none, or it may not be seen, or Glue does not answer.
+/// It does not exist, access is denied, or Glue does not respond.
 pub async fn get_job_json(
     aws: &Aws,
     name: &str,

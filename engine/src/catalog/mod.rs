@@ -1,8 +1,8 @@
-//! The Data Catalog: which columns a stream's records have, and where the stream is.
+//! The Data Catalog: the columns of a stream's records, and the location of the stream.
 //!
-//! Owns: what a table says, read by Glue's GetTable or from a file of the same form; Hive types as
-//! Arrow types ([`arrow_schema`]). Does not own: how records become rows.
-//! Rule: the catalog is asked once, at submit; a job never sees a later answer.
+//! Owns: the content of a table, from Glue's GetTable or from a file of the same form; Hive types
+//! as Arrow types ([`arrow_schema`]). Does not own: how records become rows.
+//! Rule: the catalog is read once, at submit; a job never sees a later version.
 
 mod job;
 mod stream;
@@ -20,33 +20,33 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
 
-/// What a table of the catalog says.
+/// The content of a catalog table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogTable {
     /// Its columns, in order, as the catalog types them.
     pub columns: Vec<ColumnType>,
-    /// The Kinesis stream that it describes; `None` when it describes something else.
+    /// The Kinesis stream that it describes; `None` if it describes something else.
     pub stream: Option<StreamAddress>,
-    /// How its records are written: `json`, `csv` ...; lower-case.
+    /// The format of its records: `json`, `csv` ...; lower-case.
     pub classification: Option<String>,
 }
 
-/// A table cannot be had, or cannot be used.
+/// A table is not available or not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// A column's type is none that is known.
+    /// A column's type is unknown.
     #[error("column {column:?} has the type {type_name:?}, which is not supported")]
     UnknownType { column: String, type_name: String },
-    /// Two columns have one name, case aside.
+    /// Two columns have the same name, ignoring case.
     #[error("two columns are named {name:?} (capitals make no difference)")]
     DuplicateColumn {
         /// Their name, in lower case.
         name: String,
     },
-    /// There is no column, or one without a name.
+    /// There are no columns, or one has no name.
     #[error("{0}")]
     NoColumns(String),
-    /// A file is not in the form of GetTable's answer.
+    /// A file is not in the form of a GetTable response.
     #[error("not in the form of GetTable's answer: {0}")]
     Form(String),
     /// There is no such table.
@@ -54,7 +54,7 @@ pub enum CatalogError {
     NotFound {
         database: String,
         table: String,
-        /// The service's words: which of the two is missing.
+        /// The service's error text: which of the two is missing.
         reason: String,
     },
     #[error("the Data Catalog refused table {database}.{table}: {reason}")]
@@ -64,7 +64,7 @@ pub enum CatalogError {
         reason: String,
         hint: String,
     },
-    /// It may work if tried again.
+    /// A retry may succeed.
     #[error("the Data Catalog did not answer for table {database}.{table}: {reason}")]
     Unavailable {
         database: String,
@@ -74,12 +74,12 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
-    /// Whether trying again may help.
+    /// Whether a retry may succeed.
     pub fn retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// What to do about it.
+    /// The advice for the user.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::UnknownType { .. } => {
@@ -129,7 +129,7 @@ struct ColumnForm {
     type_name: Option<String>,
 }
 
-/// Reads a table from a file in the JSON form of GetTable's answer: `{"Table": {...}}`.
+/// Parses a table from a file in the JSON form of a GetTable response: `{"Table": {...}}`.
 ///
 /// # Errors
 /// [`CatalogError::Form`].
@@ -150,11 +150,12 @@ pub fn parse_get_table(json: &str) -> Result<CatalogTable, CatalogError> {
     ))
 }
 
-/// Asks the Data Catalog for a table. `catalog_id` is the owning account, when not the caller's;
-/// `region`, when not the environment's.
+/// Requests a table of the Data Catalog. `catalog_id` is the owning account, if it is not the
+/// caller's; `region`, if it is not the environment's.
 ///
 /// # Errors
-/// [`CatalogError::NotFound`], [`CatalogError::Refused`]; [`CatalogError::Unavailable`] may be tried again.
+/// [`CatalogError::NotFound`], [`CatalogError::Refused`]; [`CatalogError::Unavailable`] may be
+/// retried.
 pub async fn get_table(
     aws: &Aws,
     catalog_id: Option<&str>,
@@ -210,7 +211,7 @@ fn table_of(
     }
 }
 
-/// Why there is no answer of Glue.
+/// Why there is no response from Glue.
 fn unanswered<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
     match error {
         SdkError::ResponseError(_) => not_of(

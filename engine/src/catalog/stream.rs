@@ -1,7 +1,7 @@
-//! Where a table's stream is: the parameters that Glue writes.
+//! The location of a table's stream: the parameters that Glue writes.
 //!
-//! Rule: the storage descriptor's parameters go before the table's; keys are compared without
-//! regard to case.
+//! Rule: the storage descriptor's parameters take precedence over the table's; keys are
+//! case-insensitive.
 
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::StreamAddress;
@@ -33,7 +33,7 @@ impl Parameters {
         self.get(key).map(str::to_owned)
     }
 
-    /// The Kinesis stream; `None` when the parameters speak of none.
+    /// The Kinesis stream; `None` if the parameters name none.
     pub(super) fn stream(&self) -> Option<StreamAddress> {
         if self
             .get("typeOfData")

@@ -1,8 +1,8 @@
 //! Hive types as Arrow types.
 //!
 //! Rule: all columns may be null, and their names are lower-case, as the catalog compares them. An
-//! array, a map or a struct is a text column that holds its JSON: `get_field` and its like are not
-//! needed for rows that are passed on.
+//! array, a map or a struct is a text column with its JSON: rows that are passed on do not need
+//! `get_field` and similar functions.
 
 use super::CatalogError;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};

@@ -1,6 +1,7 @@
 //! `format = "csv"`: one row per record, without a header (RFC 4180).
 //!
-//! Owns: where the fields of a row stand, what is null. Does not own: which text becomes which type.
+//! Owns: the places of fields in a row, which of them are null. Does not own: which text becomes
+//! which type.
 //! Rule: a row has as many fields as the schema has columns, or it is a bad record.
 
 use super::{Kind, Locate, Span};
@@ -15,7 +16,7 @@ pub(super) struct CsvLocator {
     delimiter: u8,
     quote: u8,
     null_text: String,
-    /// Of each column of the schema: its place among the wanted ones.
+    /// For each column of the schema: its index among the wanted ones.
     places: Vec<Option<usize>>,
     /// Wanted fields of a row that has quotes, without them.
     unquoted: String,
@@ -25,11 +26,11 @@ pub(super) struct CsvLocator {
 struct Field {
     start: usize,
     end: usize,
-    /// It stood in quotes, and this is what lies between them.
+    /// The field is quoted, and this is the text between the quotes.
     is_quoted: bool,
-    /// It holds doubled quotes.
+    /// It contains doubled quotes.
     is_escaped: bool,
-    /// Where the next field begins; none after the last one.
+    /// Where the next field begins; `None` after the last one.
     next: Option<usize>,
 }
 
@@ -106,7 +107,7 @@ impl CsvLocator {
         }
     }
 
-    /// The field as a span of the row, or of what is kept without quotes.
+    /// The field as a span of the row, or of the unquoted copy.
     fn span(&mut self, row: &str, field: &Field) -> Span {
         let text = &row[field.start..field.end];
         if !field.is_quoted && text.is_empty() {

@@ -1,7 +1,7 @@
-//! Records into rows: from a payload, directed by the source's schema, straight into Arrow columns.
+//! Records into rows: from a payload, by the source's schema, straight into Arrow columns.
 //!
-//! Owns: which record is a row and which is bad. Does not own: where in a payload a value stands
-//! (each format's module), what becomes of bad records (the worker's `dead_letter`).
+//! Owns: which record is a row and which is bad. Does not own: the place of a value in a payload
+//! (each format's module), the handling of bad records (the worker's `dead_letter`).
 //! Rule: a bad record never costs its neighbours. A row is located whole, then converted whole,
 //! then appended.
 
@@ -27,7 +27,7 @@ use streamctl_proto::describe;
 use streamctl_proto::spec::{PayloadCompression, PayloadFormat};
 use unpack::{UNPACKED_BYTES_MAX, UnpackError};
 
-/// Most payload bytes that one call may be given: a text column of a batch holds at most 2 GiB.
+/// Most payload bytes that one call accepts: a text column of a batch holds at most 2 GiB.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Characters of a bad value that its reason shows.
 const VALUE_CHARS_MAX: usize = 80;
@@ -35,7 +35,7 @@ const VALUE_CHARS_MAX: usize = 80;
 /// A schema cannot be decoded into.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// No value of a record becomes this type.
+    /// No value of a record can become this type.
     #[error("column {column} has type {type_name}, which records are not decoded into")]
     Type { column: String, type_name: String },
     #[error("column {column} is there twice, names are compared without regard to case")]
@@ -53,7 +53,7 @@ pub struct BadRecord {
     pub reason: String,
 }
 
-/// What became of the records.
+/// The result of decoding records.
 #[derive(Clone, Debug)]
 pub struct Decoded {
     /// The good ones, in order.
@@ -64,7 +64,7 @@ pub struct Decoded {
 /// Why a record is not a row.
 #[derive(Debug, thiserror::Error)]
 enum Bad {
-    /// It is not of its format.
+    /// The record is not of its format.
     #[error("{0}")]
     Format(String),
     #[error("column {column}: {value} cannot become {type_name}")]
@@ -75,10 +75,10 @@ enum Bad {
     },
 }
 
-/// What a format adds to decoding: where in a record the values stand.
+/// What a format contributes to decoding: the places of the values in a record.
 trait Locate: Debug + Send {
-    /// Sets the span of each wanted column. Spans refer to the text that is returned, which is the
-    /// payload or made of it.
+    /// Sets the span of each wanted column. Spans refer to the returned text, which is the payload
+    /// or derived from it.
     ///
     /// # Errors
     /// Why the payload is not of this format.
@@ -94,29 +94,29 @@ fn locator(format: &PayloadFormat, schema: &Schema, wanted: &[usize]) -> Box<dyn
     }
 }
 
-/// Decodes the records of one source for one query. Keeps nothing between calls but what makes it
-/// faster.
+/// Decodes the records of one source for one query. Keeps state between calls only as an
+/// optimisation.
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
     compression: PayloadCompression,
-    /// Payloads that are larger unpacked are not decoded without room; all are where this is
-    /// [`UNPACKED_BYTES_MAX`].
+    /// Payloads that are larger than this when unpacked are not decoded without reserved room. If
+    /// this is [`UNPACKED_BYTES_MAX`], all payloads are decoded.
     unpacked_bytes_max: usize,
     locator: Box<dyn Locate>,
-    /// Of the row being read, one per wanted column.
+    /// For the current row, one per wanted column.
     spans: Vec<Span>,
     cells: Vec<Cell>,
     /// Wanted columns whose values are converted; text is taken as it is.
     typed: Vec<usize>,
     scratch: String,
-    /// Text bytes per column in the last batch: the next one will be like it.
+    /// Text bytes per column in the last batch, as an estimate for the next batch.
     text_bytes: Vec<usize>,
 }
 
 impl Decoder {
-    /// `schema` has all columns of the source, `wanted` says which of them to decode; the others
-    /// are skipped.
+    /// `schema` has all columns of the source and `wanted` lists those to decode; the others are
+    /// skipped.
     pub fn new(
         format: &PayloadFormat,
         schema: SchemaRef,
@@ -145,7 +145,7 @@ impl Decoder {
                 return Err(DecodeError::Twice { column });
             }
             names.push(name);
-            // A key may always be missing, whatever the catalog says.
+            // A key may always be missing, even if the catalog declares the column as not null.
             fields.push(field.as_ref().clone().with_nullable(true));
         }
         Ok(Self {
@@ -188,9 +188,9 @@ impl Decoder {
         }
     }
 
-    /// Decodes one record whose payload has at most so many bytes unpacked. `None`: it has more,
-    /// and a worker with more memory can decode it. What no worker can decode is a bad record on
-    /// each.
+    /// Decodes one record whose payload has at most this many bytes unpacked. `None`: it has more,
+    /// and a worker with more memory can decode it. A record that no worker can decode is a bad
+    /// record on every worker.
     pub fn decode_large(&mut self, record: &Record, bytes_max: usize) -> Option<Decoded> {
         let bytes_max = bytes_max.min(UNPACKED_BYTES_MAX);
         let mut unpacked = unpack::unpack(&record.data, bytes_max);
@@ -203,7 +203,8 @@ impl Decoder {
         ))
     }
 
-    /// Of the batches: the wanted columns in the order of the source's schema, all nullable.
+    /// The schema of the batches: the wanted columns in the order of the source's schema, all
+    /// nullable.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -214,8 +215,8 @@ impl Decoder {
     }
 
     /// Decodes the first of these records, as many as `records_max` and `bytes_max` of payload
-    /// allow but at least one, and says how many that were. Compressed ones are unpacked, if the
-    /// job says so. None: the first one is large unpacked ([`Self::with_unpacked_bytes`]).
+    /// allow but at least one, and returns their number. Unpacks compressed payloads if the job
+    /// sets it. `None`: the first record is large when unpacked ([`Self::with_unpacked_bytes`]).
     pub fn decode_first(
         &mut self,
         records: &[Record],
@@ -253,7 +254,7 @@ impl Decoder {
         self.decode_each(payloads.size_hint().0, payloads.map(Ok))
     }
 
-    /// One row or one bad record of each; a payload that could not be had says why.
+    /// Decodes each payload into a row or a bad record; an unavailable payload carries the reason.
     fn decode_each<P: AsRef<[u8]>>(
         &mut self,
         expected: usize,

@@ -1,8 +1,8 @@
-//! Where a value stands in a text, and what kind of value it is.
+//! The place and kind of a value in a text.
 
-/// What kind of value a span holds. As wide as a word, so that a span has no gaps: they are copied
-/// for every value, and a processor waits when it reads a word of which only a byte was just
-/// written.
+/// The kind of value in a span. It is 64 bits wide so that a span has no padding: spans are copied
+/// for every value, and a processor stalls when it reads a machine word of which only one byte was
+/// just written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Kind {
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     Nested,
 }
 
-/// Where a value stands in the text.
+/// The place of a value in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub kind: Kind,

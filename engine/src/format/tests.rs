@@ -1,4 +1,4 @@
-//! What becomes of records: a table of values, hostile inputs, and random JSON against serde_json.
+//! Decoding of records: a table of values, hostile inputs, and random JSON against serde_json.
 
 use super::json::JSON_DEPTH_MAX;
 use super::*;
@@ -576,7 +576,7 @@ mod random {
         }
     }
 
-    /// What a text column should hold.
+    /// The expected value of a text column.
     fn expected(pairs: &Pairs, column: &str) -> Option<String> {
         let last = pairs
             .0
@@ -598,7 +598,7 @@ mod random {
             .as_ref()
             .is_err_and(|error| error.to_string().starts_with("number out of range"))
         {
-            // Valid JSON; whether 1e999 fits is for its column to say.
+            // Valid JSON; the column decides whether 1e999 fits.
             return;
         }
         let valid = value.is_ok_and(|value| value.is_object());
@@ -676,7 +676,7 @@ mod random {
         assert!(good > 1_000, "{good}");
     }
 
-    /// One byte changed, cut out, put in, or the rest cut off.
+    /// Changes, removes or inserts one byte, or truncates the rest.
     #[test]
     fn damaged_objects_are_refused_exactly_where_serde_json_refuses_them() {
         let mut decoder = all(&text_schema(&["a", "bb"]));

@@ -1,9 +1,9 @@
 //! Payloads that their producer compressed.
 //!
-//! Owns: telling the format by its magic, taking it off. Does not own: whether a job wants that
+//! Owns: detecting the compression by its magic, unpacking. Does not own: whether a job enables it
 //! (`[source] compression`).
-//! Rule: what has no known magic is left as it is; what has one and cannot be unpacked within the
-//! limit is no row.
+//! Rule: a payload without a known magic is unchanged; one with a known magic that cannot be
+//! unpacked within the limit is not a row.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ const SNAPPY_MAGIC: &[u8] = &[0xFF, 0x06, 0x00, 0x00, b's', b'N', b'a', b'P', b'
 /// Why a payload cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// It begins like one, and is none.
+    /// The payload has the magic but is not valid.
     #[error("a {format} payload that cannot be unpacked: {source}")]
     Broken {
         format: &'static str,
@@ -40,7 +40,7 @@ pub fn unpack(payload: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, UnpackE
     }
 }
 
-/// The format of a payload by its magic, and what takes it off.
+/// The compression of a payload by its magic, and its decoder.
 fn decoder(payload: &[u8]) -> Option<(&'static str, io::Result<Box<dyn Read + '_>>)> {
     if payload.starts_with(GZIP_MAGIC) {
         Some((

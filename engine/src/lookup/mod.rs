@@ -1,9 +1,9 @@
-//! Tables to join with: which version is current, what is kept of it, and its rows.
+//! Tables to join with: which version is current, the stored copy of it, and its rows.
 //!
 //! Owns: versions ([`version`]), rows ([`rows`]). Does not own: when a window takes a new one (the
 //! controller's core).
-//! Rule: a version that a window names stays readable as it was, whatever becomes of the files it
-//! came from.
+//! Rule: a version that a window names stays readable and unchanged, whatever happens to the files
+//! that it came from.
 
 pub mod rows;
 pub mod version;

@@ -21,7 +21,7 @@ use streamctl_proto::spec::{LookupFormat, LookupSpec};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
-/// Most bytes of text in one column, whatever `size_max` says: offsets have 31 bits.
+/// Largest text of one column in bytes, regardless of `size_max`: offsets have 31 bits.
 pub const TEXT_BYTES_MAX: u64 = i32::MAX as u64;
 
 /// Lookups whose files one process reads into rows at once.
@@ -29,8 +29,8 @@ pub const LOOKUPS_READ_MAX: usize = 2;
 
 static READING: Semaphore = Semaphore::const_new(LOOKUPS_READ_MAX);
 
-/// As [`parse`], off the threads of the runtime. On a runtime that has one thread only, that thread
-/// does it: nothing else could be answered there.
+/// Like [`parse`], but off the runtime's threads. A runtime with a single thread runs it in place:
+/// it could serve nothing else meanwhile.
 ///
 /// # Errors
 /// As [`parse`].
@@ -55,7 +55,7 @@ pub async fn read(
     })
 }
 
-/// Why a lookup's files are no table.
+/// Why a lookup's files are not a table.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     /// No file has a header or a schema.
@@ -82,7 +82,7 @@ pub enum RowsError {
     Line {
         lookup: String,
         file: String,
-        /// From 1; where the record begins.
+        /// From 1; the line where the record begins.
         line: u64,
         reason: String,
     },
@@ -104,7 +104,7 @@ pub enum RowsError {
 /// for Parquet, the rows in memory) may have `size_max` bytes.
 ///
 /// # Errors
-/// [`RowsError`]; none is worth a second try with the same files.
+/// [`RowsError`]; retrying with the same files never helps.
 pub fn parse(spec: &LookupSpec, files: &[(String, Bytes)]) -> Result<RecordBatch, RowsError> {
     let mut table = Table {
         lookup: &spec.name,
@@ -122,10 +122,10 @@ pub fn parse(spec: &LookupSpec, files: &[(String, Bytes)]) -> Result<RecordBatch
     table.finish()
 }
 
-/// What was read so far.
+/// The rows read so far.
 struct Table<'a> {
     lookup: &'a str,
-    /// Bytes that may still come.
+    /// Bytes that may still follow.
     left: u64,
     limit: u64,
     /// The first file's name and columns.
@@ -322,7 +322,7 @@ impl Table<'_> {
     }
 }
 
-/// The columns without what does not matter: metadata, and which of them may be null.
+/// The columns without what is irrelevant here: metadata and nullability.
 fn plain(schema: &Schema) -> SchemaRef {
     let field = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
     Arc::new(Schema::new(

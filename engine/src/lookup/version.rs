@@ -1,8 +1,8 @@
 //! Versions of a lookup: named by a digest of its objects, kept in the checkpoint location.
 //!
 //! Owns: listing, the digest, the copy and its seal. Does not own: rows.
-//! Rule: a kept version is complete when its seal (`_complete.json`) is there, which is written
-//! last; what is read back must have the digests of the seal.
+//! Rule: a kept version is complete when its seal (`_complete.json`) exists, which is written last;
+//! content that is read back must have the digests of the seal.
 
 use crate::storage::{ObjectInfo, PutOutcome, StorageError, Storages};
 use bytes::Bytes;
@@ -13,17 +13,17 @@ use streamctl_proto::{JobName, LookupVersion};
 
 /// Hexadecimal digits of a version's name.
 const VERSION_DIGITS: usize = 32;
-/// A copy is tried again so often when the files change meanwhile.
+/// How often a copy is retried if the files change meanwhile.
 const COPY_TRIES_MAX: u32 = 3;
 /// Most objects of a lookup: they are read one after the other.
 pub const OBJECTS_MAX: usize = 10_000;
 /// Largest seal that is read: [`OBJECTS_MAX`] names of 1 KiB, and digests.
 const SEAL_BYTES_MAX: u64 = 16 << 20;
 const SEAL_NAME: &str = "_complete.json";
-/// The seal's form that this build writes; it reads no later one.
+/// The version of the seal's format that this build writes; it does not read later versions.
 const SEAL_VERSION: u32 = 1;
 
-/// What a lookup is right now.
+/// The current state of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// The digest of its objects' names and ETags.
@@ -32,19 +32,19 @@ pub struct Listed {
     pub bytes: u64,
 }
 
-/// Why a version cannot be had.
+/// Why a version is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// Nothing is below its path.
+    /// There are no files below its path.
     #[error(
         "lookup {lookup}: there is no file below {path} (files and folders whose names begin with `_` or `.` do not count)"
     )]
     Empty {
         lookup: String,
-        /// Where it was looked for.
+        /// The path that was searched.
         path: String,
     },
-    /// It may not be held in memory.
+    /// The lookup is too large to be held in memory.
     #[error(
         "lookup {lookup}: its files have {bytes} bytes, `size_max` is {limit}; raise `size_max`, or keep fewer columns and rows in it"
     )]
@@ -58,10 +58,10 @@ pub enum LookupError {
         "lookup {lookup}: {objects} files are below its path, the limit is {OBJECTS_MAX}; write fewer and larger ones"
     )]
     TooMany { lookup: String, objects: usize },
-    /// It may work if tried again, with a new listing.
+    /// A retry with a new listing may succeed.
     #[error("lookup {lookup}: {location} was changed while it was read")]
     Changed { lookup: String, location: String },
-    /// The version was never kept, or its files were deleted since.
+    /// The version was never kept, or its files have been deleted.
     #[error(
         "lookup {lookup}: version {version} is not in {folder}; it was deleted, and what used it cannot be computed again"
     )]
@@ -70,7 +70,7 @@ pub enum LookupError {
         version: LookupVersion,
         folder: String,
     },
-    /// What is kept is not what was written.
+    /// The kept content differs from what was written.
     #[error(
         "lookup {lookup}: {location} was changed after it was kept; nothing but this program may write there"
     )]
@@ -83,7 +83,7 @@ pub enum LookupError {
 }
 
 impl LookupError {
-    /// Whether trying again may help without anybody mending anything.
+    /// Whether a retry may succeed without a fix by the user.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
@@ -96,7 +96,7 @@ impl LookupError {
     }
 }
 
-/// What is written last: the version is whole.
+/// Written last: marks the version as complete.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Seal {
     /// [`SEAL_VERSION`].
@@ -114,7 +114,7 @@ struct SealedObject {
     sha256: String,
 }
 
-/// Looks at the files below the lookup's path.
+/// Lists the files below the lookup's path.
 ///
 /// # Errors
 /// No file, more bytes than `size_max`, more than [`OBJECTS_MAX`] files, or the storage's.
@@ -159,8 +159,7 @@ pub async fn current_version(
     })
 }
 
-/// Copies a version into the checkpoint location, so that it outlives its files. Done again, it
-/// changes nothing.
+/// Copies a version into the checkpoint location, so that it outlives its files. Idempotent.
 ///
 /// # Errors
 /// [`LookupError::Changed`] when the files are no longer those that were listed: list again.
@@ -187,8 +186,8 @@ pub async fn keep(
     for (number, object) in listed.objects.iter().enumerate() {
         let bytes = kept.read_unchanged(object).await?;
         let sha256 = sha256_hex(&bytes);
-        // Named by content: a copy that was broken off, or ran twice, never leaves another content
-        // under the name.
+        // Named by content: an interrupted or repeated copy never leaves different content under
+        // the name.
         let stored = format!("{number:05}-{}", &sha256[..VERSION_DIGITS]);
         let size = bytes.len() as u64;
         kept.put(&stored, bytes).await?;
@@ -276,7 +275,7 @@ pub async fn fetch(
     Ok(contents)
 }
 
-/// Where one version of one lookup is kept.
+/// The storage location of one version of one lookup.
 struct Kept<'a> {
     storages: &'a Storages,
     lookup: &'a str,
@@ -339,8 +338,7 @@ impl Kept<'_> {
         put.map_err(|error| self.storage_error(error))
     }
 
-    /// The content of a listed object, provided that it is the listed one before and after it was
-    /// read.
+    /// The content of a listed object, if the object is the listed one before and after the read.
     async fn read_unchanged(&self, object: &ObjectInfo) -> Result<Bytes, LookupError> {
         let storage = self.storages.for_location(&object.location);
         let changed = || LookupError::Changed {
@@ -357,8 +355,8 @@ impl Kept<'_> {
             };
             match storage.head(&object.location).await {
                 Ok(now) if now != *object => return Err(changed()),
-                // Still the listed one, so a short read was a replacement that was itself replaced:
-                // read again.
+                // The object is still the listed one, so the short read came from a replacement
+                // that was itself replaced: read again.
                 Ok(_) if bytes.len() as u64 != object.size => {}
                 Ok(_) => return Ok(bytes),
                 Err(StorageError::NotFound { .. }) => return Err(changed()),
@@ -395,9 +393,9 @@ fn relative<'a>(path: &Location, object: &'a ObjectInfo) -> &'a str {
         .unwrap_or(&object.location)
 }
 
-/// Whether an object is part of the lookup: not a folder's marker, not what other programs leave
-/// beside data. The rule is Spark's and Hive's: a file or folder whose name begins with `_` or `.`
-/// is no data, but `_year=2026` is a partition.
+/// Whether an object is part of the lookup, not a folder marker or a file that other programs leave
+/// beside data. Follows Spark and Hive: a file or folder whose name begins with `_` or `.` is not
+/// data, but `_year=2026` is a partition.
 fn is_part(path: &Location, object: &ObjectInfo) -> bool {
     let name = relative(path, object);
     let marker =
@@ -412,7 +410,7 @@ fn digest(path: &Location, objects: &[ObjectInfo]) -> LookupVersion {
         .iter()
         .map(|object| (relative(path, object), &object.etag, object.size))
         .collect();
-    // As JSON, so that no name can be taken for a separator.
+    // JSON, so that no name can be mistaken for a separator.
     let text = serde_json::to_vec(&lines).expect("text and numbers");
     LookupVersion::new(&sha256_hex(&text)[..VERSION_DIGITS])
 }

@@ -1,27 +1,27 @@
 //! How much memory a worker may take.
 //!
 //! Owns: the flag's text, its default. Does not own: how it is shared out.
-//! Rule: a limit that nothing could work under is refused where it is given.
+//! Rule: a limit too small to work with is rejected when it is set.
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 use streamctl_proto::spec::parse_bytes;
 
-/// What the process takes before it has a task: code, clients, threads, buffers of connections.
+/// Memory of the process before it has a task: code, clients, threads, buffers of connections.
 pub const PROCESS_BYTES: u64 = 64 << 20;
 /// The least limit that a worker starts with.
 pub const MEMORY_LIMIT_MIN: u64 = 128 << 20;
-/// The most that a worker takes unasked.
+/// The largest default limit of a worker.
 pub const MEMORY_LIMIT_DEFAULT_MAX: u64 = 16 << 30;
-/// Of the machine's memory, in parts of a hundred, unasked.
+/// The default share of the machine's memory, in percent.
 const DEFAULT_PERCENT: u64 = 75;
 
 /// How much memory a worker may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLimit(u64);
 
-/// A text that is no limit.
+/// A text that is not a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLimit {
     #[error("{0:?} is not a size; write it as 256MiB or 4GiB")]
@@ -50,7 +50,7 @@ impl MemoryLimit {
 
 #[cfg(any(test, feature = "test-util"))]
 impl MemoryLimit {
-    /// That leaves so much to the shares; less than a worker starts with.
+    /// The limit that leaves this many bytes for the shares; may be less than a worker starts with.
     pub fn leaving(bytes: u64) -> Self {
         Self(PROCESS_BYTES + bytes)
     }
@@ -82,7 +82,7 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
-/// As text; rounded up, so that what does not fit never reads as if it did.
+/// Formats the value rounded up, so that a size that does not fit never looks as if it did.
 pub fn mib(bytes: u64) -> String {
     format!("{}MiB", bytes.div_ceil(1 << 20))
 }

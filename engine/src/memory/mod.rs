@@ -2,7 +2,7 @@
 //!
 //! Owns: the limit of a process ([`MemoryLimit`]), room for what is read ([`Reads`]), shares of
 //! windows ([`Share`]). Does not own: how a worker divides its memory (`streamctl_worker::memory`).
-//! Rule: each part asks before it takes.
+//! Rule: each part reserves memory before it uses it.
 
 mod limit;
 mod reads;

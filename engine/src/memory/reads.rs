@@ -1,18 +1,18 @@
-//! Room for what is read and not yet used.
+//! Room for data that is read but not yet used.
 //!
-//! Owns: who waits, and in which order room is given. Does not own: what is dropped when many wait
-//! (`task`).
-//! Rule: in the order of asking; who reads ahead comes after everybody else. One is always let
-//! through, so that what is larger than all room passes alone.
+//! Owns: the waiting readers and the order in which room is granted. Does not own: what is dropped
+//! when many wait (`task`).
+//! Rule: room is granted in the order of requests; read-ahead comes last. One reader is always let
+//! through, so that a read larger than all room passes alone.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{oneshot, watch};
 
-/// Fewer that wait are not looked through for those who gave up.
+/// A queue shorter than this is not swept for cancelled waiters.
 const SWEEP_AT_LEAST: usize = 64;
 
-/// Room of so many bytes; clones share it.
+/// Room of a limited number of bytes; clones share it.
 #[derive(Clone, Debug)]
 pub struct Reads(Arc<Inner>);
 
@@ -28,7 +28,8 @@ struct State {
     used: usize,
     first: VecDeque<Asked>,
     ahead: VecDeque<Asked>,
-    /// At this length a queue is rid of those who gave up: twice what was left the last time.
+    /// At this length, cancelled waiters are removed from the queue: twice what the last sweep
+    /// left.
     sweep_at: usize,
 }
 
@@ -38,7 +39,7 @@ struct Asked {
     given: oneshot::Sender<ReadRoom>,
 }
 
-/// Room that was given. Dropped, it comes back.
+/// Granted room. It is released when dropped.
 #[derive(Debug)]
 pub struct ReadRoom {
     reads: Reads,
@@ -46,7 +47,7 @@ pub struct ReadRoom {
 }
 
 impl Reads {
-    /// Of so many bytes; `stir` tells tasks when somebody waits.
+    /// Creates room of this many bytes; `stir` notifies tasks when a reader waits.
     pub fn new(bytes_max: usize, stir: Arc<watch::Sender<()>>) -> Self {
         Self(Arc::new(Inner {
             bytes_max,
@@ -59,17 +60,17 @@ impl Reads {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All the room there is.
+    /// The size of the whole room.
     pub fn bytes_max(&self) -> usize {
         self.0.bytes_max
     }
 
-    /// Bytes that are taken; more than there are where a read brought more than was expected of it.
+    /// Bytes in use; more than the limit if a read returned more than expected.
     pub fn used(&self) -> usize {
         self.lock().used
     }
 
-    /// Somebody waits who does not only read ahead.
+    /// Whether a reader waits that does more than read ahead.
     pub fn is_short(&self) -> bool {
         self.lock()
             .first
@@ -77,8 +78,8 @@ impl Reads {
             .any(|asked| !asked.given.is_closed())
     }
 
-    /// Waits for room. `ahead`: after everybody who does not only read ahead. `None` is never
-    /// given: who waits here is never forgotten.
+    /// Waits for room. `ahead`: read-ahead, which waits behind all other readers. Never returns
+    /// `None`: a waiter is never forgotten.
     pub async fn room(&self, bytes: usize, ahead: bool) -> Option<ReadRoom> {
         let (given, room) = oneshot::channel();
         self.ask(Asked { bytes, given }, ahead);
@@ -103,8 +104,8 @@ impl Reads {
         }
     }
 
-    /// Gives room to those whose turn it is. Outside the lock: a room that nobody takes comes back
-    /// at once.
+    /// Grants room to the waiters at the front. Runs outside the lock: room that no waiter takes is
+    /// released at once.
     fn give(&self) {
         let mut gifts = vec![];
         let mut state = self.lock();
@@ -147,7 +148,7 @@ impl Reads {
 }
 
 impl ReadRoom {
-    /// Takes as much as is there from now on, which may be more than there was room for.
+    /// Sets the room to the actual number of bytes, which may be more than was available.
     pub fn settle(&mut self, bytes: usize) {
         let mut state = self.reads.lock();
         state.used = state.used.saturating_sub(self.bytes).saturating_add(bytes);

@@ -1,22 +1,22 @@
 //! A share of the memory, held by windows.
 //!
 //! Owns: the arithmetic. Does not own: what a holder does when it gets no more.
-//! Rule: nobody waits here. Each holder surely has its minimum; a quarter of the share is put aside
-//! for that, the rest goes to who asks first.
+//! Rule: no holder waits here. Each holder is guaranteed its minimum; a quarter of the share is
+//! reserved for that, the rest is first come, first served.
 
 use crate::query::QueryMemory;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that several hold.
+/// Bytes that several holders share.
 #[derive(Debug)]
 pub struct Share {
     minimum: usize,
     common: usize,
-    /// Of what is common; below nothing when holders took more without asking.
+    /// Free bytes of the common part; negative if holders took more without a reservation.
     free: Mutex<i64>,
 }
 
-/// What one of them holds. Dropped, it gives all back.
+/// The bytes of one holder. They are released when dropped.
 #[derive(Debug)]
 pub struct Holding {
     share: Arc<Share>,
@@ -33,7 +33,7 @@ fn signed(bytes: usize) -> i64 {
 }
 
 impl Share {
-    /// Of so many bytes for so many holders with a minimum.
+    /// Creates a share of this many bytes for this many holders with a minimum.
     pub fn new(bytes: usize, holders: usize) -> Self {
         let common = bytes - bytes / 4;
         Self {
@@ -48,14 +48,14 @@ impl Share {
         self.common + self.minimum
     }
 
-    /// Bytes of what is common that nobody holds.
+    /// Bytes of the common part that are free.
     pub fn free(&self) -> usize {
         usize::try_from(*lock(&self.free)).unwrap_or(0)
     }
 }
 
 impl Holding {
-    /// Of a holder that surely has its minimum.
+    /// Creates a holder with a guaranteed minimum.
     pub fn with_minimum(share: Arc<Share>) -> Self {
         let minimum = share.minimum;
         Self {
@@ -65,7 +65,7 @@ impl Holding {
         }
     }
 
-    /// Of one that has only what is free.
+    /// Creates a holder that has only free bytes.
     pub fn without_minimum(share: Arc<Share>) -> Self {
         Self {
             share,
@@ -91,12 +91,12 @@ impl Holding {
         true
     }
 
-    /// Takes more; false, and nothing is taken, when there is none.
+    /// Takes more bytes. Returns false and takes nothing if they are not available.
     pub fn try_grow(&self, bytes: usize) -> bool {
         self.change(|used| used.saturating_add(bytes), false)
     }
 
-    /// Takes more without asking: what is there already must be counted.
+    /// Takes more bytes unconditionally: memory that is already in use must be counted.
     pub fn grow(&self, bytes: usize) {
         self.change(|used| used.saturating_add(bytes), true);
     }
@@ -105,13 +105,13 @@ impl Holding {
         self.change(|used| used.saturating_sub(bytes), true);
     }
 
-    /// Holds exactly so much from now on; false, and nothing changes, when that is more and there
-    /// is none.
+    /// Sets the held bytes to exactly this number. Returns false and changes nothing if that is
+    /// more and the bytes are not available.
     pub fn try_set(&self, bytes: usize) -> bool {
         self.change(|_| bytes, false)
     }
 
-    /// Holds exactly so much from now on, whether there is room or not.
+    /// Sets the held bytes to exactly this number, even if they are not available.
     pub fn set(&self, bytes: usize) {
         self.change(|_| bytes, true);
     }

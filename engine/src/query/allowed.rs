@@ -1,9 +1,9 @@
-//! Which clauses a query may have.
+//! The clauses that a query may have.
 //!
-//! Owns: the walk over the whole syntax tree, the refusal of what would change nothing, the
-//! rewriting of grouping clauses.
-//! Does not own: what the planner refuses itself (`words`), sizes of the text (`limits`).
-//! Rule: every part of the syntax tree is used or refused by name. Structures are taken apart
+//! Owns: the walk over the whole syntax tree, the refusal of clauses without effect, the rewriting
+//! of grouping clauses. Does not own: what the planner refuses itself (`words`), sizes of the text
+//! (`limits`).
+//! Rule: every part of the syntax tree is used or refused by name. Structures are destructured
 //! without `..`, so a part that a later parser adds breaks the build here.
 
 mod expressions;
@@ -17,8 +17,8 @@ use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Query, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most tables that a query reads; one that is named twice is read twice, and one inside of a WITH
-/// as often as that is named.
+/// Most tables that a query reads. A table that is named twice is read twice, and one inside a WITH
+/// as often as the WITH is named.
 pub const TABLES_MAX: usize = 64;
 /// Most columns of all tables that a query reads, together.
 pub const TABLE_COLUMNS_MAX: usize = 20_000;
@@ -27,8 +27,8 @@ pub const GROUPING_SETS_MAX: usize = 256;
 
 type Checked = Result<(), QueryError>;
 
-/// Walks over a statement, and rewrites what the planner would pass over: grouping clauses of Hive
-/// and Spark.
+/// Walks over a statement, and rewrites what the planner would ignore: grouping clauses of Hive and
+/// Spark.
 ///
 /// # Errors
 /// [`QueryError::Sql`] with the name of the first clause that is not supported.
@@ -75,7 +75,7 @@ struct Walk<'a> {
     functions_of_rows: BTreeSet<&'a str>,
     functions_of_groups: BTreeSet<&'a str>,
     functions_of_windows: BTreeSet<&'a str>,
-    /// What each name of a WITH reads, the innermost WITH last.
+    /// The tables behind each name of a WITH, the innermost WITH last.
     with: Vec<BTreeMap<String, Read>>,
     read: Read,
 }
@@ -127,7 +127,7 @@ impl Walk<'_> {
     }
 }
 
-/// The name as the planner reads it, where it has one part.
+/// The name as the planner reads it, if it has one part.
 fn plain_name(name: &ObjectName) -> Option<String> {
     let ObjectName(parts) = name;
     match parts.as_slice() {
@@ -150,7 +150,7 @@ fn folded(
     }
 }
 
-/// An error for a clause that would mean nothing here.
+/// An error for a clause that has no meaning here.
 fn refused(what: &str) -> QueryError {
     refused_with(what, "leave it out")
 }
@@ -159,7 +159,7 @@ fn refused_with(what: &str, hint: &str) -> QueryError {
     QueryError::sql(format!("{what} is not supported"), Some(hint.to_owned()))
 }
 
-/// Refuses a clause where it stands.
+/// Refuses a clause if it is present.
 fn none<T>(clause: Option<&T>, what: &str) -> Checked {
     if clause.is_some() {
         Err(refused(what))

@@ -1,12 +1,12 @@
-//! Functions that may give more than they are given, each with a limit.
+//! Functions whose result may be larger than their arguments, each with a limit.
 //!
-//! Owns: which functions these are, the check before and after each call. Does not own: what a
-//! function does (DataFusion), the sizes of values ([`size`]), what all calls of an evaluation give
-//! ([`budget`]), on how many rows they are evaluated at once ([`pieces`]).
-//! Rule: one call, on a batch of rows or on constants, gives at most [`FUNCTION_BYTES_MAX`]; all
-//! calls that a projection makes for one row give that much together, and for more rows
-//! [`PIECE_BYTES`]. Where the result's size follows from the arguments it is checked before the
-//! call: the size can come from a record.
+//! Owns: the list of these functions, the check before and after each call. Does not own: what a
+//! function does (DataFusion), the sizes of values ([`size`]), the sum over all calls of an
+//! evaluation ([`budget`]), the number of rows evaluated at once ([`pieces`]).
+//! Rule: one call, on a batch of rows or on constants, returns at most [`FUNCTION_BYTES_MAX`]. All
+//! calls of a projection for one row return at most that together, and for more rows
+//! [`PIECE_BYTES`]. If the result's size follows from the arguments, it is checked before the call:
+//! the size can come from a record.
 
 mod budget;
 mod concatenation;
@@ -39,20 +39,20 @@ use datafusion::logical_expr::{
 use size::{Arguments, bytes_of};
 use std::sync::{Arc, LazyLock};
 
-/// Most bytes that one call of a function may give, and all calls of one expression or projection
+/// Most bytes that one call of a function may return, and all calls of one expression or projection
 /// together for one row.
 pub const FUNCTION_BYTES_MAX: u64 = 64 << 20;
-/// Bytes that all calls of a projection give together for the rows that are evaluated at once, if
-/// these are more than one.
+/// Most bytes that all calls of a projection return together for the rows evaluated at once, if
+/// there is more than one row.
 pub const PIECE_BYTES: u64 = 2 << 20;
-/// Rows of a query count as large if a function may give more than so many times its arguments.
+/// Rows of a query count as large if a function may return more than this many times its arguments.
 const TIMES_MAX: usize = 4;
-/// The same for the characters of a padded text.
+/// The same limit for the characters of a padded text.
 const PADDED_MAX: i64 = 256;
-/// The same for the arguments of all calls that put their arguments together: a chain of such calls
-/// doubles with each.
+/// The same limit for the arguments of all calls that concatenate their arguments: a chain of such
+/// calls doubles with each.
 const SUMMED_MAX: usize = 16;
-/// Most parts of the type of a function's result, the parts of its parts included.
+/// Most parts of the type of a function's result, including nested parts.
 pub const TYPE_PARTS_MAX: usize = 2_000;
 /// Largest size of a type of fixed size, in bytes or elements.
 pub const FIXED_SIZE_MAX: i32 = 4_096;
@@ -60,7 +60,7 @@ pub const FIXED_SIZE_MAX: i32 = 4_096;
 /// How the size of a function's result follows from its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Growth {
-    /// At most a few times its arguments: looked at after the call.
+    /// At most a few times its arguments: checked after the call.
     Linear,
     /// All arguments together; there may be many.
     Sum,
@@ -93,9 +93,8 @@ use Growth::{
     ReplaceElements, Resize, Series, Sum,
 };
 
-/// Every function that gives text, bytes, lists or structures which it was not given as they are. A
-/// test compares this list and
-/// [`FIXED`] with DataFusion's functions: a new one stands in neither.
+/// Every function that returns new text, bytes, lists or structures rather than its arguments. A
+/// test compares this list and [`FIXED`] with DataFusion's functions: a new one is in neither.
 const GROWING: [(&str, Growth); 66] = [
     ("array_add", Linear),
     ("array_append", Sum),
@@ -296,7 +295,7 @@ const FIXED: &[&str] = &[
     "version",
 ];
 
-/// The function with its limit, where it has one.
+/// The function with its limit, if it has one.
 pub(super) fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     let place = GROWING.binary_search_by_key(&function.name(), |(name, _)| name);
     match place {
@@ -310,7 +309,7 @@ fn wrapped(inner: ScalarUDF, growth: Growth) -> ScalarUDF {
     ScalarUDF::new_from_impl(Bounded { inner, growth })
 }
 
-/// The plan with limits on all functions, those included that the planner adds for operators and
+/// The plan with limits on all functions, including those that the planner adds for operators and
 /// special forms.
 ///
 /// # Errors
@@ -369,8 +368,8 @@ fn bound_call(part: Expr) -> Transformed<Expr> {
     }
 }
 
-/// Whether rows inside of the plan may be many times as large as those that it reads: functions
-/// multiply them, or a projection has constants that are large for a batch of rows.
+/// Whether rows inside the plan may be many times as large as the rows read: functions multiply
+/// them, or a projection has constants that are large for a batch of rows.
 ///
 /// # Errors
 /// None that a correct plan has.
@@ -409,8 +408,8 @@ fn growth_of(call: &ScalarFunction) -> Option<Growth> {
         .map(|function| function.growth)
 }
 
-/// Whether a call may give more than [`TIMES_MAX`] times its arguments, or more than [`PADDED_MAX`]
-/// characters.
+/// Whether a call may return more than [`TIMES_MAX`] times its arguments, or more than
+/// [`PADDED_MAX`] characters.
 fn multiplies(growth: Growth, args: &[Expr]) -> bool {
     let literal = |place: usize| match args.get(place) {
         Some(Expr::Literal(value, _)) => Some(value),
@@ -434,7 +433,7 @@ fn multiplies(growth: Growth, args: &[Expr]) -> bool {
     }
 }
 
-/// A function with a limit on what one call gives.
+/// A function with a limit on the result of one call.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
     inner: ScalarUDF,
@@ -442,7 +441,7 @@ struct Bounded {
 }
 
 impl Bounded {
-    /// Whether the call may give so much, together with what others gave before.
+    /// Whether the call may return this much, together with earlier calls.
     fn check(&self, bytes: u64, rows: usize) -> Result<()> {
         let Err(TooMuch { given }) = budget::check(bytes) else {
             return Ok(());
@@ -463,7 +462,7 @@ impl Bounded {
         exec_err!("{name}() would make {bytes} of values{of}{beside}, the limit is {limit} MiB")
     }
 
-    /// What the call would give, as far as its arguments say.
+    /// The size of the call's result, as far as its arguments determine it.
     fn before(&self, args: &ScalarFunctionArgs) -> Result<u64> {
         let args = Arguments::new(&args.args, args.number_rows)?;
         match self.growth {
@@ -483,8 +482,8 @@ impl Bounded {
         }
     }
 
-    /// A pattern may match anywhere, so the bound on the result is far from it. It is kept for rows
-    /// that are computed together: rows are computed in as many parts as that takes.
+    /// A pattern may match anywhere, so the bound is far above the real result. The bound applies
+    /// to rows that are computed together: rows are computed in as many parts as that takes.
     fn in_parts(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
         let mut results: Vec<ArrayRef> = vec![];
@@ -512,8 +511,8 @@ impl Bounded {
     }
 }
 
-/// `to_char` takes the first row's pattern for all rows where the time is a constant and the
-/// pattern a column, and panics where there are no rows. So such a time is given as a column.
+/// If the time is a constant and the pattern a column, `to_char` uses the first row's pattern for
+/// all rows, and panics if there are no rows. So pass such a time as a column.
 fn with_times_of_rows(mut args: ScalarFunctionArgs) -> Result<ScalarFunctionArgs> {
     if let [time @ ColumnarValue::Scalar(_), ColumnarValue::Array(_)] = args.args.as_mut_slice() {
         *time = ColumnarValue::Array(time.to_array(args.number_rows)?);
@@ -581,7 +580,7 @@ impl ScalarUDFImpl for Bounded {
         self.inner.is_strict()
     }
 
-    // `simplify` is not passed on: what it gives calls the function without its limit.
+    // `simplify` is not forwarded: its result would call the function without its limit.
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if planning::is_late() {
@@ -603,7 +602,7 @@ impl ScalarUDFImpl for Bounded {
         }
         self.check(bytes, rows)?;
         let result = match self.inner.invoke_with_args(args)? {
-            // `array_positions` gives one row of a constant where there are none.
+            // `array_positions` returns one row for a constant if there are no rows.
             ColumnarValue::Array(array) if rows == 0 && some_array => {
                 ColumnarValue::Array(array.slice(0, 0))
             }
@@ -653,7 +652,7 @@ impl ScalarUDFImpl for Bounded {
 /// The bytes of a constant.
 ///
 /// # Errors
-/// When it has no form as an array.
+/// If it cannot be an array.
 pub(super) fn scalar_bytes(value: &ScalarValue) -> Result<u64> {
     Ok(match value {
         ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => {
@@ -664,10 +663,10 @@ pub(super) fn scalar_bytes(value: &ScalarValue) -> Result<u64> {
     })
 }
 
-/// Whether values of this type are of a bounded size as such.
+/// Whether values of this type have a bounded size by themselves.
 ///
 /// # Errors
-/// What is too large about it.
+/// The part that is too large.
 pub(super) fn check_type(data_type: &DataType) -> std::result::Result<(), String> {
     let mut parts = 0;
     let mut open = vec![data_type];

@@ -1,6 +1,6 @@
-//! What goes wrong with a query, told apart by what its caller does.
+//! The errors of a query, distinguished by what the caller does.
 //!
-//! Rule: [`QueryError::Sql`] is the user's to mend at submit; [`QueryError::Rows`] is about a row's
+//! Rule: the user must fix [`QueryError::Sql`] at submit; [`QueryError::Rows`] is about a row's
 //! data and stops the epoch; [`QueryError::Memory`] names the limit.
 
 use super::phrase::plain;
@@ -11,42 +11,42 @@ use streamctl_proto::spec::{Part, Problem};
 /// A query cannot be planned or executed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The text of the query is wrong: for the user, at submit.
+    /// The text of the query is wrong. Reported to the user at submit.
     #[error("{message}")]
     Sql {
         message: String,
         hint: Option<String>,
-        /// The line of the text, from 1, where it is known.
+        /// The line of the text, from 1, if known.
         line: Option<usize>,
     },
     /// A lookup's rows are missing, or lack columns that the query was planned with.
     #[error("lookup {name}: {reason}")]
     Lookup {
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A batch that was pushed has other columns than the query reads: a fault of the caller.
+    /// A pushed batch has other columns than the query reads: a bug in the caller.
     #[error("a batch of the source has other columns than the query reads: {0}")]
     Input(String),
-    /// Some row's data: a cast, a division, an overflow. Fatal for the epoch: the row cannot be
-    /// named.
+    /// A value of some row: a cast, a division, an overflow. Fatal for the epoch: the row is
+    /// unknown.
     #[error("the query failed on a row's data: {0}")]
     Rows(String),
     /// More memory was needed than allowed.
     #[error("the query needs more than its limit of {limit_bytes} bytes: {detail}")]
     Memory {
         limit_bytes: usize,
-        /// Which operator asked for how much.
+        /// The operator, and how much it requested.
         detail: String,
     },
-    /// It took too long to plan.
+    /// Planning took too long.
     #[error("planning took too long: the limit is {} s", limit.as_secs())]
     Late { limit: Duration },
     /// Too many other queries are being planned: the same query may be planned later.
     #[error("too many queries are being planned at the moment")]
     Busy,
-    /// The planner failed on a query that it had taken: a fault in this program.
+    /// The planner failed on a query that it had accepted: a bug in this program.
     #[error("the query cannot be executed: {0}")]
     Plan(String),
 }
@@ -77,7 +77,7 @@ impl QueryError {
         }
     }
 
-    /// The same with the line, where none is known yet.
+    /// The same error with the line, if it has none yet.
     pub(super) fn on_line(self, at: Option<usize>) -> Self {
         match self {
             Self::Sql {
@@ -93,7 +93,7 @@ impl QueryError {
         }
     }
 
-    /// Of an error that came before the first row.
+    /// From an error before the first row.
     pub(super) fn at_start(error: &DataFusionError, limit_bytes: usize) -> Self {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(detail) => Self::Memory {
@@ -104,7 +104,7 @@ impl QueryError {
         }
     }
 
-    /// Of an error that came while rows flowed.
+    /// From an error while rows are processed.
     pub(super) fn at_run_time(error: &DataFusionError, limit_bytes: usize) -> Self {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(detail) => Self::Memory {
@@ -119,11 +119,11 @@ impl QueryError {
     }
 }
 
-/// What to do about a query that takes too long to plan.
+/// Advice for a query that takes too long to plan.
 const LATE_HINT: &str =
     "write fewer terms, columns and joins; put long lists of values into a lookup, and join it";
 
-/// A cast is what fails most.
+/// Casts fail most often.
 fn with_advice(text: String) -> String {
     if text.starts_with("Cannot cast") {
         format!("{text}; TRY_CAST gives NULL in place of it")

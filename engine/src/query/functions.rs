@@ -1,9 +1,9 @@
-//! Which functions a query may use, and what is written in place of those that are not there.
+//! The functions that a query may use, and replacements for missing ones.
 //!
-//! Owns: the choice, the names that people bring from Spark and Athena. Does not own: what a
-//! function does (DataFusion).
-//! Rule: a function is repeatable and gives columns that files can hold. The operators `->` and
-//! `->>` are left out: they bind weaker than `=` and `||` here, and would give NULL without a word.
+//! Owns: the choice, the names of Spark and Athena. Does not own: what a function does
+//! (DataFusion).
+//! Rule: a function is repeatable and returns columns that files can hold. The operators `->` and
+//! `->>` are left out: they bind weaker than `=` and `||` here, and would silently return NULL.
 
 use super::bounded;
 use super::phrase::{REFERENCE, closest};
@@ -12,8 +12,8 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion_functions_json::udfs;
 use std::sync::Arc;
 
-/// All functions of rows: DataFusion's, and those that read JSON, as a column of objects or lists
-/// holds it.
+/// All scalar functions: DataFusion's, and those that read JSON, the content of a column of objects
+/// or lists.
 pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all = SessionStateDefaults::default_scalar_functions();
     all.extend([
@@ -31,7 +31,7 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     bounded::all(all)
 }
 
-/// What Spark or Athena have and DataFusion has not, and what does the same.
+/// Functions of Spark or Athena that DataFusion lacks, and their replacements.
 const FROM_ELSEWHERE: [(&str, &str); 20] = [
     ("add_months", "ts + INTERVAL '1' MONTH"),
     ("collect_list", "array_agg(x)"),
@@ -55,7 +55,7 @@ const FROM_ELSEWHERE: [(&str, &str); 20] = [
     ("year", "date_part('year', ts)"),
 ];
 
-/// What to write instead of a function that is not there.
+/// What to write instead of a missing function.
 pub(super) fn instead(name: &str, known: &[String]) -> String {
     if let Some((_, instead)) = FROM_ELSEWHERE.iter().find(|(other, _)| *other == name) {
         return format!("write {instead}");

@@ -1,9 +1,9 @@
-//! How long and how deep the text of a query may be.
+//! Limits on the length and depth of a query's text.
 //!
 //! Owns: the limits on tokens, nesting and depth, the rewriting of long chains of AND and OR. Does
-//! not own: what may stand in a query (`allowed`), what a plan may hold (`sql`).
-//! Rule: nothing that recurses sees a text before its tokens were counted, or an expression before
-//! its depth was.
+//! not own: what a query may contain (`allowed`), what a plan may contain (`sql`).
+//! Rule: nothing recursive sees a text before its tokens are counted, or an expression before its
+//! depth is.
 
 use super::error::QueryError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -19,8 +19,7 @@ use std::ops::ControlFlow;
 
 /// Most tokens of a query: names, values, operators, brackets, commas.
 pub const SQL_TOKENS_MAX: usize = 100_000;
-/// Most brackets that may be open at one place of a query. The parser allows as many levels of any
-/// kind.
+/// Most open brackets at any place of a query. The parser allows as many levels of any kind.
 pub const SQL_NESTING_MAX: usize = 50;
 /// Most levels of an expression. A chain `a + b + c` has a level for each operator; chains of AND
 /// and of OR have few.
@@ -35,7 +34,7 @@ const CHAIN_TERMS_KEPT: usize = 32;
 /// # Errors
 /// [`QueryError::Sql`] with the limit that is exceeded.
 pub(super) fn check_tokens(sql: &str) -> Result<(), QueryError> {
-    // What is no token is reported by the parser, which says where.
+    // The parser reports an invalid token, with its place.
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
         return Ok(());
     };
@@ -72,7 +71,7 @@ pub(super) fn check_tokens(sql: &str) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// The query has more levels of brackets or subqueries than the parser takes.
+/// The query has more levels of brackets or subqueries than the parser accepts.
 pub(super) fn too_nested() -> QueryError {
     let message = format!("the query is nested too deeply: the limit is {SQL_NESTING_MAX} levels");
     QueryError::sql(
@@ -91,8 +90,8 @@ fn names_a_type(token: &Token) -> bool {
     )
 }
 
-/// Makes trees of few levels out of long chains of AND and OR, and checks that no expression has
-/// too many levels.
+/// Turns long chains of AND and OR into trees of few levels, and checks that no expression has too
+/// many levels.
 ///
 /// # Errors
 /// [`QueryError::Sql`] with the limit that is exceeded.
@@ -123,7 +122,7 @@ enum TooMuch {
 }
 
 /// Balances each chain before its terms are visited, so that the visit itself stays within the
-/// levels that are allowed.
+/// allowed levels.
 struct Flatten {
     levels: usize,
 }

@@ -1,10 +1,10 @@
-//! The query: what a job does with the rows of a window.
+//! The query: how a job transforms the rows of a window.
 //!
-//! Owns: what SQL is allowed ([`sql`], [`allowed`], [`limits`]) and what is said of it ([`words`],
-//! [`functions`]), what its functions may give ([`bounded`]), what of Spark's SQL means something
-//! else ([`spark`]), on which threads it is planned ([`planning`]), whether it needs the whole
-//! window ([`rule`]), its execution over a stream of batches ([`open`]), the count of rows without
-//! a partner ([`unmatched`]).
+//! Owns: which SQL is allowed ([`sql`], [`allowed`], [`limits`]) and its error messages ([`words`],
+//! [`functions`]), what its functions may return ([`bounded`]), which parts of Spark's SQL mean
+//! something else ([`spark`]), the threads on which it is planned ([`planning`]), whether it needs
+//! the whole window ([`rule`]), its execution over a stream of batches ([`open`]), the count of
+//! rows without a match ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
@@ -45,31 +45,31 @@ use std::sync::Arc;
 /// The table name of the stream's rows.
 pub const SOURCE: &str = "source";
 
-/// Rows per batch inside a query. A join or a filter hands on its rows when it has half of these
-/// together or its input ended, so each holds back fewer than this many rows while the window is
+/// Rows per batch inside a query. A join or a filter emits its rows when it has half of these
+/// together or its input ends, so each holds back fewer than this many rows while the window is
 /// open: a bound, not a delay that grows.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Rows per batch inside a query that keeps the rows of its window. Always the same, so that a
-/// window that is computed again gives the same rows where several would do: the first of equals, a
-/// limit.
+/// Rows per batch inside a query that keeps the rows of its window. It is constant, so that a
+/// window that is computed again gives the same rows where several would be valid: the first of
+/// equals, a limit.
 pub const KEPT_BATCH_ROWS: usize = 1_024;
 
 /// Rows per batch inside a query with functions whose results may be many times their arguments, if
 /// it keeps no rows: operators gather rows by number, not by size.
 pub const GROWING_BATCH_ROWS: usize = 256;
 
-/// Most columns of a table, and of each part of a query: planning takes the square of their number.
+/// Most columns of a table, and of each part of a query: planning is quadratic in their number.
 pub const COLUMNS_MAX: usize = 2_000;
-/// Most bytes of one constant: as a column it takes them once for each row.
+/// Most bytes of one constant: as a column it takes this much for each row.
 pub const CONSTANT_BYTES_MAX: u64 = 16 << 10;
 
-/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and
-/// these lookups. Gives the names of the result's columns, where the text says them all. Blocks the
-/// thread.
+/// Checks everything that does not need the columns: that the text is one SELECT over the stream
+/// and these lookups. Returns the names of the result's columns, if the text names them all. Blocks
+/// the thread.
 ///
 /// # Errors
-/// [`QueryError::Sql`], with a hint where one can be given.
+/// [`QueryError::Sql`], with a hint if there is one.
 pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
     let sql = sql.to_owned();
     let lookups: Vec<String> = lookups.iter().map(|name| (*name).to_owned()).collect();
@@ -94,10 +94,10 @@ pub struct QueryPlan {
 
 impl QueryPlan {
     /// Plans `sql` over `source` (lower-case columns) and the lookups, given by name and schema, on
-    /// a thread of its own: bounded in time and depth, and never many at once.
+    /// its own thread: bounded in time and depth, with few plannings at once.
     ///
-    /// # Errors
-    /// [`QueryError::Sql`], with a hint where one can be given; [`QueryError::Late`] or [`QueryError::Busy`] when it cannot
+    /// [`QueryError::Sql`], with a hint if there is one; [`QueryError::Late`] or
+    /// [`QueryError::Busy`] if it cannot be planned in time.
     /// be planned in time.
     pub async fn new(
         source: SchemaRef,
@@ -108,7 +108,7 @@ impl QueryPlan {
         planning::bounded(move || Self::here(source, lookups, &sql)).await
     }
 
-    /// As [`Self::new`], for tests: blocks the thread.
+    /// Like [`Self::new`], for tests: blocks the thread.
     #[cfg(test)]
     pub(crate) fn blocking(
         source: SchemaRef,
@@ -147,21 +147,21 @@ impl QueryPlan {
         &self.output_schema
     }
 
-    /// Whether the query is right only over all rows of a window together, so that one task must
+    /// Whether the query is correct only over all rows of a window together, so that one task must
     /// read all shards. Otherwise each row of the source is handled alone, and its results may be
     /// written while the window is open.
     pub fn whole_window(&self) -> bool {
         self.scan != rule::SourceUse::RowWise
     }
 
-    /// Whether the rows of a window are kept until it is over: its result depends on their order,
+    /// Whether the rows of a window are kept until it is over: the result depends on their order,
     /// or they are read twice.
     pub fn keeps_rows(&self) -> bool {
         self.keeps_rows
     }
 
-    /// Which columns of the source the query reads, as indexes into the source's schema, ascending.
-    /// May be empty (`count(*)`): batches then carry only a number of rows.
+    /// The columns of the source that the query reads, as indexes into the source's schema,
+    /// ascending. May be empty (`count(*)`): batches then carry only a number of rows.
     pub fn source_columns(&self) -> &[usize] {
         &self.source_columns
     }
@@ -172,11 +172,11 @@ impl QueryPlan {
         &self.input_schema
     }
 
-    /// The operators that run the query, the last one first, each below the one that reads it: for
-    /// people.
+    /// The operators that run the query as text, the last one first, each below the one that reads
+    /// it.
     ///
     /// # Errors
-    /// [`QueryError::Plan`] when the planner fails.
+    /// [`QueryError::Plan`] if the planner fails.
     pub async fn describe(&self) -> Result<String, QueryError> {
         let query = self.clone();
         planning::bounded(move || open::describe(&query)).await
@@ -186,8 +186,8 @@ impl QueryPlan {
     /// `memory_bytes_max` bounds what joins, aggregates and kept rows may hold.
     ///
     /// # Errors
-    /// [`QueryError::Lookup`] when a lookup is missing, or lacks a column that it was planned with; added columns and another
-    /// order do no harm.
+    /// [`QueryError::Lookup`] if a lookup is missing or lacks a planned column. Added columns and
+    /// another order are harmless.
     pub async fn open(
         &self,
         lookups: &BTreeMap<String, RecordBatch>,
@@ -201,10 +201,9 @@ impl QueryPlan {
         .await
     }
 
-    /// As [`Self::open`], with memory that others share, and batches of at most `batch_rows` rows
-    /// inside: fewer than
-    /// [`BATCH_ROWS`] where rows are large, because operators hold back up to half of a batch. `pace`
-    /// says when it yields and stops.
+    /// Like [`Self::open`], with shared memory, and batches of at most `batch_rows` rows inside:
+    /// fewer than [`BATCH_ROWS`] if rows are large, because operators hold back up to half of a
+    /// batch. `pace` controls when it yields and stops.
     ///
     /// # Errors
     /// As [`Self::open`].

@@ -1,7 +1,7 @@
-//! A query at work on one window.
+//! A query running on one window.
 //!
 //! Owns: the bounded channel in, the stream out, the memory limit.
-//! Rule: a slow reader of the output stops the pusher; closing the input ends the window.
+//! Rule: a slow reader of the output blocks the pusher; closing the input ends the window.
 
 use super::error::QueryError;
 use super::pace::{Pace, paced};
@@ -25,15 +25,15 @@ use tokio::sync::mpsc;
 /// Batches that may wait between the decoder and the query.
 pub const INPUT_BATCHES_MAX: usize = 4;
 
-/// A query that takes the rows of one window. Input and output are used by two tasks, or in turn: a
-/// pusher that waits for room gets it only while somebody reads the output.
+/// A query that takes the rows of one window. Two tasks use input and output, or one task in turn:
+/// a waiting pusher makes progress only while the output is read.
 #[derive(Debug)]
 pub struct OpenQuery {
-    /// Where the window's rows go in.
+    /// The window's rows go in here.
     pub input: QueryInput,
-    /// Where the result comes out.
+    /// The result comes out here.
     pub output: QueryOutput,
-    /// Rows that found no partner; final when the output has ended.
+    /// Rows without a match; final when the output has ended.
     pub unmatched: UnmatchedCounter,
 }
 
@@ -45,19 +45,18 @@ pub struct QueryInput {
     keeps: bool,
 }
 
-/// Whether a batch was taken.
+/// Whether a batch was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     Taken,
     /// The query reads no more rows: it has all that it needs (a limit), or it failed; the output
-    /// says which.
+    /// returns the reason.
     NotNeeded,
 }
 
 impl QueryInput {
-    /// Gives the query a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come
-    /// in their order; waits while
-    /// [`INPUT_BATCHES_MAX`] are not yet read.
+    /// Pushes a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come in their
+    /// order; waits while [`INPUT_BATCHES_MAX`] are unread.
     ///
     /// # Errors
     /// [`QueryError::Input`] for a batch of another schema.
@@ -87,13 +86,13 @@ impl QueryInput {
             .map_or(Pushed::NotNeeded, |()| Pushed::Taken))
     }
 
-    /// Ends the window: the output gives what is left and ends.
+    /// Ends the window: the output returns the rest and ends.
     pub fn close(self) {}
 }
 
-/// Gives the result of one window.
+/// Returns the result of one window.
 pub struct QueryOutput {
-    /// `None` when it ended: whoever still pushes must not wait for a reader that is gone.
+    /// `None` when it ended: a pusher must not wait for a reader that is gone.
     stream: Option<SendableRecordBatchStream>,
     memory_bytes_max: usize,
 }
@@ -105,11 +104,11 @@ impl std::fmt::Debug for QueryOutput {
 }
 
 impl QueryOutput {
-    /// The next rows; `None` when the window is over. Computes on the caller's thread. Empty
-    /// batches are left out.
+    /// The next rows; `None` when the window is over. Computes on the caller's thread. Skips empty
+    /// batches.
     ///
     /// # Errors
-    /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing comes after an error.
+    /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing follows an error.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
         while let Some(stream) = &mut self.stream {
             match stream.next().await {
@@ -126,7 +125,7 @@ impl QueryOutput {
     }
 }
 
-/// What a query may use.
+/// The resources of a query.
 pub(super) struct QueryResources {
     pool: Arc<dyn MemoryPool>,
     memory_bytes_max: usize,
@@ -143,7 +142,7 @@ impl QueryResources {
             pace: Arc::default(),
         }
     }
-    /// Memory that others use too.
+    /// Uses shared memory.
     pub fn shared(memory: Arc<dyn QueryMemory>, batch_rows: usize, pace: &Arc<Pace>) -> Self {
         let memory_bytes_max = memory.most();
         Self {
@@ -166,7 +165,7 @@ pub(super) async fn open(
     let keeps = query.keeps_rows;
     let feed = Feed::new(receiver, query.source_columns.clone(), keeps);
     let unmatched = UnmatchedCounter::default();
-    // Where the order of rows matters, so do the sizes of batches inside: ties are broken by them.
+    // If the order of rows matters, so do the sizes of batches inside: they decide ties.
     let batch_rows = if keeps {
         KEPT_BATCH_ROWS
     } else if query.makes_large_rows {
@@ -247,8 +246,8 @@ pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
         .to_owned())
 }
 
-/// Nothing is spilled: a worker keeps nothing on disk, and a limit that is met is an error that
-/// names it.
+/// Nothing is spilled: a worker keeps nothing on disk, and reaching a limit is an error that names
+/// it.
 fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError> {
     RuntimeEnvBuilder::new()
         .with_memory_pool(pool)
@@ -258,8 +257,8 @@ fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError
         .build_arc()
 }
 
-/// The lookups' rows with the planned columns, in the planned order: a column that was added since
-/// does no harm.
+/// The lookups' rows with the planned columns, in the planned order: a column added since is
+/// harmless.
 fn fitted(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,

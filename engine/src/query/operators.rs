@@ -1,10 +1,9 @@
-//! What DataFusion asks of every operator with one input, and of every expression around another
-//! one.
+//! What DataFusion requires of every operator with one input, and of every expression around
+//! another one.
 //!
-//! Owns: the parts that are the same for all of ours. Does not own: what they do with rows
-//! ([`super::pace`],
+//! Owns: the common parts of our operators. Does not own: what they do with rows ([`super::pace`],
 //! [`super::unmatched`], [`super::bounded`]).
-//! Rule: a plan that is rewritten keeps what an operator or an expression knows.
+//! Rule: rewriting a plan keeps the state of an operator or an expression.
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -19,18 +18,18 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// What an operator with one input does.
+/// The behaviour of an operator with one input.
 pub(super) trait Operator: fmt::Debug + Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// Whether rows leave in the order in which they come.
     const KEEPS_ORDER: bool;
 
-    /// What a plan shows behind the name.
+    /// The text after the name in a plan.
     fn details(&self) -> String {
         String::new()
     }
 
-    /// Of the rows that leave.
+    /// The properties of the rows that leave.
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties>;
 
     fn expressions(&self) -> &[Arc<dyn PhysicalExpr>] {
@@ -134,7 +133,7 @@ impl<O: Operator> ExecutionPlan for OperatorExec<O> {
     }
 }
 
-/// How an expression is evaluated whose values are those of the expression inside.
+/// How to evaluate an expression whose values are those of the inner expression.
 pub(super) trait Evaluation: fmt::Debug + Send + Sync + 'static {
     fn evaluate(&self, inner: &Arc<dyn PhysicalExpr>, batch: &RecordBatch)
     -> Result<ColumnarValue>;

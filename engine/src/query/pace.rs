@@ -1,9 +1,10 @@
-//! How long a query computes at a time, and how it ends when nobody needs its result any more.
+//! Limits how long a query computes at a time, and ends it when its result is no longer needed.
 //!
-//! Owns: the yield points in a plan. Does not own: who computes next (the worker's `compute`).
+//! Owns: the yield points in a plan. Does not own: the order of computation (the worker's
+//! `compute`).
 //! Rule: DataFusion's operators yield after 128 batches of a *leaf*, of which a cross join or an
 //! unnest makes any number of batches. So there is a yield point at each batch between two
-//! operators. A join with a condition may go on for long without a batch: there, each evaluation of
+//! operators. A join with a condition may run for long without a batch: there, each evaluation of
 //! the condition ends the query if it was cancelled. The cost is one look at the clock per operator
 //! and batch, none per row.
 
@@ -28,8 +29,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// Until when a query may compute now, and whether it may go on at all. Its caller sets the time
-/// before each poll.
+/// The time until which a query may compute now, and whether it may continue at all. The caller
+/// sets the time before each poll.
 #[derive(Debug)]
 pub struct Pace {
     begin: Instant,
@@ -51,7 +52,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// The query may compute for so long from now on; then it yields, and has itself polled again.
+    /// Lets the query compute for this long from now on; then it yields and wakes its task.
     pub fn limit(&self, time: Duration) {
         self.until_us
             .store(micros(self.begin.elapsed() + time), Ordering::Relaxed);
@@ -67,17 +68,17 @@ impl Pace {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Whether the query yielded since the last call: it waits for nothing but to be polled again.
+    /// Whether the query yielded since the last call: then it only waits to be polled again.
     pub fn take_yielded(&self) -> bool {
         self.yielded.swap(false, Ordering::Relaxed)
     }
 
-    /// A yield point for loops outside of the plan.
+    /// A yield point for loops outside the plan.
     pub async fn yield_point(&self) {
         poll_fn(|context| self.poll_yield(context)).await;
     }
 
-    /// Pending if the time is over. The next poll is in a new turn, whose time is not over.
+    /// Pending if the time is over. The next poll is in a new turn with new time.
     fn poll_yield(&self, context: &mut Context<'_>) -> Poll<()> {
         if micros(self.begin.elapsed()) < self.until_us.load(Ordering::Relaxed) {
             return Poll::Ready(());
@@ -99,7 +100,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Adds a yield point behind every operator of a finished plan.
+/// Adds a yield point after every operator of a finished plan.
 pub(super) fn paced(
     plan: Arc<dyn ExecutionPlan>,
     pace: &Arc<Pace>,
@@ -114,7 +115,7 @@ pub(super) fn paced(
     Ok(plan.transform_up(wrap)?.data)
 }
 
-/// A join whose condition is seldom true goes through all pairs of rows before it gives a batch.
+/// A join whose condition is seldom true processes all pairs of rows before it returns a batch.
 fn with_paced_condition(
     node: Arc<dyn ExecutionPlan>,
     pace: &Arc<Pace>,
@@ -148,8 +149,8 @@ fn with_paced_condition(
     Ok(node)
 }
 
-/// Gives the rows of its input unchanged, and the values of a condition; both fail once the query
-/// is cancelled.
+/// Passes through the rows of its input, or the values of a condition; both fail once the query is
+/// cancelled.
 #[derive(Debug)]
 struct Paced(Arc<Pace>);
 

@@ -1,13 +1,13 @@
-//! Parts of what is said of a query.
+//! Text building blocks of the messages about a query.
 //!
-//! Rule: from text to text; nothing here knows what went wrong.
+//! Rule: from text to text; nothing here knows the error.
 
 use datafusion::error::DataFusionError;
 
-/// Where SQL's functions, types and operators are described.
+/// The reference of SQL's functions, types and operators.
 pub(super) const REFERENCE: &str = "https://datafusion.apache.org/user-guide/sql/";
 
-/// Without what is of no use to a user.
+/// Removes the parts that do not help a user.
 pub(super) fn plain(text: &str) -> String {
     let text = text
         .split(DataFusionError::BACK_TRACE_SEP)
@@ -27,13 +27,13 @@ pub(super) fn plain(text: &str) -> String {
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
-    // From there on it is a tree as a programmer sees it.
+    // From there on it is a tree of internal types.
     let tree = text.contains("Span(").then(|| text.find(" { ")).flatten();
     let text = tree.map_or(text, |at| &text[..at]);
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// The name that is meant, where one is close to what was written.
+/// The name that was probably meant, if one is close to the text.
 pub(super) fn closest<'a>(
     written: &str,
     names: impl IntoIterator<Item = &'a str>,

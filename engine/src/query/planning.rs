@@ -3,7 +3,7 @@
 //! Owns: how many plannings run at once, their stack, their deadline. Does not own: what a planning
 //! does (`sql`).
 //! Rule: no query is parsed, planned or dropped half-built on a thread of a runtime: leases,
-//! heartbeats and other calls are answered while a query is planned, however long that takes.
+//! heartbeats and other calls are served while a query is planned, however long that takes.
 
 use super::error::QueryError;
 use std::cell::Cell;
@@ -16,9 +16,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// Queries that one process plans at once.
 pub const PLANNINGS_MAX: usize = 2;
-/// Queries that may wait to be planned; a further one is refused as busy.
+/// Queries that may wait to be planned; further ones are refused as busy.
 pub const PLANNINGS_WAITING_MAX: usize = 64;
-/// Time that a query waits to be planned; then it is refused as busy.
+/// How long a query waits to be planned; then it is refused as busy.
 pub const PLANNING_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Time in which a query must be planned.
 pub const PLANNING_TIME_MAX: Duration = Duration::from_secs(10);
@@ -29,12 +29,12 @@ static SLOTS: Semaphore = Semaphore::const_new(PLANNINGS_MAX);
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// When the planning on this thread must be over.
+    /// The deadline of the planning on this thread.
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Whether this thread plans a query whose time is over. Rules of the optimizer and bounded
-/// functions look at it, so that a planning that was given up ends soon after.
+/// Whether the planning on this thread exceeded its deadline. Rules of the optimizer and bounded
+/// functions check it, so that an abandoned planning ends soon.
 pub(super) fn is_late() -> bool {
     DEADLINE
         .get()
@@ -43,12 +43,12 @@ pub(super) fn is_late() -> bool {
 
 /// Runs `work` on a planning thread, without blocking the caller's thread.
 ///
-/// On a runtime that has one thread only, the caller's thread waits: nothing else could be answered
-/// there, and tests with a simulated clock stay deterministic.
+/// On a runtime with a single thread, the caller's thread waits: it could serve nothing else
+/// meanwhile, and tests with a simulated clock stay deterministic.
 ///
 /// # Errors
-/// [`QueryError::Busy`] when too many others are being planned, [`QueryError::Late`] when its time is over, and what `work`
-/// returns.
+/// [`QueryError::Busy`] if too many others are being planned, [`QueryError::Late`] if the deadline
+/// passes, and what `work` returns.
 pub(super) async fn bounded<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
@@ -61,8 +61,8 @@ pub(super) async fn bounded<T: Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     spawn(move || {
         let done = until_deadline(work);
-        // The slot is free when the thread is, not when the caller gives up: at most so many
-        // threads plan.
+        // The thread frees the slot when it ends, not the caller when it gives up: this bounds the
+        // number of planning threads.
         drop(slot);
         let _given_up = sender.send(done);
     })?;
@@ -75,10 +75,10 @@ pub(super) async fn bounded<T: Send + 'static>(
     }
 }
 
-/// As [`bounded`], for a caller that may block: a program of one user, a test.
+/// Like [`bounded`], for a caller that may block: a program of one user, a test.
 ///
 /// # Errors
-/// As [`bounded`], but for [`QueryError::Busy`].
+/// Like [`bounded`], without [`QueryError::Busy`].
 pub(super) fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
@@ -108,13 +108,13 @@ async fn slot() -> Result<tokio::sync::SemaphorePermit<'static>, QueryError> {
     }
 }
 
-/// One of the places for queries that wait.
+/// A place in the queue of waiting queries.
 struct WaitingPlace;
 
 impl WaitingPlace {
     fn take() -> Option<Self> {
         let place = Self;
-        // On refusal the place is dropped at once, which takes the count back.
+        // On refusal the place is dropped at once, which decrements the count.
         (WAITING.fetch_add(1, Ordering::Relaxed) < PLANNINGS_WAITING_MAX).then_some(place)
     }
 }
@@ -163,7 +163,7 @@ mod tests {
             wait.recv().map_err(|_| QueryError::Busy)?;
             Ok(1)
         }));
-        // The only thread of this runtime is free: it plans another one meanwhile, and answers.
+        // The only thread of this runtime is free: it plans another query meanwhile.
         assert_eq!(bounded(|| Ok(2)).await.unwrap(), 2);
         go.send(()).unwrap();
         assert_eq!(held.await.unwrap().unwrap(), 1);

@@ -1,6 +1,6 @@
-//! Memory of a query that others share.
+//! Memory of a query that is shared with others.
 //!
-//! Owns: the words between this crate and whoever shares memory out. Does not own: the sharing.
+//! Owns: the interface between this crate and the owner of the memory. Does not own: the sharing.
 //! Rule: DataFusion's types do not leave the crate.
 
 use datafusion::common::{Result, resources_datafusion_err};
@@ -8,9 +8,9 @@ use datafusion::execution::memory_pool::{MemoryPool, MemoryReservation};
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a query's memory comes from.
+/// The source of a query's memory.
 pub trait QueryMemory: Send + Sync + fmt::Debug + 'static {
-    /// Takes more; false, and nothing is taken, when there is none.
+    /// Takes more bytes. Returns false and takes nothing if they are not available.
     fn try_grow(&self, bytes: usize) -> bool;
     fn grow(&self, bytes: usize);
     fn shrink(&self, bytes: usize);
@@ -19,7 +19,7 @@ pub trait QueryMemory: Send + Sync + fmt::Debug + 'static {
     fn most(&self) -> usize;
 }
 
-/// The same in DataFusion's words.
+/// Adapts [`QueryMemory`] to DataFusion's pool.
 #[derive(Debug)]
 pub(super) struct SharedPool(pub Arc<dyn QueryMemory>);
 

@@ -1,7 +1,6 @@
-//! Which side of a join is collected: never the stream, when the other side has none of it.
+//! Decides which side of a join is collected: never the stream if the other side does not read it.
 //!
-//! Rule: decided by the shape of the plan, not by sizes: a window's size is not known before it is
-//! over.
+//! Rule: the shape of the plan decides, not sizes: a window's size is unknown before it is over.
 
 use super::table::TableExec;
 use datafusion::common::Result;

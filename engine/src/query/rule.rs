@@ -1,7 +1,7 @@
 //! Whether a query handles each row of the source alone.
 //!
-//! Owns: the analysis of the optimized logical plan. Rule: what is not known to be row-wise needs
-//! the whole window.
+//! Owns: the analysis of the optimized logical plan.
+//! Rule: a plan that is not known to be row-wise needs the whole window.
 //!
 //! Row-wise are, above the one scan of the source: projection, filter, alias, unnest, and a join
 //! whose other side has no source and whose type gives each source row its result whatever other
@@ -34,7 +34,7 @@ pub(super) fn source_use(plan: &LogicalPlan) -> SourceUse {
     }
 }
 
-/// Aggregates that give the same whatever the order of their rows; sums of floats up to their last
+/// Aggregates whose result does not depend on the order of rows; sums of floats up to their last
 /// digits.
 const ORDER_FREE: [&str; 30] = [
     "approx_distinct",
@@ -70,8 +70,8 @@ const ORDER_FREE: [&str; 30] = [
 ];
 
 /// Whether the rows of a window must be kept until it is over: they are read more than once, or the
-/// result depends on their order, and shards take turns as it happens. What is not known to be free
-/// of it does.
+/// result depends on their order, and shards interleave arbitrarily. A plan that is not known to be
+/// independent of the order keeps its rows.
 pub(super) fn keeps_rows(plan: &LogicalPlan) -> bool {
     match source_use(plan) {
         SourceUse::RowWise => false,

@@ -1,8 +1,8 @@
-//! What people write for Spark and what means something else here.
+//! Spark SQL that has another meaning here.
 //!
-//! Owns: naming such places in a text; Java's patterns of time as those of strftime. Does not own:
-//! what is refused ([`super::sql`]).
-//! Rule: only what would give other values without an error is named; the planner refuses the rest.
+//! Owns: finding such places in a text; converting Java's time patterns to strftime. Does not own:
+//! refusals ([`super::sql`]).
+//! Rule: only what would silently give other values is named; the planner refuses the rest.
 
 use super::limits;
 use datafusion::sql::sqlparser::ast::{
@@ -34,8 +34,8 @@ const SUBSCRIPT: &str =
 const QUOTES: &str =
     "\"text\" in double quotes is the name of a column here, in Spark it is a text: write 'text'";
 
-/// What in a query of Spark SQL means something else here, each kind once, with what to write.
-/// Empty where the text cannot be read: the planner says why.
+/// The parts of a Spark SQL query that have another meaning here, each kind once, with what to
+/// write. Empty if the text cannot be parsed: the planner reports why.
 pub fn spark_differences(sql: &str) -> Vec<&'static str> {
     let sql = sql.to_owned();
     super::planning::blocking(move || Ok(differences(&sql))).unwrap_or_default()
@@ -165,7 +165,7 @@ fn text(expr: &Expr) -> Option<&str> {
     }
 }
 
-/// What a field of a time means something else for.
+/// The difference in meaning of a field of a time, if any.
 fn of_field(field: &str) -> Option<&'static str> {
     match field.trim_matches(['\'', '"']).to_lowercase().as_str() {
         "dow" => Some(DAY_OF_WEEK),
@@ -174,7 +174,7 @@ fn of_field(field: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether it may be a timestamp. The types of columns are not known here.
+/// Whether it may be a timestamp. The types of columns are unknown here.
 fn may_be_time(expr: &Expr) -> bool {
     match expr {
         Expr::Value(_) => false,
@@ -193,7 +193,7 @@ fn is_number(data_type: &DataType) -> bool {
     numbers.contains(&name)
 }
 
-/// Neither 0 nor below; what is no constant may be anything.
+/// False for 0 and negative constants; a value that is not a constant counts as positive.
 fn is_positive(expr: &Expr) -> bool {
     match expr {
         Expr::UnaryOp {
@@ -207,7 +207,7 @@ fn is_positive(expr: &Expr) -> bool {
     }
 }
 
-/// Whether a pattern has no field of strftime's, or, beside them, fields as Java writes them.
+/// Whether a pattern has no strftime field, or has fields as Java writes them besides.
 pub(super) fn is_java_pattern(pattern: &str) -> bool {
     let mut literal = String::new();
     let mut has_field = false;
@@ -230,7 +230,7 @@ pub(super) fn is_java_pattern(pattern: &str) -> bool {
             .any(|field| literal.contains(field))
 }
 
-/// A pattern of Java's as one of strftime; none where it has a letter that there is nothing for.
+/// A Java pattern as a strftime pattern; `None` if it has a letter without equivalent.
 pub(super) fn strftime(java: &str) -> Option<String> {
     let mut written = String::new();
     let mut rest = java;

@@ -1,8 +1,9 @@
-//! From SQL text to an optimized plan, or to words that say what to write instead.
+//! From SQL text to an optimized plan, or to an error with advice.
 //!
-//! Owns: what SQL is allowed, its settings. Does not own: the words for what the planner refuses
-//! (`words`). Rule: one SELECT over `source` and the lookups, whose result depends on their rows
-//! alone, so that a replay next week gives the same rows.
+//! Owns: which SQL is allowed, its settings. Does not own: the messages for what the planner
+//! refuses (`words`).
+//! Rule: one SELECT over `source` and the lookups, whose result depends on their rows alone, so
+//! that a replay next week gives the same rows.
 
 use super::error::QueryError;
 use super::phrase::closest;
@@ -48,9 +49,9 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
         .with_target_partitions(1)
         .with_batch_size(batch_rows);
     let options = config.options_mut();
-    // Which side of a join is collected is decided by `ProbeWithSource`, not by sizes.
+    // `ProbeWithSource` decides which side of a join is collected, not sizes.
     options.optimizer.join_reordering = false;
-    // A filter made from the lookup's keys would drop unmatched rows before they are counted.
+    // A filter from the lookup's keys would drop unmatched rows before they are counted.
     options.optimizer.enable_dynamic_filter_pushdown = false;
     options.optimizer.enable_join_dynamic_filter_pushdown = false;
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
@@ -71,7 +72,7 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
         .build()
 }
 
-/// The rules, with a look at the clock before each.
+/// The rules, with a check of the deadline before each.
 fn interruptible(rules: Vec<OptimizerRuleRef>) -> Vec<OptimizerRuleRef> {
     let clock: OptimizerRuleRef = Arc::new(StopWhenLate);
     rules
@@ -80,7 +81,7 @@ fn interruptible(rules: Vec<OptimizerRuleRef>) -> Vec<OptimizerRuleRef> {
         .collect()
 }
 
-/// Ends an optimization whose time is over: nobody waits for it any more.
+/// Ends an optimization after its deadline: no caller waits for it any more.
 #[derive(Debug)]
 struct StopWhenLate;
 
@@ -101,7 +102,7 @@ impl OptimizerRule for StopWhenLate {
     }
 }
 
-/// Checks and plans a query. To be called on a thread with a large stack (`planning`).
+/// Checks and plans a query. Call it on a thread with a large stack (`planning`).
 pub(super) fn plan(
     source: &SchemaRef,
     lookups: &[(String, SchemaRef)],
@@ -140,9 +141,9 @@ pub(super) fn plan(
     let plan = state
         .optimize(&plan)
         .map_err(|error| written.explain(&error))?;
-    // Only now is a pattern seen that a part of the query gives to another.
+    // Only now are patterns visible that one part of the query passes to another.
     check_patterns(&plan, &written)?;
-    // Some rules write calls of functions, too.
+    // Some rules add calls of functions, too.
     let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
     let plan = limits::balance(plan).map_err(|error| written.explain(&error))?;
     check_sizes(&plan)?;
@@ -150,11 +151,11 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// Checks what can be checked without knowing any column: that it is one SELECT over the stream and
-/// these lookups. Gives the names of the result's columns, where the text says them all.
+/// Checks everything that does not need the columns: that the text is one SELECT over the stream
+/// and these lookups. Returns the names of the result's columns, if the text names them all.
 ///
 /// # Errors
-/// [`QueryError::Sql`], with a hint where one can be given.
+/// [`QueryError::Sql`], with a hint if there is one.
 pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
     let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let written = Written {
@@ -162,7 +163,7 @@ pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryEr
         tables: &[],
         functions: vec![],
     };
-    // How many columns a table has is not known here.
+    // The number of columns of a table is unknown here.
     let tables = lookups
         .iter()
         .chain(&[SOURCE])
@@ -202,8 +203,7 @@ fn written_names(statement: &Statement) -> Option<Vec<String>> {
         .collect()
 }
 
-/// The statement, where it is one SELECT over these tables, and says nothing that would be passed
-/// over.
+/// The statement, if it is one SELECT over these tables and has no clause that would be ignored.
 fn read(
     state: &SessionState,
     written: &Written<'_>,
@@ -235,7 +235,8 @@ fn check_width(table: &str, schema: &SchemaRef) -> Result<(), QueryError> {
     ))
 }
 
-/// Refuses what would be large for every row: constants, and lists that grow with the rows before.
+/// Refuses values that would be large for every row: constants, and lists that grow with the rows
+/// before.
 fn check_sizes(plan: &LogicalPlan) -> Result<(), QueryError> {
     let mut found = None;
     let visited = plan.apply_with_subqueries(|node| {
@@ -305,8 +306,8 @@ fn too_large_type(reason: String) -> QueryError {
 }
 
 /// Some queries (a few kinds of correlated subqueries) are refused only when operators are chosen,
-/// and some words inside of texts (the unit of `date_trunc`, a pattern) only when they are used:
-/// better at submit than in the first window.
+/// and some words inside texts (the unit of `date_trunc`, a pattern) only when they are used:
+/// report them at submit rather than in the first window.
 fn check_executable(state: &SessionState, plan: &LogicalPlan) -> Result<(), DataFusionError> {
     let Some(chosen) = state
         .query_planner()
@@ -330,7 +331,7 @@ fn check_executable(state: &SessionState, plan: &LogicalPlan) -> Result<(), Data
     chosen?.apply(visit).map(drop)
 }
 
-/// Computes it over no rows. What a subquery gives is not known here.
+/// Computes it over no rows. The result of a subquery is unknown here.
 fn try_on_nothing(
     part: &Arc<dyn PhysicalExpr>,
     input: &Arc<dyn ExecutionPlan>,
@@ -390,8 +391,8 @@ fn check_tables(
     ))
 }
 
-/// Planning is asynchronous only for catalogs that are; these tables are here, so it is over at the
-/// first poll.
+/// Planning is asynchronous only for asynchronous catalogs; these tables are local, so it completes
+/// at the first poll.
 fn logical(
     state: &SessionState,
     statement: Statement,
@@ -414,7 +415,7 @@ fn logical(
         .unwrap_or_else(late)
 }
 
-/// What is wrong with the first call of a function that has something wrong with it.
+/// The error of the first invalid call of a function.
 fn wrong_call(
     plan: &LogicalPlan,
     judge: impl Fn(&ScalarFunction) -> Option<String>,
@@ -438,8 +439,8 @@ fn wrong_call(
     Ok(found)
 }
 
-/// Refuses functions that answer differently each time: an epoch that is read again must give the
-/// same rows.
+/// Refuses functions whose result differs each time: an epoch that is read again must give the same
+/// rows.
 fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), QueryError> {
     let is_repeatable =
         |call: &ScalarFunction| call.func.signature().volatility == Volatility::Immutable;
@@ -481,8 +482,8 @@ fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Query
     Err(QueryError::sql(message, Some(hint)).on_line(written.line_with("date_format")))
 }
 
-/// The text that an expression gives for every row, where it has no column: `concat('%Y-', 'MM')`
-/// is one as much as `'%Y-MM'`.
+/// The text of an expression without columns, the same for every row: `concat('%Y-', 'MM')` counts
+/// as much as `'%Y-MM'`.
 fn constant_text(expr: &Expr) -> Option<String> {
     let text = |value: &ScalarValue| value.try_as_str().flatten().map(str::to_owned);
     if let Expr::Literal(value, _) = expr {
@@ -504,14 +505,14 @@ fn constant_text(expr: &Expr) -> Option<String> {
     }
     let simplifier = ExprSimplifier::new(SimplifyContext::default());
     let coerced = simplifier.coerce(expr.clone(), &DFSchema::empty()).ok()?;
-    // What cannot be computed is refused by the planner, with the reason.
+    // The planner refuses what cannot be computed, with the reason.
     match simplifier.simplify(coerced).ok()? {
         Expr::Literal(value, _) => text(&value),
         _ => None,
     }
 }
 
-/// Results have plain strings and bytes, whatever a function returned inside.
+/// Results have plain strings and bytes, whatever a function returns inside.
 fn plain_types(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
     let plain = |data_type: &DataType| match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => Some(DataType::Utf8),
@@ -557,7 +558,7 @@ fn check_output(plan: &LogicalPlan) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// The plan with the rows of one window in the place of its tables.
+/// The plan with the rows of one window in place of its tables.
 pub(super) fn with_rows(
     plan: &LogicalPlan,
     rows: impl Fn(&str) -> Option<Rows>,

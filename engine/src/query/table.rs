@@ -1,11 +1,10 @@
 //! The tables of a query: the stream's rows, and lookups.
 //!
-//! Owns: the provider that stands for a table, and the leaf of the physical plan that gives its
-//! rows.
-//! Does not own: who pushes the rows (`open`).
-//! Rule: the stream is read once; a plan that scans it more often, or whose result depends on the
-//! order of rows, reads rows that are kept, within the memory limit, and in an order that does not
-//! depend on when they came.
+//! Owns: the provider of a table, and the leaf of the physical plan that returns its rows. Does not
+//! own: the pusher of the rows (`open`).
+//! Rule: the stream is read once. If a plan scans it more often, or its result depends on the order
+//! of rows, it reads rows that are kept, within the memory limit, in an order that does not depend
+//! on when they came.
 
 use super::KEPT_BATCH_ROWS;
 use arrow::compute::BatchCoalescer;
@@ -32,10 +31,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, mpsc};
 
-/// Where the rows of a table come from.
+/// The source of a table's rows.
 #[derive(Clone, Debug)]
 pub(super) enum Rows {
-    /// Nowhere: the table is only planned with.
+    /// None: the table is only used for planning.
     Schema,
     /// Held in memory: a lookup.
     Held(RecordBatch),
@@ -45,7 +44,7 @@ pub(super) enum Rows {
 
 #[derive(Debug)]
 pub(super) struct PushedRows {
-    /// Of which shard, where rows are kept.
+    /// The shard of the batch, if rows are kept.
     pub shard: Option<String>,
     pub batch: RecordBatch,
 }
@@ -54,9 +53,9 @@ pub(super) struct PushedRows {
 #[derive(Debug)]
 pub(super) struct Feed {
     receiver: Mutex<Option<mpsc::Receiver<PushedRows>>>,
-    /// Which columns of the source a pushed batch carries, ascending.
+    /// The columns of the source that a pushed batch carries, ascending.
     columns: Vec<usize>,
-    /// For a plan that keeps its rows: these, and the memory they count for.
+    /// For a plan that keeps its rows: the rows, and their memory.
     kept: Option<OnceCell<Arc<Kept>>>,
 }
 
@@ -86,7 +85,7 @@ impl Feed {
     }
 
     /// Shard after shard, in batches whose sizes follow from the rows alone: a window that is
-    /// computed again gives what it gave, however its shards took turns.
+    /// computed again gives the same result, however its shards interleave.
     async fn keep(&self, context: &TaskContext) -> Result<Arc<Kept>> {
         let mut receiver = self.take()?;
         let memory = MemoryConsumer::new("rows of the window, which the query needs together")
@@ -122,7 +121,7 @@ impl Feed {
         }))
     }
 
-    /// Where the columns of a scan stand in a pushed batch.
+    /// The places of a scan's columns in a pushed batch.
     fn places(&self, projection: &[usize]) -> Result<Vec<usize>> {
         let place = |column: &usize| {
             let place = self.columns.binary_search(column);
@@ -183,7 +182,7 @@ impl TableProvider for Table {
     }
 }
 
-/// The leaf of a physical plan that gives a table's rows.
+/// The leaf of a physical plan that returns a table's rows.
 #[derive(Debug)]
 pub(super) struct TableExec {
     name: String,
@@ -213,7 +212,7 @@ impl TableExec {
     }
 }
 
-/// Properties of an operator that hands rows on as they come, in no order that could be relied on.
+/// Properties of an operator that passes rows on as they come, in no reliable order.
 pub(super) fn incremental(schema: SchemaRef, partitions: usize) -> Arc<PlanProperties> {
     Arc::new(PlanProperties::new(
         EquivalenceProperties::new(schema),
@@ -294,7 +293,7 @@ impl ExecutionPlan for TableExec {
     }
 }
 
-/// All rows of the window, once they are there; the first reader collects them for all.
+/// All rows of the window, once they are complete; the first reader collects them for all.
 fn kept_rows(
     feed: &Arc<Feed>,
     schema: SchemaRef,

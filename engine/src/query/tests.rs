@@ -1,4 +1,4 @@
-//! The query as its callers see it.
+//! The query from the callers' point of view.
 
 use super::*;
 use arrow::array::{ArrayRef, StringArray};
@@ -51,7 +51,7 @@ pub(super) fn batch_of(plan: &QueryPlan, text: &str, number: i64) -> RecordBatch
     RecordBatch::try_new_with_options(plan.input_schema().clone(), columns, &options).unwrap()
 }
 
-/// The result's first column as text, in the order in which its rows come.
+/// The result's first column as text, in row order.
 pub(super) async fn rows_of(
     plan: &QueryPlan,
     batch: RecordBatch,
@@ -386,7 +386,7 @@ fn only_the_columns_that_are_needed_are_read() {
     );
 }
 
-/// `spark.rs` tells users so. The row has `ts` 1970-01-01, a Thursday.
+/// Checks the notes that `spark.rs` gives to users. The row has `ts` 1970-01-01, a Thursday.
 #[tokio::test]
 async fn what_the_notes_on_spark_state_of_this_engine_is_so() {
     for (expression, expected) in [
@@ -409,7 +409,7 @@ async fn what_the_notes_on_spark_state_of_this_engine_is_so() {
             "date_part('epoch', ts + INTERVAL '1500 milliseconds')",
             "1.5",
         ),
-        // As in Spark, so it is not noted.
+        // As in Spark, so there is no note.
         (
             "CAST(CAST(5 + n AS TIMESTAMP) AS VARCHAR)",
             "1970-01-01T00:00:05",
@@ -567,7 +567,7 @@ async fn a_query_that_has_failed_needs_no_more_rows() {
     assert_eq!(input.push("s", rows).await.unwrap(), Pushed::NotNeeded);
 }
 
-/// The rows of three shards, whose turns and sizes of chunks follow from the seed.
+/// The rows of three shards; the seed determines their interleaving and the sizes of chunks.
 async fn in_turns(plan: &QueryPlan, seed: u64) -> Vec<String> {
     let lookups = BTreeMap::from([("c".to_owned(), countries())]);
     let OpenQuery {
@@ -776,7 +776,7 @@ fn random_batch(names: &[&str], rows: usize, random: &mut fastrand::Rng) -> Reco
     RecordBatch::try_new(schema(names), arrays.collect()).unwrap()
 }
 
-/// What plain DataFusion says, and how many source rows it drops (`None`: not asked).
+/// The result of plain DataFusion, and how many source rows it drops (`None`: not checked).
 async fn oracle(
     sql: &str,
     source: &[RecordBatch],
@@ -1019,7 +1019,7 @@ async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
             "SELECT s.uuid FROM source s CROSS JOIN c a CROSS JOIN c b CROSS JOIN c d",
             400,
         ),
-        // The join collects its other side without a batch that comes out.
+        // The join collects its other side without returning a batch.
         (
             r#"SELECT s.uuid FROM source s JOIN (SELECT a."Code" || b."Code" AS k FROM c a CROSS JOIN c b) t ON t.k = s.uuid"#,
             2_000,

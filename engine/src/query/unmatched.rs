@@ -1,17 +1,16 @@
-//! Rows that find no partner in a lookup: how many, and which keys.
+//! Rows without a match in a lookup: how many, and which keys.
 //!
 //! Owns: the rewrite of joins so that such rows are seen, the operator that counts them, the
 //! bounded tally.
 //! Rule: the result of a query is the same with and without the counting.
 //!
-//! An inner join drops such rows where nobody sees them. It is turned into the outer join that
-//! keeps the stream's rows, with a marker column on the lookup's side: null there means no partner,
-//! whatever else is null. An operator ([`Counting`]) above it counts these rows, drops them, and
-//! gives what the inner join would have given. A join that keeps them anyway (`LEFT JOIN`) is
-//! counted only. A condition in WHERE on a lookup's column may be applied to the lookup before the
-//! join: rows that only it removes are then counted, too, as the lookup had no such row. Not
-//! counted: joins without an equality between the two sides, semi and anti joins, and joins under a
-//! limit.
+//! An inner join drops such rows unseen. It becomes the outer join that keeps the stream's rows,
+//! with a marker column on the lookup's side: a null marker means no match, whatever else is null.
+//! An operator ([`Counting`]) above it counts these rows, drops them, and returns what the inner
+//! join would have returned. A join that keeps them anyway (`LEFT JOIN`) is only counted. A
+//! condition in WHERE on a lookup's column may be applied to the lookup before the join: rows that
+//! only it removes are then counted too, as if the lookup had no such row. Not counted: joins
+//! without an equality between the two sides, semi and anti joins, and joins under a limit.
 
 use super::operators::{Operator, OperatorExec};
 use super::probe::{reads_source, tables_below};
@@ -36,7 +35,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_proto::report::{UNMATCHED_KEYS_MAX, UnmatchedKey};
 
-/// Different keys that are counted one by one per window; rows with further keys are only counted
+/// Distinct keys that are counted individually per window; rows with further keys are only counted
 /// together.
 pub const KEYS_TRACKED_MAX: usize = 10_000;
 
@@ -45,8 +44,8 @@ pub const KEY_CHARS_MAX: usize = 200;
 
 const MARKER: &str = "__streamctl_matched";
 
-/// Counts the rows of one window that found no partner. Clones count together; read it when the
-/// output has ended.
+/// Counts the rows of one window without a match. Clones share the count; read it after the output
+/// ended.
 #[derive(Clone, Debug, Default)]
 pub struct UnmatchedCounter {
     tally: Arc<Mutex<Tally>>,
@@ -61,13 +60,12 @@ struct Tally {
 }
 
 impl UnmatchedCounter {
-    /// Rows without a partner; a row counts once per lookup in which it has none.
+    /// Rows without a match; a row counts once per lookup in which it has none.
     pub fn rows(&self) -> u64 {
         self.lock().rows
     }
 
-    /// Rows among these whose key came after [`KEYS_TRACKED_MAX`] others: they are in no
-    /// [`UnmatchedKey`].
+    /// Rows whose key came after [`KEYS_TRACKED_MAX`] others: they are in no [`UnmatchedKey`].
     pub fn rows_untracked(&self) -> u64 {
         self.lock().rows_untracked
     }
@@ -115,7 +113,7 @@ impl Tally {
     }
 }
 
-/// Rewrites the joins of a finished physical plan so that rows without a partner are counted.
+/// Rewrites the joins of a finished physical plan so that rows without a match are counted.
 pub(super) fn count_unmatched(
     plan: Arc<dyn ExecutionPlan>,
     counter: &UnmatchedCounter,
@@ -163,7 +161,7 @@ fn counted(
         .projection
         .as_ref()
         .map_or_else(|| (0..all).collect(), |columns| columns.to_vec());
-    // The marker stands between the two sides.
+    // The marker is between the two sides.
     let columns = columns
         .into_iter()
         .map(|at| if at < left_width { at } else { at + 1 })
@@ -200,12 +198,12 @@ fn marked(side: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     )?))
 }
 
-/// Counts rows without a partner above an outer join, and drops them where the query does.
+/// Counts rows without a match above an outer join, and drops them if the query does.
 #[derive(Debug)]
 struct Counting {
     lookup: String,
     drops: bool,
-    /// Where the marker stands; the stream's columns follow.
+    /// The index of the marker; the stream's columns follow.
     marker: usize,
     /// The stream's side of the join's equalities, over its own columns.
     keys: Vec<Arc<dyn PhysicalExpr>>,

@@ -1,9 +1,8 @@
-//! The planner's errors in the words of somebody who writes a job file.
+//! The planner's errors as messages for the author of a job file.
 //!
-//! Owns: what is said, what to do, on which line of the query. Does not own: what is refused
-//! (`sql`).
-//! Rule: nothing of the planner's inside comes through: no prefixes, no dumps of its trees, no
-//! reports of its bugs.
+//! Owns: the message, the advice, the line of the query. Does not own: what is refused (`sql`).
+//! Rule: the planner's internals never show: no prefixes, no dumps of its trees, no reports of its
+//! bugs.
 
 use super::error::QueryError;
 use super::phrase::{closest, plain};
@@ -15,7 +14,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 
 const TYPES: &str = "VARCHAR, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(38, 10), BOOLEAN, DATE, TIMESTAMP, BYTEA";
 
-/// What the query was written with.
+/// The query as written.
 pub(super) struct Written<'a> {
     pub sql: &'a str,
     /// Name and columns of each table.
@@ -55,7 +54,7 @@ impl Written<'_> {
         told.on_line(spot(error))
     }
 
-    /// The error with the line on which what it names first stands, where one can be told.
+    /// The error with the line on which the named part first occurs, if that is known.
     pub(super) fn located(&self, error: QueryError) -> QueryError {
         let QueryError::Sql { message, .. } = &error else {
             return error;
@@ -66,7 +65,7 @@ impl Written<'_> {
         error.on_line(line)
     }
 
-    /// The only line that has this word.
+    /// The only line that contains this word.
     pub(super) fn line_with(&self, word: &str) -> Option<usize> {
         let word = word.to_lowercase();
         let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -87,7 +86,7 @@ impl Written<'_> {
         lines.next().is_none().then_some(line)
     }
 
-    /// What is no SQL. The parser says where, in its text.
+    /// A syntax error. The parser's text contains the place.
     fn unreadable(&self, text: &str) -> QueryError {
         let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
         let (said, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
@@ -100,7 +99,7 @@ impl Written<'_> {
         QueryError::sql(said, None).on_line(line)
     }
 
-    /// What the planner says only in a text.
+    /// Errors that the planner reports only as text.
     fn translated(&self, text: &str) -> QueryError {
         if let Some(call) = between(text, "given name and argument types '", "'") {
             return self.no_such_call(call, text);
@@ -145,7 +144,7 @@ impl Written<'_> {
         QueryError::sql(said, hint(text).map(Into::into))
     }
 
-    /// The function is there, and does not take what it is given.
+    /// The function exists but does not accept these arguments.
     fn no_such_call(&self, call: &str, text: &str) -> QueryError {
         let (name, given) = call.split_once('(').unwrap_or((call, ")"));
         let takes: Vec<&str> = text
@@ -235,7 +234,7 @@ fn ambiguous(field: &Column) -> QueryError {
     )
 }
 
-/// The line that the planner points to.
+/// The line in the planner's error.
 fn spot(error: &DataFusionError) -> Option<usize> {
     let mut here = Some(error);
     while let Some(error) = here {
@@ -257,7 +256,7 @@ fn spot(error: &DataFusionError) -> Option<usize> {
     None
 }
 
-/// What to do about some that are told as they are.
+/// Advice for some errors that are reported unchanged.
 fn hint(text: &str) -> Option<&'static str> {
     let hints = [
         (

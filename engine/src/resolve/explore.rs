@@ -1,8 +1,8 @@
-//! What can be said of a job file when not all of the world can be asked.
+//! Explores a job file when parts of the outside world are unavailable.
 //!
-//! Owns: asking on after a failure, and telling what could not be had. Does not own: any check
+//! Owns: continuing after a failure, reporting what was not available. Does not own: any check
 //! (`resolve`).
-//! Rule: it asks what a submit asks, in the same words, and changes nothing.
+//! Rule: it sends the same requests as a submit, reports with the same texts, and changes nothing.
 
 use super::{
     Failure, Log, ResolveError, World, check_arrival_time, check_partitions, check_places,
@@ -17,23 +17,23 @@ use streamctl_proto::resolved::{ColumnType, StreamAddress};
 use streamctl_proto::spec::{Problem, Problems};
 use streamctl_proto::{JobSpec, ResolvedJob};
 
-/// What is known of a job: each part that could be had.
+/// What is known of a job: each part that was available.
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
     pub columns: Option<Vec<ColumnType>>,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
-    /// What each lookup is now, by name; those that could not be read are not here.
+    /// The current state of each lookup, by name; those that could not be read are missing.
     pub lookups: BTreeMap<String, ExploredLookup>,
-    /// The plan, where columns and lookups are known and the query is right.
+    /// The plan, if columns and lookups are known and the query is valid.
     pub plan: Option<QueryPlan>,
-    /// What the user must mend.
+    /// The problems that the user must fix.
     pub problems: Vec<Problem>,
-    /// What did not answer: the key it was asked for, and why.
+    /// Unavailable parts: the key that needed them, and the reason.
     pub unavailable: Vec<(String, String)>,
 }
 
-/// A lookup as it is now.
+/// A lookup in its current state.
 #[derive(Clone, Debug)]
 pub struct ExploredLookup {
     /// Files below its path, and their bytes.
@@ -47,14 +47,15 @@ impl Explored {
     /// text.
     ///
     /// # Errors
-    /// Every problem; where there is none, what did not answer.
+    /// Every problem; if there is none, the unavailable parts.
     pub fn job(
         self,
         spec: JobSpec,
         spec_digest: String,
         now_ms: i64,
     ) -> Result<ResolvedJob, ResolveError> {
-        // A problem stays one however often it is tried, so problems go before what may pass.
+        // A problem remains however often the job is retried, so problems come before transient
+        // failures.
         if !self.problems.is_empty() {
             return Err(Problems(self.problems).into());
         }
@@ -73,8 +74,7 @@ impl Explored {
     }
 }
 
-/// Asks the world all that a submit asks. The written places are looked at only where `places` says
-/// so.
+/// Sends all requests that a submit sends. Checks the output locations only if `places` is true.
 pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     let mut log = Log::default();
     let table = source_table(world, spec, &mut log).await;

@@ -1,9 +1,10 @@
-//! Which addresses and roles a job may make the programs use.
+//! The addresses and roles that a job may make the programs use.
 //!
 //! Owns: the rule for a stream's endpoint and role, from the job file or the catalog. Does not own:
-//! who the caller is, S3 places. Rule: a signed request goes to the service's own address, to one
-//! that the operator of the cluster allowed, or to one that somebody with the role `admin` named;
-//! and in plain text only to this machine.
+//! the caller's identity, S3 locations.
+//! Rule: a signed request goes only to the service's own address, to one that the cluster's
+//! operator allowed, or to one that a user with the role `admin` named; in plain text it goes only
+//! to this machine.
 
 use crate::security::dial::is_loopback;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ const SERVICE_DOMAINS: [&str; 3] = ["amazonaws.com", "amazonaws.com.cn", "api.aw
 /// The names of the service before a region.
 const SERVICE_NAMES: [&str; 2] = ["kinesis", "kinesis-fips"];
 
-/// What a job may name.
+/// The addresses and roles that a job may name.
 #[derive(Clone, Debug, Default)]
 pub struct ForeignRule {
     allowed: Arc<[String]>,
-    /// The caller has not the role `admin`: it may name nothing that is not allowed.
+    /// The caller does not have the role `admin`: it may name only what is allowed.
     only_allowed: bool,
 }
 
@@ -35,7 +36,7 @@ impl ForeignRule {
         }
     }
 
-    /// The same for a caller who may name nothing else.
+    /// The same rule for a caller without the role `admin`, who may name only what is allowed.
     pub fn without_admin(&self) -> Self {
         Self {
             only_allowed: true,
@@ -43,7 +44,7 @@ impl ForeignRule {
         }
     }
 
-    /// What is wrong with the address of a stream.
+    /// The problems of a stream's address.
     pub fn check(&self, stream: &StreamAddress) -> Vec<Problem> {
         let endpoint = stream
             .endpoint
@@ -98,7 +99,7 @@ fn normal(value: &str) -> &str {
     value.trim_end_matches('/')
 }
 
-/// The host of what follows a scheme.
+/// The host of the text after a scheme.
 fn host_of(rest: &str) -> &str {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     match authority.strip_prefix('[') {
@@ -107,8 +108,8 @@ fn host_of(rest: &str) -> &str {
     }
 }
 
-/// Whether an address is one of the service's own: `https://kinesis.<region>.amazonaws.com`. Not
-/// those of VPC endpoints: anybody can have one made that leads to a service of theirs.
+/// Whether an address is one of the service's own: `https://kinesis.<region>.amazonaws.com`. VPC
+/// endpoints do not count: anyone can create one that leads to their own service.
 pub(crate) fn is_of_the_service(endpoint: &str) -> bool {
     let Some(host) = endpoint.strip_prefix("https://").map(host_of) else {
         return false;

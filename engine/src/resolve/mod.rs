@@ -1,9 +1,9 @@
-//! What a job file leaves to the world, asked once at submit.
+//! Resolves what a job file leaves open, once, at submit.
 //!
 //! Owns: columns, stream address, starting position, the check of the query against real columns.
 //! Does not own: the job file's own rules (`proto::spec`), which lookup version a window takes.
-//! Rule: all problems are found in one go; what may pass by itself is not a problem but a reason to
-//! try again.
+//! Rule: all problems are found in one pass; a transient failure is not a problem but a reason to
+//! retry.
 
 pub mod explore;
 pub mod foreign;
@@ -27,7 +27,7 @@ use streamctl_proto::spec::{
 };
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
-/// Largest file in the form of GetTable's answer.
+/// Largest file in the form of a GetTable response.
 pub const SCHEMA_FILE_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Clone, Debug)]
@@ -38,16 +38,16 @@ pub struct World {
     pub foreign: foreign::ForeignRule,
 }
 
-/// A job cannot be resolved.
+/// The job cannot be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// The user must mend something; fields are named, lines are not known here.
+    /// The user must fix something. Fields are named; lines are not known here.
     #[error(transparent)]
     Problems(#[from] Problems),
-    /// A service did not answer: the same job may be submitted again.
+    /// A service did not respond: the same job may be submitted again.
     #[error("{field}: {reason}")]
     Unavailable {
-        /// The key it was asked for: `source.catalog`.
+        /// The key that needed the service: `source.catalog`.
         field: String,
         reason: String,
     },
@@ -56,7 +56,7 @@ pub enum ResolveError {
 /// Resolves a job at `now_ms`. `spec_digest` is the SHA-256 of the job file's text.
 ///
 /// # Errors
-/// [`ResolveError::Unavailable`] when anything asked may answer later; else every problem that was found.
+/// [`ResolveError::Unavailable`] if a service may respond later; else every problem that was found.
 pub async fn resolve(
     world: &World,
     spec: JobSpec,
@@ -68,7 +68,7 @@ pub async fn resolve(
         .job(spec, spec_digest, now_ms)
 }
 
-/// What is wrong with a job as far as its file alone says: nothing is asked.
+/// The problems of a job that its file alone shows; sends no requests.
 pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
     let lookups: Vec<&str> = spec
         .lookups
@@ -81,7 +81,7 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
         Err(error) => return vec![error.problem()],
     };
     let mut log = Log::default();
-    // Of partitions only the names are looked at: text names a folder whatever it says.
+    // Only the partition names are checked: any text can name a folder.
     let text = names
         .into_iter()
         .map(|name| Field::new(name, DataType::Utf8, true));
@@ -93,7 +93,7 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
     log.apart().0
 }
 
-/// The job with what the world said.
+/// The job with the results of the requests.
 fn pinned(
     spec: JobSpec,
     spec_digest: String,
@@ -129,7 +129,7 @@ fn pinned(
     })
 }
 
-/// Whether the places that the job writes to are there.
+/// Checks that the output locations of the job exist.
 async fn check_places(world: &World, spec: &JobSpec, log: &mut Log) {
     let dead = spec
         .dead_letter
@@ -181,7 +181,8 @@ pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
 /// lookup's rows.
 ///
 /// # Errors
-/// [`QueryError::Sql`] when the lookups' columns changed since submit so that the query no longer fits them.
+/// [`QueryError::Sql`] if the lookups' columns changed since submit so that the query no longer
+/// fits them.
 pub async fn plan_of(
     job: &ResolvedJob,
     lookups: Vec<(String, SchemaRef)>,
@@ -191,14 +192,14 @@ pub async fn plan_of(
     QueryPlan::new(schema, lookups, &job.spec.sql).await
 }
 
-/// The plan of a job's query on its lookups as they are now, for people; none where it cannot be
+/// The plan of a job's query on its lookups in their current state, as text; `None` if it cannot be
 /// made.
 pub async fn plan_text(world: &World, job: &ResolvedJob) -> Option<String> {
     let lookups = lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?;
     plan_of(job, lookups).await.ok()?.describe().await.ok()
 }
 
-/// What went wrong so far.
+/// The failures so far.
 #[derive(Default)]
 struct Log {
     failures: Vec<Failure>,
@@ -220,7 +221,8 @@ impl Log {
         self.failures.push(Failure::problem(field, message, hint));
     }
 
-    /// What the user must mend, and what did not answer: the key it was asked for, and why.
+    /// Splits the log: the problems that the user must fix, and the unavailable parts with their
+    /// key and reason.
     fn apart(self) -> (Vec<Problem>, Vec<(String, String)>) {
         let mut problems = vec![];
         let mut unavailable = vec![];
@@ -233,7 +235,7 @@ impl Log {
         (problems, unavailable)
     }
 
-    /// What was noted since `from` is about one of several tables of one name.
+    /// Marks everything logged since `from` as about one of several tables of one name.
     fn of_element(&mut self, from: usize, index: usize) {
         for failure in self.failures.iter_mut().skip(from) {
             if let Failure::Problem(problem) = failure {
@@ -303,7 +305,7 @@ impl Failure {
     }
 }
 
-/// The key that says where the columns come from.
+/// The key that defines the source of the columns.
 fn schema_field(schema: &SchemaFrom) -> &'static str {
     match schema {
         SchemaFrom::Catalog { .. } => "source.catalog",
@@ -371,7 +373,7 @@ fn stream_address(
     let kind = &spec.source.kind;
     let of_table = table.and_then(|table| table.stream.as_ref());
     let address = log.ok(connector(kind).address(of_table), Failure::Problem)?;
-    // Without a table nothing is known about the stream, and that is in the log already.
+    // Without a table the stream is unknown, and the log already contains the failure.
     if kind.reads_stream() && address.is_none() && table.is_some() {
         let hint = "add stream = \"name\" or arn = \"...\" to [source]".to_owned();
         let message = "neither the job file nor the table names a Kinesis stream".to_owned();
@@ -380,7 +382,7 @@ fn stream_address(
     address
 }
 
-/// Name and columns of every lookup; `None` when one of them is not to be had.
+/// Name and columns of every lookup; `None` if one of them is unavailable.
 async fn lookup_schemas(
     world: &World,
     specs: &[LookupSpec],
@@ -418,7 +420,7 @@ async fn lookup_rows(
     Some((listed, rows))
 }
 
-/// The column of arrival times must be one, or every record would be of the time of reading.
+/// The column of arrival times must exist, or every record would get the time of its read.
 fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
     let Some(name) = spec.source.kind.arrival_column() else {
         return;

@@ -258,7 +258,7 @@ fn what_the_file_alone_says_is_wrong_is_found_without_a_world() {
         .contains("at once")
     );
     assert!(wrong("SELECT 1", &[]).contains("does not read the stream"));
-    // Which columns there are is not written there.
+    // The columns are not part of that file.
     assert_eq!(
         wrong("SELECT * FROM source", &[column("ingest_minute")]),
         ""

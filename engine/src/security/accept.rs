@@ -1,10 +1,10 @@
-//! Taking connections: how many, from whom, with TLS where there is a certificate.
+//! Accepts connections: limits their number and peers, with TLS if there is a certificate.
 //!
-//! Owns: the limits on strangers before their first call, who the other side is. Does not own: what
-//! is served.
-//! Rule: a handshake holds up nobody else, and a connection that does not finish it, or makes no
-//! call, in time is closed. A connection with a call under way is never closed to make room for
-//! another.
+//! Owns: the limits on clients before their first call, the identity of the other side. Does not
+//! own: what is served.
+//! Rule: a handshake delays no other connection. A connection that does not finish it in time, or
+//! makes no call in time, is closed. A connection with a call in flight is never closed to make
+//! room for another.
 
 use super::same_user::{PeerUser, peer_user};
 use super::tls::{self, ServerConfigs};
@@ -28,34 +28,34 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-/// Connections of a gRPC listener at once; for a further one the one that was without a call for
-/// longest is closed.
+/// Most connections of a gRPC listener. For a further one, the connection that has been without a
+/// call for longest is closed.
 pub const GRPC_CONNECTIONS_MAX: usize = 4_096;
-/// Connections of one address at once, loopback excepted; further ones are closed.
+/// Most connections of one address, loopback excepted; further ones are closed.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
-/// Calls of one connection at once.
+/// Most concurrent calls of one connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Largest head of a call over gRPC.
 pub const CALL_HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Time in which a TLS handshake must be done.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time in which whoever was not let in can take in why.
+/// Time for a rejected client to read the reason.
 pub const PARTING_TIMEOUT: Duration = Duration::from_millis(500);
-/// Time from the handshake to the first call of a gRPC connection; then it is closed, and a client
-/// opens another.
+/// Time from the handshake to the first call of a gRPC connection. After it the connection is
+/// closed, and a client opens another.
 pub const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// After this time without a word a gRPC client is asked for an answer (a ping).
+/// After this time without data, a gRPC client gets a ping.
 pub const FLIGHT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// A connection whose client has not answered that is closed after this.
+/// If the client does not respond to the ping, its connection is closed after this time.
 pub const FLIGHT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two tries to make room for a connection, while all others have calls.
+/// Wait between two attempts to make room for a connection, while all others have calls.
 const SEAT_RETRY_WAIT: Duration = Duration::from_millis(100);
-/// Wait after a connection could not be taken, for want of file descriptors perhaps.
+/// Wait after a failed accept, for example for lack of file descriptors.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
-/// Connections that are ready and not yet served.
+/// Connections that are ready but not yet served.
 const READY_MAX: usize = 16;
 
-/// Gives the TLS settings of this moment; none: connections are plain.
+/// Returns the current TLS settings; `None`: connections are plain.
 pub type ConfigNow = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
 
 pub fn for_grpc(tls: Option<tls::ServerTls>) -> ConfigNow {
@@ -72,27 +72,27 @@ fn pick(tls: Option<tls::ServerTls>, one: fn(&ServerConfigs) -> Arc<ServerConfig
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. When there are as many, the one that has been without a call for
-    /// longest makes room for a further one; while all of them have calls, it waits.
+    /// Most connections. For a further one, the connection that has been without a call for longest
+    /// is closed; while all have calls, it waits.
     pub connections: usize,
-    /// Time from the handshake to the first HTTP/2 call; none: whoever serves the connection limits
-    /// it.
+    /// Time from the handshake to the first HTTP/2 call; `None`: the server of the connection
+    /// limits it.
     pub first_call: Option<Duration>,
 }
 
 impl Limits {
-    /// Those of a gRPC listener.
+    /// The limits of a gRPC listener.
     pub const GRPC: Self = Self {
         connections: GRPC_CONNECTIONS_MAX,
         first_call: Some(FIRST_CALL_TIMEOUT),
     };
 }
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub address: SocketAddr,
-    /// The DNS names of the certificate that it proved to have.
+    /// The DNS names of its verified certificate.
     pub names: Arc<[String]>,
     /// Where the connection was accepted.
     local: Option<SocketAddr>,
@@ -101,7 +101,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Somebody at this address without a certificate.
+    /// A peer at this address without a certificate.
     pub fn at(address: SocketAddr) -> Self {
         Self {
             address,
@@ -112,19 +112,18 @@ impl Peer {
         }
     }
 
-    /// Nothing more is read from this connection.
+    /// Stops reading from this connection.
     pub fn hang_up(&self) {
         self.activity.close();
     }
 
-    /// A call that was let in; the connection is not closed to make room for others while this is
-    /// held.
+    /// An admitted call; while this is held, the connection is not closed to make room for others.
     pub fn begin_call(&self) -> CallGuard {
         self.activity.calls.fetch_add(1, Ordering::Relaxed);
         CallGuard(Arc::clone(&self.activity))
     }
 
-    /// Which user of this machine is there; none: it is another machine.
+    /// The user of this machine at the other end; `None`: it is another machine.
     pub fn user(&self) -> Option<PeerUser> {
         if !self.address.ip().to_canonical().is_loopback() {
             return None;
@@ -147,22 +146,22 @@ impl Drop for CallGuard {
     }
 }
 
-/// Orders the moments at which connections fell idle.
+/// Orders the moments at which connections became idle.
 fn next_turn() -> u64 {
     static TURN: AtomicU64 = AtomicU64::new(0);
     TURN.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What a connection is used for.
+/// The use of a connection.
 #[derive(Debug)]
 struct Activity {
-    /// Nothing more is read from it.
+    /// No more data is read from it.
     closing: AtomicBool,
-    /// Wakes whoever reads from it.
+    /// Wakes its reader.
     reader: AtomicWaker,
-    /// Calls under way that were let in.
+    /// Admitted calls in flight.
     calls: AtomicUsize,
-    /// Since when there is none: the larger, the later.
+    /// When it became idle: the larger, the later.
     idle_since: AtomicU64,
 }
 
@@ -198,12 +197,11 @@ impl Activity {
     }
 }
 
-/// The connections of a listener that hold one of its seats, whether their handshake is done or
-/// not.
+/// The connections of a listener that hold one of its seats, during or after their handshake.
 #[derive(Clone, Default)]
 struct Seated(Arc<Mutex<BTreeMap<u64, Arc<Activity>>>>);
 
-/// A connection's place among them; free again when dropped.
+/// The seat of a connection; free again when dropped.
 struct Seat {
     id: u64,
     all: Seated,
@@ -246,11 +244,11 @@ impl Drop for Seat {
     }
 }
 
-/// A connection that was let in.
+/// An accepted connection.
 pub struct Connection {
     stream: Stream,
     pub peer: Peer,
-    /// Until its first call begins.
+    /// Present until its first call begins.
     opening: Option<Opening>,
     _seat: Seat,
     _counted: Counted,
@@ -261,25 +259,25 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The time before a connection's first call.
+/// The phase before a connection's first call.
 struct Opening {
     ends: Pin<Box<Sleep>>,
     frames: Frames,
 }
 
-/// Length of the words with which an HTTP/2 connection begins.
+/// Length of the HTTP/2 connection preface.
 const PREFACE_BYTES: usize = 24;
-/// Length of the head of a frame of HTTP/2.
+/// Length of an HTTP/2 frame header.
 const FRAME_HEAD_BYTES: usize = 9;
 /// The kind of frame that begins a call.
 const HEADERS: u8 = 1;
 
-/// Follows the frames of an HTTP/2 connection up to the first one that begins a call.
+/// Parses the frames of an HTTP/2 connection up to the first one that begins a call.
 struct Frames {
-    /// Bytes that are passed over: the preface, or the rest of a frame.
+    /// Bytes to skip: the preface, or the rest of a frame.
     skip: usize,
     head: [u8; FRAME_HEAD_BYTES],
-    /// How many of those are there.
+    /// How many of those are known.
     known: usize,
 }
 
@@ -294,8 +292,8 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Whether a call begins in these bytes. What is not HTTP/2 is refused by whoever serves the
-    /// connection.
+    /// Whether a call begins in these bytes. The server of the connection refuses anything but
+    /// HTTP/2.
     fn begin_a_call(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             if self.skip > 0 {
@@ -322,11 +320,11 @@ impl Frames {
 
 type Counts = Arc<Mutex<BTreeMap<IpAddr, usize>>>;
 
-/// One of them; ends the count when dropped.
+/// One counted connection; leaves the count when dropped.
 struct Counted(Option<(IpAddr, Counts)>);
 
 impl Counted {
-    /// None: this address has too many.
+    /// `None`: this address has too many.
     fn one_more(counts: &Counts, address: IpAddr) -> Option<Self> {
         if address.is_loopback() {
             return Some(Self(None));
@@ -356,7 +354,7 @@ impl Drop for Counted {
     }
 }
 
-/// The connections of a listener, within `limits`. Ends when it is dropped.
+/// The connections of a listener, within `limits`. The listener ends when this is dropped.
 pub fn incoming(
     listener: TcpListener,
     config: ConfigNow,
@@ -387,7 +385,7 @@ pub fn incoming(
             };
             let Some(permit) = permit else { return };
             let _slower = stream.set_nodelay(true);
-            // A listener on all addresses does not say at which one it was reached.
+            // A listener on all addresses does not know at which one it was reached.
             let local = stream.local_addr().ok().or(local);
             let peer = Peer {
                 local,
@@ -430,8 +428,8 @@ pub fn incoming(
     ReceiverStream::new(receiver)
 }
 
-/// Waits for a free seat, and asks idle connections for theirs meanwhile. None: the listener has
-/// ended.
+/// Waits for a free seat, and meanwhile closes idle connections for theirs. `None`: the listener
+/// has ended.
 async fn take_seat(room: &Arc<Semaphore>, seated: &Seated) -> Option<OwnedSemaphorePermit> {
     loop {
         if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
@@ -473,8 +471,8 @@ async fn shake_hands(
     Ok((Stream::Tls(Box::new(stream)), names))
 }
 
-/// Closes a connection whose handshake failed so that the other side learns why: with words of
-/// theirs unread the kernel resets it, and takes back the alert that is on its way.
+/// Closes a connection whose handshake failed, and reads its remaining data. If data is unread, the
+/// kernel resets the connection and discards the alert, so the other side would not get the reason.
 async fn part(mut stream: TcpStream) {
     let _said = stream.shutdown().await;
     let mut words = [0; 1 << 10];
@@ -512,7 +510,7 @@ impl AsyncRead for Connection {
         } else if opening.ends.as_mut().poll(cx).is_ready() {
             tracing::debug!(address = %self.peer.address, "a connection without a call was closed");
             self.peer.hang_up();
-            // What was read is passed on; the next read ends the connection.
+            // Data that was read is passed on; the next read ends the connection.
             return if read.is_pending() {
                 Poll::Ready(Ok(()))
             } else {
@@ -604,8 +602,8 @@ mod tests {
     /// The preface of HTTP/2 and empty settings.
     const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-    /// A service whose `ListJobs` never answers, and whose other methods are not there; the other
-    /// end hears of each call that never ends.
+    /// A service whose `ListJobs` never responds, and whose other methods do not exist; the
+    /// receiver is notified of each call that never ends.
     async fn serving(limits: Limits) -> (SocketAddr, mpsc::Receiver<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -621,7 +619,7 @@ mod tests {
         (address, begun)
     }
 
-    /// A call that is answered at once: there is no such method.
+    /// A call with an immediate response: the method does not exist.
     async fn a_call_is_answered(address: SocketAddr) {
         let line = Dialer::default()
             .line(&format!("http://{address}"), |endpoint| endpoint)
@@ -679,7 +677,7 @@ mod tests {
         for _ in 0..12 {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(GREETING).await.unwrap();
-            // The server's settings: it has the connection.
+            // The server's settings: it has accepted the connection.
             tokio::time::timeout(SOON, stream.readable())
                 .await
                 .expect("it is served in time")

@@ -1,8 +1,8 @@
-//! Who may do what: a file of names, roles, and digests of tokens.
+//! Access control: a file of names, roles, and digests of tokens.
 //!
-//! Owns: roles, the table, who a caller is. Does not own: which role a method needs (`methods`),
-//! refusing (`gate`).
-//! Rule: the table holds nothing that lets anybody in who reads it.
+//! Owns: roles, the table, the identity of a caller. Does not own: which role a method needs
+//! (`methods`), refusals (`gate`).
+//! Rule: the table contains no credentials: a reader of it gains no access.
 
 use super::SecurityError;
 use super::grant::GrantKey;
@@ -19,13 +19,13 @@ pub const ACCESS_NAME_CHARS_MAX: usize = 63;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Be a worker: open a session, and nothing that people do.
+    /// Be a worker: open a session; no permissions of users.
     Worker,
-    /// Look at everything, read results.
+    /// Inspect everything, read results.
     View,
-    /// And start, stop and verify jobs whose data lies in S3.
+    /// Also start, stop and verify jobs whose data is in S3.
     Operate,
-    /// And start jobs that read and write folders of the machines.
+    /// Also start jobs that read and write folders of the machines.
     Admin,
 }
 
@@ -57,23 +57,23 @@ impl FromStr for Role {
     }
 }
 
-/// Who asks, as far as it is known.
+/// The caller, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The entry's name; none where nobody is asked for one.
+    /// The entry's name; `None` without authentication.
     pub name: Option<String>,
-    /// What it may do; none: everything, since nobody is asked.
+    /// Its role; `None` without authentication: everything is allowed.
     pub role: Option<Role>,
 }
 
 impl Caller {
-    /// Where no table says who may come.
+    /// The caller if no table restricts access.
     pub const ANYBODY: Self = Self {
         name: None,
         role: None,
     };
 
-    /// Whether it may do what needs this role of people.
+    /// Whether it has at least this user role.
     pub fn may(&self, least: Role) -> bool {
         self.role
             .is_none_or(|role| role >= least && role != Role::Worker)
@@ -96,16 +96,16 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessTable {
     entries: Vec<Entry>,
-    /// Checks grants; none: none is taken.
+    /// Checks grants; `None`: no grants are accepted.
     grant_key: Option<GrantKey>,
 }
 
-/// Whether a program asks who comes.
+/// Whether a program authenticates its callers.
 #[derive(Clone, Debug)]
 pub enum Policy {
-    /// Whoever gets a connection may do everything.
+    /// Every connection may do everything.
     Open,
-    /// Nobody is let in yet, and why.
+    /// No caller is admitted yet, and why.
     Closed(&'static str),
     Table(AccessTable),
 }
@@ -143,10 +143,10 @@ fn bad(problem: String) -> SecurityError {
 }
 
 impl AccessTable {
-    /// Reads the file.
+    /// Parses the file.
     ///
     /// # Errors
-    /// What is wrong, without what the file says: somebody may have written a token into it.
+    /// The problem, without the file's content: it may contain a token by mistake.
     pub fn parse(text: &str) -> Result<Self, SecurityError> {
         let raw: RawFile = toml::from_str(text).map_err(|error| {
             let line = error
@@ -194,7 +194,7 @@ impl AccessTable {
     /// From entries.
     ///
     /// # Errors
-    /// When there are too many, or two are known by the same.
+    /// If there are too many, or two have the same proof.
     pub fn of(entries: Vec<Entry>) -> Result<Self, SecurityError> {
         if entries.len() > ACCESS_ENTRIES_MAX {
             return Err(bad(format!(
@@ -218,12 +218,12 @@ impl AccessTable {
         })
     }
 
-    /// Checks grants, where any are taken.
+    /// Checks grants, if any are accepted.
     pub fn grant_key(&self) -> Option<&GrantKey> {
         self.grant_key.as_ref()
     }
 
-    /// Who is known by this.
+    /// The caller with this proof.
     pub fn by_proof(&self, proof: &Proof) -> Option<Caller> {
         match proof {
             Proof::Token(digest) => self.by_token(digest),
@@ -236,7 +236,7 @@ impl AccessTable {
         self.by_names(names).map(|entry| entry.proof.clone())
     }
 
-    /// Who has this token; every entry is looked at, whatever was found.
+    /// The caller with this token; compares every entry, to keep the time constant.
     pub fn by_token(&self, digest: &TokenDigest) -> Option<Caller> {
         let mut found = None;
         for entry in &self.entries {
@@ -249,7 +249,8 @@ impl AccessTable {
         found.map(caller)
     }
 
-    /// Who has a certificate with one of these names; of several the one with the highest role.
+    /// The caller with a certificate for one of these names; of several, the one with the highest
+    /// role.
     pub fn by_certificate(&self, names: &[String]) -> Option<Caller> {
         self.by_names(names).map(caller)
     }
@@ -265,8 +266,8 @@ impl AccessTable {
             .max_by_key(|entry| entry.role)
     }
 
-    /// What a worker must know to check who asks it for rows: nothing of other workers, and how to
-    /// check grants.
+    /// What a worker needs to check callers that request rows: no entries of other workers, and the
+    /// key to check grants.
     pub fn to_wire(&self, grant_key: &GrantKey) -> v1::Access {
         let people = self
             .entries
@@ -293,10 +294,10 @@ impl AccessTable {
 }
 
 impl Policy {
-    /// What a controller said.
+    /// From a controller's message.
     ///
     /// # Errors
-    /// When an entry is none.
+    /// If an entry is invalid.
     pub fn from_wire(access: v1::Access) -> Result<Self, String> {
         if !access.required {
             return Ok(Self::Open);
@@ -343,10 +344,10 @@ fn caller(entry: &Entry) -> Caller {
     }
 }
 
-/// The line of a new token, as it stands in the file.
+/// The line of a new token for the file.
 ///
 /// # Errors
-/// When the name cannot be one.
+/// If the name is invalid.
 pub fn line_for(name: &str, role: Role, digest: TokenDigest) -> Result<String, SecurityError> {
     entry(name.to_owned(), role.as_str(), Proof::Token(digest))?;
     Ok(format!(

@@ -1,8 +1,8 @@
-//! Dialling: TLS where the address says https, and the token of who asks.
+//! Outgoing connections: TLS if the address is https, and the token of the caller.
 //!
-//! Owns: trust, what is shown, the token's header, all as the files are at the moment of dialling.
-//! Does not own: time-outs and windows (who dials). Rule: a token goes to nobody over a line that
-//! others can read.
+//! Owns: trust, credentials, the token's header, all from the current files at each connection
+//! attempt. Does not own: time-outs and windows (the caller).
+//! Rule: a token is never sent over a connection that others can read.
 
 use super::disconnect_reason::{DisconnectReason, Watched, trust_hint};
 use super::files::Reloading;
@@ -28,16 +28,16 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint};
 
-/// What a line is made of.
+/// The parts of a connection.
 struct Prepared {
     endpoint: Endpoint,
-    /// Connects with TLS; none: plain.
+    /// Connects with TLS; `None`: plain.
     secured: Option<Secured>,
     token: Option<HeaderValue>,
     disconnect_reason: DisconnectReason,
 }
 
-/// What is shown to whoever is dialled, and whom to trust.
+/// The credentials for outgoing connections, and the trusted authorities.
 #[derive(Clone, Default)]
 pub struct Dialer(Arc<Parts>);
 
@@ -45,7 +45,7 @@ pub struct Dialer(Arc<Parts>);
 struct Parts {
     tls: Option<ClientTls>,
     token: TokenSource,
-    /// The name that the other side's certificate must carry, instead of its address.
+    /// The name that the peer's certificate must have, instead of its address.
     peer_name: Option<String>,
 }
 
@@ -57,7 +57,7 @@ enum TokenSource {
     Fixed(Token),
 }
 
-/// A line to somebody, with the token on every call.
+/// A connection that sends the token with every call.
 #[derive(Clone)]
 pub struct ClientConnection {
     channel: Channel,
@@ -65,22 +65,22 @@ pub struct ClientConnection {
     disconnect_reason: DisconnectReason,
 }
 
-/// What a dialler is made of.
+/// The files of a dialer.
 #[derive(Clone, Debug, Default)]
 pub struct DialerFiles {
-    /// Whom to trust; the system's authorities when left out.
+    /// The trusted authorities; the system's if it is `None`.
     pub ca: Option<PathBuf>,
     pub pair: Option<tls::Pair>,
     pub token: Option<PathBuf>,
-    /// The name in the other side's certificate, where it is not its address.
+    /// The name in the peer's certificate, if it is not its address.
     pub peer_name: Option<String>,
 }
 
 impl Dialer {
-    /// From these files; they are read again at every dialling.
+    /// From these files; they are read again at every connection attempt.
     ///
     /// # Errors
-    /// When one of them is not what it should be.
+    /// If one of them is invalid.
     pub fn new(files: DialerFiles) -> Result<Self, SecurityError> {
         let DialerFiles {
             ca,
@@ -103,7 +103,7 @@ impl Dialer {
         })))
     }
 
-    /// The same, with a token that lies in no file.
+    /// The same, with a token that is not in a file.
     pub fn with_token(&self, token: Token) -> Self {
         let tls = self.0.tls.clone();
         let peer_name = self.0.peer_name.clone();
@@ -114,7 +114,7 @@ impl Dialer {
         }))
     }
 
-    /// The same, showing no token.
+    /// The same, without a token.
     pub fn without_token(&self) -> Self {
         let tls = self.0.tls.clone();
         let peer_name = self.0.peer_name.clone();
@@ -125,11 +125,10 @@ impl Dialer {
         }))
     }
 
-    /// A line that connects when it is used, and again after it broke. `tune` sets time-outs and
-    /// windows.
+    /// A lazy connection that reconnects after it breaks. `tune` sets time-outs and windows.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when there is no such address, or it must not be given the token.
+    /// `INVALID_ARGUMENT` if the address is invalid, or must not get the token.
     pub fn line(
         &self,
         url: &str,
@@ -153,10 +152,10 @@ impl Dialer {
         })
     }
 
-    /// A line that is connected.
+    /// Connects at once.
     ///
     /// # Errors
-    /// As [`Self::line`]; `UNAVAILABLE` when nobody answers there, or somebody who is not trusted.
+    /// Like [`Self::line`]; `UNAVAILABLE` if no server responds there, or one that is not trusted.
     pub async fn connect(
         &self,
         url: &str,
@@ -185,10 +184,10 @@ impl Dialer {
         })
     }
 
-    /// The channel alone, for clients that bring their own way to say who they are.
+    /// The channel alone, for clients with their own authentication.
     ///
     /// # Errors
-    /// As [`Self::line`].
+    /// Like [`Self::line`].
     pub fn channel(
         &self,
         url: &str,
@@ -271,18 +270,18 @@ impl Dialer {
     }
 }
 
-/// A token in a file, as the file changes.
+/// A token in a file; follows changes of the file.
 ///
 /// # Errors
-/// When it holds none.
+/// If it contains no token.
 pub fn token_file(path: &Path) -> Result<Arc<Reloading<Token>>, SecurityError> {
     Reloading::load("token", vec![path.to_owned()], |contents| {
         Token::parse(&String::from_utf8_lossy(&contents[0]))
     })
 }
 
-/// The address of a leader that is named as host:port, spoken to as the one who named it: never
-/// less well protected.
+/// The URL of a leader named as host:port. Uses the scheme of the controller that named it: never
+/// less protected.
 pub fn like(asked: &str, address: &str) -> String {
     let scheme = if asked.starts_with("https://") {
         "https"
@@ -295,7 +294,7 @@ pub fn like(asked: &str, address: &str) -> String {
     )
 }
 
-/// Where a Flight service answers, as clients of Flight write it: `grpc+tls://host:port`; without a
+/// The address of a Flight service in the form of Flight clients: `grpc+tls://host:port`; without a
 /// scheme it is plain.
 pub fn flight_location(address: &str) -> String {
     if address.contains("://") {
@@ -305,7 +304,7 @@ pub fn flight_location(address: &str) -> String {
     }
 }
 
-/// The same as an address to dial.
+/// The same as an HTTP URL.
 pub fn flight_url(location: &str) -> String {
     if let Some(rest) = location.strip_prefix("grpc+tls://") {
         return format!("https://{rest}");
@@ -321,14 +320,14 @@ pub fn flight_url(location: &str) -> String {
     }
 }
 
-/// Whether a host is this machine by itself.
+/// Whether a host is a loopback name or address of this machine.
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.trim_matches(['[', ']']);
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The last cause of an error, and what to do where it is about trust.
+/// The root cause of an error, with a hint if it is about trust.
 fn told(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -337,7 +336,7 @@ fn told(error: &(dyn Error + 'static)) -> String {
     hinted(cause.to_string())
 }
 
-/// An error of TLS, and what to do.
+/// A TLS error with a hint.
 fn hinted(text: String) -> String {
     match trust_hint(&text) {
         Some(hint) => format!("{text}\n  hint: {hint}"),
@@ -345,8 +344,8 @@ fn hinted(text: String) -> String {
     }
 }
 
-/// What broke a line that looked good when it was opened, in its own words: with TLS 1.3 a dialler
-/// hears only then that it was not let in. What the other side said is left as it is.
+/// Adds the cause of a connection that broke after it was established: with TLS 1.3 a client learns
+/// only then that it was rejected. Statuses of the peer are unchanged.
 pub fn cause_of(status: Status) -> Status {
     match Error::source(&status) {
         Some(source) => Status::unavailable(told(source)),
@@ -371,7 +370,7 @@ impl Trust {
     }
 }
 
-/// Connects with TLS, with the files as they are then.
+/// Connects with TLS, using the current files.
 pub struct Secured {
     trust: Trust,
     name: ServerName<'static>,
@@ -400,7 +399,7 @@ impl Service<Uri> for Secured {
     }
 }
 
-/// Connects without TLS, and hears when the other side speaks it.
+/// Connects without TLS, and detects a peer that uses it.
 struct Plain(DisconnectReason);
 
 impl Service<Uri> for Plain {
@@ -434,7 +433,7 @@ async fn connected(uri: &Uri, port: u16) -> std::io::Result<TcpStream> {
 }
 
 impl ClientConnection {
-    /// The same line in the name of somebody else.
+    /// The same connection on behalf of another caller.
     pub fn asking_as(mut self, by: &Asked) -> Self {
         self.token = by.header().cloned();
         self
@@ -466,8 +465,8 @@ impl Service<Request<Body>> for ClientConnection {
     }
 }
 
-/// Why a call was not answered: what the connection was told by the other side says more than that
-/// there is none.
+/// Why a call failed: the reason that the peer sent on the connection is more useful than the mere
+/// fact that it is closed.
 fn failed(
     error: tonic::transport::Error,
     disconnect_reason: &DisconnectReason,

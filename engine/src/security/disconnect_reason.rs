@@ -1,10 +1,9 @@
-//! What ended a connection, in the words of who ended it, and whether it speaks what was expected
-//! of it.
+//! The reason that the peer gave for closing a connection, and whether the peer uses TLS as
+//! expected.
 //!
-//! Owns: listening for it. Does not own: connecting ([`super::dial`]).
-//! Rule: with TLS 1.3 a dialler is told that it was not let in after it believes to be connected,
-//! and a call that was not yet sent by then hears only that there is no connection: so what was
-//! told is kept for it.
+//! Owns: observing the connection. Does not own: connecting ([`super::dial`]).
+//! Rule: with TLS 1.3 a client is rejected only after it considers itself connected, and a call
+//! that is not yet sent gets only "no connection". So the reason is kept for it.
 
 use std::io;
 use std::pin::Pin;
@@ -12,18 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a plain connection begins with where the other side speaks TLS and did not understand what
-/// was said: an alert, of whatever version. HTTP/2 begins with the length of its settings, whose
-/// first byte is 0.
+/// First bytes of a plain connection whose peer uses TLS and could not parse the request: an alert,
+/// of any version. HTTP/2 begins with the length of its settings, whose first byte is 0.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 pub(super) const SPEAKS_TLS: &str = "it speaks TLS there";
 
-/// Why the newest connection of a line ended, as far as it is about trust.
+/// Why the newest connection ended, as far as it is about trust.
 #[derive(Clone, Default)]
 pub(super) struct DisconnectReason(Arc<Mutex<Option<String>>>);
 
 impl DisconnectReason {
-    /// The words, once it ended.
+    /// The reason, once the connection ended.
     pub fn words(&self) -> Option<String> {
         self.0
             .lock()
@@ -31,7 +29,7 @@ impl DisconnectReason {
             .clone()
     }
 
-    /// A connection of which nothing is known yet.
+    /// A connection without a known reason yet.
     pub fn watch<S>(&self, stream: S) -> Watched<S> {
         self.set(None);
         Watched {
@@ -41,7 +39,7 @@ impl DisconnectReason {
         }
     }
 
-    /// The same without TLS: its first words are looked at.
+    /// The same without TLS: checks the first bytes.
     pub fn watch_plain<S>(&self, stream: S) -> Watched<S> {
         Watched {
             unread: true,
@@ -64,11 +62,11 @@ impl DisconnectReason {
     }
 }
 
-/// A connection that is listened to.
+/// An observed connection.
 pub struct Watched<S> {
     stream: S,
     disconnect_reason: DisconnectReason,
-    /// It is plain, and said nothing yet.
+    /// Plain, and no bytes received yet.
     unread: bool,
 }
 

@@ -1,7 +1,8 @@
-//! Small files that are read again while a program runs.
+//! Small files that are reloaded while a program runs.
 //!
-//! Owns: noticing that they changed, keeping the last good reading. Does not own: what they say.
-//! Rule: what is broken changes nothing; it is told once, and the last good content stays in use.
+//! Owns: detecting changes, keeping the last valid content. Does not own: the content.
+//! Rule: an invalid file changes nothing; it is logged once, and the last valid content stays in
+//! use.
 
 use super::SecurityError;
 use sha2::{Digest, Sha256};
@@ -11,20 +12,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Between two looks at the files.
+/// Interval between two checks of the files.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// Largest file of certificates, keys, tokens or roles.
 pub const SECURITY_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The contents of the files, in their order.
+/// Makes the value from the contents of the files, in their order.
 type Make<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, SecurityError> + Send + Sync>;
 
-/// A value made of files, and made again when they change.
+/// A value made from files, and remade when they change.
 pub struct Reloading<T> {
     what: &'static str,
     files: Vec<PathBuf>,
     make: Make<T>,
-    /// Digest of what was read last, good or not.
+    /// Digest of the last content, valid or not.
     seen: Mutex<[u8; 32]>,
     current: watch::Sender<Arc<T>>,
 }
@@ -33,7 +34,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// When one of them cannot be read, or `make` refuses them.
+    /// If one of them cannot be read, or `make` refuses them.
     pub fn load(
         what: &'static str,
         files: Vec<PathBuf>,
@@ -52,7 +53,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         }))
     }
 
-    /// What they said when they were good last.
+    /// The last valid value.
     pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.current.borrow())
     }
@@ -61,7 +62,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         self.current.subscribe()
     }
 
-    /// Reads the files again. What is broken is logged, and changes nothing.
+    /// Reads the files again. Logs and ignores invalid content.
     pub fn look(&self) {
         let read = read_all(&self.files);
         let now = match &read {
@@ -90,7 +91,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         }
     }
 
-    /// Looks again and again, as long as somebody holds the value.
+    /// Checks periodically, until the value is dropped.
     pub fn keep_fresh(self: &Arc<Self>) {
         let held = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -107,7 +108,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
 /// Reads one small file.
 ///
 /// # Errors
-/// When it cannot be read or is too large; never with what it says.
+/// If it cannot be read or is too large; the error never contains its content.
 pub fn read_small(path: &Path) -> Result<Vec<u8>, SecurityError> {
     let failed = |error: std::io::Error| {
         let hint = "check that the path is right and that this user may read it";

@@ -1,9 +1,9 @@
-//! The flags of controller and worker about protection, and what they must say before one of them
-//! listens for others.
+//! The security flags of controller and worker, and the requirements before one of them listens on
+//! non-loopback addresses.
 //!
 //! Owns: flags, the rule for addresses beyond loopback, putting the parts together. Does not own:
 //! the parts.
-//! Rule: what others can reach is protected, or somebody has said `--insecure`.
+//! Rule: an address that others can reach is protected, unless `--insecure` is set.
 
 use super::SecurityError;
 use super::accept::{ConfigNow, for_grpc, for_http};
@@ -64,37 +64,37 @@ pub struct SecurityFlags {
     pub insecure: bool,
 }
 
-/// How a program protects its lines, ready for use. By default: not at all, for programs that speak
-/// on loopback.
+/// The protection of a program's connections, ready for use. By default there is none, for programs
+/// that listen on loopback.
 #[derive(Clone, Default)]
 pub struct Security {
     tls: Option<ServerTls>,
     access: Access,
-    /// For dialling others.
+    /// For outgoing connections.
     pub dialer: Dialer,
-    /// Whoever comes must be asked who they are, by a certificate or by a table; without either,
-    /// only this user is served.
+    /// Callers must authenticate, by a certificate or a token; if neither is configured, only this
+    /// user is served.
     pub must_ask: bool,
 }
 
-/// Who may do what.
+/// The source of the access table.
 #[derive(Clone, Default)]
 enum Access {
-    /// Nobody is asked.
+    /// No authentication.
     #[default]
     Open,
-    /// As a file says.
+    /// From a file.
     File(Arc<Reloading<Policy>>),
-    /// As long as the process lives.
+    /// Fixed for the life of the process.
     Fixed(AccessTable),
 }
 
 impl SecurityFlags {
-    /// Reads all files, and keeps reading them. `access` says who may do what, `token` who this
-    /// program is.
+    /// Reads all files, and keeps reading them. `access` is the access table, `token` identifies
+    /// this program.
     ///
     /// # Errors
-    /// When one of them is not what it should be.
+    /// If one of them is invalid.
     pub fn open(
         &self,
         access: Option<&PathBuf>,
@@ -134,11 +134,10 @@ impl SecurityFlags {
         Ok(security)
     }
 
-    /// Whether what listens there is protected as it must be. `asks`: its callers are known by a
-    /// table.
+    /// Checks that the listeners are protected as required. `asks`: a table identifies the callers.
     ///
     /// # Errors
-    /// What is missing.
+    /// The missing protection.
     pub fn check_listeners(
         &self,
         listeners: &[(&str, SocketAddr)],
@@ -170,7 +169,7 @@ impl SecurityFlags {
         Ok(())
     }
 
-    /// Whether addresses that are dialled are protected as they must be.
+    /// Checks that outgoing addresses are protected as required.
     ///
     /// # Errors
     /// The first that is not.
@@ -210,7 +209,7 @@ fn access_file(path: &Path) -> Result<Arc<Reloading<Policy>>, SecurityError> {
 }
 
 impl Security {
-    /// Whether its listeners speak TLS.
+    /// Whether its listeners use TLS.
     pub fn has_tls(&self) -> bool {
         self.tls.is_some()
     }
@@ -225,9 +224,9 @@ impl Security {
         for_http(self.tls.clone())
     }
 
-    /// For the programs of one process on loopback: calls need a token of `table`. What is shown
-    /// over HTTP needs none; it is shown to the user who runs the process, or, where
-    /// `shown_to_all`, to everybody who reaches it.
+    /// For the programs of one process on loopback: calls need a token of `table`. Pages over HTTP
+    /// need none: they are served to the user who runs the process, or to every client if
+    /// `shown_to_all` is true.
     pub fn of_one_process(table: AccessTable, dialer: Dialer, shown_to_all: bool) -> Self {
         Self {
             tls: None,
@@ -237,9 +236,9 @@ impl Security {
         }
     }
 
-    /// Where nobody is asked for a token or certificate, loopback connections are served for the
-    /// user of this process alone. On systems that do not report the user of a connection this is
-    /// not possible.
+    /// Without token or certificate authentication, loopback connections are served only for the
+    /// user of this process. This is not possible on systems that do not report the user of a
+    /// connection.
     pub fn own_user_only(&self) -> bool {
         self.must_ask && same_user::is_supported()
     }
@@ -253,7 +252,7 @@ impl Security {
         }
     }
 
-    /// Who may do what here, as the file changes.
+    /// The access policy; follows changes of the file.
     pub fn policy(&self) -> watch::Receiver<Arc<Policy>> {
         match &self.access {
             Access::File(access) => access.subscribe(),
@@ -262,7 +261,7 @@ impl Security {
         }
     }
 
-    /// Checks callers by the file.
+    /// Checks callers by the policy.
     pub fn gate(&self) -> Gate {
         let gate = Gate::new(self.policy());
         if self.own_user_only() {
@@ -272,11 +271,11 @@ impl Security {
         }
     }
 
-    /// Checks who looks at what is shown over HTTP.
+    /// Checks viewers of the pages over HTTP.
     pub fn pages_gate(&self) -> Gate {
         match &self.access {
             Access::Open | Access::File(_) => self.gate(),
-            // There is no token to show: where the user is not reported, nobody is let in.
+            // There is no token to present: if the user is not reported, no client is admitted.
             Access::Fixed(_) if self.must_ask => Gate::default().for_own_user(),
             Access::Fixed(_) => Gate::default(),
         }

@@ -1,8 +1,8 @@
-//! The check before every call: who asks, and whether they may.
+//! The check before every call: identifies the caller and checks its permission.
 //!
-//! Owns: reading the header, the answer of a refusal, counting refusals. Does not own: who may
-//! (`access`), what a method needs (`methods`). Rule: nothing of a call is looked at before its
-//! caller is known, and a refusal says what to do.
+//! Owns: reading the header, the response of a refusal, counting refusals. Does not own:
+//! permissions (`access`), the role of a method (`methods`).
+//! Rule: nothing of a call is read before its caller is known, and a refusal contains advice.
 
 use super::accept::{CallGuard, Peer};
 use super::access::{AccessTable, Caller, Policy, Role};
@@ -34,21 +34,20 @@ use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
-/// What a browser is asked: a name, which does not matter, and the token as its password.
+/// The challenge for a browser: any name, and the token as its password.
 const CHALLENGE: &str =
     r#"Basic realm="streamctl: any name, and a token as password", charset="UTF-8""#;
 
-/// Calls of one caller that are worked on at once; those of workers are not counted, nor what is
-/// sent afterwards.
+/// Most concurrent calls of one caller, until the response begins; calls of workers are not
+/// counted.
 pub const QUESTIONS_PER_CALLER_MAX: usize = 32;
 
-/// Who asks for a page, for asking others in their name: the token that came with the request, if
-/// one did.
+/// The caller of a page, for requests on its behalf: the token of the request, if it has one.
 #[derive(Clone, Debug, Default)]
 pub struct Asked(Option<HeaderValue>);
 
 impl Asked {
-    /// The header that says so.
+    /// The header with the token.
     pub fn header(&self) -> Option<&HeaderValue> {
         self.0.as_ref()
     }
@@ -82,20 +81,20 @@ pub struct Gate {
     policy: watch::Receiver<Arc<Policy>>,
     refusals: Arc<Refusals>,
     questions: Turns,
-    /// Where nobody is asked for a token, loopback connections of other users of this machine are
+    /// Without token authentication, loopback connections of other users of this machine are
     /// refused.
     own_user_only: bool,
 }
 
 impl Default for Gate {
-    /// Open to everybody who gets a connection.
+    /// Open to every connection.
     fn default() -> Self {
         Self::new(watch::channel(Arc::new(Policy::Open)).1)
     }
 }
 
 impl Gate {
-    /// By this policy, as it changes.
+    /// Uses this policy, as it changes.
     pub fn new(policy: watch::Receiver<Arc<Policy>>) -> Self {
         let questions = Turns::new(QUESTIONS_PER_CALLER_MAX);
         Self {
@@ -106,8 +105,8 @@ impl Gate {
         }
     }
 
-    /// The same; where nobody is asked for a token, only this program's user (and root) is let in
-    /// over loopback.
+    /// The same; without token authentication, only this program's user (and root) is admitted over
+    /// loopback.
     pub fn for_own_user(self) -> Self {
         Self {
             own_user_only: true,
@@ -123,12 +122,12 @@ impl Gate {
             .into()
     }
 
-    /// What is shown over HTTP, behind the gate: to look at it needs the role `view`.
+    /// The pages behind the gate: viewing them needs the role `view`.
     pub fn before_pages(&self, app: Router) -> Router {
         app.layer(from_fn_with_state(self.clone(), check_page))
     }
 
-    /// Who asks, if they may.
+    /// The caller, if it has permission.
     fn check(
         &self,
         headers: &HeaderMap,
@@ -168,8 +167,7 @@ impl Gate {
         })
     }
 
-    /// Where nobody is asked for a token: whether the connection is of the user whose rights this
-    /// program has.
+    /// Without token authentication: checks that the connection belongs to this program's user.
     fn check_user(&self, peer: Option<&Peer>) -> Result<Caller, Status> {
         let user = peer.filter(|_| self.own_user_only).and_then(Peer::user);
         let who = match user {
@@ -185,7 +183,7 @@ impl Gate {
         )))
     }
 
-    /// Counts a call of this caller until its answer begins; none: calls of workers are not
+    /// Counts a call of this caller until its response begins; `None`: calls of workers are not
     /// counted.
     fn begin_question(
         &self,
@@ -210,7 +208,7 @@ impl Gate {
         })
     }
 
-    /// Notes a refusal; whether its connection should be closed.
+    /// Logs a refusal; returns whether its connection should be closed.
     fn note(&self, peer: Option<&Peer>, path: &str, status: &Status) -> bool {
         let Some(peer) = peer else { return false };
         match self.refusals.note(peer.address.ip()) {
@@ -236,12 +234,12 @@ impl Gate {
 pub(super) enum Shown {
     /// A token of this digest.
     Token(TokenDigest),
-    /// A grant that a controller has signed.
+    /// A grant signed by a controller.
     Grant(Box<Grant>),
 }
 
 impl Shown {
-    /// What a header's text is: a grant is one only with its signature, and in its time.
+    /// Parses a header's text: a grant is valid only with its signature, and before it expires.
     fn of(text: &[u8], table: &AccessTable) -> Result<Self, Status> {
         if !text.starts_with(GRANT_PREFIX.as_bytes()) {
             return Ok(Self::Token(TokenDigest::of(text)));
@@ -262,9 +260,9 @@ impl Shown {
 #[derive(Debug)]
 struct Judged {
     caller: Caller,
-    /// By what they are known, if by a token or grant.
+    /// The proof by token or grant, if there is one.
     shown: Option<Shown>,
-    /// By what they are known, if by a certificate.
+    /// The proof by certificate, if there is one.
     certificate: Option<Proof>,
 }
 
@@ -277,8 +275,8 @@ impl Judged {
         }
     }
 
-    /// Puts into a request what services may want to know of its caller: the caller, for whom it
-    /// counts, by what they are known here, and the grant that they showed.
+    /// Adds to a request what services need to know about its caller: the caller, its count, its
+    /// proof, and its grant.
     fn tell(&self, request: &mut Request, peer: Option<&Peer>) {
         let extensions = request.extensions_mut();
         extensions.insert(self.caller.clone());
@@ -296,7 +294,7 @@ impl Judged {
         }
     }
 
-    /// What keeps an eye on the call, where a token or grant opened it.
+    /// Watches the call, if a token or grant authorized it.
     fn pass(&self, gate: &Gate, need: Need) -> Option<Pass> {
         let shown = self.shown.clone()?;
         Some(Pass {
@@ -307,7 +305,8 @@ impl Judged {
     }
 }
 
-/// Who showed this, if they may. Of a grant it is looked at whether its caller still may.
+/// The caller with this proof, if it has permission. For a grant, checks that its caller still has
+/// permission.
 pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Caller, Status> {
     let unknown = || {
         unauthenticated(
@@ -373,7 +372,7 @@ fn forbidden(caller: &Caller, need: Need) -> Status {
     ))
 }
 
-/// The token or grant that came with the call. What is no token at all is one that nobody has.
+/// The token or grant of the call. An invalid token is handled like an unknown one.
 fn presented(headers: &HeaderMap, basic: bool) -> Option<Vec<u8>> {
     headers.get(AUTHORIZATION)?;
     Some(token_text(headers, basic).unwrap_or_default())
@@ -434,7 +433,7 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
     }
 }
 
-/// The body of an answer; the call is under way until it was sent.
+/// The body of a response; the call is in flight until it is sent.
 pub(crate) fn during(call: Option<CallGuard>, body: Body) -> Body {
     match call {
         Some(call) => Body::new(During { body, _call: call }),
@@ -468,12 +467,12 @@ impl HttpBody for During {
 }
 
 async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    // A worker that has not heard yet who may come says all the same that it lives.
+    // A worker without a policy yet still reports that it is alive.
     let path = request.uri().path();
     let probe = ["/healthz", "/readyz"].contains(&path);
     let for_all = match &**gate.policy.borrow() {
         Policy::Closed(_) => probe,
-        // Prometheus runs as a user of its own; its figures hold no rows.
+        // Prometheus runs as its own user; metrics contain no rows.
         Policy::Open => probe || path == "/metrics",
         Policy::Table(_) => false,
     };

@@ -1,9 +1,9 @@
-//! Grants: what a controller gives to a caller for asking workers, in place of the caller's own
-//! token.
+//! Grants: signed permissions that a controller gives to a caller for requests to workers, in place
+//! of the caller's own token.
 //!
-//! Owns: what a grant says, signing it, checking it. Does not own: who gets one (the controllers),
-//! how it travels.
-//! Rule: a grant is for one job, one use and a short time. Workers hold the public key only: none
+//! Owns: the content of a grant, signing it, checking it. Does not own: who gets one (the
+//! controllers), its transport.
+//! Rule: a grant is for one job, one use and a short time. Workers have only the public key: none
 //! of them can make one.
 
 use super::token::{GRANT_CHARS_MAX, GRANT_PREFIX, Proof, Token, TokenDigest};
@@ -28,19 +28,19 @@ const PKCS8_ED25519: [u8; 16] = [
 ];
 const KEY_BYTES: usize = 32;
 
-/// What a grant is for.
+/// The purpose of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Use {
     /// Reading the job's rows and dead letters.
     Read,
     Verify,
-    /// Having lost objects of its epochs computed and staged again.
+    /// Computing and staging lost objects of its epochs again.
     Rebuild,
 }
 
 impl Use {
-    /// What its holder may do as a caller.
+    /// The role that it gives its holder.
     pub fn role(self) -> Role {
         match self {
             Self::Read => Role::View,
@@ -54,18 +54,18 @@ impl Use {
 pub struct Grant {
     pub job: JobName,
     pub r#use: Use,
-    /// It opens calls until then, in milliseconds since the Unix epoch.
+    /// Expiry, in milliseconds since the Unix epoch.
     pub until_ms: i64,
-    /// By which token its caller is known: when that is taken back, so is the grant.
+    /// The token of its caller: if it is revoked, so is the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token_sha256: Option<String>,
-    /// By which name of a certificate.
+    /// The certificate name of its caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate_dns: Option<String>,
 }
 
 impl Grant {
-    /// By what its caller is known; none: it is a controller's own.
+    /// The proof of its caller; `None`: it is a controller's own.
     pub fn proof(&self) -> Option<Proof> {
         let token = self
             .token_sha256
@@ -75,7 +75,7 @@ impl Grant {
         token.or_else(|| self.certificate_dns.clone().map(Proof::Certificate))
     }
 
-    /// Whether it names nobody, and so does not end with anybody's token.
+    /// Whether it has no caller, so that no revoked token ends it.
     pub fn is_a_controllers(&self) -> bool {
         self.token_sha256.is_none() && self.certificate_dns.is_none()
     }
@@ -101,7 +101,7 @@ impl Granter {
     /// With a new key.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// If the system has no randomness.
     pub fn new() -> Result<Self, SecurityError> {
         let failed = || SecurityError::new("this system makes no keys", "try again");
         let mut secret = [0; KEY_BYTES];
@@ -111,7 +111,7 @@ impl Granter {
             .map_err(|_| failed())?;
         let der = PrivatePkcs8KeyDer::from([&PKCS8_ED25519[..], &secret].concat());
         let key = aws_lc_rs::sign::any_eddsa_type(&der).map_err(|_| failed())?;
-        // The public key ends its usual form.
+        // The public key is the end of its encoded form.
         let form = key.public_key().ok_or_else(failed)?;
         let public = form
             .as_ref()
@@ -128,7 +128,7 @@ impl Granter {
         &self.public
     }
 
-    /// A grant for a caller who is known by `proof`; none: for this controller itself.
+    /// A grant for a caller identified by `proof`; `None`: for this controller itself.
     pub fn grant(
         &self,
         job: JobName,
@@ -171,7 +171,7 @@ impl GrantKey {
         bytes.try_into().ok().map(Self)
     }
 
-    /// What a grant says, if it was signed with the key to this one. Its time is not looked at.
+    /// The content of a grant, if it was signed with the matching key. Does not check its expiry.
     pub fn verify(&self, text: &str) -> Option<Grant> {
         if text.len() > GRANT_CHARS_MAX {
             return None;

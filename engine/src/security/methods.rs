@@ -1,21 +1,20 @@
-//! Which role each method needs.
+//! The role that each method needs.
 //!
-//! Owns: the table, which is the only place that says so. Does not own: who has the role
-//! (`access`).
-//! Rule: a method that is not here is refused, whoever asks; a test compares it with the services'
-//! descriptors.
+//! Owns: the table, which is the only definition. Does not own: who has the role (`access`).
+//! Rule: a method that is not here is refused for every caller; a test compares the table with the
+//! services' descriptors.
 
 use super::access::{Caller, Role};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// This role of people, or a higher one.
+    /// This user role, or a higher one.
     Least(Role),
     Worker,
-    /// Either: a worker reads manifests for those who ask it for rows.
+    /// Either: a worker reads manifests on behalf of callers that request rows.
     WorkerOr(Role),
     /// At least this role, or a grant for a use that needs it. The service compares use and job
-    /// with what is asked.
+    /// with the request.
     Granted(Role),
 }
 
@@ -35,27 +34,27 @@ const ADMIN: Need = Need::Least(Role::Admin);
 
 /// Every method that our programs serve over gRPC.
 pub const METHODS: &[(&str, Need)] = &[
-    // A job whose data lies in folders of the machines needs `admin`: `Submit` itself looks
+    // A job whose data is in folders of the machines needs `admin`: `Submit` itself checks it
     // (`service::submit`).
     ("/streamctl.v1.Jobs/Submit", OPERATE),
-    // As a dry run of `Submit`, it looks at places that the caller names.
+    // Like a dry run of `Submit`, it reads locations that the caller names.
     ("/streamctl.v1.Jobs/Diff", OPERATE),
     ("/streamctl.v1.Jobs/GetJob", VIEW),
     ("/streamctl.v1.Jobs/WatchJob", VIEW),
     ("/streamctl.v1.Jobs/ListJobs", VIEW),
     ("/streamctl.v1.Jobs/StopJob", OPERATE),
     ("/streamctl.v1.Jobs/DeleteJob", OPERATE),
-    // It decides what becomes of committed rows.
+    // It decides about committed rows.
     ("/streamctl.v1.Jobs/RepairJob", ADMIN),
     ("/streamctl.v1.Jobs/ListEpochs", VIEW),
     ("/streamctl.v1.Jobs/GetEpoch", Need::WorkerOr(Role::View)),
     ("/streamctl.v1.Jobs/ReplayDeadLetters", OPERATE),
     ("/streamctl.v1.Jobs/ListWorkers", VIEW),
     ("/streamctl.v1.Jobs/GetScaling", VIEW),
-    // It changes nothing, but has everything read again.
+    // It changes nothing, but reads everything again.
     ("/streamctl.v1.Jobs/Verify", OPERATE),
     ("/streamctl.v1.Workers/Session", Need::Worker),
-    // What KEDA asks.
+    // Called by KEDA.
     ("/externalscaler.ExternalScaler/IsActive", VIEW),
     ("/externalscaler.ExternalScaler/StreamIsActive", VIEW),
     ("/externalscaler.ExternalScaler/GetMetricSpec", VIEW),
@@ -71,7 +70,7 @@ pub const METHODS: &[(&str, Need)] = &[
     ),
     ("/arrow.flight.protocol.FlightService/DoPut", OPERATE),
     ("/arrow.flight.protocol.FlightService/DoExchange", OPERATE),
-    // A verification or a repair: the controller asks for it.
+    // A verification or a repair: the controller requests it.
     (
         "/arrow.flight.protocol.FlightService/DoAction",
         Need::Granted(Role::Operate),
@@ -90,7 +89,7 @@ pub const METHODS: &[(&str, Need)] = &[
     ),
 ];
 
-/// What a path needs; none: there is no such method.
+/// The need of a path; `None`: the method does not exist.
 pub fn need(path: &str) -> Option<Need> {
     METHODS
         .iter()

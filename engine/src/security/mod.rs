@@ -1,11 +1,10 @@
-//! Who may come in, how lines are protected, and how both change without a restart.
+//! Authentication, protection of connections, and how both change without a restart.
 //!
 //! Owns: certificates and tokens as files ([`files`], [`tls`], [`token`], [`access`]), listening
-//! ([`accept`]), dialling ([`dial`]), what callers get for asking workers ([`grant`]), the check of
-//! every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`], [`turns`]), the
-//! flags of the programs ([`flags`]).
-//! Does not own: what a call does. Rule: a secret is read from a file and never printed; what is
-//! not known is refused.
+//! ([`accept`]), outgoing connections ([`dial`]), grants for requests to workers ([`grant`]), the
+//! check of every call ([`gate`], [`methods`], [`refusals`], [`revoked`], [`same_user`],
+//! [`turns`]), the flags of the programs ([`flags`]). Does not own: what a call does.
+//! Rule: a secret is read from a file and never printed; anything unknown is refused.
 
 pub mod accept;
 pub mod access;
@@ -31,12 +30,12 @@ pub use gate::Gate;
 pub use token::Token;
 pub use turns::{CountedFor, Turn, Turns};
 
-/// Why a file with certificates, a token or roles cannot be used, or a program does not start with
+/// Why a file with certificates, a token or roles is not usable, or a program does not start with
 /// them.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}\n  hint: {hint}")]
 pub struct SecurityError {
-    /// What is wrong; never what a secret says.
+    /// The problem; never contains a secret.
     pub problem: String,
     pub hint: String,
 }

@@ -1,7 +1,7 @@
 //! How often each address was refused.
 //!
-//! Owns: a bounded table of allowances. Does not own: who is refused (`gate`).
-//! Rule: who shows a good token is never held up by what others from the same address do.
+//! Owns: a bounded table of allowances. Does not own: the refusals (`gate`).
+//! Rule: a caller with a valid token is never delayed by others from the same address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,18 +9,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Calls of one address that are refused in a row before its connections are closed.
+/// Consecutive refused calls of one address before its connections are closed.
 pub const REFUSALS_BURST: u32 = 20;
-/// One more is allowed after this time.
+/// After this time one more is allowed.
 pub const REFUSAL_REFILL: Duration = Duration::from_secs(1);
-/// Addresses that are remembered; of more, those that were refused longest ago are forgotten.
+/// Addresses that are remembered; beyond that, those refused longest ago are forgotten.
 pub const REFUSED_ADDRESSES_MAX: usize = 4_096;
 
-/// What becomes of a refused call.
+/// How to handle a refused call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     Answer {
-        /// The first of its address: worth a line in the log.
+        /// The first of its address: log it.
         first: bool,
     },
     /// Its address was refused too often: the connection is closed.

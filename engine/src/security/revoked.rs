@@ -1,10 +1,9 @@
-//! What a token opened ends when the token is taken back.
+//! Ends calls whose token is revoked.
 //!
-//! Owns: judging a call that goes on again when the table changes, ending it in both directions.
-//! Does not own: the first judgement (`gate`), when the table changes (`files`, the worker's
-//! session).
-//! Rule: who is not let in any more by what they showed is told so, as at the door; nothing more is
-//! said to them or taken from them. What a certificate opened stays until it ends.
+//! Owns: checking a running call again when the table changes, ending it in both directions. Does
+//! not own: the first check (`gate`), when the table changes (`files`, the worker's session).
+//! Rule: a caller whose token no longer gives access gets the same status as at admission; no more
+//! data is sent to it or read from it. Calls authorized by a certificate continue until they end.
 
 use super::access::Policy;
 use super::files::RELOAD_INTERVAL;
@@ -21,13 +20,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-/// A file that takes a token or its role back has ended what the token opened after this time, on
-/// controllers and workers: files are looked at every [`RELOAD_INTERVAL`], the rest is for telling
-/// workers.
+/// When a token or its role is revoked in the file, its calls end within this time, on controllers
+/// and workers: files are checked every [`RELOAD_INTERVAL`], the rest is for notifying workers.
 pub const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 const _: () = assert!(RELOAD_INTERVAL.as_millis() < REVOKED_WITHIN.as_millis());
 
-/// By which token or grant a call was let in, and for what.
+/// The token or grant that authorized a call, and the need of the call.
 #[derive(Clone)]
 pub(super) struct Pass {
     pub(super) policy: watch::Receiver<Arc<Policy>>,
@@ -35,19 +33,19 @@ pub(super) struct Pass {
     pub(super) need: Need,
 }
 
-/// How the end of a call is told.
+/// How the end of a call is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// To a program that asked over gRPC: the status follows what was said so far.
+    /// To a gRPC client: the status follows the data sent so far.
     Trailers,
-    /// To whoever asked over HTTP: nothing more comes, and asking again is refused.
+    /// To an HTTP client: the data ends, and further requests are refused.
     Silence,
-    /// To the service that reads what a caller says.
+    /// To the service that reads the caller's data.
     Error,
 }
 
 impl Pass {
-    /// What is said on this call, until the token does not open it any more.
+    /// The data of this call, until the token is revoked.
     pub(super) fn watched(&self, body: Body, end: End) -> Body {
         Body::new(Watched {
             body,
@@ -57,13 +55,13 @@ impl Pass {
         })
     }
 
-    /// Waits until it does not, and says why.
+    /// Waits until the token is revoked, and returns the reason.
     async fn revoked(mut self) -> Status {
         loop {
             let policy = Arc::clone(&self.policy.borrow_and_update());
             if let Policy::Table(table) = &*policy
                 && let Err(status) = judge(table, &self.shown, self.need)
-                // Anything else says that nobody knows, and not that this token is none.
+                // Any other status means that the check failed, not that the token is invalid.
                 && matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
             {
                 tracing::info!(
@@ -73,7 +71,7 @@ impl Pass {
                 return status;
             }
             if self.policy.changed().await.is_err() {
-                // Nobody is left who could change it.
+                // The sender is gone: the policy cannot change any more.
                 return std::future::pending().await;
             }
         }
@@ -98,14 +96,14 @@ impl HttpBody for Watched {
         if self.over {
             return Poll::Ready(None);
         }
-        // First: what is ready to be said is not said any more.
+        // Check this first: data that is ready is not sent any more.
         let Poll::Ready(status) = self.revoked.as_mut().poll(context) else {
             return Pin::new(&mut self.body)
                 .poll_frame(context)
                 .map_err(Into::into);
         };
         self.over = true;
-        // Whoever made it hears that nobody listens.
+        // Dropping it notifies the producer that there is no reader.
         self.body = Body::empty();
         Poll::Ready(match self.end {
             End::Trailers => {
@@ -160,7 +158,7 @@ mod tests {
         poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
     }
 
-    /// What a call is told, or `None` while it goes on.
+    /// The status that a call gets, or `None` while it continues.
     async fn end(body: &mut Body) -> Option<Code> {
         let frame = tokio::time::timeout(Duration::from_millis(1), next(body))
             .await
@@ -201,7 +199,7 @@ mod tests {
                 );
                 assert_eq!(end(body).await, None, "it goes on");
             }
-            // A change that leaves the role, and one that leaves nobody to ask, end nothing.
+            // A change that keeps the role, and one that removes all authentication, end no call.
             policy.send_replace(table(&(line("a", Role::Admin, &token) + &others)));
             assert_eq!(end(&mut bodies[0]).await, None);
             policy.send_replace(Arc::new(Policy::Closed("not yet")));

@@ -1,6 +1,6 @@
-//! Which user of this machine holds the other end of a loopback connection.
+//! Determines which user of this machine owns the other end of a loopback connection.
 //!
-//! Owns: reading the kernel's tables of TCP sockets. Does not own: who is let in (`gate`).
+//! Owns: reading the kernel's tables of TCP sockets. Does not own: admission (`gate`).
 //! Rule: a user who cannot be determined is not this program's user.
 
 use std::io;
@@ -9,13 +9,13 @@ use std::sync::OnceLock;
 
 /// The kernel's tables of TCP sockets; the client of an IPv6 listener may use an IPv4 socket.
 const SOCKET_TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
-/// The state of a socket whose owner has not closed it: of others the kernel reports user 0.
+/// The state of a socket whose owner has not closed it: for other states the kernel reports user 0.
 const ESTABLISHED: &str = "01";
 /// A socket without a file descriptor: the kernel reports user 0 for it too.
 const NO_INODE: &str = "0";
 const ROOT: u32 = 0;
 
-/// Who holds the other end of a connection.
+/// The owner of the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerUser {
     /// The user of this process, or root, who could become that user.
@@ -26,7 +26,7 @@ pub enum PeerUser {
     Unknown,
 }
 
-/// Looks up who holds `peer`, the other end of a connection accepted at `local`. Reads procfs,
+/// Looks up the owner of `peer`, the other end of a connection accepted at `local`. Reads procfs,
 /// which does not wait for a disk.
 pub fn peer_user(peer: SocketAddr, local: SocketAddr) -> PeerUser {
     match (socket_user(peer, local), own_user()) {
@@ -50,7 +50,7 @@ fn try_on_itself() -> io::Result<bool> {
     Ok(peer_user(client.local_addr()?, local) == PeerUser::Same)
 }
 
-/// The user of this process, as its sockets carry it.
+/// The user of this process, as its sockets report it.
 fn own_user() -> Option<u32> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
@@ -87,7 +87,7 @@ fn user_of(line: &str, socket: SocketAddr, connected_to: SocketAddr) -> Option<u
     (inode != NO_INODE).then_some(user)
 }
 
-/// Reads `0100007F:1F90`: words of the address in the machine's byte order, and the port.
+/// Parses `0100007F:1F90`: 32-bit words of the address in the machine's byte order, and the port.
 fn address_of(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

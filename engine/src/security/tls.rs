@@ -1,9 +1,8 @@
-//! Certificates and keys, from PEM to what rustls takes.
+//! Certificates and keys, from PEM to rustls types.
 //!
-//! Owns: one TLS provider for all, which versions and protocols are spoken, who must show a
-//! certificate.
-//! Does not own: reading files (`files`), connections (`accept`, `dial`). Rule: a key's text is in
-//! no error.
+//! Owns: one TLS provider for all, the supported versions and protocols, which clients must send a
+//! certificate. Does not own: reading files (`files`), connections (`accept`, `dial`).
+//! Rule: no error contains a key's text.
 
 use super::SecurityError;
 use super::files::Reloading;
@@ -25,28 +24,28 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 /// A certificate and its key, each in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// The certificate, and those that lead to who signed it.
+    /// The certificate, and its chain.
     pub cert: PathBuf,
     pub key: PathBuf,
 }
 
-/// What a listener shows and asks for.
+/// The certificate of a listener, and its requirements for clients.
 pub struct ServerConfigs {
-    /// For gRPC: a certificate must be shown where clients' ones are known.
+    /// For gRPC: clients must send a certificate if client authorities are configured.
     pub grpc: Arc<ServerConfig>,
-    /// For HTTP: it may be left out where a token is asked for.
+    /// For HTTP: a client certificate is optional if a token is required.
     pub http: Arc<ServerConfig>,
 }
 
-/// The same, as its files change.
+/// The same; follows changes of its files.
 pub type ServerTls = Arc<Reloading<ServerConfigs>>;
-/// What a dialler trusts and shows, as its files change.
+/// The trusted authorities and certificate of a client; follows changes of the files.
 pub type ClientTls = Arc<Reloading<Arc<ClientConfig>>>;
 
-/// A listener that shows `pair`, and asks clients for certificates that `clients` signed.
+/// A listener that uses `pair`, and requires client certificates signed by `clients`.
 ///
 /// # Errors
-/// When a file is not what it should be, or key and certificate are none of each other.
+/// If a file is invalid, or key and certificate do not match.
 pub fn server(
     pair: &Pair,
     clients: Option<&PathBuf>,
@@ -91,11 +90,10 @@ pub fn server(
     })
 }
 
-/// A dialler that trusts whom `ca` signed (the system's authorities where it is left out) and shows
-/// `pair`.
+/// A client that trusts the authorities in `ca` (the system's if it is `None`) and uses `pair`.
 ///
 /// # Errors
-/// As for [`server`].
+/// Like [`server`].
 pub fn client(ca: Option<&PathBuf>, pair: Option<&Pair>) -> Result<ClientTls, SecurityError> {
     let has_ca = ca.is_some();
     let pair_files = pair
@@ -112,10 +110,10 @@ pub fn client(ca: Option<&PathBuf>, pair: Option<&Pair>) -> Result<ClientTls, Se
     })
 }
 
-/// A dialler that trusts the system's authorities.
+/// A client that trusts the system's authorities.
 ///
 /// # Errors
-/// When the system has none.
+/// If the system has none.
 pub fn system_client() -> Result<Arc<ClientConfig>, SecurityError> {
     client_config(system_roots()?, &[]).map(Arc::new)
 }
@@ -166,7 +164,7 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecurityError> {
 }
 
 fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, SecurityError> {
-    // The parser's own words could hold part of the key.
+    // The parser's own error text could contain part of the key.
     let none = |_| {
         SecurityError::new(
             "holds no private key",
@@ -203,7 +201,7 @@ fn refused(error: impl std::fmt::Display) -> SecurityError {
     SecurityError::new(format!("cannot be used: {error}"), hint)
 }
 
-/// The DNS names that a certificate carries; none when it cannot be read.
+/// The DNS names of a certificate; empty if it cannot be parsed.
 pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else {
         return vec![];
@@ -214,7 +212,7 @@ pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
 /// A user's name and password: `name:password` on one line.
 ///
 /// # Errors
-/// When it is something else; without what it says.
+/// If it is something else; the error does not contain the content.
 pub fn login(content: &[u8]) -> Result<(String, String), SecurityError> {
     let wrong = || {
         SecurityError::new(

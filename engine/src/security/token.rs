@@ -1,7 +1,7 @@
-//! A token: made, read from a file, known by its digest.
+//! A token: made, read from a file, identified by its digest.
 //!
-//! Owns: its text, which nothing prints. Does not own: what it allows (`access`).
-//! Rule: who checks a token holds its digest only, and compares in constant time.
+//! Owns: its text, which is never printed. Does not own: its permissions (`access`).
+//! Rule: a program that checks a token has only its digest, and compares in constant time.
 
 use super::SecurityError;
 use base64::Engine as _;
@@ -20,12 +20,12 @@ pub const GRANT_CHARS_MAX: usize = 1_024;
 pub const TOKEN_PREFIX: &str = "streamctl_";
 /// Random bytes of a token: as many as its digest has.
 const TOKEN_RANDOM_BYTES: usize = 32;
-/// Shortest token that is taken: less could be guessed.
+/// Shortest valid token: a shorter one could be guessed.
 pub const TOKEN_CHARS_MIN: usize = 32;
-/// Longest token that is taken.
+/// Longest valid token.
 pub const TOKEN_CHARS_MAX: usize = 512;
 
-/// A secret that proves who asks.
+/// A secret that identifies a caller.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -36,10 +36,10 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// A new one.
+    /// A new token.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// If the system has no randomness.
     pub fn generate() -> Result<Self, SecurityError> {
         let mut bytes = [0; TOKEN_RANDOM_BYTES];
         let filled = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
@@ -51,10 +51,10 @@ impl Token {
         )))
     }
 
-    /// The content of a file, without the white space around it.
+    /// From the content of a file, without the white space around it.
     ///
     /// # Errors
-    /// When it is too short, too long, or holds what no header can carry.
+    /// If it is too short, too long, or contains characters that no header can carry.
     pub fn parse(text: &str) -> Result<Self, SecurityError> {
         let text = text.trim();
         let size = TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX;
@@ -71,10 +71,10 @@ impl Token {
         ))
     }
 
-    /// A grant, which is sent as a token is.
+    /// From a grant, which is sent like a token.
     ///
     /// # Errors
-    /// When it is none.
+    /// If it is not a grant.
     pub fn of_grant(text: &str) -> Result<Self, SecurityError> {
         let good = text.starts_with(GRANT_PREFIX)
             && text.len() <= GRANT_CHARS_MAX
@@ -88,23 +88,23 @@ impl Token {
         ))
     }
 
-    /// What is sent: `Bearer ...`.
+    /// The header's value: `Bearer ...`.
     pub fn header(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
-    /// The text itself, for the one who asked for a new token.
+    /// The text itself, for the user who requested a new token.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// By which it is known.
+    /// The digest that identifies it.
     pub fn digest(&self) -> TokenDigest {
         TokenDigest::of(self.0.as_bytes())
     }
 }
 
-/// The SHA-256 of a token: tells it again, and does not give it away.
+/// The SHA-256 of a token: identifies the token without revealing it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest([u8; 32]);
 

@@ -1,27 +1,27 @@
-//! How many calls of each caller are under way.
+//! Counts the concurrent calls of each caller.
 //!
-//! Owns: the count, per caller and kind of call. Does not own: who a caller is (`access`), which
-//! calls count (`gate`, the services). Rule: a caller who has as many as it may have is refused at
-//! once; it never waits, and never holds up others.
+//! Owns: the count, per caller and kind of call. Does not own: the identity of a caller (`access`),
+//! which calls count (`gate`, the services).
+//! Rule: a caller at its limit is refused at once; it never waits, and never delays others.
 
 use super::access::Caller;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// For whom a call counts.
+/// The identity under which a call counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CountedFor {
-    /// Who is known by this name.
+    /// The caller with this name.
     Name(String),
-    /// Where nobody is asked for a name: who calls from this address.
+    /// Without authentication: callers at this address.
     Address(IpAddr),
-    /// Who calls from within this process.
+    /// Callers within this process.
     Process,
 }
 
 impl CountedFor {
-    /// Of a caller at this address.
+    /// The identity of a caller at this address.
     pub fn of(caller: &Caller, address: Option<IpAddr>) -> Self {
         match (&caller.name, address) {
             (Some(name), _) => Self::Name(name.clone()),
@@ -38,7 +38,7 @@ pub struct Turns {
     under_way: Arc<Mutex<BTreeMap<CountedFor, usize>>>,
 }
 
-/// A call that is under way, until this is dropped.
+/// A call in flight, until this is dropped.
 #[derive(Debug)]
 pub struct Turn {
     caller: CountedFor,
@@ -46,8 +46,8 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// So many at once for each caller. How many callers there can be is limited by calls that are
-    /// under way at all.
+    /// At most this many concurrent calls for each caller. The limit on all concurrent calls bounds
+    /// the number of callers.
     pub fn new(each_max: usize) -> Self {
         Self {
             each_max,
@@ -55,7 +55,7 @@ impl Turns {
         }
     }
 
-    /// One more call of this caller; none: it has as many as it may have.
+    /// One more call of this caller; `None`: it is at its limit.
     pub fn take(&self, caller: &CountedFor) -> Option<Turn> {
         let mut under_way = self
             .under_way

@@ -15,23 +15,24 @@ pub const LISTED_BYTES_MAX: usize = 64 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedShard {
     pub id: ShardId,
-    /// Those it comes from; they may be gone from the listing.
+    /// The parents of the shard; the listing may no longer contain them.
     pub parents: Vec<ShardId>,
-    /// What its reader needs besides the name (files: `FileShard`; Kinesis: `HashRange`); else
-    /// empty.
+    /// The data that its reader needs besides the name (files: `FileShard`; Kinesis: `HashRange`);
+    /// else empty.
     pub detail: String,
     /// Takes no more records; it may still hold some.
     pub closed: bool,
 }
 
-/// What a source answers when it is asked for its shards.
+/// The response of a source to a listing request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// All shards that it still has, closed ones too, by name.
+    /// All shards that the source still has, including closed ones, by name.
     pub shards: Vec<ListedShard>,
-    /// Its stream; none where it has no stream, or a service that does not describe it.
+    /// Its stream; `None` if it has no stream or its service does not describe it.
     pub stream: Result<Option<StreamFacts>, ListError>,
-    /// The service's clock when it answered, in whole seconds, where it gives its time.
+    /// The service's clock at the time of the response, in whole seconds, if the service reports
+    /// it.
     pub service_ms: Option<i64>,
 }
 
@@ -49,13 +50,13 @@ impl Listing {
 /// The shards cannot be listed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
-    /// It may work if tried again later.
+    /// A later retry may succeed.
     #[error("shards cannot be listed now: {reason}")]
     Unavailable { reason: String },
     /// The same request from this process, at this moment, is refused again.
     #[error("shards cannot be listed: {reason}")]
     Refused {
-        /// What decides that it is refused.
+        /// What determines the refusal.
         cause: RefusalCause,
         reason: String,
         hint: String,
@@ -63,7 +64,7 @@ pub enum ListError {
 }
 
 impl ListError {
-    /// The job asks for something that is not there.
+    /// The job refers to something that does not exist.
     pub(super) fn request(reason: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Refused {
             cause: RefusalCause::Request,

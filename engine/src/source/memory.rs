@@ -1,7 +1,7 @@
 //! Shards in memory: a source that tests fill, and that fails on demand.
 //!
-//! Owns: the fake. Rule: it keeps the trait's promises (order, replay from a position, cancellation
-//! loses nothing).
+//! Owns: the fake.
+//! Rule: it keeps the trait's promises (order, replay from a position, cancellation loses nothing).
 
 use super::{Child, Chunk, ReadError, ReaderStats, Record, ShardReader};
 use async_trait::async_trait;
@@ -44,7 +44,7 @@ impl MemorySource {
         out
     }
 
-    /// Adds a record behind the others; its sequence number is their count so far.
+    /// Appends a record; its sequence number is the number of earlier records.
     pub fn push(&self, shard: &ShardId, arrival_ms: i64, data: impl Into<Bytes>) {
         self.change(shard, |s| {
             let sequence = (s.records.len() as u64).into();
@@ -57,7 +57,7 @@ impl MemorySource {
             });
         });
     }
-    /// Nothing that arrived before this time will be added any more.
+    /// No more records that arrived before this time will be added.
     pub fn complete_to(&self, shard: &ShardId, time_ms: i64) {
         self.change(shard, |s| s.complete_to_ms = Some(time_ms));
     }
@@ -68,7 +68,7 @@ impl MemorySource {
     pub fn fail(&self, shard: &ShardId, error: ReadError) {
         self.change(shard, |s| s.failures.push_back(error));
     }
-    /// Where readers of this shard began, in order.
+    /// The start positions of this shard's readers, in order.
     pub fn opened(&self, shard: &ShardId) -> Vec<Position> {
         self.lock()
             .get(shard)
@@ -97,7 +97,7 @@ pub struct MemoryReader {
 }
 
 impl MemoryReader {
-    /// What there is to say now; `None`: nothing new.
+    /// The next chunk; `None` if there is nothing new.
     fn take(&mut self) -> Result<Option<Chunk>, ReadError> {
         let mut shards = self.source.lock();
         let shard = shards.entry(self.shard.clone()).or_default();
@@ -113,7 +113,7 @@ impl MemoryReader {
         let at_tip = to == shard.records.len();
         let complete_to_ms = shard.complete_to_ms.filter(|_| at_tip);
         let end = shard.end.clone().filter(|_| at_tip);
-        // A position at a time is looked up again until there is a record to hold on to.
+        // A position by time is looked up again until there is a record to continue after.
         self.next = (!records.is_empty() || self.next.is_some()).then_some(to);
         if records.is_empty() && end.is_none() && complete_to_ms == self.reported_ms {
             return Ok(None);
@@ -146,7 +146,7 @@ impl ShardReader for MemoryReader {
         let changed = self.source.changed.clone();
         let deadline = tokio::time::Instant::now() + WAIT_MAX;
         loop {
-            // Listening begins before looking, so that no change falls between the two.
+            // Start listening before checking, so that no change falls between the two.
             let mut notified = std::pin::pin!(changed.notified());
             notified.as_mut().enable();
             if let Some(chunk) = self.take()? {

@@ -1,10 +1,10 @@
 //! Sources: their shards, as ordered, replayable sequences of records.
 //!
-//! Owns: what a kind of source does ([`Connector`]), which kind does it, what readers give. Does not
-//! own: keys and facts of a kind (`streamctl_proto::spec`), windows and tasks (the worker), lineage
-//! and assignment (the controller).
-//! Rule: a reader never gives a record twice and never skips one; what it can wait out, it waits
-//! out itself.
+//! Owns: the behaviour of each kind of source ([`Connector`]), the registry of kinds, the output of
+//! readers. Does not own: keys and facts of a kind (`streamctl_proto::spec`), windows and tasks
+//! (the worker), lineage and assignment (the controller).
+//! Rule: a reader never gives a record twice and never skips one; it waits out transient failures
+//! itself.
 
 pub mod files;
 pub mod generator;
@@ -31,10 +31,10 @@ use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::{Problem, SourceKind};
 use streamctl_proto::{Epoch, Position, ResolvedJob, SequenceNumber, ShardId, Window};
 
-/// Bytes of a chunk, at most, where a kind of source has no other limit.
+/// Largest chunk in bytes, for kinds of sources that have no other limit.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
-/// One record of a shard, as the source gave it.
+/// One record of a shard, as received from the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its place in the shard.
@@ -42,14 +42,14 @@ pub struct Record {
     /// Its place inside a KPL aggregate, counted from 1; 0: an ordinary record, or the last one of
     /// its aggregate.
     pub sub_sequence: u64,
-    /// When the source took it, milliseconds since the Unix epoch.
+    /// When the source received it, milliseconds since the Unix epoch.
     pub arrival_ms: i64,
     pub data: Bytes,
-    /// Where a replayed dead letter came from; none for a record of the source.
+    /// The origin of a replayed dead letter; `None` for a record of the source.
     pub origin: Option<Box<Origin>>,
 }
 
-/// Where a record stood before it became a dead letter that is replayed.
+/// Where a record was before it became a dead letter that is replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The epoch whose dead letter it is.
@@ -58,13 +58,13 @@ pub struct Origin {
     pub sequence: SequenceNumber,
     /// Its place inside a KPL aggregate.
     pub sub_sequence: u64,
-    /// When the source took it.
+    /// When the source received it.
     pub arrival_ms: i64,
 }
 
 impl Record {
-    /// Whether it is in another window than that of its arrival. A replayed dead letter always is,
-    /// and does not count.
+    /// Whether the record's window is not that of its arrival. A replayed dead letter is always in
+    /// another window and does not count.
     pub fn is_late(&self, window: Window) -> bool {
         self.origin.is_none() && !(window.start_ms..window.end_ms).contains(&self.arrival_ms)
     }
@@ -83,13 +83,13 @@ pub struct Child {
     pub shard: ShardId,
     /// Those it comes from: one for a split, two for a merge.
     pub parents: Vec<ShardId>,
-    /// What a listing would say of it besides; empty: not known.
+    /// The detail that a listing would give for it; empty if unknown.
     pub detail: String,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
-    /// In the shard's order; may be empty though there are more further on.
+    /// In the shard's order. May be empty even if the shard has more records.
     pub records: Vec<Record>,
     /// Every record that arrived before this time has been given, this chunk included. `None`: not
     /// known. Allowances for clock skew are already taken off.
@@ -100,27 +100,26 @@ pub struct Chunk {
     pub end: Option<Vec<Child>>,
 }
 
-/// What a reader counts, since it was opened.
+/// Counters of a reader since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReaderStats {
-    /// Calls of the service, whatever came of them.
+    /// Calls of the service, whatever their result.
     pub calls: u64,
-    /// Times the service asked to slow down.
+    /// How often the service throttled a call.
     pub throttles: u64,
     pub iterator_renewals: u64,
-    /// Records that were lost before they could be read (`on_data_loss = "continue"`): times it
-    /// happened.
+    /// How often records were lost before they could be read (`on_data_loss = "continue"`).
     pub data_losses: u64,
     /// User records of KPL aggregates that belong to another shard and were dropped.
     pub foreign_records: u64,
-    /// The last gap in what was read, where its time is known (`on_data_loss = "continue"`).
+    /// The last gap in the records read, if its time is known (`on_data_loss = "continue"`).
     pub lost: Option<TimeGap>,
     /// How far this machine's clock is ahead of the service's, at least; negative: behind; `None`:
     /// not known.
     pub clock_skew_ms: Option<i64>,
 }
 
-/// Reading cannot go on. What can be waited out never becomes one of these.
+/// Reading cannot continue. A transient failure never becomes one of these.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Records between the position and the oldest one left are gone.
@@ -130,9 +129,9 @@ pub enum ReadError {
     )]
     DataLoss {
         shard: ShardId,
-        /// Where reading should have gone on.
+        /// Where reading would have continued.
         position: Position,
-        /// When what may be lost arrived; `None`: not known.
+        /// Arrival times of the records that may be lost; `None` if unknown.
         gap: Option<TimeGap>,
         detail: String,
     },
@@ -140,14 +139,14 @@ pub enum ReadError {
     #[error("shard {shard}: {reason}")]
     TooLarge {
         shard: ShardId,
-        /// What it needs, and what there is.
+        /// How much it needs, and how much is available.
         reason: String,
         hint: String,
     },
     /// The same read from this process, at this moment, is refused again.
     #[error("shard {shard}: {reason}")]
     Refused {
-        /// What decides that it is refused.
+        /// What determines the refusal.
         cause: RefusalCause,
         shard: ShardId,
         reason: String,
@@ -158,8 +157,9 @@ pub enum ReadError {
 /// Reads one shard from a position on.
 #[async_trait]
 pub trait ShardReader: Send {
-    /// The next records; paces itself, waits while there are none (for at most about a second, then
-    /// an empty chunk). Dropping the future loses nothing: the next call gives the same records.
+    /// The next records. Paces itself. If there are none, waits for at most about a second, then
+    /// returns an empty chunk. Cancel safe: if the future is dropped, the next call returns the
+    /// same records.
     async fn next(&mut self) -> Result<Chunk, ReadError>;
     fn stats(&self) -> ReaderStats;
 }
@@ -168,9 +168,9 @@ pub trait ShardReader: Send {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardToRead {
     pub shard: ShardId,
-    /// Reading goes on after this.
+    /// Reading continues after this position.
     pub from: Position,
-    /// What its listing said besides its name.
+    /// The detail from the shard's listing.
     pub detail: String,
     /// Every record that arrived before this time is read, by the source's clock; `None`: not
     /// known.
@@ -180,7 +180,7 @@ pub struct ShardToRead {
 }
 
 impl ShardToRead {
-    /// Nothing is known of what was read before, nor of how long the source keeps records.
+    /// Nothing is known of earlier reads or of how long the source keeps records.
     pub fn new(shard: ShardId, from: Position, detail: String) -> Self {
         Self {
             shard,
@@ -192,7 +192,7 @@ impl ShardToRead {
     }
 }
 
-/// What a source is listed with.
+/// The clients for listing a source.
 #[derive(Clone)]
 pub struct Clients {
     pub aws: Aws,
@@ -201,7 +201,7 @@ pub struct Clients {
     pub is_local: bool,
 }
 
-/// What shards are read with. Cheap to clone.
+/// The clients and settings for reading shards. Cheap to clone.
 #[derive(Clone)]
 pub struct Readers {
     pub aws: Aws,
@@ -209,7 +209,7 @@ pub struct Readers {
     pub clock: Clock,
     /// Allowances for Kinesis.
     pub kinesis: kinesis::Settings,
-    /// What all readers of streams share.
+    /// State that all readers of streams share.
     pub kinesis_shared: kinesis::Shared,
     /// Room for files that are held whole.
     pub files: files::FileRoom,
@@ -237,17 +237,17 @@ pub struct Opening<'a> {
     pub readers: &'a Readers,
 }
 
-/// What a kind of source does, in the controller and in a worker.
+/// The behaviour of a kind of source, in the controller and in a worker.
 #[async_trait]
 pub trait Connector: Send + Sync {
-    /// All shards that the source has now. `stream`: the address as it was resolved.
+    /// All shards that the source has now. `stream`: the resolved address.
     async fn list(
         &self,
         clients: &Clients,
         stream: Option<&StreamAddress>,
     ) -> Result<Listing, ListError>;
 
-    /// A reader of one shard. Asks no service yet, except for a role's credentials.
+    /// Opens a reader of one shard. Sends no request to a service, except for a role's credentials.
     async fn open(&self, opening: Opening<'_>) -> Result<Box<dyn ShardReader>, ReadError>;
 
     /// Bytes of a chunk, at most.
@@ -255,18 +255,18 @@ pub trait Connector: Send + Sync {
         CHUNK_BYTES_MAX
     }
 
-    /// The address of its stream: the job file over the catalog table's. `None` without a problem: it
-    /// has no stream.
+    /// The address of its stream: the job file over the catalog table's. `None` without a problem:
+    /// it has no stream.
     fn address(&self, _table: Option<&StreamAddress>) -> Result<Option<StreamAddress>, Problem> {
         Ok(None)
     }
 
-    /// Why nothing can be read though the listing is good.
+    /// Why nothing can be read although the listing is valid.
     fn check_listing(&self, _listing: &Listing) -> Option<Problem> {
         None
     }
 
-    /// The detail of a shard whose listing is not at hand; `None`: the shard is gone.
+    /// The detail of a shard whose listing is not available; `None` if the shard is gone.
     async fn detail(
         &self,
         _storages: &Storages,
@@ -275,7 +275,7 @@ pub trait Connector: Send + Sync {
         Ok(Some(String::new()))
     }
 
-    /// From where a preview reads: by default the first records.
+    /// Where a preview reads: by default the first records.
     fn sampling(&self, _from: SampleFrom, _wanted: usize, _now_ms: i64) -> Sampling {
         Sampling::first()
     }
@@ -286,7 +286,7 @@ pub trait Connector: Send + Sync {
     }
 }
 
-/// The registry: what does the work of each kind.
+/// The registry: the connector of each kind.
 pub fn connector(kind: &SourceKind) -> &dyn Connector {
     match kind {
         SourceKind::Kinesis(source) => source,

@@ -23,7 +23,7 @@ pub enum End {
 /// Where a preview reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sampling {
-    /// Where the job is taken to begin; `None`: where it begins.
+    /// The assumed start of the job; `None`: its own start.
     pub start: Option<Position>,
     /// Tried one after the other until there are enough records.
     pub reads: Vec<(Position, End)>,

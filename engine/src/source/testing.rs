@@ -56,7 +56,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
     }
 }
 
-/// A clock that stands still until it is set.
+/// A clock that does not advance until it is set.
 pub fn clock_at(ms: i64) -> (Clock, Arc<AtomicI64>) {
     let time = Arc::new(AtomicI64::new(ms));
     let read = time.clone();

@@ -1,7 +1,8 @@
-//! What every storage must do, as a test that takes any of them.
+//! The contract of every storage, as a test that accepts any implementation.
 //!
-//! Owns: the promises of [`Storage`]. Rule: it runs against the fake, the local disk and a real S3
-//! server alike, and panics with the promise that was broken; it is no part of the running system.
+//! Owns: the promises of [`Storage`].
+//! Rule: it runs against the fake, the local disk and a real S3 server alike, and panics with the
+//! broken promise; it is not part of the running system.
 
 use super::{Inspected, Look, PutOutcome, Storage, StorageError};
 use bytes::Bytes;

@@ -1,11 +1,10 @@
 //! Folders of the local disk.
 //!
-//! Owns: names of staged files, what is flushed when. Does not own: who may write where (the file
-//! system does).
-//! Rule: what an answer promises survives a power cut: a file is flushed before it is named, a
-//! folder after. A staged file lies in its object's own folder (a rename never crosses file
-//! systems) as `.<name>.<random>.staged`: no reader takes names that begin with a dot, nor that
-//! extension.
+//! Owns: names of staged files, what is flushed when. Does not own: write permissions (the file
+//! system's).
+//! Rule: a confirmed operation survives a power failure: a file is flushed before it is named, a
+//! folder after. A staged file is in its object's own folder (a rename never crosses file systems)
+//! as `.<name>.<random>.staged`: readers ignore names that begin with a dot, and that extension.
 
 mod writer;
 
@@ -24,11 +23,11 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use writer::{LocalWriter, Unfinished};
 
-/// What staged files end in.
+/// Suffix of staged files.
 const STAGED_SUFFIX: &str = ".staged";
 /// Bytes read at once for a checksum.
 const READ_BYTES: usize = 1024 * 1024;
-/// Folders below a folder deeper than this are refused: a loop of mounts, no data.
+/// Folders deeper than this are refused: they come from a loop of mounts, not from data.
 const DEPTH_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,7 +108,7 @@ impl Storage for LocalStorage {
             let staged = staged_path(path);
             create_folder_of(path).map_err(|error| failed(path, &error))?;
             let file = File::create_new(&staged).map_err(|error| failed(&staged, &error))?;
-            // From here on, and not when somebody takes it: whoever asked may be gone by then.
+            // Guard the file here and not after the await: the caller may be cancelled by then.
             Ok((Unfinished::new(staged), file))
         })
         .await?;
@@ -163,7 +162,7 @@ impl Storage for LocalStorage {
     }
 }
 
-/// Runs file operations where they may wait, on the absolute path that `location` is.
+/// Runs file operations on a blocking thread, with the absolute path of `location`.
 async fn blocking<T: Send + 'static>(
     location: &str,
     work: impl FnOnce(&Path) -> Result<T, StorageError> + Send + 'static,
@@ -195,7 +194,7 @@ fn read_up_to(path: &Path, limit: u64) -> Result<Bytes, StorageError> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or_default());
-        // One byte more than the limit: a file that grows meanwhile is noticed.
+        // One byte more than the limit, to detect a file that grows meanwhile.
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok((size.max(bytes.len() as u64), bytes))
     };
@@ -228,8 +227,7 @@ fn put_new(path: &Path, bytes: &[u8]) -> io::Result<PutOutcome> {
     let removed = fs::remove_file(&temporary);
     let outcome = outcome?;
     removed?;
-    // Also when it exists: the other writer may not have come this far, and the caller will rely on
-    // it.
+    // Also if it exists: the other writer may not have synced yet, and the caller relies on it.
     sync_folder_of(path)?;
     Ok(outcome)
 }
@@ -275,7 +273,7 @@ fn staged_path(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{}.{random:016x}{STAGED_SUFFIX}", file_name(path)))
 }
 
-/// The object that a staged file will become; `None` when it is no staged file.
+/// The object that a staged file becomes; `None` if the file is not a staged file.
 fn object_of_staged(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let (object, random) = name
@@ -286,8 +284,8 @@ fn object_of_staged(path: &Path) -> Option<PathBuf> {
     (known && !object.is_empty()).then(|| path.with_file_name(object))
 }
 
-/// The staged file; refused unless it is one of this object, so that no manifest can move or delete
-/// other files.
+/// The staged file. Refused unless it belongs to this object, so that no manifest can move or
+/// delete other files.
 fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
     if let Staging::File { staged_path } = &object.staging {
         let path = PathBuf::from(staged_path);
@@ -303,12 +301,12 @@ fn staged_of(object: &StagedObject) -> Result<PathBuf, StorageError> {
     })
 }
 
-/// What is done with each file below a folder.
+/// The callback for each file below a folder.
 type Visit<'a> = &'a mut dyn FnMut(&Path, &Metadata) -> Result<(), StorageError>;
 
-/// Every file below `folder`, hidden ones too but nothing in hidden folders. A symbolic link counts
-/// when it leads to a file inside the folder, as those of a mounted ConfigMap do. A folder that is
-/// not there has none.
+/// Every file below `folder`, including hidden files but not the content of hidden folders. A
+/// symbolic link counts if it leads to a file inside the folder, as in a mounted ConfigMap. A
+/// missing folder has no files.
 fn walk(folder: &Path, visit: Visit<'_>) -> Result<(), StorageError> {
     match fs::canonicalize(folder) {
         Ok(root) => walk_below(&root, folder, 0, visit),
@@ -329,7 +327,7 @@ fn walk_below(
             &io::Error::new(ErrorKind::InvalidInput, "folders are nested too deep"),
         ));
     }
-    // What goes away meanwhile is as if it had never been there.
+    // A folder that disappears meanwhile is treated as absent.
     let Some(entries) = if_there(fs::read_dir(folder), folder)? else {
         return Ok(());
     };
@@ -393,7 +391,7 @@ fn info(path: &Path, metadata: &Metadata) -> Result<ObjectInfo, StorageError> {
     })
 }
 
-/// Creates the folders of `path`; each new one is named durably in its parent.
+/// Creates the folders of `path`; each new one is durable in its parent.
 fn create_folder_of(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent() else {
         return Ok(());
@@ -417,7 +415,7 @@ fn not_found(path: &Path) -> StorageError {
     }
 }
 
-/// What an error of the file system means to the caller.
+/// Maps a file system error to the caller's error.
 fn failed(path: &Path, error: &io::Error) -> StorageError {
     let location = path.display().to_string();
     let reason = error.to_string();
@@ -438,7 +436,7 @@ fn failed(path: &Path, error: &io::Error) -> StorageError {
         ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
             (RefusalCause::Request, "rename it, or name another folder")
         }
-        // A full disk may be cleared: worth another try.
+        // A full disk may be cleared: retry.
         _ => return StorageError::Unavailable { location, reason },
     };
     StorageError::Refused {

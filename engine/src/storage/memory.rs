@@ -1,7 +1,7 @@
 //! Objects in memory: the fake of the other two, for tests.
 //!
-//! Owns: objects, staged objects, and failing on demand. Rule: it passes the same contract as S3
-//! and the local disk.
+//! Owns: objects, staged objects, and failing on demand.
+//! Rule: it passes the same contract as S3 and the local disk.
 
 use super::{ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError};
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use tokio::sync::watch;
 
-/// An operation that can be told to fail.
+/// An operation that can be made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Op {
@@ -70,8 +70,8 @@ struct Failure {
 }
 
 impl MemoryStorage {
-    /// The next `op` fails with `error`; with `after_success` it is done first: the answer was
-    /// lost. Several queue up.
+    /// Makes the next `op` fail with `error`. With `after_success` the operation takes effect
+    /// first, as if the response were lost. Several failures queue up.
     pub fn fail_next(&self, op: Op, error: StorageError, after_success: bool) {
         self.lock().failures.push(Failure {
             op,
@@ -80,35 +80,35 @@ impl MemoryStorage {
         });
     }
 
-    /// From now on staging does not answer (`true`), or answers again what it was asked meanwhile.
+    /// From now on, `true` makes staging stall; `false` completes the stalled requests.
     pub fn stand_still(&self, still: bool) {
         self.still.send_replace(still);
     }
 
     async fn answers(&self) {
-        // Whoever asks holds the sender, so that this ends by the value alone.
+        // The caller holds the sender, so this ends only by the value.
         let mut still = self.still.subscribe();
         let _moves = still.wait_for(|still| !still).await.map(|_| ());
     }
 
-    /// Creates or replaces an object, as somebody else would.
+    /// Creates or replaces an object, as another process would.
     pub fn put(&self, location: &str, bytes: impl Into<Bytes>) {
         self.lock().put(location, bytes.into());
     }
 
-    /// Throws away what is staged for a location, as somebody else would.
+    /// Deletes what is staged for a location, as another process would.
     pub fn delete_staged(&self, location: &str) {
         self.lock()
             .staged
             .retain(|_, staged| staged.location != location);
     }
 
-    /// Deletes an object, as somebody else would.
+    /// Deletes an object, as another process would.
     pub fn delete(&self, location: &str) {
         self.lock().objects.remove(location);
     }
 
-    /// What is staged and neither published nor thrown away.
+    /// The staged objects that are neither published nor deleted.
     pub fn staged_locations(&self) -> Vec<String> {
         self.lock()
             .staged
@@ -195,7 +195,7 @@ fn staged_id(object: &StagedObject) -> &str {
     }
 }
 
-/// As the storage stages that the location is meant for.
+/// The staging of the storage that the location is for.
 fn staging(location: &str, id: &str) -> Staging {
     match location.starts_with("s3://") {
         true => Staging::Multipart {

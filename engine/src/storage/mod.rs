@@ -1,10 +1,10 @@
-//! Folders of objects, in S3 or on a local disk, with the one thing the commit needs: written but
-//! invisible.
+//! Folders of objects, in S3 or on a local disk, with what the commit needs: objects that are
+//! written but invisible.
 //!
-//! Owns: the trait, which implementation serves which location. Does not own: when to publish
+//! Owns: the trait, the choice of implementation for a location. Does not own: when to publish
 //! (`controller::publish`).
-//! Rule: publishing is idempotent; what an answer said is never believed when the object itself can
-//! be looked at.
+//! Rule: publishing is idempotent; the object itself decides, not an earlier response, whenever it
+//! can be inspected.
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;
@@ -39,21 +39,22 @@ pub struct ObjectInfo {
     pub etag: String,
 }
 
-/// What was found by [`Storage::inspect`].
+/// The result of [`Storage::inspect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inspected {
     /// In bytes.
     pub size: u64,
-    /// CRC-32C of the whole; `None`: the storage keeps none, and it is too large to be read.
+    /// CRC-32C of the whole object; `None`: the storage keeps none, and the object is too large to
+    /// be read.
     pub crc32c: Option<u32>,
-    /// The content was read; else the checksum is the one that the storage keeps.
+    /// Whether the content was read; else the checksum is the one that the storage keeps.
     pub read: bool,
 }
 
 /// How closely [`Storage::inspect`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Where the storage keeps a checksum of the whole, take it; read smaller objects only.
+    /// If the storage keeps a checksum of the whole object, use it; read only smaller objects.
     Cheaply,
     /// Read the content, whatever its size.
     AtContent,
@@ -65,7 +66,7 @@ pub const INSPECT_READ_BYTES_MAX: u64 = 1 << 30;
 /// Objects below a folder, in pages of the storage's own size.
 pub type Pages<'a> = BoxStream<'a, Result<Vec<ObjectInfo>, StorageError>>;
 
-/// Why an operation failed; says what its caller does next.
+/// Why an operation failed; determines what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// There is no such object, bucket or folder: the caller's names are wrong, or it was deleted.
@@ -74,20 +75,20 @@ pub enum StorageError {
     /// The same request from this process, at this moment, is refused again.
     #[error("{location}: {reason}")]
     Refused {
-        /// What decides that it is refused.
+        /// What determines the refusal.
         cause: RefusalCause,
         location: String,
         reason: String,
         hint: String,
     },
-    /// Larger than its reader takes.
+    /// The object is larger than its reader accepts.
     #[error("{location} has {size} bytes, the limit is {limit}")]
     TooLarge {
         location: String,
         size: u64,
         limit: u64,
     },
-    /// It may work if tried again; whether it was done is not known.
+    /// A retry may succeed; it is unknown whether the operation took effect.
     #[error("{location}: {reason}")]
     Unavailable { location: String, reason: String },
     /// A staged object is gone, and the published one is not there either.
@@ -97,13 +98,13 @@ pub enum StorageError {
     StagedLost { location: String },
 }
 
-/// What decides that a request is refused.
+/// What determines that a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalCause {
-    /// Where and when it was sent: credentials, rights, the clock, the region, the disk of this
-    /// machine. Another machine may be served, and this one later.
+    /// The sender's place and time: credentials, permissions, the clock, the region, the disk of
+    /// this machine. Another machine may be served, and this one later.
     Environment,
-    /// What it says: whoever sends it is refused.
+    /// The request's content: it is refused for every sender.
     Request,
 }
 
@@ -111,16 +112,16 @@ pub enum RefusalCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
     Created,
-    /// One by that name was there and stays.
+    /// An object with that name existed and is unchanged.
     Exists,
 }
 
-/// Folders of objects. Transient failures are retried inside, with a limit; what comes out is for
-/// the caller to act on.
+/// Folders of objects. Transient failures are retried inside, up to a limit; the caller handles the
+/// rest.
 #[async_trait]
 pub trait Storage: Send + Sync + std::fmt::Debug {
-    /// Whether objects can be made below this folder: its bucket is there, or the folder itself can
-    /// be made. Implementations without such a thing have nothing to say.
+    /// Checks that objects can be created below this folder: its bucket exists, or the folder
+    /// itself can be created. Implementations without such a precondition succeed.
     async fn check(&self, _folder: &Location) -> Result<(), StorageError> {
         Ok(())
     }
@@ -128,13 +129,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError>;
     /// Size and ETag of one object.
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError>;
-    /// Creates an object durably, unless one by that name is there.
+    /// Creates an object durably, unless one with that name exists.
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError>;
-    /// Every visible object below a folder, by name. A folder that does not exist is empty; a
-    /// bucket that does not is an error.
+    /// Every visible object below a folder, by name. A missing folder is empty; a missing bucket is
+    /// an error.
     async fn list(&self, folder: &Location) -> Result<Vec<ObjectInfo>, StorageError>;
-    /// The same without the objects up to the name `after`: of a folder with very many objects the
-    /// last few.
+    /// Like [`Self::list`], without the objects up to the name `after`: the last few of a folder
+    /// with very many objects.
     async fn list_after(
         &self,
         folder: &Location,
@@ -144,13 +145,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
         found.retain(|object| object.location.as_str() > after);
         Ok(found)
     }
-    /// The same page by page, in no order, so that memory is bounded by a page. Implementations
-    /// that have no pages give one.
+    /// Like [`Self::list`], page by page and unordered, so that memory is bounded by a page.
+    /// Implementations without pages return one.
     fn pages<'a>(&'a self, folder: &'a Location) -> Pages<'a> {
         stream::once(self.list(folder)).boxed()
     }
-    /// Size and checksum of a visible object, without holding it in memory. What the storage says
-    /// of it is believed only as far as `look` allows.
+    /// Size and checksum of a visible object, without holding it in memory. `look` limits how far
+    /// the storage's own checksum is trusted.
     async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
         let limit = if look == Look::AtContent {
             u64::MAX
@@ -173,25 +174,25 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     }
     /// Begins an object that stays invisible until it is published.
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError>;
-    /// Makes a staged object visible under its location. Done again, it changes nothing.
+    /// Makes a staged object visible under its location. Idempotent.
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError>;
-    /// Throws a staged object away. One that is gone already is no error.
+    /// Deletes a staged object. A missing one is not an error.
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError>;
-    /// Throws away what is staged below `folder` and is one of these orphans. Returns how many. No
-    /// clock takes part: what is an orphan is decided by its name alone.
+    /// Deletes the staged objects below `folder` that are orphans by `orphans`, and returns their
+    /// number. Does not use a clock: the name alone decides whether an object is an orphan.
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError>;
 }
 
-/// An object being staged. Dropped without `finish`, it leaves an orphan that a sweep takes.
+/// An object being staged. If dropped without `finish`, it leaves an orphan that a sweep deletes.
 #[async_trait]
 pub trait StagedWriter: Send {
-    /// Adds bytes; waits when the service is slower than the writer.
+    /// Adds bytes; waits if the service is slower than the writer.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError>;
-    /// Bytes that were written and wait in memory for more. What is on its way is not among them.
+    /// Bytes that are buffered in memory; parts in flight do not count.
     fn held(&self) -> usize {
         0
     }
-    /// Makes what was written durable; it stays invisible.
+    /// Makes the written data durable; it stays invisible.
     async fn finish(
         self: Box<Self>,
         kind: ObjectKind,

@@ -1,9 +1,9 @@
 //! Folders of S3 buckets, and of servers that speak S3.
 //!
-//! Owns: requests, what their answers and errors mean. Does not own: clients (`aws`), uploading
+//! Owns: requests, the meaning of responses and errors. Does not own: clients (`aws`), uploading
 //! parts (`s3_writer`).
-//! Rule: an upload that is not completed is the staged object. After a completion that was not
-//! answered, or was done before, the object itself is looked at.
+//! Rule: an upload that is not completed is the staged object. If a completion got no response or
+//! was repeated, the object itself is inspected.
 
 use super::s3_error::{chain, code, meaning, refused, status};
 use super::s3_place::{Place, abort};
@@ -31,11 +31,11 @@ use streamctl_proto::staged_name::Orphans;
 
 /// Objects up to this size are read back when the service's own checksum does not decide.
 const READ_BACK_BYTES_MAX: u64 = 1 << 30;
-/// Tries of one read, the first included, when the answer breaks off in the middle.
+/// Attempts of one read, including the first, if the response breaks off.
 const READ_TRIES_MAX: u32 = 3;
-/// Tries of a conditional put that met another one in flight.
+/// Attempts of a conditional put that conflicts with another one in flight.
 const CONFLICT_TRIES_MAX: u32 = 5;
-/// Wait before trying such a put again, times the number of the try.
+/// Wait before retrying such a put, times the number of the attempt.
 const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 
 /// S3 objects, `s3://bucket/key`.
@@ -53,7 +53,7 @@ impl S3Storage {
         }
     }
 
-    /// The same; parts on their way take at most so many bytes together.
+    /// The same storage; parts in flight take at most this many bytes together.
     pub(super) fn with_upload_bytes(&self, bytes: usize) -> Self {
         Self {
             aws: self.aws.clone(),
@@ -61,7 +61,8 @@ impl S3Storage {
         }
     }
 
-    /// Objects below a folder; those up to the location `after` may be left out. Empty: none is.
+    /// Objects below a folder; may skip those up to the location `after`. If it is empty, none is
+    /// skipped.
     fn pages_after<'a>(&'a self, folder: &'a Location, after: &'a str) -> Pages<'a> {
         let begin = async move {
             let place = Place::parse(folder.as_str())?;
@@ -118,7 +119,7 @@ impl Storage for S3Storage {
         loop {
             tries += 1;
             match read(&client, place, limit).await {
-                // The SDK tries again until an answer begins; one that breaks off is begun anew
+                // The SDK retries until a response begins; a response that breaks off is retried
                 // here.
                 Err(Read::BrokenOff(_)) if tries < READ_TRIES_MAX => {}
                 Err(Read::BrokenOff(error) | Read::Failed(error)) => return Err(error),
@@ -148,8 +149,8 @@ impl Storage for S3Storage {
         })
     }
 
-    /// A put whose answer was lost is tried again by the SDK and then meets itself: `Exists` may be
-    /// our own.
+    /// If the response to a put is lost, the SDK retries it and then conflicts with itself:
+    /// `Exists` may mean our own object.
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
         let place = Place::parse(location)?;
         let client = self.aws.s3().await;
@@ -170,7 +171,7 @@ impl Storage for S3Storage {
             tries += 1;
             match status(&error) {
                 Some(412) => return Ok(PutOutcome::Exists),
-                // Another put of the name is under way; which of them wins shows at the next try.
+                // Another put of the name is in flight; the next attempt shows which of them wins.
                 Some(409) if tries < CONFLICT_TRIES_MAX => {
                     tokio::time::sleep(CONFLICT_WAIT * tries).await
                 }
@@ -192,7 +193,7 @@ impl Storage for S3Storage {
         after: &str,
     ) -> Result<Vec<ObjectInfo>, StorageError> {
         let mut found: Vec<ObjectInfo> = self.pages_after(folder, after).try_concat().await?;
-        // Some servers pass over what they do not know.
+        // Some servers ignore parameters that they do not know.
         found.retain(|object| object.location.as_str() > after);
         found.sort_by(|one, other| one.location.cmp(&other.location));
         Ok(found)
@@ -246,8 +247,8 @@ impl Storage for S3Storage {
             .create_multipart_upload()
             .bucket(place.bucket)
             .key(place.key);
-        // A checksum of the whole object, not of its parts' checksums: completion needs no more
-        // than the ETags then.
+        // A checksum of the whole object, not of its parts' checksums: completion then needs only
+        // the ETags.
         let request = request
             .checksum_algorithm(ChecksumAlgorithm::Crc32C)
             .checksum_type(ChecksumType::FullObject);
@@ -295,8 +296,8 @@ impl Storage for S3Storage {
             refusal,
         ) {
             (Stands::Same, _) => Ok(()),
-            // The upload is gone, or its content is not the recorded one: nothing will bring the
-            // object back.
+            // The upload is gone, or its content is not the recorded one: the object cannot be
+            // recovered.
             (_, Some((Some(code), _))) if matches!(code.as_str(), "NoSuchUpload" | "BadDigest") => {
                 Err(lost())
             }
@@ -340,7 +341,7 @@ impl Storage for S3Storage {
 
 /// Why an object was not read.
 enum Read {
-    /// The answer began well: worth another try at once.
+    /// The response began well: retry at once.
     BrokenOff(StorageError),
     Failed(StorageError),
 }
@@ -409,8 +410,8 @@ enum Stands {
     Nothing,
 }
 
-/// Compares what is there with what was staged: by size, then by the service's checksum of the
-/// whole. Where it keeps none, the object is read back if its completion is `in_doubt`: the
+/// Compares the object with the staged one: by size, then by the service's checksum of the whole.
+/// If the service keeps none, the object is read back if its completion is `in_doubt`: the
 /// controller cannot read all output.
 async fn look(
     client: &Client,
@@ -440,14 +441,14 @@ async fn look(
         .and_then(whole_crc32c);
     let crc32c = match kept {
         Some(kept) if kept == object.crc32c => kept,
-        // Some servers keep another checksum under that name: before anything is called lost, its
-        // bytes are looked at.
+        // Some servers keep another checksum under that name: read the bytes before the object is
+        // considered lost.
         Some(_) if object.size <= READ_BACK_BYTES_MAX => read_crc32c(client, place).await?,
         Some(kept) => kept,
         None if in_doubt && object.size <= READ_BACK_BYTES_MAX => {
             read_crc32c(client, place).await?
         }
-        // Names are never used twice, so the size has to do.
+        // Names are never reused, so the size is sufficient.
         None => object.crc32c,
     };
     Ok(if crc32c == object.crc32c {

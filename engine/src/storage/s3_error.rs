@@ -1,24 +1,25 @@
-//! What an answer of S3 means to the caller.
+//! Maps the errors of S3 to the caller's errors.
 //!
-//! Owns: the mapping from the SDK's errors to [`StorageError`], and the hints. Rule: what may pass
-//! is `Unavailable`; what only a person can mend is `Refused` and says how.
+//! Owns: the mapping from the SDK's errors to [`StorageError`], and the hints.
+//! Rule: a transient failure is `Unavailable`; one that only a person can fix is `Refused`, with a
+//! hint.
 
 use super::{RefusalCause, StorageError};
 use crate::foreign_answer::not_of;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 
-/// The service's word for an error.
+/// The service's code for an error.
 pub(super) fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<String> {
     error.as_service_error()?.code().map(str::to_owned)
 }
 
-/// The HTTP status of the answer.
+/// The HTTP status of the response.
 pub(super) fn status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|answer| answer.status().as_u16())
 }
 
-/// The error that the caller acts on.
+/// Maps the SDK's error to the error that the caller handles.
 pub(super) fn meaning<E>(location: &str, error: &SdkError<E>) -> StorageError
 where
     E: Error + ProvideErrorMetadata + 'static,
@@ -53,7 +54,7 @@ where
                 location: location.to_owned(),
             };
         }
-        // By its code too: an error inside an answer of 200 counts as status 500.
+        // Checked by code too: an error inside a 200 response counts as status 500.
         ("AccessDenied", _) | (_, Some(401 | 403)) => {
             "allow s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:ListBucket and \
              s3:ListBucketMultipartUploads there"
@@ -79,18 +80,17 @@ where
     refused(cause, location, &reason, hint)
 }
 
-/// How codes about the key that encrypts a bucket begin.
+/// Prefix of the codes about a bucket's encryption key.
 const KMS_CODES: &str = "KMS.";
-/// How the SDK says that nobody gave it credentials; a provider that does not answer may answer
-/// later.
+/// How the SDK reports missing credentials. A provider that does not respond may respond later.
 const NO_CREDENTIALS: [&str; 2] = [
     "credential provider was not enabled",
     "credentials provider was not properly configured",
 ];
-/// How the SDK says that nobody named a region.
+/// How the SDK reports a missing region.
 const NO_REGION: &str = "A region must be set";
 
-/// The service's words, with what its support asks for.
+/// The service's error text, with the ids that its support needs.
 fn words<E>(code: &str, error: &SdkError<E>) -> String
 where
     E: Error + ProvideErrorMetadata + 'static,
@@ -102,7 +102,7 @@ where
         };
     };
     let said = match (code, status(error)) {
-        // An answer to HEAD has no words.
+        // A response to HEAD has no error text.
         ("", Some(status)) => format!("the service answered {status}"),
         _ => format!("{code}: {}", service.message().unwrap_or("no message")),
     };
@@ -114,7 +114,7 @@ where
         .unwrap_or(said)
 }
 
-/// An error and what it came from, in one line.
+/// An error and its causes, in one line.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

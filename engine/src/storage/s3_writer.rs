@@ -1,9 +1,9 @@
 //! An object on its way to S3, part by part.
 //!
-//! Owns: cutting parts, uploading them while the writer goes on, the checksum of the whole.
-//! Rule: memory is bounded: the part that is being filled and [`PARTS_IN_FLIGHT_MAX`] on their way,
-//! and those of all objects together by an [`UploadRoom`]; a faster writer waits. What is on its
-//! way needs nothing more to arrive.
+//! Owns: cutting parts, uploading them while the writer continues, the checksum of the whole.
+//! Rule: memory is bounded by the part that is being filled and [`PARTS_IN_FLIGHT_MAX`] parts in
+//! flight; an [`UploadRoom`] bounds the parts of all objects together, and a faster writer waits. A
+//! part in flight needs no further input to arrive.
 
 use super::s3_error::{meaning, refused};
 use super::s3_place::{Place, abort};
@@ -22,21 +22,21 @@ use tokio::task::JoinSet;
 
 /// Size of every part but the last. S3 takes no smaller ones than 5 MiB.
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
-/// Parts on their way at once.
+/// Most parts in flight at once.
 pub const PARTS_IN_FLIGHT_MAX: usize = 2;
 /// S3's limit: 10,000 parts of an upload, which is 78 GiB here.
 pub const PARTS_MAX: i32 = 10_000;
 
-/// Parts on their way, all objects of a process together, unless less is given.
+/// Most bytes of parts in flight, for all objects of a process together, by default.
 pub const UPLOAD_BYTES_MAX: usize = 1 << 30;
 /// Room for them is counted in these.
 const UNIT_BYTES: usize = 1 << 10;
 
-/// Room for parts that are on their way; clones share it.
+/// Room for parts in flight; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct UploadRoom {
     units: Arc<Semaphore>,
-    /// One part of each size passes, however little room there is.
+    /// A part of any size passes, even if there is less room.
     units_max: usize,
 }
 
@@ -55,7 +55,7 @@ impl UploadRoom {
         }
     }
 
-    /// Waits for room. `None` is never given: nobody closes this.
+    /// Waits for room. Never returns `None`: the semaphore is never closed.
     async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units_max);
         Arc::clone(&self.units)
@@ -68,7 +68,7 @@ impl UploadRoom {
 /// Number and ETag of a part that has arrived.
 type Part = Result<(i32, String), StorageError>;
 
-/// Dropped, it stops what is on its way; the upload stays until a sweep.
+/// If dropped, it stops the parts in flight; the upload remains until a sweep.
 pub(super) struct S3Writer {
     client: Client,
     uploads: UploadRoom,
@@ -120,7 +120,7 @@ impl S3Writer {
         let room = self.uploads.take(length).await;
         let bytes = self.buffer.split_to(length).freeze();
         let crc32c = crc32c::crc32c(&bytes);
-        // Each byte is looked at once: the checksum of the whole follows from those of the parts.
+        // Each byte is processed once: the checksum of the whole follows from those of the parts.
         self.crc32c = crc32c::crc32c_combine(self.crc32c, crc32c, bytes.len());
         self.size += bytes.len() as u64;
         self.parts += 1;

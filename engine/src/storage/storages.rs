@@ -1,8 +1,8 @@
 //! Which implementation serves which location.
 //!
 //! Owns: the choice. Does not own: the operations.
-//! Rule: the location's text alone decides: `s3://`, else a path of the local disk. Tests have
-//! `memory://` too; no program knows it.
+//! Rule: the location's text alone decides: `s3://`, else a path of the local disk. Tests also have
+//! `memory://`; no program accepts it.
 
 #[cfg(any(test, feature = "test-util"))]
 use super::MemoryStorage;
@@ -19,7 +19,7 @@ pub struct Storages {
     memory: Arc<dyn Storage>,
 }
 
-/// What serves `s3://`.
+/// The implementation for `s3://`.
 #[derive(Clone, Debug)]
 enum ForS3 {
     Service(Arc<S3Storage>),
@@ -38,7 +38,7 @@ impl Storages {
         }
     }
 
-    /// The local disk; S3 with default settings, should a location ask for it.
+    /// The local disk; S3 with default settings if a location requires it.
     pub fn local() -> Self {
         Self::new(Aws::new(AwsSettings::default()))
     }
@@ -52,8 +52,8 @@ impl Storages {
         }
     }
 
-    /// The same; parts on their way to S3 take at most so many bytes together, all objects of the
-    /// process.
+    /// The same storages; parts in flight to S3 take at most this many bytes together, for all
+    /// objects of the process.
     pub fn with_upload_bytes(self, bytes: usize) -> Self {
         let s3 = match self.s3 {
             ForS3::Service(service) => ForS3::Service(Arc::new(service.with_upload_bytes(bytes))),
@@ -63,7 +63,7 @@ impl Storages {
         Self { s3, ..self }
     }
 
-    /// One storage for every location, whatever its text says.
+    /// Uses one storage for every location.
     #[cfg(any(test, feature = "test-util"))]
     pub fn only(storage: Arc<dyn Storage>) -> Self {
         Self {

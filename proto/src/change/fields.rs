@@ -1,7 +1,7 @@
-//! A job as keys and values, as its file could say them.
+//! A job as keys and values, as its file could have them.
 //!
-//! Rule: what the world said counts, not how the file left it to the world: a stream that the
-//! catalog names and the same one named in the file are one value.
+//! Rule: the resolved value counts, not how it was resolved: a stream named by the catalog and the
+//! same one named in the file are one value.
 
 use crate::resolved::StreamAddress;
 use crate::spec::{
@@ -11,7 +11,7 @@ use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
 use std::time::Duration;
 
-/// Keys and values; what has no value is left out.
+/// Keys and values; keys without a value are left out.
 type Fields = Vec<(String, String)>;
 
 /// Every key of a job that has a value, in the order of a job file.
@@ -107,7 +107,7 @@ fn sink(spec: &SinkSpec, all: &mut Fields) {
     );
 }
 
-/// The word of a value, as it stands in a job file.
+/// The text of a value in a job file.
 pub(crate) fn value_text(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,

@@ -29,7 +29,7 @@ partition_by = ["ingest_year"]
 location = "s3://bkt/checkpoint/"
 "#;
 
-/// The job of a text, as the world would resolve it.
+/// The job of a text, as it would be resolved.
 fn job(text: &str) -> ResolvedJob {
     let spec = JobSpec::parse(text).unwrap_or_else(|problems| panic!("{problems}"));
     let stream = match &spec.source.kind {
@@ -84,7 +84,7 @@ fn job(text: &str) -> ResolvedJob {
     }
 }
 
-/// What changes when a piece of the text is another one.
+/// The changes when a piece of the text is replaced.
 fn changed(from: &str, to: &str) -> Vec<FieldChange> {
     assert!(JOB.contains(from), "{from}");
     compare(&job(JOB), &job(&JOB.replace(from, to)), Some(3 * 60_000))

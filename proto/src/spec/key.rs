@@ -1,25 +1,25 @@
-//! A key of a job file: its name, how its value is read, what holds without it, and what it is for.
+//! A key of a job file: its name, the type of its value, its default, and its purpose.
 //!
-//! Owns: reading a value as its key is declared, and saying the same in words. Does not own: which
-//! keys there are (`keys`).
-//! Rule: a limit or a default is said once, where the key is declared; the parser and the reference
-//! of the job file take it from there.
+//! Owns: reading a value as its key declares, and describing it. Does not own: which keys there are
+//! (`keys`).
+//! Rule: a limit or a default is defined once, in the declaration of its key; the parser and the
+//! reference of the job file use it.
 
 use super::raw::{Entry, Table};
 use super::text::{bytes_text, duration_text, parse_bytes, parse_duration};
 use std::time::Duration;
 
-/// A key, as it is declared.
+/// The declaration of a key.
 pub(super) struct Key<K: Kind> {
     pub name: &'static str,
     pub kind: K,
     pub absent: Absent<K::Value>,
-    /// What it is for, in Markdown.
+    /// Its purpose, in Markdown.
     pub about: &'static str,
 }
 
 impl<K: Kind> Key<K> {
-    /// What holds when the table around it is not there either.
+    /// The default if the table around it is missing too.
     pub fn default(&self) -> Option<K::Value> {
         match &self.absent {
             Absent::Is(value) => Some(value.clone()),
@@ -97,35 +97,35 @@ impl<K: Kind> Described for Key<K> {
 
 /// What holds when a key is not there.
 pub(super) enum Absent<V> {
-    /// That is an error, with this hint.
+    /// An error with this hint.
     Refused(&'static str),
-    /// It is as if this had been written.
+    /// The same as this value.
     Is(V),
-    /// What the code makes of it, in words.
+    /// Computed by the code; described by this text.
     Means(&'static str),
 }
 
-/// What a value looks like.
+/// The form of a value.
 pub(super) trait Kind {
     type Value: Clone;
-    /// In words, with its limits; Markdown.
+    /// A description with its limits; Markdown.
     fn words(&self) -> String;
-    /// A value as it is written in a job file, without quotes.
+    /// A value as written in a job file, without quotes.
     fn shown(&self, value: &Self::Value) -> String;
 }
 
-/// A kind that needs no more than itself to be read.
+/// A kind that can be read without further input.
 pub(super) trait Read: Kind {
     fn read(&self, entry: &Entry<'_>) -> Option<Self::Value>;
 }
 
-/// What is read by code of its own; the text says what it looks like.
+/// Read by its own code; the text describes the form.
 pub(super) struct Special(pub fn() -> String);
 
-/// Any text but an empty one.
+/// Any non-empty text.
 pub(super) struct Text;
 
-/// A duration between two others, both allowed.
+/// A duration between two limits, inclusive.
 pub(super) struct Span {
     pub least: Duration,
     pub most: Duration,
@@ -136,7 +136,7 @@ pub(super) struct Size {
     pub least: u64,
 }
 
-/// A whole number between two others, both allowed.
+/// A whole number between two limits, inclusive.
 pub(super) struct Whole {
     pub least: u64,
     pub most: u64,
@@ -146,11 +146,10 @@ pub(super) struct Rate {
     pub most: f64,
 }
 
-/// One of a few words, each with what it stands for.
+/// One of several words, each with its value.
 pub(super) struct Word<T: 'static>(pub &'static [(&'static str, T)]);
 
-/// More than this is no limit that anybody meets; [`Whole`] allows no more, so that a number fits
-/// TOML's.
+/// Effectively unlimited; [`Whole`] allows no more, so that a number fits TOML's range.
 pub(super) const WHOLE_MAX: u64 = i64::MAX as u64 - 1;
 
 impl Kind for Special {
@@ -320,7 +319,7 @@ impl<T: Copy + PartialEq> Read for Word<T> {
 }
 
 impl<'a> Table<'a> {
-    /// The key as it stands; its absence is noted where it must be there.
+    /// The entry of the key; its absence is logged if it is required.
     pub fn entry<K: Kind>(&mut self, key: &Key<K>) -> Option<Entry<'a>> {
         match key.absent {
             Absent::Refused(hint) => self.require(key.name, hint),
@@ -328,7 +327,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// What the key says, or its default. `None`: something is wrong, and noted.
+    /// The key's value, or its default. `None`: there is a problem, which is logged.
     pub fn value<K: Read>(&mut self, key: &Key<K>) -> Option<K::Value> {
         match self.entry(key) {
             Some(entry) => key.kind.read(&entry),
@@ -336,7 +335,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// What the key says, if it is there. `None`: something is wrong, and noted.
+    /// The key's value, if it is present. Outer `None`: there is a problem, which is logged.
     pub fn optional<K: Read>(&mut self, key: &Key<K>) -> Option<Option<K::Value>> {
         match self.entry(key) {
             Some(entry) => key.kind.read(&entry).map(Some),

@@ -1,9 +1,9 @@
 //! Every key of a job file, once.
 //!
-//! Owns: names, limits, defaults, and the words about them. Does not own: checks over several keys
+//! Owns: names, limits, defaults, and their descriptions. Does not own: checks over several keys
 //! (`parse`, `source`).
-//! Rule: the parser reads a key by what is declared here, and `docs/job-file.md` is made of it: a
-//! key that is not here does not exist.
+//! Rule: the parser reads a key by its declaration here, and `docs/job-file.md` is generated from
+//! it: a key that is not here does not exist.
 
 use super::key::{Absent, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
 use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};

@@ -1,6 +1,6 @@
-//! Where in a job file something stands.
+//! Finds lines in a job file.
 //!
-//! Rule: a line that is told is the right one, or the line of the key.
+//! Rule: a reported line is the right one, or the line of the key.
 
 use super::raw::Log;
 use std::ops::Range;
@@ -45,8 +45,8 @@ pub fn line_of(text: &str, field: &str, part: Option<Part>) -> Option<usize> {
     found
 }
 
-/// The line of the file on which a line of a text of several lines stands; none where that cannot
-/// be said: in a text of one line, and where a backslash makes or takes away a line.
+/// The line of the file for a line within a multi-line text. `None` if it is unknown: in a text of
+/// one line, and if a backslash adds or removes a line.
 fn line_of_text(text: &str, value: &Range<usize>, line: usize, log: &Log<'_>) -> Option<usize> {
     let raw = text.get(value.clone())?;
     let quotes = raw

@@ -1,9 +1,9 @@
-//! Places in S3 and in the local file system, as written in a job file.
+//! Locations in S3 and in the local file system, as written in a job file.
 //!
-//! Owns: what is a place, and that places which must be apart are. Does not own: whether it is
-//! there (`engine`).
-//! Rule: behind this file a place is `s3://` or absolute; nothing depends on the folder a process
-//! runs in.
+//! Owns: which texts are locations, and that locations that must be separate are. Does not own:
+//! whether they exist (`engine`).
+//! Rule: behind this file a location is `s3://` or absolute; nothing depends on the working
+//! directory of a process.
 
 use super::Location;
 use super::raw::Entry;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// Shortest and longest name of a bucket (the service's rule).
 const BUCKET_CHARS: std::ops::RangeInclusive<usize> = 3..=63;
 
-/// Reads a folder; a relative one is taken from `base_dir`, where there is one.
+/// Reads a folder; a relative one is resolved against `base_dir`, if there is one.
 pub(super) fn folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<Location> {
     let text = entry.text("for example \"s3://my-bucket/some/prefix/\"")?;
     match place(text, base_dir) {
@@ -27,7 +27,7 @@ pub(super) fn folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<Locat
     }
 }
 
-/// Reads a folder that holds a lookup's or a source's files.
+/// Reads a folder with the files of a lookup or a source.
 pub(super) fn input_folder(entry: &Entry<'_>, base_dir: Option<&Path>) -> Option<Location> {
     let text = entry.text("")?;
     let names_file = [".csv", ".json", ".jsonl", ".parquet", ".gz"]
@@ -62,7 +62,7 @@ fn place(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
         Err(error @ BadName::TooLong { .. }) => {
             return Err((error.to_string(), "name a shorter path".into()));
         }
-        // What an empty path means is said below.
+        // The case of an empty path is handled below.
         Ok(()) | Err(BadName::Empty) => {}
     }
     if text.contains(['*', '?']) {
@@ -76,7 +76,7 @@ fn place(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
             .next()
             .is_some_and(|host| host.contains('@'))
     }) {
-        // Not shown: it would be logged.
+        // The value is not shown: it would be logged.
         let hint = "take it out; credentials are those of the programs";
         return Err((
             "holds a name or a password: a job file is stored and shown, and holds no secret"
@@ -155,7 +155,7 @@ fn local(text: &str, base_dir: Option<&Path>) -> Result<String, Refused> {
     }
 }
 
-/// Without `.`, `..` and double slashes; keeps a last slash.
+/// Removes `.`, `..` and double slashes; keeps a last slash.
 fn absolute(text: &str) -> Result<String, Refused> {
     let mut parts = Vec::new();
     for part in text.split('/') {
@@ -183,7 +183,7 @@ pub(super) struct Named<'a> {
     pub written: bool,
 }
 
-/// Refuses places so long that no object could be named in them.
+/// Refuses locations that are too long to name an object in them.
 pub(super) fn refuse_long(places: &[Named<'_>], job: Option<&JobName>) {
     for Named {
         entry,
@@ -203,8 +203,8 @@ pub(super) fn refuse_long(places: &[Named<'_>], job: Option<&JobName>) {
     }
 }
 
-/// Refuses every pair of which one lies inside the other, unless the job only reads both as
-/// lookups.
+/// Refuses every pair of locations of which one is inside the other, unless the job only reads both
+/// as lookups.
 pub(super) fn refuse_overlaps(places: &[Named<'_>]) {
     for (index, second) in places.iter().enumerate() {
         for first in &places[..index] {

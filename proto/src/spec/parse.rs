@@ -2,7 +2,7 @@
 //!
 //! Owns: the tables of a job file except `[source]`. Does not own: keys, limits and defaults
 //! (`keys`), how a value is read (`key`, `raw`), the source (`source`).
-//! Rule: every problem is found in one go; a [`JobSpec`] is made only when there is none.
+//! Rule: every problem is found in one pass; a [`JobSpec`] is made only if there is none.
 
 use super::key::{Key, Read, Special};
 use super::keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
@@ -16,17 +16,17 @@ use super::{keys, source};
 use crate::{JobName, WindowSize};
 use std::path::Path;
 
-/// Longest job file: it travels in one message and is kept in one key of the store.
+/// Longest job file: it is sent in one message and stored in one key of the store.
 pub const JOB_FILE_BYTES_MAX: usize = 1 << 20;
 
 impl JobSpec {
-    /// Reads and checks a job file; says everything that is wrong with it, not just the first
-    /// thing. Relative paths are refused: a cluster has no folder to take them from.
+    /// Parses and validates a job file; reports every problem, not just the first. Relative paths
+    /// are refused: a cluster has no folder to resolve them against.
     pub fn parse(text: &str) -> Result<JobSpec, Problems> {
         parse(text, None)
     }
 
-    /// The same; relative paths are taken from `base_dir`, which must be absolute.
+    /// The same; relative paths are resolved against `base_dir`, which must be absolute.
     pub fn parse_in(text: &str, base_dir: &Path) -> Result<JobSpec, Problems> {
         parse(text, Some(base_dir))
     }

@@ -1,24 +1,24 @@
-//! What is wrong with a job file: every problem at once, each with its line and what to do.
+//! Problems of a job file: all at once, each with its line and a fix.
 
 pub use super::locate::Part;
 use super::locate::line_of;
 use std::fmt;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line in the job file, from 1; none when it is about a key that is not there.
+    /// Line in the job file, from 1; `None` if it is about a missing key.
     pub line: Option<usize>,
     /// The key, in dots: `sink.format`.
     pub field: String,
-    /// Where in the value of the key; none when it is about all of it.
+    /// The part of the key's value; `None` if it is about all of it.
     pub part: Option<Part>,
     pub message: String,
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// One that was found without looking at the file: [`Problems::located`] finds its line.
+    /// A problem that was found without the file: [`Problems::located`] finds its line.
     pub fn new(field: impl Into<String>, message: impl Into<String>, hint: Option<String>) -> Self {
         Self {
             line: None,
@@ -46,13 +46,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a job file; never empty.
+/// All problems of a job file; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// The same in the order of the file, with their lines: what is found out by asking the world
-    /// is told as what the file alone says. Those about keys that are not there come last.
+    /// The problems in the order of the file, with their lines: those found by outside systems look
+    /// like those of the file alone. Those about missing keys come last.
     pub fn located(mut self, text: &str) -> Self {
         for problem in &mut self.0 {
             problem.line = problem

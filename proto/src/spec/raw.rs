@@ -2,8 +2,8 @@
 //!
 //! Owns: reading a key as text, number, choice or list; unknown and missing keys. Does not own:
 //! which keys there are.
-//! Rule: whatever is wrong goes to the [`Log`] and reading goes on, so that all problems are found
-//! in one go; `None` means "not there" or "already in the log".
+//! Rule: every problem goes to the [`Log`] and reading continues, so that all problems are found in
+//! one pass; `None` means "missing" or "already in the log".
 
 use super::Problem;
 use std::cell::RefCell;
@@ -11,13 +11,13 @@ use std::fmt::Display;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-/// How like an unknown key must be to a known one to be suggested (0 to 1, Jaro-Winkler).
+/// Least similarity of an unknown key to a suggested one (0 to 1, Jaro-Winkler).
 const SUGGESTION_LIKENESS_MIN: f64 = 0.8;
 
-/// Everything that was found wrong so far.
+/// The problems so far.
 pub(super) struct Log<'t> {
     text: &'t str,
-    /// Where each line but the first begins: a file may have a hundred thousand keys.
+    /// The start of each line except the first: a file may have a hundred thousand keys.
     lines: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
 }
@@ -36,7 +36,7 @@ impl<'t> Log<'t> {
             problems: RefCell::default(),
         }
     }
-    /// The line of a place in the text, from 1.
+    /// The line of a byte range in the text, from 1.
     pub fn line(&self, span: &Range<usize>) -> usize {
         let at = span.start.min(self.text.len());
         1 + self.lines.partition_point(|begin| *begin <= at)
@@ -53,7 +53,7 @@ impl<'t> Log<'t> {
             ..Problem::new(field, message.to_string(), hint)
         });
     }
-    /// All of them in the order of the file; those without a line last.
+    /// All problems in the order of the file; those without a line last.
     pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
@@ -72,7 +72,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Notes that this value is wrong.
+    /// Logs a problem with this value.
     pub fn refuse(&self, message: impl Display, hint: impl Into<String>) {
         let hint = hint.into();
         self.log.add(
@@ -100,7 +100,7 @@ impl<'a> Entry<'a> {
         Some(text)
     }
 
-    /// Text, also an empty one.
+    /// Text, possibly empty.
     pub fn any_text(&self, example: &str) -> Option<&'a str> {
         match self.value {
             DeValue::String(text) => Some(text),
@@ -108,7 +108,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Text, or a date and time that stands without quotes.
+    /// Text, or an unquoted date and time.
     pub fn text_or_time(&self, example: &str) -> Option<String> {
         match self.value {
             DeValue::Datetime(time) => Some(time.to_string()),
@@ -143,7 +143,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// One of a few words.
+    /// One of several words.
     pub fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let all = words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
         let text = self.text(&format!("one of {}", all.join(", ")))?;
@@ -191,7 +191,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A table, and which of its keys were asked for.
+/// A table, and which of its keys were read.
 pub(super) struct Table<'a> {
     log: &'a Log<'a>,
     path: String,
@@ -219,7 +219,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The key, if it is there.
+    /// The key, if it is present.
     pub fn get(&mut self, key: &'static str) -> Option<Entry<'a>> {
         self.asked.push(key);
         self.all()
@@ -228,7 +228,7 @@ impl<'a> Table<'a> {
             .map(|(_, entry)| entry)
     }
 
-    /// The key; notes its absence.
+    /// The key; logs its absence.
     pub fn require(&mut self, key: &'static str, example: &str) -> Option<Entry<'a>> {
         let entry = self.get(key);
         if entry.is_none() {
@@ -246,7 +246,7 @@ impl<'a> Table<'a> {
         self.get(key).is_some()
     }
 
-    /// Notes something about the table as a whole.
+    /// Logs a problem with the table as a whole.
     pub fn refuse(&self, message: impl Display, hint: &str) {
         self.log
             .add(self.line, &self.path, message, Some(hint.to_owned()));
@@ -275,7 +275,7 @@ impl<'a> Table<'a> {
         entries.into_iter().map(entry).collect()
     }
 
-    /// Refuses the keys that nobody asked for. `foreign` may know where such a key belongs.
+    /// Refuses the keys that were not read. `foreign` may know where such a key belongs.
     pub fn finish(self, foreign: impl Fn(&str) -> Option<String>) {
         for (key, entry) in self.all() {
             if self.asked.contains(&key) {
@@ -306,7 +306,7 @@ fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     (best >= SUGGESTION_LIKENESS_MIN).then_some(name)
 }
 
-/// The nearest of these words as a hint; the empty text when none is near.
+/// A hint with the nearest of these words; empty if none is near.
 pub(super) fn nearest_hint(word: &str, known: &[&str]) -> String {
     nearest(word, known)
         .map(|name| format!("did you mean {name:?}?"))

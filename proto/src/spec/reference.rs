@@ -1,8 +1,8 @@
-//! The job file in words: what `docs/job-file.md` is made of.
+//! The reference of the job file, from which `docs/job-file.md` is generated.
 //!
-//! Owns: a description of every key, taken from its declaration. Does not own: the declarations
-//! (`keys`), the page.
-//! Rule: nothing is said here that the parser does not do.
+//! Owns: a description of every key, from its declaration. Does not own: the declarations (`keys`),
+//! the page.
+//! Rule: the reference describes only what the parser does.
 
 use super::format::FORMATS;
 use super::key::Part;
@@ -12,11 +12,11 @@ use super::{keys, source};
 /// A table of a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableReference {
-    /// As it is begun in a file: `[sink]`.
+    /// Its header in a file: `[sink]`.
     pub title: &'static str,
-    /// What it is for, in Markdown; may be empty.
+    /// Its purpose, in Markdown; may be empty.
     pub about: &'static str,
-    /// Its keys, in the order in which they are explained.
+    /// Its keys, in the order of the documentation.
     pub keys: Vec<KeyReference>,
 }
 
@@ -56,13 +56,13 @@ mod tests {
     use super::*;
     use crate::spec::JobSpec;
 
-    /// A job with a key that nobody knows in each of its tables.
+    /// A job with an unknown key in each of its tables.
     const STRANGE: &str = "zzz = 1\nname = \"a\"\n[source]\nzzz = 1\ntype = \"KIND\"\n[window]\nzzz = 1\nsize = \"1s\"\n\
                            [[lookup]]\nzzz = 1\nname = \"l\"\npath = \"/l\"\n[transform]\nzzz = 1\nsql = \"SELECT 1\"\n\
                            [sink]\nzzz = 1\npath = \"/s\"\n[dead_letter]\nzzz = 1\npath = \"/d\"\n\
                            [checkpoint]\nzzz = 1\nlocation = \"/c\"\n[retry]\nzzz = 1\n";
 
-    /// The keys that the parser asked for in each table, as it tells them.
+    /// The keys that the parser reads in each table, from its error messages.
     fn known(kind: &str) -> Vec<(String, Vec<String>)> {
         let problems = JobSpec::parse(&STRANGE.replace("KIND", kind)).unwrap_err();
         let strange = problems

@@ -1,4 +1,4 @@
-//! What a job file may say, what it means, and what is said when it is wrong.
+//! Valid job files and their meaning, and the errors of invalid ones.
 
 use super::*;
 use std::path::Path;
@@ -361,7 +361,7 @@ fn a_line_of_a_text_is_found_where_it_stands_in_the_file() {
         ("'''\r\nSELECT '\\'\r\nFROM b\r\n'''", 1, 3),
         // More lines than it has.
         ("\"\"\"\nSELECT a\n\"\"\"", 9, 4),
-        // Lines that are not lines of the file: that of the key.
+        // Lines that are not lines of the file: the line of the key.
         ("\"SELECT a\\nFROM b\"", 2, 2),
         ("\"\"\"\nSELECT \\\n  a\nFROM b\"\"\"", 2, 2),
         ("7", 2, 2),

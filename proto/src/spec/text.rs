@@ -1,7 +1,7 @@
-//! Durations and sizes as people write them.
+//! Durations and sizes as text.
 //!
 //! Owns: both directions of the text. Does not own: which values a key allows (`parse`).
-//! Rule: a whole number and a unit; what is not exactly that is refused, never guessed.
+//! Rule: a whole number and a unit; anything else is refused, never guessed.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(*factor).map(Duration::from_millis)
 }
 
-/// `256MiB`, `1GB`, `4096`; units without regard to case. `None` for anything else.
+/// `256MiB`, `1GB`, `4096`; units are case-insensitive. `None` for anything else.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let (_, factor) = BYTE_UNITS
@@ -42,7 +42,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     number.checked_mul(*factor)
 }
 
-/// The shortest text that [`parse_duration`] reads back as this; parts of a millisecond are cut
+/// The shortest text that [`parse_duration`] reads back as this; fractions of a millisecond are cut
 /// off.
 pub fn duration_text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

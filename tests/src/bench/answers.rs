@@ -1,7 +1,6 @@
-//! GetRecords answers in memory, given to the SDK's client in the place of a connection.
+//! GetRecords responses in memory, which replace the SDK client's connection.
 //!
-//! Owns: their JSON, in the form that the service writes; who hands them out. Does not own: what
-//! reads them.
+//! Owns: their JSON, in the service's form; handing them out. Does not own: their reader.
 //! Rule: everything above the connection is the product's and the SDK's: requests are made, signed
 //! and sent.
 
@@ -23,7 +22,7 @@ use streamctl_engine::source::kinesis::{Api, Service};
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::Semaphore;
 
-/// Answers to one reader, in order.
+/// Responses for one reader, in order.
 #[derive(Clone, Debug)]
 pub struct Answers {
     bodies: Arc<Vec<Bytes>>,
@@ -42,7 +41,7 @@ impl Answers {
         self.bodies.iter().map(|body| body.len() as u64).sum()
     }
 
-    /// The JSON of the first one.
+    /// The JSON of the first response.
     pub fn first(&self) -> Option<&[u8]> {
         self.bodies.first().map(|body| &body[..])
     }
@@ -51,7 +50,7 @@ impl Answers {
         self.bodies.len()
     }
 
-    /// A client that gets them, the first one first.
+    /// A client that receives them in order.
     pub fn client(&self) -> aws_sdk_kinesis::Client {
         let config = aws_sdk_kinesis::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -70,7 +69,7 @@ impl Answers {
         http_client_fn(move |_, _| connector.clone())
     }
 
-    /// The product's calls of one shard over that client.
+    /// The product's calls for one shard through that client.
     pub fn api(&self) -> Api {
         Api {
             service: Service::Sdk(self.client()),
@@ -128,7 +127,7 @@ fn body(records: &[Record]) -> Bytes {
     out.into()
 }
 
-/// All answers by the SDK's own decoder, as others use it; how many records there were.
+/// Decodes all responses with the SDK's own decoder; returns the number of records.
 pub async fn by_the_sdk(answers: &Answers) -> anyhow::Result<usize> {
     let client = answers.client();
     let mut records = 0;
@@ -143,7 +142,7 @@ pub async fn by_the_sdk(answers: &Answers) -> anyhow::Result<usize> {
     Ok(records)
 }
 
-/// All answers by the product's; how many records there were.
+/// Decodes all responses with the product's decoder; returns the number of records.
 pub async fn by_the_product(answers: &Answers) -> anyhow::Result<usize> {
     let api = answers.api();
     let mut records = 0;

@@ -1,6 +1,6 @@
-//! The control plane's decisions in the large: what they cost in a core alone.
+//! The cost of the control plane's decisions at scale, in a core alone.
 //!
-//! Owns: what is measured. Does not own: the core and its crowd ([`Crowd`]).
+//! Owns: the measurements. Does not own: the core and its crowd ([`Crowd`]).
 //! Rule: times are those of whole steps, in memory, on one thread.
 
 use super::sheet::{Mark, Sheet};
@@ -9,15 +9,15 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 use streamctl_proto::WorkerId;
 
-/// Shards of all jobs together, a hundred to a job, ten to a worker.
+/// Shards of all jobs together, with 100 shards per job and 10 per worker.
 const CURVE: [usize; 3] = [100, 1_000, 10_000];
 pub(super) const SHARDS_PER_JOB: usize = 100;
 pub(super) const SHARDS_PER_WORKER: usize = 10;
-/// Windows that are measured; the first is not.
+/// Measured windows; the first window is not measured.
 const WINDOWS: u64 = 5;
 const PLAN_MS_MAX: f64 = 50.0;
 
-/// What the core's decisions cost: a change with 10,000 shards and 1,000 workers, and a window at
+/// The cost of the core's decisions: a change with 10,000 shards and 1,000 workers, and a window at
 /// each point of the curve.
 pub fn planning() -> Sheet {
     let mut sheet = Sheet::new("control plane: the core's decisions, 10,000 shards, 1,000 workers");
@@ -51,7 +51,7 @@ pub fn planning() -> Sheet {
     sheet
 }
 
-/// What a window of all jobs costs.
+/// The cost of one window of all jobs.
 fn window_us(mut crowd: Crowd) -> f64 {
     crowd.window(0);
     let begin = Instant::now();

@@ -1,6 +1,6 @@
-//! Sales records as the workshop's stream has them, in memory for us and in a file for the others.
+//! Sales records as in the workshop's stream, in memory for us and in a file for the peers.
 //!
-//! Rule: everybody gets the same bytes.
+//! Rule: all contestants get the same bytes.
 
 use crate::places::country_lookup;
 use bytes::Bytes;
@@ -11,16 +11,16 @@ use streamctl_engine::source::Record;
 use streamctl_engine::source::generator::{Options, record};
 
 const SEED: u64 = 7;
-/// As the service gives them at most 10,000 at a time, a window gets them in chunks.
+/// The service returns at most 10,000 at a time, so a window gets its records in chunks.
 pub const CHUNK_RECORDS: usize = 5_000;
 
-/// Records, all of them good, each with its country.
+/// Records, all of them valid, each with a known country.
 pub struct Sales {
     records: Vec<Record>,
     bytes: u64,
 }
 
-/// Where the others find them.
+/// The files for the peers.
 pub struct Files {
     pub sales: PathBuf,
     pub lookup: PathBuf,

@@ -1,28 +1,28 @@
-//! The jobs that are measured: the model job's query, on made-up records or on a stream, anywhere.
+//! The measured jobs: the model job's query, on generated records or on a stream, in any location.
 //!
-//! Owns: their text, their folders. Does not own: who runs them. Rule: they differ in source,
-//! window and place alone.
+//! Owns: their text, their folders. Does not own: running them.
+//! Rule: they differ only in source, window and location.
 
 use super::pipeline::COLUMNS;
 use crate::places::country_lookup;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Of most jobs; others begin with it.
+/// Name of most jobs; a prefix of the others.
 pub(super) const JOB: &str = "bench";
-/// Of a job that reads Kinesis.
+/// Stream of a job that reads Kinesis.
 pub(super) const STREAM: &str = "bench";
 
-/// Where a job's records come from.
+/// The source of a job's records.
 pub(super) enum Source<'a> {
-    /// Made up: so many shards, records a second of all together, records of each (without end by
-    /// default).
+    /// Generated: the number of shards, records per second in total, records per shard (unlimited
+    /// by default).
     Generator {
         shards: u32,
         rate: u64,
         records: Option<u64>,
     },
-    /// Read from this service's [`STREAM`], from its oldest record on.
+    /// Read from this service's [`STREAM`], from its oldest record.
     Kinesis { endpoint: &'a str },
 }
 

@@ -1,8 +1,9 @@
-//! How long a window waits from being closed to being visible, and for what.
+//! How long a window takes from being closed to being visible, by stage.
 //!
 //! Owns: the load, the epochs that count. Does not own: the times: they are the job's own, from its
 //! epochs.
-//! Rule: the wait for the last read is the source's (polling, pacing) and is told apart.
+//! Rule: the wait for the last read depends on the source (polling, pacing) and is reported
+//! separately.
 
 use super::job::{JOB, JobText, STREAM, Source, folder_with_lookup, text_of};
 use super::live::{STARTS_WITHIN, all_there, local_cluster};
@@ -24,10 +25,10 @@ use tokio::runtime::Builder;
 const BUCKET: &str = "bench";
 const SHARDS: u32 = 64;
 const RATE: u64 = 50_000;
-/// Epochs that are not counted: connections and tables are made in them.
+/// Epochs that are not counted: they set up connections and tables.
 const WARM_UP_EPOCHS: usize = 5;
 
-/// From a window being closed to its objects being visible: in local folders and with the embedded
+/// From a window being closed to its objects being visible: with local folders and the embedded
 /// store.
 pub fn latency(root: &Path, seconds: u64) -> Sheet {
     let mut sheet =
@@ -50,7 +51,7 @@ pub fn latency(root: &Path, seconds: u64) -> Sheet {
     sheet
 }
 
-/// The same from a Kinesis service of our own, which answers from memory within this process and
+/// The same with our own Kinesis service, which responds from memory within this process and
 /// enforces the limits.
 pub fn latency_kinesis(root: &Path, seconds: u64) -> Sheet {
     let mut sheet = Sheet::new(
@@ -165,7 +166,7 @@ fn made_up(seconds: u64) -> Source<'static> {
     }
 }
 
-/// As many of each shard as of all others.
+/// Each shard gets the same number.
 fn records(seconds: u64) -> u64 {
     RATE / u64::from(SHARDS) * seconds * u64::from(SHARDS)
 }
@@ -181,7 +182,7 @@ fn submit(cluster: &Cluster, folder: &Path, place: &str, lookup: &str, source: S
     cluster.cli_ok(&["submit", &job.written(folder)]);
 }
 
-/// The epochs of so many seconds under load.
+/// The epochs of this many seconds under load.
 fn windows(cluster: &Cluster, seconds: u64) -> Vec<EpochSummary> {
     let rows_in = |status: &JobStatus| status.totals.as_ref().map_or(0, |totals| totals.rows_in);
     cluster.until_status(

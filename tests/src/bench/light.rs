@@ -1,10 +1,11 @@
-//! Workers that say what workers say and read nothing: as many as a machine can keep lines for.
+//! Workers that send a worker's messages but read nothing: as many as a machine has connections
+//! for.
 //!
-//! Owns: sessions over gRPC, and the tasks' part in them. Does not own: what is remembered of what
-//! was said (the product's `worker::registry`), what is expected of the controller.
-//! Rule: they speak as often as real ones: a heartbeat twice a second, the progress of each task
-//! once a second, and for each window of each task a question and a report. Their reports have
-//! records and no objects.
+//! Owns: sessions over gRPC, and the tasks' part in them. Does not own: the memory of what was sent
+//! (the product's `worker::registry`), the expectations of the controller.
+//! Rule: they send as often as real ones: a heartbeat twice a second, the progress of each task
+//! once a second, and for each window of each task a request and a report. Their reports have
+//! records but no objects.
 
 use futures::StreamExt;
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const DIAL_WAIT: Duration = Duration::from_millis(500);
 const FLIGHT_ADDRESS: &str = "127.0.0.1:9";
 const RECORD_BYTES: u64 = 324;
-/// Of each shard in each window.
+/// Records of each shard in each window.
 const RECORDS_PER_WINDOW: u64 = 1_000;
 
 struct Light {
@@ -42,7 +43,7 @@ struct Light {
 struct Task {
     job: JobName,
     size: WindowSize,
-    /// Where each stands, in records.
+    /// The position of each shard, in records.
     shards: BTreeMap<ShardId, u64>,
     window: Option<Open>,
     /// Windows up to here are reported.
@@ -55,7 +56,7 @@ struct Open {
     lookups: Option<BTreeMap<String, LookupVersion>>,
 }
 
-/// A worker of this name, until it is dropped.
+/// Runs a worker with this name until it is dropped.
 pub async fn run(name: String, controller: String) {
     let dial = Grpc::default();
     let mut light = Light {
@@ -171,7 +172,7 @@ impl Light {
         }
     }
 
-    /// Asks for windows that have begun, reports those that are over, ends what is drained.
+    /// Requests windows that have begun, reports those that are over, ends what is drained.
     fn go_on(&mut self, now: i64) {
         for id in self.tasks.keys().copied().collect::<Vec<_>>() {
             let Some(task) = self.tasks.get_mut(&id) else {
@@ -200,7 +201,7 @@ impl Light {
         }
     }
 
-    /// Reports the open window as it is, if there is one.
+    /// Reports the open window in its current state, if there is one.
     fn report(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
@@ -283,7 +284,8 @@ impl Light {
     }
 }
 
-/// Ticks that begin anywhere in the interval, so that not all workers speak at the same time.
+/// Ticks that start at a random offset in the interval, so that not all workers send at the same
+/// time.
 fn every(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.reset_after(period.mul_f64(fastrand::f64()));

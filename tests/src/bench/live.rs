@@ -1,8 +1,7 @@
-//! The programs as they run: how fast they begin, what they take, what a second worker brings.
+//! The running programs: start time, memory, and scaling with a second worker.
 //!
-//! Owns: what is measured of them. Does not own: the jobs (`job`), the programs and servers
-//! ([`Cluster`]).
-//! Rule: figures come from where users see them: the status, the files, `/proc`.
+//! Owns: the measurements. Does not own: the jobs (`job`), the programs and servers ([`Cluster`]).
+//! Rule: figures come from what users can see: the status, the files, `/proc`.
 
 use super::job::{JOB, JobText, Source, folder_with_lookup, text_of};
 use super::sheet::{Mark, Sheet, percentile};
@@ -16,15 +15,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use streamctl_proto::v1::JobStatus;
 
-/// Of the generator's records, on average.
+/// Average bytes of the generator's records.
 const RECORD_BYTES: f64 = 324.0;
 pub(super) const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// Starts that are measured; the median counts.
+/// Measured starts; the median counts.
 const STARTS: usize = 7;
-/// Shards of the job whose worker's memory is looked at.
+/// Shards of the job in the memory measurement.
 const SHARDS: u32 = 64;
 
-/// One controller with its own store, and so many workers.
+/// One controller with its own store, and this many workers.
 pub(super) fn local_cluster(folder: &Path, workers: usize, flags: &[&str]) -> Cluster {
     let store = format!("file://{}", folder.join("store.redb").display());
     let mut cluster = Cluster::empty(servers::env(&[]), folder, &store, None);
@@ -39,7 +38,7 @@ pub(super) fn all_there(cluster: &Cluster, workers: usize) {
     until("a controller that knows its workers", STARTS_WITHIN, there);
 }
 
-/// `streamctl run` to the first visible object, and `submit` to the first read.
+/// Time of `streamctl run` to the first visible object, and of `submit` to the first read.
 pub fn start(root: &Path) -> Sheet {
     let mut sheet = Sheet::new("start");
     let mut seconds: Vec<f64> = (0..STARTS)
@@ -98,8 +97,8 @@ fn run_to_first_object(root: &Path, number: usize) -> f64 {
     begin.elapsed().as_secs_f64()
 }
 
-/// A visible file below this folder: what is staged has a name that begins with a dot or lies below
-/// one.
+/// A visible file below this folder: a staged file has a name that begins with a dot or is in a
+/// folder with one.
 fn first_object(folder: &Path) -> Option<()> {
     let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(['.', '_']);
     std::fs::read_dir(folder)
@@ -145,7 +144,7 @@ fn submit_to_first_read(root: &Path, number: usize) -> f64 {
     begin.elapsed().as_secs_f64()
 }
 
-/// The most memory that a worker took at 50 MB/s with windows of 60 s.
+/// The most memory of a worker at 50 MB/s with windows of 60 s.
 pub fn memory(root: &Path, seconds: u64) -> Sheet {
     let mut sheet = Sheet::new("memory: one worker, 50 MB/s, 60 s windows, 64 shards");
     let (folder, lookup) = folder_with_lookup(root, "memory");
@@ -201,8 +200,8 @@ pub fn memory(root: &Path, seconds: u64) -> Sheet {
     sheet
 }
 
-/// Records a second of one worker process on a core of its own, and of two, far behind the same
-/// source.
+/// Records per second of one worker process on its own core, and of two, with a large backlog of
+/// the same source.
 pub fn scale_out(root: &Path, seconds: u64) -> Sheet {
     let mut sheet = Sheet::new("scale-out: workers on one core each, behind their source");
     let one = backlog_rate(root, 1, seconds);
@@ -213,8 +212,8 @@ pub fn scale_out(root: &Path, seconds: u64) -> Sheet {
     sheet
 }
 
-/// All threads of a process, and those that it begins, stay on this core: one worker alone must not
-/// use the second's.
+/// Pins all threads and later children of a process to this core: one worker alone must not use the
+/// second worker's core.
 fn on_core(core: usize, pid: u32) {
     let args = ["-a", "-p", "-c", &core.to_string(), &pid.to_string()].map(str::to_owned);
     let done = Command::new("taskset")
@@ -234,7 +233,7 @@ fn backlog_rate(root: &Path, workers: usize, seconds: u64) -> f64 {
     for (core, worker) in cluster.worker_ids().iter().enumerate() {
         on_core(core, cluster.process(worker).expect("it runs").pid());
     }
-    // More than any of them can read: they are behind from the first second on.
+    // More than any of them can read: they have a backlog from the first second.
     let rate = 5_000_000;
     let job = JobText {
         name: JOB,

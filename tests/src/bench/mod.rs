@@ -1,8 +1,7 @@
-//! How fast it is, beside others on the same data in the same run: `make bench`.
+//! Speed compared with peers on the same data in the same run: `make bench`.
 //!
-//! Owns: what is measured, and how it is told. Does not own: the code that is measured: it is the
-//! product's.
-//! Rule: a figure is a ratio to a peer that ran in the same minutes; runs take turns, and the best
+//! Owns: the measurements and their output. Does not own: the measured code: it is the product's.
+//! Rule: a figure is a ratio to a peer that ran in the same minutes; runs alternate, and the best
 //! of each counts.
 
 pub mod answers;
@@ -28,9 +27,9 @@ use table::{Figure, Table};
 pub struct Options {
     pub records: u64,
     pub rounds: usize,
-    /// Where data and results lie.
+    /// The folder of data and results.
     pub folder: PathBuf,
-    /// Peers to run beside us, by the names of `tests/support/py/peers.py`.
+    /// Peers to run, by their names in `tests/support/py/peers.py`.
     pub peers: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Others that do the same job: `tests/support/py/peers.py`, one process a run.
+//! Peers that do the same job: `tests/support/py/peers.py`, one process per run.
 //!
 //! Rule: only their own time counts: from the query's start to its end, without starting the
 //! process.
@@ -7,7 +7,7 @@ use super::data::Files;
 use crate::python::Python;
 use anyhow::{Context, ensure};
 
-/// Seconds that the peer took. Its rows are counted, so that nobody is fast by doing less.
+/// Seconds that the peer took. Its rows are counted, so that no peer is fast by doing less.
 pub fn run(peer: &str, files: &Files, rows_expected: u64) -> anyhow::Result<f64> {
     let out = files.folder.join(format!("{peer}.parquet"));
     let text = |path: &std::path::Path| {

@@ -1,10 +1,10 @@
-//! The way of a record through a worker on one thread: from memory or the service's answers,
-//! decode, query, sink.
+//! The path of a record through a worker on one thread: from memory or the service's responses,
+//! through decode, query and sink.
 //!
 //! Owns: the order of the steps, which is that of `worker/src/task/window.rs`. Does not own: the
 //! steps.
-//! Rule: from the first record to the object being visible; nothing is prepared that a worker would
-//! do per window.
+//! Rule: measures from the first record to the visible object; work that a worker does per window
+//! is not prepared in advance.
 
 use super::answers::{self, Answers};
 use super::data::Sales;
@@ -28,7 +28,7 @@ use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::pipeline::DECODE_RECORDS_MAX;
 use streamctl_worker::sink::{SinkContext, WindowSink};
 
-/// The one window that all records belong to: 2026-11-24T00:45:00Z.
+/// The only window of all records: 2026-11-24T00:45:00Z.
 pub const WINDOW: Window = Window {
     start_ms: 1_795_481_100_000,
     end_ms: 1_795_481_160_000,
@@ -120,14 +120,14 @@ impl Pipeline {
         )?)
     }
 
-    /// All of it, once, from records in memory; `round` is part of the object's name.
+    /// Runs everything once, from records in memory; `round` is part of the object's name.
     pub fn run(&self, sales: &Sales, round: usize) -> anyhow::Result<Ran> {
         let mut chunks = sales.chunks();
         let next = async || Ok(chunks.next().map(Cow::Borrowed));
         self.runtime.block_on(self.window(next, task(round)))
     }
 
-    /// All of it, once, from the service's answers.
+    /// Runs everything once, from the service's responses.
     pub fn run_from(&self, answers: &Answers, round: usize) -> anyhow::Result<Ran> {
         let api = answers.api();
         let mut left = answers.count();
@@ -143,7 +143,7 @@ impl Pipeline {
         self.runtime.block_on(self.window(next, task(round)))
     }
 
-    /// Seconds that something takes on the thread that runs everything.
+    /// The seconds that `what` takes on the only thread.
     pub fn time<T>(
         &self,
         what: impl Future<Output = anyhow::Result<T>>,

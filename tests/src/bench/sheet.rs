@@ -1,12 +1,12 @@
-//! Figures that have no peer: what was measured, and what it should be.
+//! Figures without a peer: the measured value and its target.
 //!
-//! Rule: a figure that misses its mark says so; nobody is stopped by it, because machines are
+//! Rule: a figure that misses its target is marked; it does not fail the run, because machines are
 //! noisy.
 
 use serde_json::{Value, json};
 use std::fmt;
 
-/// What a figure should be.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mark {
     AtMost(f64),
@@ -95,7 +95,7 @@ impl fmt::Display for Sheet {
     }
 }
 
-/// The figure that so many of a hundred do not exceed: the nearest rank.
+/// The percentile of the figures, by the nearest rank.
 pub fn percentile(figures: &mut [f64], percent: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
     let rank = (percent / 100.0 * figures.len() as f64).ceil() as usize;

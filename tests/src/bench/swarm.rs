@@ -1,8 +1,8 @@
-//! A controller's program and its etcd with a thousand workers on the line.
+//! A controller's program and its etcd with a thousand connected workers.
 //!
-//! Owns: what is measured of the controller. Does not own: its program ([`Cluster`]), the workers
+//! Owns: the measurements of the controller. Does not own: its program ([`Cluster`]), the workers
 //! ([`light`]).
-//! Rule: CPU time, not wall time: the workers are in this process, and it does not count.
+//! Rule: CPU time, not wall time: the workers run in this process, which does not count.
 
 use super::control::{SHARDS_PER_JOB, SHARDS_PER_WORKER};
 use super::job::{JOB, JobText, Source, folder_with_lookup, text_of};
@@ -19,14 +19,14 @@ use streamctl_proto::v1::EpochSummary;
 use tokio::runtime::Runtime;
 use tokio::task::{AbortHandle, JoinSet};
 
-/// Shards of all jobs together, a hundred to a job, ten to a worker.
+/// Shards of all jobs together, with 100 shards per job and 10 per worker.
 const CURVE: [usize; 3] = [100, 1_000, 10_000];
-/// In which a thousand workers are given ten thousand shards, or those of a tenth of them.
+/// Time to assign ten thousand shards, or those of a tenth of the workers, to a thousand workers.
 const SETTLES_WITHIN: Duration = Duration::from_secs(120);
-/// One worker of so many is lost.
+/// One worker in this many is lost.
 const LOST_OF: usize = 10;
 
-/// Workers in this process, each with a line of its own; they end when these are dropped.
+/// Workers in this process, each with its own connection; they end when these are dropped.
 struct Lines {
     runtime: Runtime,
     running: JoinSet<()>,
@@ -51,7 +51,7 @@ impl Lines {
         }
     }
 
-    /// Ends a part of them without a word; gives their names.
+    /// Ends a part of them without notice; returns their names.
     fn lose(&self) -> BTreeSet<String> {
         let lost = |n: usize| {
             self.each[n].abort();
@@ -66,8 +66,8 @@ impl Lines {
     }
 }
 
-/// A controller's program with workers on the line: CPU time for each epoch and shard, writes of
-/// etcd for each epoch, and what becomes of the shards of workers that are lost.
+/// A controller's program with connected workers: CPU time for each epoch and shard, etcd writes
+/// for each epoch, and what happens to the shards of lost workers.
 pub fn swarm(root: &Path, seconds: u64) -> Sheet {
     let mut sheet =
         Sheet::new("control plane: a controller with workers over gRPC, windows of 10 s");
@@ -77,7 +77,7 @@ pub fn swarm(root: &Path, seconds: u64) -> Sheet {
     sheet
 }
 
-/// What a controller and its etcd did until a moment.
+/// Counters of a controller and its etcd at one moment.
 struct Moment {
     at: Instant,
     cpu_s: f64,
@@ -156,8 +156,8 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
         Mark::None,
     );
     let writes = (after.revision - before.revision) as f64 / epochs;
-    // The commit, and the word that its objects are visible; the leader's lease is kept alive
-    // without a write.
+    // The commit, and the mark that its objects are visible; keeping the leader's lease alive needs
+    // no write.
     sheet.add(
         format!("{who}: writes of etcd for each epoch"),
         writes,
@@ -177,7 +177,7 @@ fn one_swarm(sheet: &mut Sheet, root: &Path, shards: usize, seconds: u64) {
     lines.end();
 }
 
-/// The shards of lost workers are read again by others, and those of others stay where they are.
+/// Other workers take over the shards of lost workers, and all other shards keep their workers.
 fn a_part_is_lost(
     sheet: &mut Sheet,
     who: &str,
@@ -236,7 +236,7 @@ fn a_part_is_lost(
     );
 }
 
-/// A new leader adopts what runs: nobody reads anything else than before.
+/// A new leader adopts the running tasks: no shard changes its worker.
 fn the_leader_is_lost(sheet: &mut Sheet, who: &str, cluster: &mut Cluster, names: &[String]) {
     let before = until(
         "the controller tells who reads what",
@@ -285,8 +285,8 @@ fn the_leader_is_lost(sheet: &mut Sheet, who: &str, cluster: &mut Cluster, names
     });
 }
 
-/// Who reads each shard of each job, nobody being an empty name; none while the controller does not
-/// answer.
+/// The worker of each shard of each job, an empty name if not assigned; `None` while the controller
+/// does not respond.
 fn readers(cluster: &Cluster, names: &[String]) -> Option<BTreeMap<(String, String), String>> {
     let mut readers = BTreeMap::new();
     for name in names {
@@ -308,7 +308,7 @@ fn commit_ms(epochs: Vec<EpochSummary>) -> Vec<f64> {
         .collect()
 }
 
-/// How many transactions that write something an etcd has seen.
+/// The number of write transactions of an etcd.
 fn revision(port: u16) -> u64 {
     let name = "etcd_debugging_mvcc_current_revision ";
     let text = http_get(port, "/metrics").expect("etcd tells its figures");

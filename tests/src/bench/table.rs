@@ -1,6 +1,6 @@
 //! Figures, side by side.
 //!
-//! Rule: the best run of each counts: what else the machine does only makes runs slower.
+//! Rule: the best run of each counts: other load on the machine only makes runs slower.
 
 use serde_json::{Value, json};
 use std::fmt;
@@ -8,11 +8,11 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Figure {
     pub seconds: f64,
-    /// Parts of it, where they are known.
+    /// The time of its parts, if known.
     pub stages: Vec<(&'static str, f64)>,
 }
 
-/// What several contestants made of the same bytes.
+/// The results of several contestants on the same bytes.
 #[derive(Clone, Debug)]
 pub struct Table {
     name: &'static str,
@@ -21,7 +21,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Of so many bytes of payload.
+    /// A table for this many bytes of payload.
     pub fn new(name: &'static str, bytes: u64) -> Self {
         Self {
             name,

@@ -1,11 +1,12 @@
-//! The Kinesis fake as a program: streams come through its API, load from its own producer.
+//! The Kinesis fake as a program: streams are created through its API, load comes from its
+//! producer.
 //!
 //! `kinesis-fake [--port N] [--stream NAME --shards N] [--produce RECORDS_PER_S] [--records MAX]
 //! [--seed N]
 //! [--bad-every N] [--unmatched-every N] [--retain-s N]`
 //!
-//! Rule: it prints its address once it answers, and as its last line how many records it produced;
-//! it ends at SIGTERM, SIGINT. `GET /` says what was asked of it so far, as JSON. Produced record
+//! Rule: it prints its address once it is ready, and the number of produced records as its last
+//! line; it ends at SIGTERM and SIGINT. `GET /` returns its calls so far, as JSON. Produced record
 //! `n` is `generator::record(seed, 0, n, options)`.
 
 use std::collections::BTreeMap;

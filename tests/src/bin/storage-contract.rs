@@ -1,8 +1,7 @@
-//! Runs the storage's contract against the S3 server that the environment names, below the folder
-//! given.
+//! Runs the storage's contract against the S3 server in the environment, below the given folder.
 //!
-//! A program of its own, because the SDK reads addresses and keys from its process's environment,
-//! which a test cannot change for itself.
+//! This is a program of its own because the SDK reads addresses and keys from its process's
+//! environment, which a test cannot change for itself.
 
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::storage::{Storages, contract};

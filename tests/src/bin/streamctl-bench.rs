@@ -4,7 +4,7 @@
 //!     streamctl-bench [--only pipeline,latency,latency-s3,latency-kinesis,start,memory,scale,planning,swarm] [--seconds N]
 //!                     [--records N] [--rounds N] [--peers duckdb,polars,spark] [--folder FOLDER]
 //!
-//! Owns: its settings. Does not own: what is measured (`streamctl_tests::bench`).
+//! Owns: its settings. Does not own: the measurements (`streamctl_tests::bench`).
 
 #![expect(
     clippy::print_stdout,
@@ -14,12 +14,12 @@
 use serde_json::Value;
 use streamctl_tests::bench::{self, Options, control, latency, live, swarm};
 
-/// As many as the figures of the issue were measured with: 643 MB.
+/// The number of records behind the figures of the issue: 643 MB.
 const RECORDS_DEFAULT: u64 = 2_000_000;
 const ROUNDS_DEFAULT: usize = 3;
-/// Of load in each bench that runs for a time.
+/// Seconds of load in each timed bench.
 const SECONDS_DEFAULT: u64 = 60;
-/// In which at least one window of 60 s is read from its begin to its end.
+/// Long enough to read at least one whole window of 60 s.
 const MEMORY_SECONDS_MIN: u64 = 150;
 const BENCHES: [&str; 9] = [
     "pipeline",
@@ -33,7 +33,7 @@ const BENCHES: [&str; 9] = [
     "swarm",
 ];
 
-/// What is to be measured, and how.
+/// The selected benches and their settings.
 struct Wanted {
     benches: Vec<String>,
     seconds: u64,
@@ -87,7 +87,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Prints what was measured; the same for programs.
+    /// Prints the results; returns them for programs.
     fn measure(&self, bench: &str) -> anyhow::Result<Value> {
         let root = self.pipeline.folder.as_path();
         let seconds = self.seconds;

@@ -2,10 +2,10 @@
 //!
 //!     streamctl-chaos [--only NAME[,NAME...]] [--json FILE] [--folder FOLDER] [--seed N]
 //!
-//! Owns: which faults, and where the results go. Does not own: any fault
+//! Owns: the selection of faults, and the output. Does not own: any fault
 //! (`streamctl_tests::chaos`).
-//! Rule: a fault whose run breaks off is a line of the table, and the next one finds a system that
-//! was started anew.
+//! Rule: a fault whose run fails is a line of the table, and the next one gets a freshly started
+//! system.
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 
@@ -21,7 +21,7 @@ use streamctl_tests::soak::stall;
 struct Options {
     faults: Vec<Fault>,
     json: Option<PathBuf>,
-    /// Data and logs stay there; otherwise they are gone at the end.
+    /// Keeps data and logs there; otherwise they are deleted at the end.
     folder: Option<PathBuf>,
 }
 

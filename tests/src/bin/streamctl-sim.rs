@@ -1,7 +1,7 @@
-//! Tells stories of the simulated system: `streamctl-sim [FROM..TO | SEED]`.
+//! Runs stories of the simulated system: `streamctl-sim [FROM..TO | SEED]`.
 //!
 //! Owns: seeds, threads, the report. Does not own: stories (`streamctl_tests::sim`).
-//! Rule: a seed that fails is named with the command that tells it alone, with its trace.
+//! Rule: a failing seed is reported with the command that runs it alone, with its trace.
 
 #![allow(
     clippy::print_stdout,
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use streamctl_tests::sim::{Story, tell};
 
-/// Failing seeds after which no new story is begun.
+/// Number of failing seeds after which no new story starts.
 const FAILURES_MAX: usize = 20;
 /// Lines of a trace that are shown.
 const TRACE_LINES: usize = 400;

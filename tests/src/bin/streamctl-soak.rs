@@ -1,8 +1,8 @@
-//! Runs a soak, prints what came of it, writes the JSON: `make soak`.
+//! Runs a soak, prints the result, writes the JSON: `make soak`.
 //!
 //!     streamctl-soak [--minutes N] [--rate N] [--place s3|local] [--json FILE] [--folder FOLDER]
 //!
-//! Owns: its settings. Does not own: what is done (`streamctl_tests::soak`).
+//! Owns: its settings. Does not own: the soak (`streamctl_tests::soak`).
 
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 

@@ -1,8 +1,8 @@
-//! A disk that is full for a while, under a local run.
+//! A disk that is full for a while, below a local run.
 //!
-//! Owns: the disk (a tmpfs of its own), filling it, the run on it. Does not own: how a local run
-//! looks (`local_run`).
-//! Rule: without the right to mount there is no such fault, and that is said.
+//! Owns: the disk (its own tmpfs), filling it, the run on it. Does not own: the form of a local run
+//! (`local_run`).
+//! Rule: without the permission to mount, the fault is reported as skipped.
 
 use super::fault::Fault;
 use super::report::Row;
@@ -19,15 +19,15 @@ use std::time::{Duration, Instant};
 
 /// Room for the run's own files and little more.
 const DISK: &str = "size=24m";
-/// So that the run outlives the fault: 8,000 records.
+/// Low enough that the run outlives the fault: 8,000 records.
 const RATE: u64 = 200;
-/// From the start to objects, and from the end of the fault to the next one.
+/// Limit from the start to objects, and from the end of the fault to the next object.
 const STEP: Duration = Duration::from_secs(60);
-/// All records, made and published.
+/// Limit until all records are made and published.
 const REST: Duration = Duration::from_secs(240);
 const FILL_BYTES: usize = 64 << 10;
 
-/// A file system of its own; unmounted when dropped.
+/// Its own file system; unmounted when dropped.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -59,8 +59,8 @@ impl Drop for Disk {
     }
 }
 
-/// Fills the disk under a run, empties it, and reads what came out. State, checkpoint and output
-/// are all on it.
+/// Fills the disk during a run, empties it, and reads the output. State, checkpoint and output are
+/// all on it.
 pub fn run(folder: &Path, fault: &Fault) -> Row {
     let Some(disk) = Disk::mount(&folder.join("disk")) else {
         return Row::skipped(fault.name, "a disk of its own needs the right to mount");
@@ -97,7 +97,7 @@ pub fn run(folder: &Path, fault: &Fault) -> Row {
         oracle.to_str().expect("the path is text"),
     ];
     let mut words = Python::new(vec![]).ask("check_output.py", &flags);
-    // No reader takes a staged file, and what a failed task had finished is swept at its age.
+    // Readers ignore staged files, and finished objects of a failed task are swept by age.
     let staged = |name: &Value| name.as_str().is_some_and(|name| name.ends_with(".staged"));
     if words["foreign"]
         .as_array()
@@ -120,7 +120,7 @@ pub fn run(folder: &Path, fault: &Fault) -> Row {
     )
 }
 
-/// Objects that a reader of the sink sees.
+/// Objects that are visible to a reader of the sink.
 fn objects(run: &Run) -> usize {
     fn count(folder: &Path) -> usize {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,9 +1,9 @@
 //! The faults, as data.
 //!
-//! Owns: what is struck, for how long, what must be noticed, and the times that count as good. Does
-//! not own: how it is done (`strike`), how it is measured (`run`).
-//! Rule: a new fault is a new line here; names are stable, people ask for them (`make chaos
-//! ONLY=name`).
+//! Owns: what is struck, for how long, what must be noticed, and the target times. Does not own:
+//! how it is done (`strike`), how it is measured (`run`).
+//! Rule: a new fault is a new line here; names are stable, because users select by them (`make
+//! chaos ONLY=name`).
 
 use crate::proxy::Mode;
 use std::time::Duration;
@@ -14,20 +14,20 @@ pub enum Who {
     Worker,
     Workers,
     Leader,
-    /// The one that does not.
+    /// The controller on standby.
     Standby,
     Controllers,
     Programs,
     /// All our programs, and all members of etcd.
     ProgramsAndEtcd,
-    /// One member of etcd: the one that leads it.
+    /// The leading member of etcd.
     EtcdLeader,
     /// Two of its three members.
     EtcdMost,
     S3,
 }
 
-/// A server, or several, that links lead to.
+/// One or several servers behind links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     Controllers,
@@ -39,48 +39,48 @@ pub enum To {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strike {
-    /// `kill -9`; started again after the fault's time.
+    /// `kill -9`; restarted after the fault's time.
     Kill(Who),
     /// SIGSTOP, and SIGCONT after the fault's time.
     Pause(Who),
     /// The links of these (or of all our programs) to these servers, healed after the fault's time.
     Cut(Who, To, Mode),
-    /// Every program stopped with SIGTERM and started from another path, one after the other:
+    /// Stops every program with SIGTERM and starts it from another path, one after the other:
     /// workers, the standby, the leader.
     Upgrade,
     /// A shard is split and two are merged while a worker is killed.
     ReshardAndKill,
-    /// Kills, pauses and cuts of whatever comes, one after the other, for the fault's time; the
-    /// seed says which.
+    /// Random kills, pauses and cuts, one after the other, for the fault's time; the seed selects
+    /// them.
     Storm(u64),
-    /// A disk of its own is filled under a local run, and emptied after the fault's time.
+    /// Fills the disk of a local run, and empties it after the fault's time.
     FillDisk,
     /// SIGSTOP of the S3 server, with a load from the fake Kinesis that would fill the workers'
     /// memory.
     StopSink,
 }
 
-/// What shows that it was noticed.
+/// The sign that the fault was noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The struck worker has no tasks any more.
+    /// The struck worker has no tasks left.
     TasksTaken,
-    /// Another controller answers as the leader.
+    /// Another controller responds as the leader.
     NewLeader,
-    /// No controller answers as the leader.
+    /// No controller responds as the leader.
     NoLeader,
-    /// The job says what it waits for.
+    /// The job reports what it waits for.
     Waits,
     /// There is nothing to notice.
     Nothing,
 }
 
-/// From when "running again" counts.
+/// The moment from which "running again" counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// The rest goes on without what is struck.
+    /// The rest continues without the struck part.
     Fault,
-    /// Nothing can run without it.
+    /// Nothing can run until it heals.
     Heal,
 }
 
@@ -91,13 +91,13 @@ pub struct Fault {
     pub strike: Strike,
     pub lasts: Duration,
     pub notice: Notice,
-    /// Within this time; `None`: no target is set.
+    /// Must be noticed within this time; `None`: no target.
     pub noticed_max: Option<Duration>,
-    /// From when running again counts.
+    /// The moment from which running again counts.
     pub from: From,
-    /// Running again within this time.
+    /// Must be running again within this time.
     pub again_max: Option<Duration>,
-    /// Tasks that run must go on as they are.
+    /// Running tasks must continue unchanged.
     pub keeps_tasks: bool,
 }
 
@@ -105,17 +105,16 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Longer than a worker's silence and a lease may last, and than lines are kept without an answer.
+/// Longer than the limits of a worker's silence, of a lease, and of connections without a response.
 const SOON: Duration = s(10);
-/// Longer than every time-out in the programs, S3's 30 s for one try included.
+/// Longer than every time-out in the programs, including S3's 30 s for one attempt.
 const LONG: Duration = s(35);
 const MINUTE: Duration = s(60);
-/// The sink stands still for so long while records come.
+/// How long the sink stalls while records arrive.
 const FIVE_MINUTES: Duration = s(300);
 
-// The targets of the design; what it does not name has ours: a lease, an adoption and two windows
-// after a new leader was needed; the longest wait before a try (5 s), the try and two windows after
-// an outage.
+// The targets of the design. Where it has none, ours are: a lease, an adoption and two windows for
+// a new leader; the longest wait before a retry (5 s), the retry and two windows after an outage.
 const NOTICED: Option<Duration> = Some(s(3));
 const MOVED: Option<Duration> = Some(s(5));
 const LEADS: Option<Duration> = Some(s(6));
@@ -183,7 +182,7 @@ const fn harmless(name: &'static str, strike: Strike, lasts: Duration) -> Fault 
     }
 }
 
-/// Every fault, in the order in which they are run.
+/// Every fault, in execution order.
 pub const LIST: &[Fault] = &[
     kill("worker-killed", Who::Worker),
     leader("leader-killed", Strike::Kill(Who::Leader), SOON),
@@ -312,7 +311,7 @@ pub const LIST: &[Fault] = &[
         SOON,
     ),
     outage("s3-killed", Strike::Kill(Who::S3), SOON),
-    // What one process may not do, another may.
+    // Another process may do what one process may not.
     worker(
         "worker-refused-by-s3",
         Strike::Cut(Who::Worker, To::S3, Mode::Error(403)),
@@ -353,7 +352,7 @@ pub const LIST: &[Fault] = &[
         notice: Notice::Nothing,
         ..outage("storm", Strike::Storm(1), MINUTE)
     },
-    // A local run has no status that others could ask.
+    // A local run has no status for others.
     Fault {
         notice: Notice::Nothing,
         ..outage("disk-full", Strike::FillDisk, SOON)
@@ -377,12 +376,12 @@ impl Fault {
         }
     }
 
-    /// What was not done meanwhile is worked off at least twice as fast as it came.
+    /// A backlog must be worked off at least twice as fast as it arrived.
     pub fn backlog(&self) -> Duration {
         self.lasts / 2
     }
 
-    /// The fault of this name, or the names that there are.
+    /// The fault with this name, or the list of names.
     pub fn named(name: &str) -> Result<Self, String> {
         let names = || {
             LIST.iter()

@@ -1,4 +1,4 @@
-//! What came of the faults, for people and programs.
+//! The results of the faults, as text and as JSON.
 //!
 //! Owns: the verdict against the targets, the table, the JSON. Does not own: any measurement.
 
@@ -9,11 +9,10 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How exactly times are known: a question every 50 ms, its answer, and a tick of the core (100
-/// ms).
+/// Precision of times: a request every 50 ms, its response, and a tick of the core (100 ms).
 const EXACT_TO: Duration = Duration::from_millis(250);
-/// After mending, whatever the fault was, windows are published again within this time and what the
-/// backlog takes.
+/// After healing any fault, windows are published again within this time plus the time for the
+/// backlog.
 const HEALED_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -22,29 +21,29 @@ pub struct Row {
     /// From the fault until the status showed it, in milliseconds.
     pub noticed_ms: Option<u64>,
     pub noticed_target_ms: Option<u64>,
-    /// Until a window that ended after the fault (`again_from`: or after its mending) was
+    /// Until a window that ended after the fault (`again_from`: or after its healing) was
     /// published, in milliseconds.
     pub again_ms: Option<u64>,
     /// `fault` or `heal`.
     pub again_from: String,
     pub again_target_ms: Option<u64>,
-    /// From its mending until any window was newly published: the first of the backlog.
+    /// From its healing until any window was newly published: the first of the backlog.
     pub resumed_ms: Option<u64>,
     /// The longest time without a newly published window.
     pub still_ms: u64,
     /// Records that the stream acknowledged.
     pub sent: u64,
-    /// Of these, how many no reader sees.
+    /// Of these, how many are in no visible output.
     pub lost: u64,
-    /// How many are seen once too often.
+    /// How many are visible once too often.
     pub twice: u64,
     pub ok: bool,
-    /// What was not met, or is worth knowing.
+    /// Missed targets and other remarks.
     pub notes: Vec<String>,
 }
 
 impl Row {
-    /// The verdict. `tasks`: how many ran before, and how many of them still ran after.
+    /// The verdict. `tasks`: how many ran before, and how many of them still run.
     pub fn of(fault: &Fault, times: &Times, verdict: &Verdict, tasks: (usize, usize)) -> Self {
         let mut misses = vec![];
         let late = |time: Option<Duration>, max: Option<Duration>| match (time, max) {
@@ -114,7 +113,7 @@ impl Row {
         }
     }
 
-    /// A fault whose run broke off.
+    /// A fault whose run failed.
     pub fn broken(fault: &str, words: String) -> Self {
         Self {
             fault: fault.to_owned(),
@@ -123,7 +122,7 @@ impl Row {
         }
     }
 
-    /// A fault that this machine cannot have.
+    /// A fault that this machine does not support.
     pub fn skipped(fault: &str, words: &str) -> Self {
         Self {
             fault: fault.to_owned(),
@@ -138,7 +137,7 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Seconds, and the target behind them.
+/// Seconds, followed by the target.
 fn seconds(time: Option<u64>, target: Option<u64>) -> String {
     let text = |ms: u64| format!("{:.1}", ms as f64 / 1_000.0);
     match (time, target) {
@@ -148,7 +147,7 @@ fn seconds(time: Option<u64>, target: Option<u64>) -> String {
     }
 }
 
-/// The head of the table.
+/// The header of the table.
 pub fn head() -> String {
     let names = [
         "fault",

@@ -1,8 +1,8 @@
-//! One fault from the load's begin to the verdict.
+//! One fault from the start of the load to the verdict.
 //!
-//! Owns: the times, and what they are measured from. Does not own: how it is struck (`strike`),
-//! what is asked (`watch`).
-//! Rule: "noticed" and "running again" are read from what the public service says, never from logs;
+//! Owns: the times, and their reference points. Does not own: how it is struck (`strike`), the
+//! requests (`watch`).
+//! Rule: "noticed" and "running again" come from the public service's responses, never from logs;
 //! times are as exact as [`LOOK_EVERY`](super::watch::LOOK_EVERY).
 
 use super::fault::{Fault, From, Notice, Strike};
@@ -13,27 +13,27 @@ use super::system::System;
 use super::watch::View;
 use std::time::{Duration, Instant};
 
-/// After the fault's time, until what never comes is given up.
+/// How long to wait after the fault's time for something that never comes.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
-/// Between two looks at what is known.
+/// Interval between two checks of the state.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug, Default)]
 pub struct Times {
     /// From the fault until it was noticed.
     pub noticed: Option<Duration>,
-    /// From the fault (or its mending) until a window that ended later was published.
+    /// From the fault (or its healing) until a window that ended later was published.
     pub again: Option<Duration>,
-    /// From its mending until a window that ended later was published.
+    /// From its healing until a window that ended later was published.
     pub healed: Option<Duration>,
-    /// From its mending until any window was newly published.
+    /// From its healing until any window was newly published.
     pub resumed: Option<Duration>,
     /// The longest time without a newly published window, from the fault to the end of the
     /// measurement.
     pub still: Duration,
 }
 
-/// Strikes a whole system, and leaves it whole.
+/// Strikes a whole system, and heals it.
 pub fn run(system: &mut System, fault: &Fault) -> Row {
     system.make_whole();
     let scene = Scene::begin(system, fault.name);
@@ -43,7 +43,7 @@ pub fn run(system: &mut System, fault: &Fault) -> Row {
     let struck = system.strike(fault.strike, fault.lasts, &before);
     let mut rest = *fault;
     if matches!(fault.strike, Strike::Upgrade | Strike::Storm(_)) {
-        // It is over; what is measured is what follows.
+        // The fault is over; measure what follows.
         (begin, rest.lasts) = (Moment::now(), Duration::ZERO);
     }
     let times = measure(system, &rest, &before, &struck, begin);
@@ -68,7 +68,7 @@ impl Moment {
         }
     }
 
-    /// Since then, if a window that ended later is published.
+    /// The elapsed time, if a window that ended later is published.
     fn passed(self, view: &View) -> Option<Duration> {
         (view.published_end_ms > self.ms).then(|| self.instant.elapsed())
     }

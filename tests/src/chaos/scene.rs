@@ -1,9 +1,9 @@
-//! One job under constant load, from its own stream into its own folders, and the verdict on what
-//! came out.
+//! One job under constant load, from its own stream into its own folders, and the verdict on its
+//! output.
 //!
-//! Owns: stream, writer, job file, oracle. Does not own: what is struck meanwhile.
-//! Rule: the writer and the reader of the output are not ours, and reach the servers past all
-//! links.
+//! Owns: stream, writer, job file, oracle. Does not own: the faults.
+//! Rule: the writer and the reader of the output are independent programs, and reach the servers
+//! without the links.
 
 use super::system::{BUCKET, System};
 use crate::process::Process;
@@ -13,23 +13,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 use streamctl_proto::v1::JobState;
 
-/// Records per second: kinesis-mock stays quick with the some thousand that a fault takes.
+/// Records per second: kinesis-mock stays fast with the several thousand of a fault.
 const RATE: &str = "30";
 const SHARDS: &str = "4";
 const WINDOW: &str = "1s";
 const COLUMNS: &str =
     "uuid country itemtype saleschannel orderpriority orderdate region shipdate unitssold";
-/// Where `seed.py` puts the lookup.
+/// The lookup's path from `seed.py`.
 const LOOKUP: &str = "input/lab4/country_lookup/";
-/// From the submit to windows that are published one after the other.
+/// Limit from the submit until windows are published steadily.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// From the end of the load to all of it published: after a long outage the backlog is worked off
-/// first.
+/// Limit from the end of the load until all of it is published: after a long outage the backlog
+/// comes first.
 const DONE_WITHIN: Duration = Duration::from_secs(120);
-/// A window of a running job is published so soon after its end at the latest, before the fault.
+/// Before the fault, a window of a running job is published within this time after its end.
 const FRESH_MS: i64 = 4_000;
 
-/// A job that runs, and what was written to its stream.
+/// A running job, and what was written to its stream.
 pub struct Scene {
     job: String,
     oracle: PathBuf,
@@ -40,16 +40,16 @@ pub struct Scene {
 pub struct Verdict {
     /// Records that the stream acknowledged.
     pub sent: u64,
-    /// Records that are in no published object.
+    /// Records in no published object.
     pub lost: u64,
-    /// Records, or rows of them, that are there once too often.
+    /// Records, or rows of them, that are visible once too often.
     pub twice: u64,
     pub words: Value,
 }
 
 impl Scene {
-    /// Makes the stream, begins the load, submits the job, and waits until all workers work and
-    /// windows are published.
+    /// Creates the stream, starts the load, submits the job, and waits until all workers have tasks
+    /// and windows are published.
     pub fn begin(system: &System, name: &str) -> Self {
         let python = &system.python;
         python.ask(
@@ -117,7 +117,7 @@ impl Scene {
         }
     }
 
-    /// Ends the load, waits until all of it is published, has it judged, and stops the job.
+    /// Ends the load, waits until all of it is published, checks the output, and stops the job.
     pub fn end(mut self, system: &System) -> Verdict {
         let ended = self.writer.terminate(STARTS_WITHIN);
         assert!(ended.success(), "the writer: {}", self.writer.log());
@@ -155,7 +155,7 @@ impl Scene {
     }
 }
 
-/// From the words of `check_output.py`, which counts per folder, or of `check_made.py`, which
+/// From the output of `check_output.py`, which counts per folder, or of `check_made.py`, which
 /// counts both together.
 pub fn verdict(sent: u64, words: Value) -> Verdict {
     let of = |what: &str| {
@@ -179,7 +179,7 @@ pub fn verdict(sent: u64, words: Value) -> Verdict {
     }
 }
 
-/// What a job file says of its places.
+/// The locations in a job file.
 #[derive(Clone, Copy, Debug)]
 pub struct JobText<'a> {
     pub name: &'a str,
@@ -188,12 +188,12 @@ pub struct JobText<'a> {
     pub window: &'a str,
     /// The folder of its lookup.
     pub lookup: &'a str,
-    /// Output, dead letters and checkpoint are folders of this one.
+    /// The parent folder of output, dead letters and checkpoint.
     pub place: &'a str,
 }
 
 impl JobText<'_> {
-    /// The job file: the workshop's, with the columns in it.
+    /// The job file: the workshop's, with explicit columns.
     pub fn toml(&self) -> String {
         let columns: String = COLUMNS
             .split(' ')

@@ -1,8 +1,8 @@
-//! How a fault is done to the system, and mended.
+//! How a fault is applied to the system, and healed.
 //!
-//! Owns: who is meant by [`Who`] and [`To`] at this moment, signals, cuts, the order of an upgrade.
-//! Does not own: when, and what is measured (`run`).
-//! Rule: what was struck is remembered, and mending touches nothing else.
+//! Owns: the current meaning of [`Who`] and [`To`], signals, cuts, the order of an upgrade. Does
+//! not own: when, and the measurements (`run`).
+//! Rule: the struck parts are remembered, and healing touches nothing else.
 
 use super::fault::{Strike, To, Who};
 use super::system::{System, etcd_name};
@@ -13,7 +13,7 @@ use crate::wait::{http_get, until};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long one thing of a storm lasts: around all the time-outs of leases, lines and silence.
+/// How long one fault of a storm lasts: around the time-outs of leases, connections and silence.
 const STORM_MS: std::ops::Range<u64> = 200..5_000;
 /// One step of an upgrade: stop, start, join, take over.
 const STEP_WITHIN: Duration = Duration::from_secs(60);
@@ -24,8 +24,8 @@ pub struct Struck {
 }
 
 impl System {
-    /// Does it; `view` is what was known just before. A storm and an upgrade are over when this
-    /// returns.
+    /// Applies the fault; `view` is the state just before. A storm and an upgrade are over when
+    /// this returns.
     pub fn strike(&mut self, strike: Strike, lasts: Duration, view: &View) -> Struck {
         match strike {
             Strike::Kill(who) => self.each(who, view, |system, part| system.kill(part)),
@@ -55,7 +55,7 @@ impl System {
         Struck { parts }
     }
 
-    /// Who is meant, by name.
+    /// The names of the meant parts.
     fn parts(&self, who: Who, view: &View) -> Vec<String> {
         let leader = || {
             view.leader
@@ -124,7 +124,7 @@ impl System {
         }
     }
 
-    /// Servers first: without them ours would only log that they are missing.
+    /// Servers first: otherwise our programs would only log that they are missing.
     fn start_parts(&mut self, parts: &[String]) {
         let servers: Vec<_> = parts
             .iter()
@@ -143,7 +143,7 @@ impl System {
         }
     }
 
-    /// SeaweedFS answers some seconds before it takes objects.
+    /// SeaweedFS responds some seconds before it accepts objects.
     fn start_s3_again(&mut self) {
         self.s3.start_again();
         until("an S3 that takes objects", STEP_WITHIN, || {
@@ -177,7 +177,7 @@ impl System {
                 self.links.set(Some(part), server, mode);
             }
         }
-        // Alone is who is not reached either.
+        // An isolated part cannot be reached either.
         for part in parts
             .iter()
             .filter(|part| to == To::Everything && servers.contains(part))
@@ -199,8 +199,7 @@ impl System {
         }
     }
 
-    /// Workers, the standby, the leader: each is stopped, started from another path, and waited
-    /// for.
+    /// Workers, the standby, the leader: each is stopped, started from another path, and awaited.
     fn upgrade(&mut self, view: &View) -> Struck {
         let leader = view
             .leader
@@ -241,12 +240,12 @@ impl System {
         path
     }
 
-    /// One thing at a time is broken for up to [`STORM_MS`], then mended, and the next one follows
-    /// soon.
+    /// Breaks one part at a time for up to [`STORM_MS`], heals it, and soon continues with the
+    /// next.
     fn storm(&mut self, seed: u64, lasts: Duration) -> Struck {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut parts = self.parts(Who::ProgramsAndEtcd, &View::default());
-        // A minority of etcd only; and ours more often, as there is more to break.
+        // Only a minority of etcd; and our programs more often, as there is more to break.
         parts.truncate(parts.len() - 2);
         let servers = self.servers(To::Everything);
         let begin = Instant::now();

@@ -1,9 +1,8 @@
 //! The system that faults strike: three members of etcd, S3, Kinesis, two controllers, three
 //! workers, and the network between them.
 //!
-//! Owns: its parts and their names, bringing it back to whole. Does not own: what is struck, and
-//! when.
-//! Rule: our programs reach everything through the links; tests and foreign clients reach it
+//! Owns: its parts and their names, making it whole again. Does not own: what is struck, and when.
+//! Rule: our programs reach everything through the links; tests and independent clients reach it
 //! directly.
 
 use super::watch::Watch;
@@ -20,11 +19,10 @@ pub const BUCKET: &str = "chaos";
 const CONTROLLERS: [&str; 2] = ["controller-1", "controller-2"];
 const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
 const ETCD_MEMBERS: usize = 3;
-/// From broken in whatever way to whole: programs start in a second, lines are dialled every
-/// second.
+/// Limit to become whole from any state: programs start in a second and reconnect every second.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 
-/// All of it; ended with `kill -9` when dropped.
+/// All parts; ended with `kill -9` when dropped.
 #[derive(Debug)]
 pub struct System {
     pub cluster: Cluster,
@@ -37,12 +35,12 @@ pub struct System {
     pub s3: Server,
     /// The emulator; links call it `kinesis`.
     pub kinesis: Server,
-    /// Foreign clients, past the links.
+    /// Independent clients, without the links.
     pub python: Python,
     folder: PathBuf,
 }
 
-/// The name that links have for a member of etcd.
+/// The name of a member of etcd in the links.
 pub fn etcd_name(place: usize) -> String {
     format!("etcd-{}", place + 1)
 }
@@ -91,12 +89,12 @@ impl System {
         system
     }
 
-    /// Where data and logs are.
+    /// The folder of data and logs.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Heals, resumes and starts whatever is broken, and waits until a leader has all workers.
+    /// Heals, resumes and starts every broken part, and waits until a leader has all workers.
     pub fn make_whole(&mut self) {
         self.links.heal();
         for member in &mut self.etcd {
@@ -127,7 +125,7 @@ impl System {
         });
     }
 
-    /// The controller that does not lead.
+    /// The controller on standby.
     pub fn standby(&self, leader: &str) -> String {
         CONTROLLERS
             .iter()

@@ -1,8 +1,8 @@
-//! What the controllers say of themselves, asked all the time.
+//! Polls the status of the controllers continuously.
 //!
-//! Owns: one loop per controller, and the newest answers. Does not own: what is made of them.
-//! Rule: controllers are asked apart from each other and each for itself, so that one that hangs
-//! delays nothing; who does not answer is not seen.
+//! Owns: one loop per controller, and the newest responses. Does not own: their evaluation.
+//! Rule: each controller is polled separately, so that one that hangs delays nothing; a controller
+//! that does not respond is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,12 +11,12 @@ use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::v1::{GetJobRequest, JobStatus, ListWorkersRequest};
 use tonic::transport::{Channel, Endpoint};
 
-/// Between two questions to one controller: how exactly times are known.
+/// Interval between two requests to one controller: the precision of times.
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A controller that takes longer does not answer.
+/// A controller that takes longer counts as not responding.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Asks until it is dropped.
+/// Polls until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     board: Arc<Mutex<Board>>,
@@ -28,11 +28,11 @@ struct Board {
     job: String,
     seen: BTreeMap<String, Seen>,
     answers: u64,
-    /// End of the window of each committed epoch that was seen.
+    /// End of the window of each committed epoch seen.
     ends_ms: BTreeMap<u64, i64>,
     published: u64,
-    /// When the last newly published window was seen, and the longest time between two since it is
-    /// measured.
+    /// When the last newly published window was seen, and the longest time between two since the
+    /// measurement began.
     moved: Option<Instant>,
     still: Duration,
 }
@@ -41,16 +41,16 @@ struct Board {
 struct Seen {
     workers: BTreeSet<String>,
     job: Option<JobStatus>,
-    /// Which of two that both say that they lead began later.
+    /// The start of its leadership; if two report that they lead, the later one counts.
     since: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// The controller that answers as the leader; of two the one that began later.
+    /// The controller that responds as the leader; of two, the one that began later.
     pub leader: Option<String>,
     pub workers: BTreeSet<String>,
-    /// The job that is watched.
+    /// The watched job.
     pub job: Option<JobStatus>,
     /// End of the newest published window, in milliseconds since 1970; 0 before the first.
     pub published_end_ms: i64,
@@ -75,7 +75,7 @@ impl View {
             .collect()
     }
 
-    /// Every shard that can be read has a task.
+    /// Whether every readable shard has a task.
     pub fn all_read(&self) -> bool {
         self.job.as_ref().is_some_and(|job| {
             !job.tasks.is_empty()
@@ -88,7 +88,7 @@ impl View {
 }
 
 impl Watch {
-    /// Of the controllers of these names and addresses (`host:port`).
+    /// Watches the controllers with these names and addresses (`host:port`).
     pub fn start(controllers: &[(String, String)]) -> Self {
         let board = Arc::<Mutex<Board>>::default();
         let asks = tokio::runtime::Builder::new_multi_thread()
@@ -106,7 +106,7 @@ impl Watch {
         Self { board, _asks: asks }
     }
 
-    /// From now on about this job.
+    /// Watches this job from now on.
     pub fn follow(&self, job: &str) {
         let mut board = lock(&self.board);
         *board = Board {
@@ -116,7 +116,7 @@ impl Watch {
         };
     }
 
-    /// The longest time without a newly published window is measured from now on.
+    /// Starts measuring the longest time without a newly published window.
     pub fn begin_stillness(&self) {
         let mut board = lock(&self.board);
         board.still = Duration::ZERO;

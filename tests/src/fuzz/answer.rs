@@ -1,7 +1,8 @@
-//! Answers of GetRecords, against `serde_json` and the `base64` crate.
+//! GetRecords responses, against `serde_json` and the `base64` crate.
 //!
-//! Input: the bytes of an answer. Rule: where another parser reads an answer, ours reads the same
-//! records or names what is wrong with it; where the other finds no JSON, there is no answer.
+//! Input: the bytes of a response.
+//! Rule: if another parser reads a response, ours reads the same records or names the problem; if
+//! the other finds no JSON, ours returns no response.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,8 +36,8 @@ pub fn answer(data: &[u8]) {
                 theirs["NextShardIterator"].as_str()
             );
         }
-        // Numbers that are JSON and larger than the other holds, and what is nested deeper than it
-        // looks.
+        // Numbers that are valid JSON but too large for the other parser, and values that are
+        // nested deeper than they look.
         (Ok(_), Err(error)) => {
             let message = error.to_string();
             let its_limits = message.starts_with("number out of range")
@@ -48,8 +49,8 @@ pub fn answer(data: &[u8]) {
             );
         }
         (Err(Malformed::Json(syntax)), Ok(theirs)) => {
-            // An answer is an object with an array of objects; everything else is refused as not
-            // readable.
+            // A response is an object with an array of objects; everything else is refused as
+            // unreadable.
             let deeper = syntax.to_string().starts_with("more than");
             let objects = theirs["Records"]
                 .as_array()

@@ -1,7 +1,8 @@
-//! What clients say: names, job files, Flight descriptors and tickets.
+//! Input from clients: names, job files, Flight descriptors and tickets.
 //!
-//! Input: a kind (first byte) and the bytes. Rule: what is not right is refused with a reason that
-//! fits into an answer, and what is taken means the same when it is written again.
+//! Input: a kind (first byte) and the bytes.
+//! Rule: invalid input is refused with a reason that fits into a response, and accepted input means
+//! the same when it is written again.
 
 use arrow_flight::FlightDescriptor;
 use prost::Message;
@@ -9,7 +10,7 @@ use streamctl_controller::service::flight as controller_flight;
 use streamctl_proto::{JobName, v1};
 use streamctl_worker::flight as worker_flight;
 
-/// Longest refusal that a client is sent: what its HTTP library takes as a header.
+/// Longest refusal that is sent to a client: the limit of its HTTP library for a header.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
 pub fn clients(data: &[u8]) {

@@ -1,10 +1,10 @@
-//! What a controller says to a worker: a worker must bear one that is broken, or of another
+//! Messages of a controller to a worker: a worker must tolerate one that is broken, or of another
 //! version.
 //!
-//! Input: messages as prost writes them, each behind its length; then they are said to a worker's
-//! memory of its tasks.
-//! Rule: what is refused changes nothing; what is taken is remembered as it was said, and told
-//! again in the next Hello.
+//! Input: messages as prost writes them, each after its length; they are sent to a worker's
+//! registry of its tasks.
+//! Rule: a refused message changes nothing; an accepted one is remembered as it was sent, and
+//! repeated in the next Hello.
 
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use streamctl_proto::{Clamp, JobName, ResolvedJob, TaskId, convert, v1};
 use streamctl_worker::registry::{JobIdentity, Registry};
 use streamctl_worker::session::read_start;
 
-/// Messages of one input, at most.
+/// Most messages of one input.
 const MESSAGES_MAX: usize = 64;
 
 pub fn control(mut data: &[u8]) {

@@ -1,7 +1,7 @@
-//! Job files, as a person or a program may send them.
+//! Job files, as a user or a program may send them.
 //!
-//! Input: the text. Rule: a problem has a line that the file has; what is read survives being
-//! stored.
+//! Input: the text.
+//! Rule: a problem's line exists in the file; a valid job survives being stored.
 
 use std::path::Path;
 use streamctl_proto::JobSpec;

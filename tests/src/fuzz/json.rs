@@ -1,7 +1,8 @@
 //! Records into rows, against `serde_json` and the calendar of `chrono`.
 //!
-//! Input: payloads, one per line. Rule: what is a row, and every value of it, is what another
-//! parser says; a record is the same row whatever its neighbours are.
+//! Input: payloads, one per line.
+//! Rule: which record is a row, and every value of it, matches another parser; a record's row does
+//! not depend on its neighbours.
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{self as types, DataType, Field, Schema, TimeUnit};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use streamctl_engine::format::{Decoder, json::JSON_DEPTH_MAX};
 use streamctl_proto::spec::PayloadFormat;
 
-/// Payloads of one input, at most.
+/// Most payloads of one input.
 const PAYLOADS_MAX: usize = 16;
 
 fn columns() -> Vec<(&'static str, DataType)> {
@@ -45,7 +46,7 @@ fn decoder() -> Decoder {
         .expect("all of these types are decoded")
 }
 
-/// What another parser makes of a value.
+/// Another parser's result for a value.
 #[derive(Clone, Debug, PartialEq)]
 enum Expected {
     Null,
@@ -57,11 +58,11 @@ enum Expected {
     Bytes(Vec<u8>),
 }
 
-/// What another parser makes of a record.
+/// Another parser's result for a record.
 enum Opinion {
     Row(Vec<Expected>),
     Bad,
-    /// It has none: it refuses a number that is JSON and larger than it can hold.
+    /// None: it refuses a number that is valid JSON but too large for it.
     None,
 }
 
@@ -247,7 +248,7 @@ fn depth(text: &str) -> usize {
     most
 }
 
-/// The value of a column, when there is one.
+/// The value of a column, if there is one.
 fn convert(raw: &str, kind: &DataType) -> Option<Expected> {
     let first = raw.as_bytes()[0];
     let string =
@@ -313,8 +314,8 @@ fn convert(raw: &str, kind: &DataType) -> Option<Expected> {
     }
 }
 
-/// A decimal number times `10^scale`, if that is a whole number of at most 38 digits: by moving the
-/// point in the text.
+/// A decimal number times `10^scale`, if that is a whole number of at most 38 digits: computed by
+/// moving the point in the text.
 fn exact(text: &str, scale: i64) -> Option<i128> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
@@ -333,7 +334,7 @@ fn exact(text: &str, scale: i64) -> Option<i128> {
             if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_digit()) {
                 return None;
             }
-            // Larger ones than a million make no difference to numbers of this length.
+            // Values beyond a million make no difference to numbers of this length.
             let size = size.parse::<i64>().unwrap_or(1_000_000).min(1_000_000);
             if text.starts_with('-') { -size } else { size }
         }

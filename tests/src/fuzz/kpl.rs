@@ -1,11 +1,10 @@
 //! Aggregates of the Kinesis Producer Library, against an encoder that shares nothing with their
 //! decoder.
 //!
-//! Input: a byte for the kind, a byte for the shard's range, then either the bytes of a record (as
-//! they are, or with magic and digest put around them), or a choice of user records of which an
-//! aggregate is made.
-//! Rule: what is made of user records comes out as they went in; whatever else comes, a record is
-//! kept or taken apart, and places only go forward.
+//! Input: a byte for the kind, a byte for the shard's range, then either the bytes of a record
+//! (unchanged, or wrapped in magic and digest), or a choice of user records for an aggregate.
+//! Rule: user records come out of their aggregate unchanged; any other record is kept or split, and
+//! places only increase.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
@@ -14,7 +13,7 @@ use streamctl_engine::source::kinesis::HashRange;
 use streamctl_engine::source::kinesis::kpl::take_apart;
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
-/// User records of a made aggregate.
+/// Most user records of a generated aggregate.
 const USERS_MAX: usize = 64;
 
 pub fn kpl(data: &[u8]) {
@@ -62,7 +61,7 @@ fn whatever(data: &[u8], range: Option<HashRange>) {
     go_forward(&out);
 }
 
-/// Inside an aggregate the places rise, and the last one is that of the whole record.
+/// Inside an aggregate the places increase, and the last one is that of the whole record.
 fn go_forward(out: &[Record]) {
     let places: Vec<u64> = out.iter().map(|user| user.sub_sequence).collect();
     if let Some((last, before)) = places.split_last() {

@@ -1,7 +1,8 @@
-//! The CSV files of a lookup, against the `csv` crate as everybody uses it.
+//! The CSV files of a lookup, against the `csv` crate with its usual settings.
 //!
-//! Input: two files, the byte 0x1E between them. Rule: a table is there exactly when both files are
-//! tables with the same columns; an empty field is null and every other is itself.
+//! Input: two files, separated by the byte 0x1E.
+//! Rule: there is a table exactly if both files are tables with the same columns; an empty field is
+//! null and every other is unchanged.
 
 use arrow::array::{Array, AsArray};
 use bytes::Bytes;
@@ -55,7 +56,7 @@ pub fn lookup(data: &[u8]) {
     }
 }
 
-/// A line that is named is one of its file.
+/// A reported line exists in its file.
 fn judge(error: &RowsError, files: &[&[u8]]) {
     let RowsError::Line { file, line, .. } = error else {
         return;
@@ -76,7 +77,7 @@ fn judge(error: &RowsError, files: &[&[u8]]) {
 
 type Table = (Vec<String>, Vec<Vec<String>>);
 
-/// Header and rows of all files, or nothing when they are no table.
+/// Header and rows of all files, or `None` if they are not a table.
 fn tables(files: &[&[u8]]) -> Option<Table> {
     let mut all: Option<Table> = None;
     for content in files {

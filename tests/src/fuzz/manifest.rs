@@ -1,7 +1,8 @@
-//! Manifests, as they lie in a checkpoint location.
+//! Manifests, as stored in a checkpoint location.
 //!
-//! Input: the stored bytes. Rule: what is read is written again as it was, and a leader that loads
-//! it stays alive.
+//! Input: the stored bytes.
+//! Rule: a manifest that is read is written again unchanged, and a leader that loads it does not
+//! crash.
 
 use streamctl_controller::core::job::EpochFigures;
 use streamctl_controller::core::status::summary_of;
@@ -35,7 +36,7 @@ pub fn manifest(data: &[u8]) {
     load(manifest);
 }
 
-/// A leader finds it as the head of a job.
+/// A leader loads it as the head of a job.
 fn load(manifest: Manifest) {
     let mut job = contract::job("sales");
     job.spec.name = manifest.job.clone();

@@ -1,9 +1,9 @@
-//! What must hold for any bytes from outside, one function per kind of bytes; a panic is a finding.
+//! Properties that must hold for any external bytes, one function per kind; a panic is a finding.
 //!
 //! Owns: the bodies of the fuzz targets, and mutation without a fuzzer ([`mutate`]). Does not own:
 //! the kept inputs (`tests/fuzz/corpus/`), running a fuzzer (`make fuzz`), the replay in every test
 //! run (`tests/tests/system/corpus.rs`).
-//! Rule: deterministic, without I/O; wherever there is a second opinion (another parser, the other
+//! Rule: deterministic, without I/O; if there is a second implementation (another parser, the other
 //! direction), a body compares with it: "does not panic" alone finds little.
 
 pub mod answer;
@@ -18,7 +18,7 @@ pub mod mutate;
 pub mod position;
 pub mod workers;
 
-/// A fuzz target: its name, which is that of its folder in the corpus, and its body.
+/// A fuzz target: its name, which is its folder's name in the corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: [Target; 10] = [

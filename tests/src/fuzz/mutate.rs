@@ -1,13 +1,13 @@
-//! Changes to kept inputs, so that a test run without a fuzzer still sees inputs that nobody wrote.
+//! Mutations of kept inputs, so that a test run without a fuzzer still sees new inputs.
 //!
-//! Owns: the changes. Rule: the same seed makes the same changes; a run is as long as it is told,
-//! whatever it finds.
+//! Owns: the mutations.
+//! Rule: the same seed makes the same mutations; a run has the requested length, whatever it finds.
 
 use fastrand::Rng;
 
-/// Longest input that is made.
+/// Longest mutated input.
 const BYTES_MAX: usize = 16 << 10;
-/// Most changes to one input.
+/// Most mutations of one input.
 const CHANGES_MAX: usize = 8;
 const WORDS: [&[u8]; 24] = [
     b"\0",
@@ -36,7 +36,7 @@ const WORDS: [&[u8]; 24] = [
     b"=",
 ];
 
-/// A changed copy of one of `corpus`.
+/// A mutated copy of one of `corpus`.
 pub fn mutated(rng: &mut Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = rng.choice(corpus).cloned().unwrap_or_default();
     for _ in 0..rng.usize(1..=CHANGES_MAX) {

@@ -1,6 +1,7 @@
 //! Sequence numbers and positions, against numbers of a fixed size and the other direction.
 //!
-//! Input: two texts, a comma between them. Rule: text that is a number is ordered as one.
+//! Input: two texts, separated by a comma.
+//! Rule: text that is a number is ordered as one.
 
 use streamctl_proto::{Position, SequenceNumber, v1};
 

@@ -1,10 +1,9 @@
-//! What workers say to the controller, true and false, into the real core with a running job.
+//! Messages of workers to the controller, valid and invalid, into the real core with a running job.
 //!
-//! Input: a story. Each byte chooses what happens next, the bytes after it how. Most workers do
-//! what they should, and then a field of what they say is replaced, or the message is any bytes at
-//! all.
-//! Rule: whatever they say, the core keeps its invariants and stays small; what it commits goes on
-//! where the epoch before ended, adds up, and names objects of its tasks only.
+//! Input: a story. Each byte selects the next event, the bytes after it its details. Most workers
+//! behave correctly; then a field of a message is replaced, or the message is random bytes.
+//! Rule: whatever the messages, the core keeps its invariants and stays small; an epoch that it
+//! commits continues where the previous one ended, adds up, and names only objects of its tasks.
 
 mod oracle;
 mod said;
@@ -23,13 +22,13 @@ use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{LookupVersion, ResolvedJob, ShardId, Term, WindowSize, WorkerId, v1};
 
 const WINDOW_MS: i64 = 1_000;
-/// Steps of one story, at most.
+/// Most steps of one story.
 const STEPS_MAX: usize = 300;
 /// Shards that the source has; the last one is a child of the first.
 const SHARDS: [&str; 4] = ["a", "b", "c", "d"];
 const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
 
-/// Takes choices from the input; when it is over, the first of all.
+/// Takes choices from the input; at its end, always the first option.
 pub struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -193,7 +192,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A worker says something on its newest connection.
+    /// A worker sends a message on its newest connection.
     fn says(&mut self, worker: &str, message: Message) {
         let message = v1::WorkerMessage {
             message: Some(message),
@@ -267,7 +266,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The task ends, and nothing else does.
+    /// The task ends, and nothing else.
     fn refused(&mut self, worker: &WorkerId, refused: RefusedTask) {
         let told = refused.problem.to_string();
         assert!(
@@ -338,7 +337,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Time passes, workers that are connected live on.
+    /// Advances time; connected workers stay alive.
     fn passes(&mut self) {
         self.now += i64::from(self.choices.byte()) * 20;
         let lives: Vec<_> = self
@@ -377,7 +376,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Store and world do what they were asked, in order.
+    /// Store and outside world execute their requests, in order.
     fn work(&mut self) {
         let mut left = 64;
         while left > 0 && !self.todo.is_empty() {
@@ -446,7 +445,7 @@ impl<'a> World<'a> {
         self.tell(event);
     }
 
-    /// Another controller is elected, with what the store holds.
+    /// Elects another controller, with the store's content.
     fn next_leader(&mut self) {
         self.log.push("another leader".into());
         self.todo.clear();
@@ -471,7 +470,7 @@ impl<'a> World<'a> {
         });
     }
 
-    /// All liars are gone: the job must be able to go on.
+    /// All faulty workers are gone: the job must be able to continue.
     fn settle(&mut self) {
         for worker in WORKERS {
             let worker = WorkerId::new(worker);

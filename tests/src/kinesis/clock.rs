@@ -1,7 +1,6 @@
 //! The fake's time: the machine's, plus what a test adds to it.
 //!
-//! Rule: it is what `Date` and arrival times say; a test that sets it back does so before anything
-//! is put.
+//! Rule: it determines `Date` and arrival times; a test may set it back only before the first put.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -40,7 +39,7 @@ impl FakeClock {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX / 4);
         self.added_us.fetch_sub(by, Ordering::Relaxed);
     }
-    /// As an HTTP header has it, in whole seconds.
+    /// The time in an HTTP header, in whole seconds.
     pub fn http_date(&self) -> String {
         let time = chrono::DateTime::from_timestamp_micros(self.now_us()).unwrap_or_default();
         time.format("%a, %d %b %Y %H:%M:%S GMT").to_string()

@@ -1,15 +1,15 @@
-//! What the service says when it does not do what it is asked.
+//! The error responses of the service.
 
 use super::ACCOUNT;
 use serde_json::{Value, json};
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub status: u16,
     pub code: String,
     pub message: String,
-    /// A limit of the service, not the script, refused it.
+    /// A limit of the service refused it, not the script.
     pub by_limit: bool,
 }
 

@@ -1,10 +1,10 @@
 //! A Kinesis service in memory that speaks the real one's HTTP API and enforces its limits.
 //!
-//! Owns: streams and shards ([`stream`]), the answers ([`operations`]), the limits ([`limits`]), a
-//! script of faults and a record of all calls ([`script`]), HTTP ([`server`]), a producer
-//! ([`produce`]). Does not own: what a reader should do; no test's expectation is here.
-//! Rule: it answers as the service is documented to, by its own clock; what its limits refuse, it
-//! counts.
+//! Owns: streams and shards ([`stream`]), the responses ([`operations`]), the limits ([`limits`]),
+//! a script of faults and a record of all calls ([`script`]), HTTP ([`server`]), a producer
+//! ([`produce`]). Does not own: the required behaviour of a reader; no test's expectation is here.
+//! Rule: it responds as the service is documented to, by its own clock; it counts what its limits
+//! refuse.
 
 pub mod clock;
 mod error;
@@ -38,7 +38,7 @@ struct Service {
     script: Script,
 }
 
-/// A running fake. A clone is the same one; it ends with the runtime that it was started on.
+/// A running fake. Clones share it; it ends with the runtime that started it.
 #[derive(Clone)]
 pub struct FakeKinesis {
     service: Arc<Service>,
@@ -65,7 +65,7 @@ impl FakeKinesis {
         Ok(Self { service, address })
     }
 
-    /// Where it answers: `http://127.0.0.1:port`.
+    /// Its address: `http://127.0.0.1:port`.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -75,18 +75,18 @@ impl FakeKinesis {
         self.service.clock.now_ms()
     }
 
-    /// Lets its clock jump: iterators and tokens age, limits refill, records grow old.
+    /// Makes its clock jump: iterators and tokens age, limits refill, records grow old.
     pub fn advance(&self, by: Duration) {
         self.service.clock.advance(by);
     }
 
-    /// Sets its clock back, before anything is created: what is put then is old for clients whose
-    /// clocks are right.
+    /// Sets its clock back, before anything is created: records put then are old for clients with
+    /// correct clocks.
     pub fn set_back(&self, by: Duration) {
         self.service.clock.set_back(by);
     }
 
-    /// A new stream; what was under this name is gone.
+    /// Creates a stream; replaces one with the same name.
     pub fn create(&self, name: &str, shards: usize) -> Arc<Stream> {
         self.service.create(name, shards)
     }
@@ -100,13 +100,13 @@ impl FakeKinesis {
         self.service.delete(name);
     }
 
-    /// The next `times` calls of this operation get this instead; those of one shard only, where
-    /// one is named.
+    /// The next `times` calls of this operation get this fault; only those of `shard`, if it is
+    /// given.
     pub fn fault(&self, operation: &str, shard: Option<&str>, fault: Fault, times: usize) {
         self.service.script.fault(operation, shard, fault, times);
     }
 
-    /// Faults that no call has met yet.
+    /// Faults that no call has hit yet.
     pub fn faults_left(&self) -> usize {
         self.service.script.faults_left()
     }
@@ -129,12 +129,12 @@ impl FakeKinesis {
         self.service.script.counts()
     }
 
-    /// What the limits refused since the start (not what the script did), by operation and shard.
+    /// The refusals by limits since the start (not by the script), by operation and shard.
     pub fn violations(&self) -> BTreeMap<String, u64> {
         self.service.script.violations()
     }
 
-    /// Forgets the calls and violations so far.
+    /// Clears the calls and violations so far.
     pub fn forget_calls(&self) {
         self.service.script.forget();
     }

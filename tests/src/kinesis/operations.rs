@@ -1,6 +1,6 @@
-//! The service's operations: from a request's JSON to an answer's.
+//! The service's operations: from a request's JSON to a response's.
 //!
-//! Rule: what a limit refuses is refused before anything changes.
+//! Rule: a limit refuses a request before anything changes.
 
 use super::error::Refusal;
 use super::limits::{
@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// An answer, ready to be sent.
+/// A response, ready to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     pub body: Vec<u8>,
@@ -35,7 +35,7 @@ impl From<Value> for Answer {
 
 type Answered = Result<Answer, Refusal>;
 
-/// Stream and shard that a request is about, as far as it says.
+/// Stream and shard of a request, as far as it names them.
 pub(super) fn about(body: &Value) -> (String, String) {
     if let Some(iterator) = body["ShardIterator"]
         .as_str()
@@ -148,7 +148,7 @@ impl Service {
         Ok(json!({ "ShardIterator": iterator.encode() }).into())
     }
 
-    /// The number after which an iterator goes on.
+    /// The number after which an iterator continues.
     fn iterator_after(
         &self,
         stream: &Stream,
@@ -427,7 +427,8 @@ impl Service {
     }
 }
 
-/// In whole hours, as the service counts; a test that keeps records for less jumps in time instead.
+/// Rounds to whole hours, as the service does; a test with a shorter retention jumps in time
+/// instead.
 fn hours(retention_ms: i64) -> i64 {
     const HOUR_MS: i64 = 3_600_000;
     retention_ms.saturating_add(HOUR_MS - 1) / HOUR_MS

@@ -1,7 +1,7 @@
 //! A producer inside the fake: the workshop's sales records at a steady rate.
 //!
-//! Rule: record `n` is what the generator's seed says of shard 0 and index `n`, so that an oracle
-//! needs only the count.
+//! Rule: record `n` is the generator's record for the seed, shard 0 and index `n`, so that an
+//! oracle needs only the count.
 
 use super::stream::Stream;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use streamctl_engine::source::generator::{Options, record};
 
-/// Between two looks at what is due.
+/// Interval between two checks for due records.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Random characters of a partition key, as the workshop's producer makes them.
+/// Random characters of a partition key, as in the workshop's producer.
 const KEY_CHARS: usize = 20;
 
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub struct Order {
     pub options: Options,
 }
 
-/// Produces into a stream until all is put; `put` counts.
+/// Produces into a stream until all records are put; `put` counts them.
 pub async fn produce(stream: Arc<Stream>, order: Order, put: Arc<AtomicU64>) {
     let began = Instant::now();
     let mut random = fastrand::Rng::with_seed(order.seed);

@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Calls that are remembered one by one; counts go on.
+/// Calls that are remembered individually; counts are not limited.
 pub const CALLS_KEPT_MAX: usize = 200_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// An error instead of an answer.
+    /// An error instead of a response.
     Error {
         status: u16,
-        /// The service's code; empty: none.
+        /// The service's code; empty if there is none.
         code: String,
         message: String,
     },
     Delay(Duration),
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     Close,
-    /// The answer breaks off in the middle of its body.
+    /// The response breaks off in the middle of its body.
     Cut,
 }
 
@@ -51,24 +51,24 @@ impl Fault {
     }
 }
 
-/// A call that was taken.
+/// A received call.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// `GetRecords` ...
     pub operation: String,
-    /// The stream's name, as far as the call says it.
+    /// The stream's name, if the call has it.
     pub stream: String,
-    /// The shard's name, as far as the call says it.
+    /// The shard's name, if the call has it.
     pub shard: String,
-    /// When it came, by the fake's clock, in microseconds.
+    /// When it arrived, by the fake's clock, in microseconds.
     pub at_us: i64,
     /// The access key id that signed it.
     pub key: String,
     pub body: Value,
-    /// The error's code, when it got one; `Close` and `Cut` for those faults.
+    /// The error's code, if there was one; `Close` and `Cut` for those faults.
     pub error: Option<String>,
     pub records: usize,
-    /// It was a shard's last answer.
+    /// It was a shard's last response.
     pub last: bool,
 }
 
@@ -105,7 +105,7 @@ impl Script {
         self.lock().planned.push(planned);
     }
 
-    /// The fault of this call, if one was planned: the first that fits.
+    /// The fault of this call, if one is planned: the first that matches.
     pub fn take(&self, operation: &str, shard: &str) -> Option<Fault> {
         let mut state = self.lock();
         let fits = |planned: &Planned| {

@@ -1,6 +1,6 @@
-//! HTTP: one request, one answer, or what the script says instead.
+//! HTTP: one request, one response, or the script's fault instead.
 //!
-//! Rule: signatures are not checked; who signed is noted. Kinesis is JSON 1.1 by `x-amz-target`,
+//! Rule: signatures are not checked; the signer is recorded. Kinesis is JSON 1.1 by `x-amz-target`,
 //! STS a form.
 
 use super::error::Refusal;
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 type Body = BoxBody<Bytes, io::Error>;
 
-/// Answers until the runtime ends.
+/// Serves until the runtime ends.
 pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
     while let Ok((stream, _)) = listener.accept().await {
         let _delayed = stream.set_nodelay(true);
@@ -33,8 +33,8 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
 
 async fn connection(stream: TcpStream, service: Arc<Service>) {
     let answer = service_fn(move |request| respond(Arc::clone(&service), request));
-    // A client that goes away, or a fault of the script: the connection is over, and nobody needs
-    // to hear of it.
+    // The client disconnected, or a fault of the script: the connection is over, and the error is
+    // ignored.
     let _over = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), answer)
         .await;
@@ -111,7 +111,7 @@ async fn respond(
     Ok(send(&service, call, answered, fault == Some(Fault::Cut)))
 }
 
-/// An answer with the service's time: its clients compare their own with it.
+/// A response with the service's time: its clients compare their own with it.
 fn send(
     service: &Service,
     call: Call,
@@ -160,7 +160,7 @@ fn response(status: u16, kind: &str, body: Bytes) -> Response<Body> {
     made.expect("status and header are valid")
 }
 
-/// Promises the whole body, sends half, and breaks off.
+/// Announces the whole body, sends half, and breaks off.
 fn cut_response(kind: &str, body: Vec<u8>) -> Response<Body> {
     let half = Bytes::copy_from_slice(&body[..body.len() / 2]);
     let parts = [
@@ -168,7 +168,7 @@ fn cut_response(kind: &str, body: Vec<u8>) -> Response<Body> {
         Err(io::Error::other("cut by the script")),
     ];
     let stream = StreamBody::new(futures::stream::iter(parts).then(|part| async {
-        // The first half must leave before the connection breaks.
+        // The first half must be sent before the connection breaks.
         tokio::task::yield_now().await;
         part
     }));
@@ -230,7 +230,7 @@ fn assume_role(service: &Service, key: &str, form: &str) -> Response<Body> {
     response(200, "text/xml", xml.into())
 }
 
-/// For `GET /`: what happened so far.
+/// For `GET /`: the counters so far.
 fn stats(service: &Service) -> Value {
     let stream = |stream: &Arc<super::Stream>| json!({ "open_shards": stream.open_shards(), "records": stream.put_count() });
     let streams: serde_json::Map<String, Value> = service

@@ -1,8 +1,8 @@
 //! One stream: its shards, their records, splits and merges.
 //!
-//! Owns: hash ranges, sequence numbers, what is kept and what is trimmed. Does not own: HTTP, JSON
-//! requests, faults.
-//! Rule: a record is encoded once, when it is put; giving it again is a copy.
+//! Owns: hash ranges, sequence numbers, retention and trimming. Does not own: HTTP, JSON requests,
+//! faults.
+//! Rule: a record is encoded once, when it is put; returning it again is a copy.
 
 use super::clock::FakeClock;
 use super::limits::{ANSWER_BYTES_MAX, Bucket, LISTINGS_PER_SECOND, RECORDS_MAX, ShardLimits};
@@ -14,26 +14,26 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-/// What every sequence number begins with; 52 digits follow, as the service's have 56.
+/// Prefix of every sequence number; 52 digits follow, as the service's have 56.
 const SEQUENCE_PREFIX: &str = "4959";
-/// Sequence numbers of neighbours are so far apart: nobody may count on the next number.
+/// Distance of adjacent sequence numbers: no reader may rely on consecutive numbers.
 const SEQUENCE_STEP: u64 = 7;
 
-/// What a position before the oldest record gets.
+/// The response to a position before the oldest record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trimmed {
-    /// An error by this code.
+    /// An error with this code.
     Refused(&'static str),
     /// The oldest record that is left, without an error.
     Silent,
-    /// No error either: for ever answers without records, as far behind the tip as records are
+    /// Also no error: responses without records for ever, as far behind the tip as records are
     /// kept.
     Stuck,
 }
 
 pub struct Stream {
     pub name: String,
-    /// When it was created; another one of this name has another time.
+    /// When it was created; another stream with this name has another time.
     pub created_ms: i64,
     clock: FakeClock,
     sequence: AtomicU64,
@@ -49,12 +49,12 @@ pub struct Stream {
 #[derive(Default)]
 struct Shards {
     all: Vec<Arc<Shard>>,
-    /// Where each open one's range starts, and its place in `all`; sorted.
+    /// The start of the range and the index in `all` of each open shard; sorted.
     open: Vec<(u128, usize)>,
 }
 
 pub struct Shard {
-    /// Its place among the stream's shards; in its name.
+    /// Its index among the stream's shards; part of its name.
     pub index: usize,
     /// `shardId-000000000000` ...
     pub name: String,
@@ -66,11 +66,11 @@ pub struct Shard {
     state: Mutex<ShardState>,
 }
 
-/// What changes in a shard.
+/// The mutable state of a shard.
 #[derive(Default)]
 pub(super) struct ShardState {
     pub records: VecDeque<Stored>,
-    /// The number of the last record that is gone; 0: none.
+    /// The number of the last expired record; 0: none.
     pub trimmed_to: u64,
     pub closed: Option<Closed>,
     pub limits: ShardLimits,
@@ -84,13 +84,13 @@ pub(super) struct Closed {
     pub children: Vec<usize>,
 }
 
-/// A record as it is given.
+/// A record in the form that is returned.
 pub(super) struct Stored {
     pub number: u64,
     pub arrival_ms: i64,
-    /// When it was put, by the clock: arrivals may be a test's own.
+    /// When it was put, by the clock: a test may set arrivals itself.
     pub put_ms: i64,
-    /// As the service counts: payload and partition key.
+    /// Size as the service counts it: payload and partition key.
     pub size: usize,
     pub json: Box<[u8]>,
 }
@@ -102,12 +102,12 @@ pub struct Put {
     pub sequence: String,
 }
 
-/// The sequence number as clients see it.
+/// The sequence number in the form for clients.
 pub fn sequence_text(number: u64) -> String {
     format!("{SEQUENCE_PREFIX}{number:052}")
 }
 
-/// The number in it; `None`: not one of ours.
+/// The number in it; `None`: it is not one of ours.
 pub fn sequence_number(text: &str) -> Option<u64> {
     text.strip_prefix(SEQUENCE_PREFIX)
         .filter(|rest| rest.len() == 52)?
@@ -115,7 +115,7 @@ pub fn sequence_number(text: &str) -> Option<u64> {
         .ok()
 }
 
-/// The name of a shard by its place.
+/// The name of a shard by its index.
 pub fn shard_name(index: usize) -> String {
     format!("shardId-{index:012}")
 }
@@ -196,7 +196,7 @@ impl Stream {
         index
     }
 
-    /// All shards that it still has, closed ones too, in order.
+    /// All shards that still exist, including closed ones, in order.
     pub fn shards(&self) -> Vec<Arc<Shard>> {
         let before_ms = self.clock.now_ms() - self.retention_ms.load(Ordering::Relaxed);
         let there = |shard: &&Arc<Shard>| {
@@ -226,7 +226,7 @@ impl Stream {
         self.lock().all.get(index).cloned()
     }
 
-    /// Puts a record where its partition key belongs.
+    /// Puts a record into the shard of its partition key.
     pub fn put(&self, partition_key: &str, data: &[u8]) -> Put {
         self.put_as(
             partition_key,
@@ -236,7 +236,7 @@ impl Stream {
         )
     }
 
-    /// Puts a record into the open shard that holds this hash key, with this arrival time.
+    /// Puts a record into the open shard with this hash key, with this arrival time.
     pub fn put_as(&self, partition_key: &str, hash: u128, data: &[u8], arrival_ms: i64) -> Put {
         let encoded = STANDARD.encode(data);
         let shards = self.lock();
@@ -281,7 +281,7 @@ impl Stream {
         put
     }
 
-    /// Splits an open shard in two at this hash key; its children.
+    /// Splits an open shard in two at this hash key; returns its children.
     pub fn split_at(&self, shard: &str, at: u128) -> Result<[String; 2], String> {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         let parent = open_shard(&shards, shard)?;
@@ -298,7 +298,7 @@ impl Stream {
         Ok([low, high].map(shard_name))
     }
 
-    /// Splits an open shard in the middle; its children.
+    /// Splits an open shard in the middle; returns its children.
     pub fn split(&self, shard: &str) -> [String; 2] {
         let (start, end) = self
             .shard(shard)
@@ -308,7 +308,7 @@ impl Stream {
             .expect("the test splits an open shard")
     }
 
-    /// Merges two open neighbours; their child.
+    /// Merges two open neighbours; returns their child.
     pub fn merge(&self, shard: &str, other: &str) -> Result<String, String> {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         let a = open_shard(&shards, shard)?;
@@ -343,7 +343,7 @@ impl Stream {
         });
     }
 
-    /// Records of a shard up to this one are gone, as if their time had come.
+    /// Removes records of a shard up to this one, as if they had expired.
     pub fn trim(&self, shard: &str, up_to: &str) {
         let shard = self.shard(shard);
         let up_to = sequence_number(up_to);
@@ -376,7 +376,7 @@ impl Stream {
         self.retention_ms.load(Ordering::Relaxed)
     }
 
-    /// Every answer with records comes after so many without any.
+    /// Puts this many empty responses before every response with records.
     pub fn set_gaps(&self, answers: u32) {
         self.gaps.store(answers, Ordering::Relaxed);
     }
@@ -385,7 +385,7 @@ impl Stream {
         self.gaps.load(Ordering::Relaxed)
     }
 
-    /// Whether the last answer of a shard names its children.
+    /// Sets whether the last response of a shard names its children.
     pub fn name_children(&self, named: bool) {
         self.children_named.store(named, Ordering::Relaxed);
     }
@@ -394,7 +394,7 @@ impl Stream {
         self.children_named.load(Ordering::Relaxed)
     }
 
-    /// What a position gets that is older than the oldest record.
+    /// Sets the response to a position that is older than the oldest record.
     pub fn on_trimmed(&self, trimmed: Trimmed) {
         *locked(&self.trimmed) = trimmed;
     }
@@ -407,7 +407,7 @@ impl Stream {
         locked(&self.listings).take(self.clock.now_us())
     }
 
-    /// Lets go of what is older than the retention.
+    /// Removes records that are older than the retention.
     pub(super) fn expire(&self, state: &mut ShardState) {
         let before_ms = self.clock.now_ms() - self.retention_ms();
         while state
@@ -424,7 +424,7 @@ impl Stream {
 }
 
 impl ShardState {
-    /// The records after this number, as far as one answer goes: their JSON, how many, their bytes,
+    /// The records after this number that fit into one response: their JSON, how many, their bytes,
     /// the last number.
     pub(super) fn after(&self, after: u64, limit: usize) -> (Vec<u8>, usize, usize, u64) {
         let from = self

@@ -1,4 +1,4 @@
-//! Iterators and page tokens: everything that they mean is in them.
+//! Iterators and page tokens: they are self-contained.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -43,7 +43,7 @@ impl ShardIterator {
     }
 }
 
-/// Where a listing goes on.
+/// Where a listing continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PageToken {
     pub stream: String,

@@ -1,11 +1,11 @@
-//! Which of our processes a connection on 127.0.0.1 comes from, as `/proc` tells it.
+//! Finds the process at the other end of a connection on 127.0.0.1, using `/proc`.
 //!
-//! Rule: it never guesses; a connection of a process that it was not told of has no name.
+//! Rule: it never guesses; a connection of an unregistered process has no name.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-/// The name of the process whose socket has `client` as its port and `server` as the other side's.
+/// The name of the process whose socket has the local port `client` and the remote port `server`.
 pub(super) fn name_of(client: u16, server: u16, names: &BTreeMap<u32, String>) -> Option<String> {
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
     let inode = table
@@ -27,7 +27,7 @@ pub(super) fn name_of(client: u16, server: u16, names: &BTreeMap<u32, String>) -
         .map(|(_, name)| name.clone())
 }
 
-/// The inode of a line of `/proc/net/tcp`, when it is this connection: `sl local remote st queues
+/// The inode of a line of `/proc/net/tcp`, if it is this connection: `sl local remote st queues
 /// timer retrnsmt uid timeout inode`, addresses as `0100007F:PORT` in hexadecimal.
 fn inode_of(line: &str, client: u16, server: u16) -> Option<&str> {
     let mut cells = line.split_whitespace();

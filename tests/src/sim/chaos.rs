@@ -1,22 +1,21 @@
-//! What goes wrong, beyond single calls and messages: processes, machines, the network, clocks, the
+//! Faults beyond single calls and messages: of processes, machines, the network, clocks, the
 //! stream, the user.
 //!
-//! Owns: which of it happens when, by the dice, and what ends by itself. Does not own: how it is
+//! Owns: which fault happens when, by the dice, and what ends by itself. Does not own: how it is
 //! done (`world`).
-//! Rule: whatever begins here ends at the latest when the world calms down.
+//! Rule: every fault that begins here ends at the latest when the world becomes calm.
 
 use super::world::{Place, UserWish, World};
 use std::sync::atomic::Ordering;
 use streamctl_controller::store::StoreCopy;
 
-/// Shards that a story has at most.
+/// Most shards of a story.
 const SHARDS_MAX: usize = 14;
-/// How far the clock of Kinesis is ahead of the world's once it has jumped. Windows do not go back
-/// with it: after a jump back they wait until it is there again, which must be over before a story
-/// has to end.
+/// How far the clock of Kinesis is ahead of the world's after a jump. Windows do not go back with
+/// it: after a jump back they wait until it catches up, which must happen before a story ends.
 const KINESIS_AHEAD_MS: std::ops::Range<i64> = -10_000..10_000;
-/// For how long a place is refused at most, in milliseconds: shorter than what makes a job fail
-/// that has no other.
+/// Longest refusal of a place, in milliseconds: shorter than the time after which a job with no
+/// other place fails.
 const REFUSED_MS_MAX: i64 = 8_000;
 const REFUSALS: [(&str, &str); 5] = [
     ("s3", "AccessDenied"),
@@ -27,7 +26,7 @@ const REFUSALS: [(&str, &str); 5] = [
 ];
 const WORKERS_MAX: usize = 6;
 
-/// What will end by itself.
+/// Faults that will end by themselves.
 #[derive(Default)]
 pub struct Chaos {
     heals: Vec<(i64, String, String)>,
@@ -36,7 +35,7 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    /// Something goes wrong, or not, or is over.
+    /// Starts a fault, or ends one, or does nothing.
     pub fn strike(&mut self, world: &mut World) {
         let now_ms = world.weather.now_ms();
         self.heals.retain(|(at_ms, a, b)| {
@@ -172,7 +171,7 @@ fn break_line(world: &World) {
     }
 }
 
-/// A process is killed, with or without a word from its machine.
+/// Kills a process, with or without notice from its machine.
 fn end(world: &mut World, kind: char) {
     let Some(name) = pick(world, running(kind)) else {
         return;
@@ -238,7 +237,7 @@ fn take_down(world: &World, service: &'static str, fault: &'static str) {
     world.weather.take_down(service, until_ms);
 }
 
-/// Nothing runs for a day and an hour.
+/// Sometimes suspends everything for longer than records are kept.
 fn stand_still(world: &mut World) {
     if world.weather.roll(|rng| rng.u8(0..4)) == 0 {
         world
@@ -250,7 +249,8 @@ fn stand_still(world: &mut World) {
 }
 
 /// A worker or a controller loses its permission for a service for a while: its rights, its
-/// credentials, its clock. Of workers one at a time: what all are refused is the job's fault.
+/// credentials, its clock. Only one worker at a time: a refusal of all of them counts as the job's
+/// fault.
 fn refuse_place(world: &World) {
     if world.weather.denies_a_worker() {
         return;
@@ -269,7 +269,7 @@ fn refuse_place(world: &World) {
     world.weather.deny(&place, service, code, until_ms);
 }
 
-/// Another controller is elected while it may not read what it must load.
+/// Elects another controller while it has no permission to read what it must load.
 fn elect_without_permission(world: &mut World) {
     let until_ms = world.weather.now_ms() + world.weather.roll(|rng| rng.i64(2_000..8_000));
     world
@@ -281,7 +281,7 @@ fn elect_without_permission(world: &mut World) {
     refuse_controllers(world, until_ms);
 }
 
-/// The term ends, and S3 refuses every controller until this time.
+/// Ends the term, and makes S3 refuse every controller until this time.
 pub fn refuse_controllers(world: &mut World, until_ms: i64) {
     for place in world.places.keys().filter(|name| name.starts_with('c')) {
         world.weather.deny(place, "s3", "AccessDenied", until_ms);
@@ -289,8 +289,8 @@ pub fn refuse_controllers(world: &mut World, until_ms: i64) {
     world.end_term(world.weather.now_ms());
 }
 
-/// The files of a lookup cannot be read any more, and are not mended before the end: the version
-/// that a job has in use is the one that it keeps, whoever leads.
+/// Makes the files of a lookup unreadable until the end: a job keeps its current version, under
+/// every leader.
 fn break_lookup(world: &World) {
     let job = &world.jobs[pick_job(world)];
     if world.has_lookup_in_use(job) {
@@ -302,7 +302,7 @@ fn break_lookup(world: &World) {
     }
 }
 
-/// A clock jumps to another difference from the world's. That of Kinesis does where windows are not
+/// A clock jumps to another offset from the world's. That of Kinesis jumps only if windows are not
 /// known beforehand.
 fn jump(world: &World) {
     if !world.setting.exact && world.weather.roll(|rng| rng.u8(0..4)) == 0 {
@@ -367,7 +367,7 @@ fn dismiss(world: &mut World) {
     ask_to_stop(world, 'w');
 }
 
-/// As SIGTERM does; it comes back later.
+/// Like SIGTERM; it comes back later.
 fn ask_to_stop(world: &mut World, kind: char) {
     let Some(name) = pick(world, running(kind)) else {
         return;

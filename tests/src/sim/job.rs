@@ -1,9 +1,9 @@
 //! One job of a story: its job files, its stream, its lookup, its folders.
 //!
-//! Owns: what one job has for itself, and where it is stored. Does not own: when a job is submitted
-//! or changed (`chaos`, `world`).
-//! Rule: no two jobs of a story share a folder or a stream; their shards have the same names all
-//! the same.
+//! Owns: what belongs to one job, and where it is stored. Does not own: when a job is submitted or
+//! changed (`chaos`, `world`).
+//! Rule: no two jobs of a story share a folder or a stream; their shards nevertheless have the same
+//! names.
 
 use super::stream::{SharedStream, Stream};
 use super::texts::{Common, Texts};
@@ -13,32 +13,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use streamctl_proto::JobName;
 use streamctl_proto::spec::Location;
 
-/// Rounds of retries of a healthy job: no series of faults may use them up.
+/// Retries of a healthy job: no series of faults may use them up.
 const RETRIES: u32 = 100;
-/// Of one that may fail.
+/// Retries of a job that may fail.
 const ILL_RETRIES: u32 = 3;
 
-/// Where a job's output goes.
+/// The location of a job's output.
 pub fn sink(job: &JobName) -> String {
     format!("s3://sim/{job}/out/")
 }
 
-/// Where a job's manifests are.
+/// The location of a job's manifests.
 pub fn checkpoint(job: &JobName) -> Location {
     Location::folder(&format!("s3://sim/{job}/checkpoint/"))
 }
 
-/// Where a job's lookup is.
+/// The location of a job's lookup.
 pub fn lookup(job: &JobName) -> String {
     format!("s3://sim/{job}/lookup/")
 }
 
-/// What is wrong with a job, so that it may end as failed. No other job may be harmed by it.
+/// A defect of a job, so that it may end as failed. It must not harm another job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Illness {
     /// Its query fails on one of its records.
     FailingRecord,
-    /// One of its records ends the process of each worker that reads it.
+    /// One of its records crashes each worker that reads it.
     DeadlyRecord,
 }
 
@@ -57,18 +57,18 @@ pub struct SimJob {
     pub texts: Arc<Texts>,
     /// Rows of an object are in the order of their shard; a join does not keep it.
     pub ordered: bool,
-    /// What is wrong with it; `None`: it must commit everything.
+    /// Its defect; `None`: it must commit everything.
     pub illness: Option<Illness>,
     pub rate: u32,
     pub stream: SharedStream,
     /// Versions of the lookup so far.
     pub lookup_version: u32,
-    /// The user was told that the job runs.
+    /// The job's submission was confirmed to the user.
     pub submitted: Arc<AtomicBool>,
 }
 
 impl SimJob {
-    /// A job by the dice, polling at this interval; `number` makes its name.
+    /// A random job with this polling interval; `number` makes its name.
     pub fn new(
         rng: &mut Rng,
         number: usize,
@@ -79,7 +79,7 @@ impl SimJob {
         Self::with_illness(rng, number, interval, rate, stream, None)
     }
 
-    /// The same, with something wrong with it.
+    /// The same, with a defect.
     pub fn with_illness(
         rng: &mut Rng,
         number: usize,
@@ -122,12 +122,12 @@ impl SimJob {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The user was told that it runs.
+    /// Whether its submission was confirmed to the user.
     pub fn is_submitted(&self) -> bool {
         self.submitted.load(Ordering::Relaxed)
     }
 
-    /// It reads a record that must end it as failed.
+    /// Whether it reads a record that must make it fail.
     pub fn is_doomed(&self) -> bool {
         self.stream().must_fail()
     }

@@ -1,12 +1,12 @@
-//! The whole system in one thread, on clocks that stand still until they are moved, in a world that
-//! a seed decides.
+//! The whole system in one thread, on clocks that advance only when they are moved, in a world that
+//! a seed determines.
 //!
 //! Owns: the world's services and network ([`weather`], [`store`], [`storage`], [`stream`],
-//! [`network`]), its processes ([`node`]), its jobs ([`job`], [`texts`]), what goes wrong
-//! ([`chaos`]), the verdict ([`oracle`]). Does not own: anything of the system itself: core,
-//! driver, sessions, tasks, decoding, queries and the Kinesis reader are the real ones.
-//! Rule: the same seed is the same story, event for event; whatever happens, every record of every
-//! job is there exactly once.
+//! [`network`]), its processes ([`node`]), its jobs ([`job`], [`texts`]), its faults ([`chaos`]),
+//! the verdict ([`oracle`]). Does not own: the system itself: core, driver, sessions, tasks,
+//! decoding, queries and the Kinesis reader are the real ones.
+//! Rule: the same seed is the same story, event for event; whatever happens, the output contains
+//! every record of every job exactly once.
 
 pub mod chaos;
 pub mod job;

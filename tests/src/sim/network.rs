@@ -1,9 +1,10 @@
-//! Lines between workers and controllers: in order, late, stalled, broken in the middle of a word.
+//! Connections between workers and controllers: ordered, delayed, stalled, broken in the middle of
+//! a message.
 //!
-//! Owns: dialling, delivery, what either end learns of a break and when. Does not own: what is
-//! said.
-//! Rule: within one line what arrives arrives in order, and nothing arrives that was not said; a
-//! line that breaks loses its tail, or brings it late.
+//! Owns: connecting, delivery, when either end learns of a break. Does not own: the content of
+//! messages.
+//! Rule: within one connection messages arrive in order, and only messages that were sent; a
+//! connection that breaks loses its tail, or delivers it late.
 
 use super::weather::Weather;
 use async_trait::async_trait;
@@ -22,22 +23,22 @@ use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status};
 
-/// As the real line has it.
+/// The same as for the real connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// As the real line has it.
+/// The same as for the real connection.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
-/// A worker finds a line dead on which nothing answers for so long.
+/// After this time without a response a worker considers its connection dead.
 const WORKER_PATIENCE_MS: i64 = 5_000;
 const CONTROLLER_PATIENCE_MS: i64 = 6_000;
-/// Of a thousand reports, how many are of a task whose worker is broken from then on.
+/// Of a thousand reports, how many are of a task whose worker is faulty from then on.
 const FALSE_REPORTS: u32 = 6;
-/// Messages that may come a second time after their line broke.
+/// Messages that may arrive a second time after their connection broke.
 const RECENT_MAX: usize = 4;
 
 type Up = Result<v1::WorkerMessage, Status>;
 type UpSender = mpsc::UnboundedSender<Up>;
 
-/// What goes down a line.
+/// What a connection carries down.
 #[derive(Clone, Debug)]
 enum Down {
     Accepted,
@@ -48,7 +49,7 @@ enum Down {
 type DownSender = mpsc::UnboundedSender<Result<Down, Status>>;
 type DownReceiver = mpsc::UnboundedReceiver<Result<Down, Status>>;
 
-/// One direction: what is on its way, when it arrives, and whether it ends after that.
+/// One direction: messages in flight, their arrival times, and whether it ends after them.
 struct Pipe<T> {
     on_the_way: VecDeque<(i64, T)>,
     ends: bool,
@@ -96,14 +97,14 @@ struct Line {
     down: Pipe<Down>,
     to_controller: Option<UpSender>,
     to_worker: Option<DownSender>,
-    /// What answers at the controller.
+    /// The controller's handler.
     serving: AbortHandle,
-    /// What was said up last, for the case that it comes again.
+    /// The last messages to the controller, in case they arrive again.
     recent: VecDeque<v1::WorkerMessage>,
     stalled_since_ms: Option<i64>,
-    /// When the controller's end learns that the line is broken.
+    /// When the controller's end learns that the connection is broken.
     controller_breaks_ms: Option<i64>,
-    /// When the worker's end does.
+    /// When the worker's end learns it.
     worker_breaks_ms: Option<i64>,
 }
 
@@ -119,7 +120,7 @@ impl Line {
             let _gone = sender.send(Err(Status::unavailable(why)));
         }
         self.serving.abort();
-        // What was said before still arrives, then the end of it.
+        // Earlier messages still arrive, then the end of stream.
         self.down.ends = true;
     }
 
@@ -132,30 +133,30 @@ struct Request {
     worker: String,
     controller: String,
     due_ms: i64,
-    /// The line and its lower end; none: refused.
+    /// The connection and its lower end; `None`: refused.
     answer: oneshot::Sender<Option<(u64, DownReceiver)>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Tasks of which a broken worker reports what cannot be, again and again.
+    /// Tasks for which a faulty worker repeatedly reports invalid results.
     broken_tasks: BTreeSet<(u64, u64)>,
     lines: BTreeMap<u64, Line>,
     next: u64,
     requests: Vec<Request>,
 }
 
-/// All lines of one world.
+/// All connections of one world.
 pub struct Network {
     state: Mutex<State>,
     weather: Arc<Weather>,
 }
 
-/// What the network must know of a place.
+/// What the network must know about a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     Here,
-    /// It stands still: its machine takes what comes and answers nothing.
+    /// It is frozen: its machine accepts data but does not respond.
     Frozen,
     Gone,
 }
@@ -172,7 +173,7 @@ impl Network {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When what is said now arrives.
+    /// When a message sent now arrives.
     fn due_ms(&self) -> i64 {
         let delay_ms = match self.weather.strikes(15, "line: message delayed") {
             true => self.weather.roll(|rng| rng.i64(100..2_500)),
@@ -181,7 +182,7 @@ impl Network {
         self.weather.now_ms() + delay_ms
     }
 
-    /// Answers those who dial. `at`: whether a place is there, and who serves there.
+    /// Accepts connections. `at`: whether a place exists, and its server.
     pub fn accept(
         self: &Arc<Self>,
         at: impl Fn(&str) -> (Presence, Option<(Handle, WorkersService)>),
@@ -260,7 +261,7 @@ impl Network {
         }
     }
 
-    /// A broken worker: what it reports of some tasks cannot be, whenever it says so.
+    /// A faulty worker: its reports for some tasks are invalid, every time.
     fn falsify(&self, message: &mut v1::WorkerMessage) {
         use v1::worker_message::Message;
         let reports: Vec<&mut v1::Report> = match &mut message.message {
@@ -299,7 +300,7 @@ impl Network {
         if let Down::Refused(status) = &item
             && status.code() == Code::InvalidArgument
         {
-            // Whatever a worker reports, it costs a task at most: a session is what all jobs share.
+            // Whatever a worker reports costs a task at most: all jobs share its session.
             self.weather
                 .broken(format!("a worker is banned: {}", status.message()));
         }
@@ -315,7 +316,7 @@ impl Network {
         }
     }
 
-    /// The worker's end is closed; what it said may still arrive.
+    /// The worker's end is closed; its messages may still arrive.
     fn hang_up(&self, id: u64) {
         let breaks_ms = self.due_ms();
         if let Some(line) = self.state().lines.get_mut(&id) {
@@ -324,7 +325,7 @@ impl Network {
         }
     }
 
-    /// Brings what is due, in an order of lines that the dice decide, and ends what is over.
+    /// Delivers what is due, in a random order of connections, and ends what is over.
     pub fn deliver(&self, at: impl Fn(&str) -> Presence) {
         let now_ms = self.weather.now_ms();
         let mut ids: Vec<u64> = self.state().lines.keys().copied().collect();
@@ -391,7 +392,7 @@ impl Network {
             }
         }
         if line.up.is_over() {
-            // A half-closed line: the controller ends its half in turn.
+            // A half-closed connection: the controller closes its half in turn.
             line.to_controller = None;
         }
     }
@@ -407,7 +408,7 @@ impl Network {
             .collect()
     }
 
-    /// Breaks a line: its tail is lost, or comes late to an end that has not yet noticed.
+    /// Breaks a connection: its tail is lost, or arrives late at an end that has not yet noticed.
     pub fn break_line(&self, id: u64) {
         let now_ms = self.weather.now_ms();
         let (keeps, loses_at, half_open, late_ms, doubles) = self.weather.roll(|rng| {
@@ -453,7 +454,7 @@ impl Network {
         }
     }
 
-    /// A place is gone without a word to anybody: others find out by themselves.
+    /// A place disappears without notice: others find out by themselves.
     pub fn vanish(&self, place: &str) {
         let now_ms = self.weather.now_ms();
         for line in self.state().lines.values_mut() {
@@ -471,7 +472,7 @@ impl Network {
         }
     }
 
-    /// A place is gone, and its machine says so.
+    /// A place disappears, and its machine resets the connections.
     pub fn reset(&self, place: &str) {
         for line in self
             .state()
@@ -501,8 +502,8 @@ fn task_key(report: &v1::Report) -> Option<(u64, u64)> {
     report.task.as_ref().map(|task| (task.term, task.counter))
 }
 
-/// Makes a report one that a controller must refuse: an object outside of its job's folders, or
-/// figures that do not add up.
+/// Makes a report that a controller must refuse: an object outside its job's folders, or figures
+/// that do not add up.
 fn spoil(report: &mut v1::Report) {
     match (report.objects.first_mut(), &mut report.counts) {
         (Some(object), _) => object.location = "s3://sim/elsewhere/object.json".to_owned(),
@@ -511,7 +512,7 @@ fn spoil(report: &mut v1::Report) {
     }
 }
 
-/// What a message is, for the trace: nothing that depends on how fast this machine is.
+/// The kind of a message, for the trace: independent of this machine's speed.
 fn label(message: &v1::WorkerMessage) -> String {
     use v1::worker_message::Message;
     match &message.message {
@@ -580,7 +581,7 @@ impl Dial for Dialler {
     }
 }
 
-/// The worker's end of a line; dropped, it hangs up.
+/// The worker's end of a connection; closes it when dropped.
 struct WorkerEnd {
     network: Arc<Network>,
     line: u64,

@@ -1,10 +1,9 @@
-//! One process of the simulated system: a runtime of its own, with a clock of its own, which can
-//! stand still or die.
+//! One process of the simulated system: its own runtime with its own clock, which can be frozen or
+//! killed.
 //!
-//! Owns: starting, moving its clock, freezing, killing, asking it to stop. Does not own: when
-//! (`chaos`).
-//! Rule: a process is polled by nobody but its own runtime: one that is frozen does nothing at all,
-//! one that is killed has no last words.
+//! Owns: starting, moving its clock, freezing, killing, stopping it. Does not own: when (`chaos`).
+//! Rule: only its own runtime polls a process: a frozen one does nothing at all, and a killed one
+//! sends no last message.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What runs in a process.
+/// The program of a process.
 pub enum Body {
     Controller(Arc<Node>),
     Worker,
@@ -30,7 +29,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts at `now_ms`; `main` is given what asks it to stop.
+    /// Starts at `now_ms`; `main` gets the stop signal.
     pub fn start<F>(
         now_ms: i64,
         body: Body,
@@ -64,12 +63,12 @@ impl Process {
         self.stop.send_replace(true);
     }
 
-    /// It has come to its end.
+    /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         self.main.is_finished()
     }
 
-    /// Lets it live until `now_ms`, unless it stands still. What it slept through passes at once.
+    /// Runs it until `now_ms`, unless it is frozen. Time that it slept through passes at once.
     pub fn live(&mut self, now_ms: i64, tick_ms: i64) {
         if self
             .frozen_until_ms

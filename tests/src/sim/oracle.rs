@@ -1,9 +1,9 @@
-//! The verdict at the end of a story, for each job by itself: every record exactly once, in order,
+//! The verdict at the end of a story, for each job separately: every record exactly once, in order,
 //! in its window; nothing else visible.
 //!
-//! Owns: reading back what a reader of the sink would see. Does not own: what must hold on the way
+//! Owns: reading what a reader of the sink would see. Does not own: the invariants during the story
 //! (`witness`, `store`, `storage`).
-//! Rule: it asks the stored bytes, not the system.
+//! Rule: it reads the stored bytes and does not query the system.
 
 use super::job::{self, SimJob};
 use super::stream::{Put, Stream};
@@ -23,7 +23,7 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::made_by;
 use streamctl_proto::{JobVersion, Manifest, Position, ResolvedJob, ShardId, Window, WindowSize};
 
-/// Judges; what is wrong is reported to the weather.
+/// Judges the world; reports violations to the weather.
 pub fn judge(world: &World) {
     for job in &world.jobs {
         if let Err(wrong) = verdict(world, job) {
@@ -63,8 +63,7 @@ fn nothing_is_left_staged(world: &World) -> Result<(), String> {
         .map(|job| format!("s3://sim/{}/", job.name))
         .collect();
     let of_failed = |location: &String| doomed.iter().any(|folder| location.starts_with(folder));
-    // What a task of a term staged that the store has lost is swept when the terms have passed that
-    // one.
+    // Staged objects of a term that the store lost are swept once the terms have passed that one.
     let leader = world
         .store
         .leader()
@@ -102,7 +101,7 @@ fn get(world: &World, location: &str) -> Result<Vec<u8>, String> {
         .ok_or_else(|| format!("{location} is not there"))
 }
 
-/// From the first epoch to the head.
+/// The manifests from the first epoch to the head.
 fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
     let stored = world.stored(&job.name).ok_or("the job is gone")?;
     let stream_may_fail = job.stream().may_fail();
@@ -147,8 +146,7 @@ fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
     Ok(found)
 }
 
-/// The text of the version that made each epoch, by what the store and the versions before its own
-/// say.
+/// The text of the version that made each epoch, from the store and the chain of its versions.
 fn texts(world: &World, job: &SimJob, manifests: &[Manifest]) -> Result<Vec<Text>, String> {
     let mut version = world.stored(&job.name).ok_or("the job is gone")?.job;
     let mut digests = BTreeMap::from([(version.job_version, version.spec_digest.clone())]);
@@ -178,11 +176,11 @@ fn texts(world: &World, job: &SimJob, manifests: &[Manifest]) -> Result<Vec<Text
     manifests.iter().map(text).collect()
 }
 
-/// How many records of each shard are committed.
+/// The number of committed records of each shard.
 type Committed = BTreeMap<ShardId, usize>;
 
 /// Every shard's ranges join from its first record to its last, each record in its window, children
-/// after parents. What a failed job has not committed is not looked at.
+/// after parents. Records that a failed job has not committed are ignored.
 fn chain(
     world: &World,
     stream: &Stream,
@@ -190,7 +188,7 @@ fn chain(
     texts: &[Text],
 ) -> Result<Committed, String> {
     let sizes: BTreeSet<i64> = texts.iter().map(|text| text.window_ms).collect();
-    // Where a change of the size cuts time is not known beforehand.
+    // If the size changes, the window boundaries are not known beforehand.
     let exact = world.setting.exact && sizes.len() < 2;
     let first = WindowSize::from_ms(sizes.first().copied().unwrap_or(1)).ok_or("no window size")?;
     let windows = stream.windows(first);
@@ -235,8 +233,8 @@ fn chain(
             for (put, expected) in shard.puts[from..to].iter().zip(&windows[id][from..to]) {
                 let own = size.window_of(put.record.arrival_ms);
                 late += u64::from(own != manifest.window);
-                // A clock that jumps ahead and back takes windows with it, so that none before its
-                // own is the most to say.
+                // A clock that jumps ahead and back takes windows with it, so the oracle can only
+                // check that no window is before its record's own.
                 let right = if exact {
                     *expected == manifest.window
                 } else {
@@ -296,7 +294,7 @@ fn chain(
     }
 }
 
-/// The position after so many records.
+/// The position after this many records.
 fn position(puts: &[Put], read: usize) -> Position {
     match read.checked_sub(1).and_then(|last| puts.get(last)) {
         Some(put) => put.record.position(),
@@ -304,10 +302,10 @@ fn position(puts: &[Put], read: usize) -> Position {
     }
 }
 
-/// The key of each record, by its name.
+/// The key of each record, by its id.
 type Keys<'a> = BTreeMap<&'a str, &'static str>;
 
-/// What a reader of the sink finds.
+/// The content that a reader of the sink finds.
 #[derive(Default)]
 struct Found {
     visible: BTreeSet<String>,
@@ -400,7 +398,7 @@ fn objects(
     Ok(())
 }
 
-/// What is written in the lookup version that an epoch says it was joined with.
+/// The content of the lookup version that an epoch names.
 fn lookup_tag(world: &World, job: &SimJob, manifest: &Manifest) -> Result<Option<String>, String> {
     let Some((lookup, version)) = manifest.lookups.first_key_value() else {
         return Ok(None);

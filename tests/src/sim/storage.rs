@@ -1,9 +1,8 @@
-//! Object storage that fails: the memory storage behind calls that are lost, late, or answered by
-//! nobody.
+//! Faulty object storage: the memory storage behind calls that are lost, late, or never answered.
 //!
-//! Owns: the faults, and the rule that nothing becomes visible before its commit. Does not own:
+//! Owns: the faults, and the check that nothing becomes visible before its commit. Does not own:
 //! objects.
-//! Rule: what a caller is told may be wrong; what is stored never is.
+//! Rule: a response may be wrong; the stored data never is.
 
 use super::weather::{Fate, Weather};
 use async_trait::async_trait;
@@ -19,10 +18,10 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use tokio::time::sleep;
 
-/// Objects that committed manifests name.
+/// Objects in committed manifests.
 pub type Committed = Arc<Mutex<BTreeSet<String>>>;
 
-/// One place's way to the storage.
+/// The access of one place to the storage.
 #[derive(Clone)]
 pub struct FaultyStorage {
     pub inner: MemoryStorage,

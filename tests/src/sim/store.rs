@@ -1,9 +1,8 @@
-//! The store that fails: the memory store behind calls that are lost or late, and a lease that runs
-//! out.
+//! The faulty store: the memory store behind calls that are lost or late, and a lease that expires.
 //!
-//! Owns: faults of calls, who holds the lease. Does not own: the rules of a write (the memory
+//! Owns: faults of calls, the holder of the lease. Does not own: the rules of a write (the memory
 //! store).
-//! Rule: a lease that is not renewed ends; who held it may believe a while longer.
+//! Rule: a lease that is not renewed expires; its holder may notice later.
 
 use super::job;
 use super::storage::Committed;
@@ -23,21 +22,21 @@ use streamctl_engine::storage::{MemoryStorage, Storage};
 use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, Term};
 use tokio::time::{sleep, timeout};
 
-/// Between two looks of a candidate at whether it reaches the store.
+/// Interval of a candidate's checks whether it reaches the store.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What the store's side knows of its clients, and the oracle of its heads.
+/// What the store knows of its clients, and the oracle of its heads.
 #[derive(Default)]
 pub struct Ledger {
-    /// Which process renews the lease of which term.
+    /// The process that renews the lease of each term.
     pub held: BTreeMap<Term, String>,
-    /// Heads in the order in which they were committed, per job.
+    /// Heads in commit order, per job.
     pub heads: BTreeMap<JobName, Vec<ManifestRef>>,
 }
 
 impl Ledger {
-    /// The store was put back to an earlier state. An epoch of which nothing can be seen may have
-    /// been committed or not: both are right.
+    /// The store was restored to an earlier state. An epoch without visible objects may or may not
+    /// have been committed: both are correct.
     pub fn forget_unseen(&mut self, job: &JobName, manifest: &Manifest, committed: &Committed) {
         let heads = self.heads.entry(job.clone()).or_default();
         if heads
@@ -53,17 +52,17 @@ impl Ledger {
     }
 }
 
-/// One process's way to the store.
+/// The access of one process to the store.
 pub struct FaultyStore {
-    /// What is really stored; a candidate of its own.
+    /// The actual content; a candidate of its own.
     pub inner: MemoryStore,
-    /// Who calls: a place of the network.
+    /// The caller: a place of the network.
     pub place: String,
     pub weather: Arc<Weather>,
     pub ledger: Arc<Mutex<Ledger>>,
-    /// Jobs that may fail, and their streams: once they hold a record that no query can come past.
+    /// Jobs that may fail, and their streams: once they hold a record that no query can process.
     pub may_fail: BTreeMap<JobName, SharedStream>,
-    /// What may become visible, filled here.
+    /// What may become visible; filled here.
     pub committed: Committed,
     pub objects: MemoryStorage,
 }
@@ -95,7 +94,7 @@ impl FaultyStore {
         done
     }
 
-    /// I6: what changed the store was decided under the term that leads.
+    /// I6: a change of the store was decided under the leading term.
     async fn must_lead(&self, term: Term, what: &str) {
         let leader = self
             .inner
@@ -121,7 +120,7 @@ impl FaultyStore {
         })
     }
 
-    /// The version of the job that is stored.
+    /// The stored version of the job.
     async fn version(&self, job: &JobName) -> Option<JobVersion> {
         let stored = self.inner.load().await.ok()?;
         stored
@@ -130,7 +129,7 @@ impl FaultyStore {
             .map(|stored| stored.job.job_version)
     }
 
-    /// What the oracle learns at the moment of a commit.
+    /// Updates the oracle at a commit.
     async fn learn(&self, job: &JobName, head: &ManifestRef) {
         let known = {
             let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +234,7 @@ impl Store for FaultyStore {
                 self.must_lead(term, "a version of the job").await;
                 let version = job.job_version;
                 let name = &job.spec.name;
-                // Written again, it is the same one.
+                // A repeated write has the same version.
                 if before != Some(version) && before.map(JobVersion::next) != Some(version) {
                     self.weather.broken(format!(
                         "version {version} of {name} follows {before:?} (I9)"

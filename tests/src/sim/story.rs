@@ -1,9 +1,7 @@
 //! One seed from its first record to its verdict.
 //!
-//! Owns: the order of a story, panics of the system as violations. Does not own: what happens in
-//! it.
-//! Rule: a story that ends well says what went wrong in it; one that does not says what was
-//! violated, and how.
+//! Owns: the order of a story, panics of the system as violations. Does not own: the events in it.
+//! Rule: a successful story returns its faults; a failed one returns the violation and its details.
 
 use super::world::World;
 use std::cell::RefCell;
@@ -13,24 +11,24 @@ use std::sync::Once;
 
 pub struct Story {
     pub seed: u64,
-    /// What went wrong in it, by kind.
+    /// Its faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
     pub records: u64,
     pub epochs: u64,
     /// Its simulated length, milliseconds.
     pub length_ms: i64,
-    /// Events in order, if they were asked for.
+    /// Events in order, if tracing is enabled.
     pub trace: Vec<String>,
-    /// What must never be and was.
+    /// The violation, if there is one.
     pub broken: Option<String>,
 }
 
 thread_local! {
-    /// Panics of this thread, while it tells a story.
+    /// Panics of this thread during a story.
     static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Panics of the system are caught by its own tasks: they are heard of here.
+/// Tasks of the system catch their own panics; this hook records them.
 fn listen_for_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -60,19 +58,18 @@ pub(super) fn panicked() -> Option<String> {
     })
 }
 
-/// Tells the story of a seed.
+/// Runs the story of a seed.
 pub fn tell(seed: u64, traced: bool) -> Story {
     told(seed, || World::new(seed, traced), World::live)
 }
 
-/// Tells a story of so many shards, in which little goes wrong: records in each of them, shards
-/// that split, a worker and the leader that are killed.
+/// Runs a story of this many shards with few faults: records in each of them, shards that split, a
+/// worker and the leader that are killed.
 pub fn tell_wide(seed: u64, shards: usize) -> Story {
     told(seed, || World::wide(seed, shards), World::live_wide)
 }
 
-/// Tells a story in which nothing goes wrong but what `strike` does in its middle, to two jobs on
-/// two workers.
+/// Runs a story whose only fault is `strike` in its middle, with two jobs on two workers.
 pub fn tell_of(seed: u64, strike: impl FnOnce(&mut World)) -> Story {
     told(
         seed,
@@ -84,7 +81,7 @@ pub fn tell_of(seed: u64, strike: impl FnOnce(&mut World)) -> Story {
 fn told(seed: u64, world: impl FnOnce() -> World, live: impl FnOnce(&mut World)) -> Story {
     listen_for_panics();
     PANICS.with(|panics| *panics.borrow_mut() = Some(vec![]));
-    // The system's own dice (jitter of waits).
+    // Seed the system's own randomness (jitter of waits).
     fastrand::seed(seed);
     let mut world = world();
     let lived = catch_unwind(AssertUnwindSafe(|| live(&mut world)));

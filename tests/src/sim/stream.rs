@@ -1,7 +1,7 @@
 //! A Kinesis stream whose shards split and merge while they are read.
 //!
 //! Owns: shards, records, iterators, listings, the service's faults. Does not own: the reader.
-//! Rule: it answers as the service is documented to: in order, from where an iterator stands, the
+//! Rule: it responds as the service is documented to: in order, from an iterator's position, the
 //! end only at the end.
 
 use super::weather::{BEGIN_MS, Fate, Weather};
@@ -22,20 +22,21 @@ use streamctl_proto::spec::SourceKind;
 use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
 use tokio::time::{Instant, sleep};
 
-/// When all streams were created: long before the world began.
+/// When all streams were created: long before the world begins.
 const CREATED_MS: i64 = BEGIN_MS - 30 * RETENTION_MS;
-/// How far an arrival time may step back.
+/// How far an arrival time may go back.
 const STEP_BACK_MS: i64 = 200;
-/// How long a record may be hidden from readers after it was put, well within the time that a job
+/// How long a record may be invisible to readers after it was put, well within the time that a job
 /// waits for it.
 const HIDDEN_MS: i64 = 80;
-/// The same of a service that has troubles: such records may come after their window was closed.
+/// The same for a service in trouble: such records may become visible after their window was
+/// closed.
 const HIDDEN_LONG_MS: i64 = 3_000;
-/// In the place of an index: an iterator that was made for the position of an expired record.
+/// Replaces an index: an iterator made for the position of an expired record.
 const EXPIRED: &str = "expired";
 /// How long records are kept.
 pub const RETENTION_MS: i64 = 86_400_000;
-/// Keys that are hard to name a folder after; none has a partner in the lookup.
+/// Keys that are difficult folder names; none has a match in the lookup.
 const ODD_KEYS: [&str; 9] = [
     "a\u{85}b",
     "\u{1}",
@@ -50,21 +51,21 @@ const ODD_KEYS: [&str; 9] = [
 /// How long an iterator lives.
 const ITERATOR_MS: i64 = 300_000;
 
-/// A record, and what the oracle knows of it.
+/// A record, with what the oracle knows of it.
 #[derive(Clone, Debug)]
 pub struct Put {
     pub record: Record,
     pub visible_ms: i64,
-    /// What is in it; `None`: it cannot be decoded.
+    /// Its content; `None`: it cannot be decoded.
     pub id: Option<String>,
-    /// What it is joined and partitioned by.
+    /// The value that it is joined and partitioned by.
     pub key: &'static str,
-    /// Its job cannot come past it.
+    /// Its job cannot process it.
     pub bad: bool,
 }
 
 impl Put {
-    /// Its name and its key, where it can be decoded.
+    /// Its id and its key, if it can be decoded.
     pub fn named_key(&self) -> Option<(&str, &'static str)> {
         Some((self.id.as_deref()?, self.key))
     }
@@ -73,20 +74,20 @@ impl Put {
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
     pub parents: Vec<ShardId>,
-    /// Those that come from it.
+    /// Its children.
     pub children: Vec<Child>,
     pub closed: bool,
     pub puts: Vec<Put>,
 }
 
 impl Shard {
-    /// How many of its records are not kept any more.
+    /// How many of its records have expired.
     fn expired(&self, wall_ms: i64) -> usize {
         self.puts
             .partition_point(|put| put.record.arrival_ms < wall_ms - RETENTION_MS)
     }
 
-    /// The record whose position is asked for is not kept any more.
+    /// The record of the requested position has expired.
     fn has_expired(&self, kind: &IteratorKind, wall_ms: i64) -> bool {
         let (IteratorKind::At(text) | IteratorKind::After(text)) = kind else {
             return false;
@@ -98,16 +99,16 @@ impl Shard {
     }
 }
 
-/// What a job that reads the stream may do after everything stood still for longer than records are
-/// kept.
+/// What a job that reads the stream may do after an outage of everything that was longer than
+/// records are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterOutage {
     /// There was no such outage, or the job began after it.
     #[default]
     GoesOn,
-    /// Nothing of it was lost, as far as the world knows; the job cannot always know.
+    /// Nothing was lost, as far as the world knows; the job cannot always know.
     MayFail,
-    /// Records that were not committed expired: it must name the loss, and end.
+    /// Uncommitted records expired: it must report the loss, and fail.
     MustFail,
 }
 
@@ -116,18 +117,18 @@ pub struct Stream {
     /// By name; children are named after their parents.
     pub shards: BTreeMap<ShardId, Shard>,
     name: String,
-    /// Some records are hidden for longer than its readers wait for them.
+    /// Some records are invisible for longer than its readers wait for them.
     pub hides: bool,
-    /// The position of an expired record is refused; else answers stay empty.
+    /// The position of an expired record is refused; otherwise responses stay empty.
     refuses_expired: bool,
-    /// Whether its job may go on after everything stood still for longer than records are kept.
+    /// Whether its job may continue after an outage that was longer than records are kept.
     pub after_outage: AfterOutage,
-    /// Who reads a bad record dies of it; else its query fails.
+    /// A bad record crashes its reader; otherwise it makes the query fail.
     pub deadly: bool,
-    /// It was deleted and created again at this time, under names of shards that were there before.
+    /// It was deleted and created again at this time, with the shard names of the old stream.
     created_again_ms: Option<i64>,
     next_sequence: u64,
-    /// The last answer of a shard names its children.
+    /// The last response of a shard names its children.
     names_children: bool,
 }
 
@@ -148,7 +149,7 @@ impl Stream {
         stream
     }
 
-    /// With so many open shards.
+    /// With this many open shards.
     pub fn wide(name: String, shards: usize) -> Self {
         let mut stream = Self {
             name,
@@ -200,20 +201,20 @@ impl Stream {
         self.put_in(id, rng, wall_ms, false);
     }
 
-    /// Puts a record that its job cannot come past.
+    /// Puts a record that its job cannot process.
     pub fn put_bad(&mut self, rng: &mut Rng, wall_ms: i64) {
         let open = self.open();
         let id = open[rng.usize(0..open.len())].clone();
         self.put_in(id, rng, wall_ms, true);
     }
 
-    /// Somebody deletes it and creates one of its name.
+    /// A user deletes it and creates another with the same name.
     pub fn create_again(&mut self, wall_ms: i64) {
         self.created_again_ms = Some(wall_ms);
     }
 
-    /// There is a record that its job cannot come past, or one that it never read expired, or it is
-    /// another stream now.
+    /// Whether there is a record that its job cannot process, an unread record expired, or the
+    /// stream was replaced.
     pub fn must_fail(&self) -> bool {
         let bad = || {
             self.shards
@@ -224,7 +225,7 @@ impl Stream {
         self.after_outage == AfterOutage::MustFail || self.created_again_ms.is_some() || bad()
     }
 
-    /// Its job may end as failed.
+    /// Whether its job may end as failed.
     pub fn may_fail(&self) -> bool {
         self.after_outage != AfterOutage::GoesOn || self.must_fail()
     }
@@ -318,12 +319,12 @@ impl Stream {
             .sum()
     }
 
-    /// The window of every record: that of its arrival, never before that of the one in front of
-    /// it, nor before the last of its parents. Nothing that goes wrong may change it.
+    /// The window of every record: that of its arrival, never before that of the previous record,
+    /// nor before the last of its parents. No fault may change it.
     pub fn windows(&self, size: WindowSize) -> BTreeMap<ShardId, Vec<Window>> {
         let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
         let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
-        // Shards are named in the order in which they are born.
+        // Shards are named in the order of their creation.
         for (id, shard) in &self.shards {
             let floor_ms = shard
                 .parents
@@ -344,7 +345,7 @@ impl Stream {
     }
 
     fn first(&self, shard: &Shard, kind: &IteratorKind, wall_ms: i64) -> usize {
-        // As the service does it: what expired is passed over without a word.
+        // Like the service: expired records are skipped silently.
         shard.expired(wall_ms).max(match kind {
             IteratorKind::TrimHorizon => 0,
             IteratorKind::AtTimestamp(ms) => shard
@@ -412,7 +413,7 @@ impl Stream {
         })
     }
 
-    /// Whoever processes this answer dies of it.
+    /// Whether this response crashes the process that handles it.
     fn kills(&self, answer: &Answer) -> bool {
         let bad = |record: &Record| {
             self.shards
@@ -447,7 +448,7 @@ fn failure(code: &str) -> Failure {
     }
 }
 
-/// As the real lister takes it.
+/// The same mapping as in the real lister.
 fn listing_error(failure: Failure) -> ListError {
     match failure.code.as_deref() {
         Some("AccessDeniedException" | "ExpiredTokenException") => ListError::Refused {
@@ -461,7 +462,7 @@ fn listing_error(failure: Failure) -> ListError {
     }
 }
 
-/// One place's way to the streams.
+/// The access of one place to the streams.
 pub struct StreamsAt {
     pub streams: BTreeMap<String, SharedStream>,
     pub place: String,
@@ -529,8 +530,7 @@ impl Calls for StreamsAt {
                 .get(shard)
                 .ok_or_else(|| failure("ResourceNotFoundException"))?;
             if found.has_expired(&kind, wall_ms) {
-                // Services differ in what they do with the position of a record that they do not
-                // keep any more.
+                // Services differ in how they handle the position of an expired record.
                 return match stream.refuses_expired {
                     true => Err(failure("InvalidArgumentException")),
                     false => Ok(stream.token(shard.as_str(), EXPIRED, wall_ms).into()),
@@ -565,7 +565,7 @@ impl Calls for StreamsAt {
         if deadly {
             self.weather.abort(&self.place);
         }
-        // A service tells its time in whole seconds.
+        // A service reports its time in whole seconds.
         let date_ms = wall_ms.div_euclid(1_000) * 1_000;
         Ok(Answer {
             date: Some(DateSample {

@@ -1,7 +1,7 @@
-//! Stories of one blow each: what the seeds find among many troubles, alone and in seconds.
+//! Stories with one fault each: those that the seeds find among many faults, alone and in seconds.
 //!
-//! Rule: each is here because a fault of the system was found by it; breaking the line that keeps
-//! the promise fails it.
+//! Rule: each is here because it revealed a bug of the system; breaking the code that prevents the
+//! bug makes it fail.
 
 use super::chaos::{kill, refuse_controllers};
 use super::stream::AfterOutage;
@@ -9,7 +9,7 @@ use super::tell_of;
 use super::world::{UserWish, World};
 use std::sync::atomic::Ordering;
 
-/// Seeds that each story is told with: they decide sizes of windows, numbers of shards, and joins.
+/// Seeds of each story: they determine sizes of windows, numbers of shards, and joins.
 const SEEDS: std::ops::Range<u64> = 0..3;
 
 fn ends_well(strike: impl Fn(&mut World)) {

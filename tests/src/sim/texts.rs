@@ -1,9 +1,9 @@
-//! The job files that a user submits for one job: the first one, and those that change it.
+//! The job files that a user submits for one job: the first one, and its changes.
 //!
-//! Owns: what of a job changes in a story, and which text is which. Does not own: when (`chaos`),
-//! the verdict (`oracle`).
-//! Rule: every row says which text made it, so that the verdict can compare it with what its
-//! manifest says.
+//! Owns: which parts of a job change in a story, and the identity of each text. Does not own: when
+//! (`chaos`), the verdict (`oracle`).
+//! Rule: every row contains the number of the text that made it, so that the verdict can compare it
+//! with its manifest.
 
 use super::job;
 use std::collections::BTreeMap;
@@ -14,16 +14,16 @@ use streamctl_proto::manifest::sha256_hex;
 /// Window sizes of a story, in milliseconds.
 const WINDOWS_MS: [i64; 4] = [500, 1_000, 2_000, 3_000];
 
-/// What a job file of a story says.
+/// The settings of a job file in a story.
 #[derive(Clone, Debug)]
 pub struct Text {
-    /// Which one, from 1: its rows have this number.
+    /// Its number, from 1: its rows contain this number.
     pub number: u64,
     pub file: String,
     pub window_ms: i64,
 }
 
-/// What all texts of a job have in common.
+/// The common settings of all texts of a job.
 #[derive(Clone, Debug)]
 pub struct Common {
     /// Its name, and the name of its stream.
@@ -71,7 +71,7 @@ impl Texts {
         self.lock().get(digest).cloned()
     }
 
-    /// Another one, by the dice: another query, perhaps other windows, another folder.
+    /// A random change: another query, perhaps other windows, another folder.
     pub fn change(&self, rng: &mut fastrand::Rng, last: &Text) -> Text {
         let window_ms = if rng.u8(0..4) == 0 {
             WINDOWS_MS[rng.usize(0..WINDOWS_MS.len())]

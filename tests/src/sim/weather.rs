@@ -1,9 +1,10 @@
-//! What every part of the world shares: the time, the seed's dice, what is cut from what, what was
-//! counted.
+//! The state that every part of the world shares: the time, the seed's dice, cut connections,
+//! counters.
 //!
 //! Owns: the world's time, faults of single calls, the trace. Does not own: which part of the world
 //! has which fault.
-//! Rule: every random choice of the world comes from here; nothing is rolled while the world is
+//! Rule: every random choice of the world comes from here; no fault is rolled while the world is
+//! calm.
 //! calm.
 
 use fastrand::Rng;
@@ -12,18 +13,18 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// When the world begins, milliseconds since the Unix epoch: a whole hour.
+/// The start of the world, milliseconds since the Unix epoch: a whole hour.
 pub const BEGIN_MS: i64 = 1_795_485_600_000;
-/// How long a call to a service that cannot be reached takes until it is given up.
+/// Time-out of a call to a service that cannot be reached.
 const UNREACHABLE: Duration = Duration::from_millis(1_500);
 
-/// How one call to a service goes.
+/// The fate of one call to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It is done, and the answer comes.
+    /// It takes effect, and the response arrives.
     Done,
     NotDone,
-    /// It is done, and the answer is lost.
+    /// It takes effect, and the response is lost.
     AnswerLost,
 }
 
@@ -38,18 +39,18 @@ pub struct Call {
 struct State {
     rng: Rng,
     now_ms: i64,
-    /// How far all wall clocks were put forward.
+    /// How far all wall clocks were advanced.
     ahead_ms: i64,
     /// How far the clock of Kinesis is ahead of the world's.
     kinesis_ahead_ms: i64,
     wild: bool,
-    /// Calls that fail, of a thousand.
+    /// Calls that fail, per thousand.
     failing: u32,
-    /// Calls that take seconds, of a thousand.
+    /// Calls that take seconds, per thousand.
     slow: u32,
     counts: BTreeMap<&'static str, u64>,
     cut: BTreeSet<(String, String)>,
-    /// Places whose processes end by themselves at the end of this tick.
+    /// Places whose processes crash at the end of this tick.
     aborting: BTreeSet<String>,
     down_until_ms: BTreeMap<&'static str, i64>,
     /// Until when a service refuses a place, and with which code.
@@ -62,7 +63,7 @@ struct State {
 pub struct Weather(Mutex<State>);
 
 impl Weather {
-    /// For one seed; `traced`: every event is kept as a line.
+    /// For one seed; if `traced`, every event is kept as a line.
     pub fn new(seed: u64, traced: bool) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
         let failing = [rng.u32(0..40), rng.u32(40..150)][usize::from(rng.u8(0..5) == 0)];
@@ -93,7 +94,7 @@ impl Weather {
         with(&mut self.state().rng)
     }
 
-    /// True so many times of a thousand, and counted as this fault; never while the world is calm.
+    /// True this many times per thousand, and counted as this fault; never while the world is calm.
     pub fn strikes(&self, per_mille: u32, fault: &'static str) -> bool {
         let mut state = self.state();
         let strikes = state.wild && state.rng.u32(0..1_000) < per_mille;
@@ -123,17 +124,17 @@ impl Weather {
         BEGIN_MS + state.now_ms + state.ahead_ms
     }
 
-    /// The wall clock of Kinesis: by it records arrive, and it dates the answers.
+    /// The wall clock of Kinesis: it determines arrivals and the dates of responses.
     pub fn kinesis_ms(&self) -> i64 {
         self.wall_ms() + self.state().kinesis_ahead_ms
     }
 
-    /// The clock of Kinesis is so far ahead of the world's from now on.
+    /// Sets how far the clock of Kinesis is ahead of the world's.
     pub fn set_kinesis_ahead(&self, ms: i64) {
         self.state().kinesis_ahead_ms = ms;
     }
 
-    /// Puts every wall clock of the world forward.
+    /// Advances every wall clock of the world.
     pub fn put_clocks_forward(&self, ms: i64) {
         self.state().ahead_ms += ms;
     }
@@ -142,12 +143,12 @@ impl Weather {
         self.state().now_ms = now_ms;
     }
 
-    /// Whether things go wrong now.
+    /// Whether faults happen now.
     pub fn is_wild(&self) -> bool {
         self.state().wild
     }
 
-    /// From now on they do, or do not; calm heals every cut.
+    /// Enables or disables faults; calm heals every cut.
     pub fn set_wild(&self, wild: bool) {
         let mut state = self.state();
         state.wild = wild;
@@ -158,7 +159,7 @@ impl Weather {
         }
     }
 
-    /// Two places do not reach each other any more.
+    /// Cuts two places off from each other.
     pub fn cut(&self, a: &str, b: &str) {
         self.state().cut.insert(ordered(a, b));
     }
@@ -167,12 +168,12 @@ impl Weather {
         self.state().cut.remove(&ordered(a, b));
     }
 
-    /// Whether two places do not reach each other.
+    /// Whether two places are cut off from each other.
     pub fn is_cut(&self, a: &str, b: &str) -> bool {
         self.state().cut.contains(&ordered(a, b))
     }
 
-    /// A service answers nobody until this time.
+    /// A service responds to no request until this time.
     pub fn take_down(&self, service: &'static str, until_ms: i64) {
         self.state().down_until_ms.insert(service, until_ms);
     }
@@ -201,12 +202,12 @@ impl Weather {
             .any(|((place, _), (until_ms, _))| place.starts_with('w') && state.now_ms < *until_ms)
     }
 
-    /// The process of a place ends at the end of this tick, by its own doing.
+    /// Crashes the process of a place at the end of this tick.
     pub fn abort(&self, place: &str) {
         self.state().aborting.insert(place.to_owned());
     }
 
-    /// The places whose processes end now.
+    /// Takes the places whose processes crash now.
     pub fn take_aborts(&self) -> BTreeSet<String> {
         std::mem::take(&mut self.state().aborting)
     }
@@ -221,7 +222,7 @@ impl Weather {
         !down && !state.cut.contains(&ordered(place, service))
     }
 
-    /// How a call from a place to a service goes.
+    /// The fate of a call from a place to a service.
     pub fn call(&self, place: &str, service: &'static str) -> Call {
         if !self.reaches(place, service) {
             return Call {
@@ -266,20 +267,20 @@ impl Weather {
         self.state().trace.clone().unwrap_or_default()
     }
 
-    /// Something that must never be.
+    /// Reports a violation.
     pub fn broken(&self, what: String) {
         self.note(|| format!("BROKEN {what}"));
         self.state().broken.push(what);
     }
 
-    /// The first thing that must never be and was.
+    /// The first violation.
     pub fn first_broken(&self) -> Option<String> {
         self.state().broken.first().cloned()
     }
 }
 
 /// The line without digests of manifests: in their names, and as `digest` of a reference. They
-/// depend on how fast this machine is, because a manifest says how long stages took.
+/// depend on this machine's speed, because a manifest contains how long stages took.
 fn without_digests(line: &str) -> String {
     const EPOCH_DIGITS: usize = 12;
     const NAME_DIGITS: usize = 16;
@@ -288,7 +289,7 @@ fn without_digests(line: &str) -> String {
     without(&unnamed, " digest: \"", 0, REFERENCE_DIGITS)
 }
 
-/// The line without the `length` bytes that begin `skipped` bytes behind each `mark`.
+/// The line without the `length` bytes that begin `skipped` bytes after each `mark`.
 fn without(line: &str, mark: &str, skipped: usize, length: usize) -> String {
     let mut parts = line.split(mark);
     let mut out = parts.next().unwrap_or_default().to_owned();

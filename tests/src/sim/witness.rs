@@ -1,8 +1,8 @@
-//! Watches every step of every core: the invariants, and that a calm core asks for nothing.
+//! Watches every step of every core: the invariants, and that a calm core requests nothing.
 //!
 //! Owns: I1-I9 during a story, the trace of events and effects. Does not own: the invariants
 //! themselves.
-//! Rule: the trace says nothing that depends on how fast this machine is.
+//! Rule: the trace contains nothing that depends on this machine's speed.
 
 use super::weather::Weather;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use streamctl_controller::driver::Witness;
 pub struct Watcher {
     pub place: String,
     pub weather: Arc<Weather>,
-    /// All is done, nothing happens: the core must ask for nothing (I8).
+    /// All work is done: the core must request nothing (I8).
     pub calm: Arc<AtomicBool>,
 }
 

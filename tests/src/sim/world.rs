@@ -1,9 +1,8 @@
 //! A cluster in a world: places, the processes in them, the services they use, the user.
 //!
-//! Owns: how a process is put together, the course of a story (wild, calm, at rest), time. Does not
-//! own: what goes wrong ([`super::chaos`]), the verdict ([`super::oracle`]).
-//! Rule: time moves in ticks; within one, each process lives once, in an order that the dice
-//! decide.
+//! Owns: how a process is assembled, the course of a story (wild, calm, at rest), time. Does not
+//! own: the faults ([`super::chaos`]), the verdict ([`super::oracle`]).
+//! Rule: time moves in ticks; within one, each process runs once, in a random order.
 
 use super::chaos::{self, Chaos};
 use super::job::{self, Illness, SimJob};
@@ -38,60 +37,59 @@ use tonic::Request;
 
 /// One step of the world's time.
 pub const TICK_MS: i64 = 20;
-/// All jobs must be there after this.
+/// All jobs must exist after this time.
 const SUBMIT_MS_MAX: i64 = 30_000;
-/// All must be done this long after the last thing went wrong.
+/// All jobs must be done this long after the last fault.
 const REST_MS_MAX: i64 = 120_000;
-/// Time in which a cluster that is done may still move tasks about.
+/// Time in which a cluster that is done may still move tasks.
 const SETTLE_MS: i64 = 8_000;
-/// A calm core is watched this long.
+/// How long a calm core is watched.
 const CALM_MS: i64 = 3_000;
-/// Shorter than [`SETTLE_MS`], so that what was avoided is shared out again before the core must be
+/// Shorter than [`SETTLE_MS`], so that avoided shards are distributed again before the core must be
 /// calm.
 const AVOID_MS: i64 = 3_000;
-/// The same for shards that were in deaths of workers.
+/// The same for shards that were involved in crashes of workers.
 const PROBATION_MS: i64 = 2_000;
 /// A story of many shards: its length before it comes to rest, its parts, and how often shards
 /// split or merge.
 const WIDE_MS: i64 = 12_000;
 const WIDE_PARTS: i64 = 4;
 const WIDE_RESHARDS: usize = 20;
-/// A story of one blow: how often there are records before and after it, and how long lies between
+/// A story with one fault: how often records are put before and after it, and the interval between
 /// them.
 const QUIET_PARTS: usize = 3;
 const QUIET_MS: i64 = 2_500;
-/// In which another controller leads, and has adopted what runs.
+/// Time in which another controller becomes leader and adopts the running tasks.
 const NEXT_LEADER_MS: i64 = 10_000;
-/// How far all clocks are put forward in the end: nothing depends on it.
+/// How far all clocks are advanced at the end: nothing depends on it.
 const CLOCKS_FORWARD_MS: i64 = 1_200_000;
-/// After a process ended by itself, until it is started again.
+/// Wait until a crashed process is restarted.
 const RESTART_MS: i64 = 1_000;
-/// How long a lease outlives its last renewal.
+/// How long a lease is valid after its last renewal.
 const LEASE_MS: i64 = 4_000;
-/// Jobs that a story has at most.
+/// Most jobs of a story.
 const JOBS_MAX: usize = 4;
 /// How far clocks of machines are ahead of the world's.
 const CONTROLLER_AHEAD_MS: std::ops::Range<i64> = -3_600_000..3_600_000;
 const WORKER_AHEAD_MS: std::ops::Range<i64> = -5_000..300_000;
-/// How long everything stands still, where it does: longer than records are kept, by more than
-/// clocks differ.
+/// Length of an outage of everything: longer than records are kept, by more than clocks differ.
 const OUTAGE_MS: i64 = RETENTION_MS + 4 * 3_600_000;
-/// Of a thousand ticks, in how many an ill job gets the record that ends it, until it has one.
+/// Per thousand ticks, how often an ill job gets the record that makes it fail, until it has one.
 const BAD_RECORDS: u32 = 3;
-/// At the end, a healthy job must have what is new committed within this time, whatever became of
-/// the others.
+/// At the end, a healthy job must commit new records within this time, whatever happened to the
+/// others.
 const PROBE_MS_MAX: i64 = 30_000;
 
-/// What a seed decides once.
+/// Settings that a seed determines once.
 pub struct Setting {
-    /// Records can be read soon after they arrived, by a clock that does not jump: windows are then
-    /// known beforehand.
+    /// Records become readable soon after they arrive, by a clock that does not jump: windows are
+    /// then known beforehand.
     pub exact: bool,
-    /// How long things go wrong.
+    /// How long faults happen.
     pub wild_ms: i64,
     /// Records per thousand ticks, of all jobs together.
     pub rate: u32,
-    /// Things that go wrong, per thousand ticks.
+    /// Faults per thousand ticks.
     pub trouble: u32,
 }
 
@@ -101,9 +99,9 @@ pub struct Place {
     pub process: Option<Process>,
     /// How far its clock is ahead of the world's.
     pub skew_ms: Arc<AtomicI64>,
-    /// Processes that were started there.
+    /// Number of processes started there.
     pub started: u32,
-    /// When the next one is.
+    /// When the next one starts.
     pub starts_at_ms: Option<i64>,
 }
 
@@ -116,16 +114,16 @@ pub struct World {
     pub places: BTreeMap<String, Place>,
     /// The store's own view of itself.
     pub store: MemoryStore,
-    /// Who leads, and all heads.
+    /// The leader, and all heads.
     pub ledger: Arc<Mutex<Ledger>>,
     pub objects: MemoryStorage,
     pub committed: Committed,
-    /// Beside each other on one cluster.
+    /// All jobs of the cluster.
     pub jobs: Vec<SimJob>,
     calm: Arc<AtomicBool>,
-    /// When the lease of a term was last renewed, and when its holder notices that it is lost.
+    /// When the lease of a term was last renewed, and when its holder notices the loss.
     renewed_ms: BTreeMap<Term, i64>,
-    /// The store was put back to a copy.
+    /// The store was restored from a copy.
     pub restored: bool,
     notices_ms: Option<i64>,
 }
@@ -139,7 +137,7 @@ impl World {
         Self::of(weather, setting, jobs, (controllers, workers))
     }
 
-    /// A stream of so many shards, two controllers, five workers.
+    /// A stream of this many shards, two controllers, five workers.
     pub fn wide(seed: u64, shards: usize) -> Self {
         let weather = Weather::new(seed, false);
         let setting = Setting {
@@ -217,8 +215,8 @@ impl World {
         world
     }
 
-    /// How far the clock of a place is ahead of the world's. A worker's that is behind delays its
-    /// windows by as much.
+    /// How far the clock of a place is ahead of the world's. A worker's clock that is behind delays
+    /// its windows by as much.
     pub fn roll_skew(&self, place: &str) -> i64 {
         let range = if place.starts_with('c') {
             CONTROLLER_AHEAD_MS
@@ -263,7 +261,7 @@ impl World {
         Manifest::decode(&bytes, &head).ok()
     }
 
-    /// The story, from its first tick to its verdict; on a violation it ends early.
+    /// Runs the story, from its first tick to its verdict; on a violation it ends early.
     pub fn live(&mut self) {
         self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         self.weather.set_wild(true);
@@ -277,7 +275,7 @@ impl World {
         self.come_to_rest();
     }
 
-    /// The files of a job's lookup become ones that nobody can read.
+    /// Makes the files of a job's lookup unreadable.
     pub fn break_lookup(&self, job: &SimJob) {
         self.objects.put(
             &format!("{}names.csv", job::lookup(&job.name)),
@@ -285,14 +283,14 @@ impl World {
         );
     }
 
-    /// The head of a job says which lookup version it is joined with.
+    /// Whether the head of a job names the lookup version that it is joined with.
     pub fn has_lookup_in_use(&self, job: &SimJob) -> bool {
         self.head(job)
             .is_some_and(|manifest| !manifest.lookups.is_empty())
     }
 
-    /// Every job is in the copy, in the version that it has now: a later version is in no earlier
-    /// copy.
+    /// Whether every job is in the copy, in its current version: an earlier copy does not contain a
+    /// later version.
     pub fn can_go_back_to(&self, copy: &StoreCopy) -> bool {
         let before = MemoryStore::new();
         before.put_back(copy);
@@ -313,7 +311,7 @@ impl World {
         })
     }
 
-    /// An operator stops the controllers and puts the store back to a copy.
+    /// An operator stops the controllers and restores the store from a copy.
     pub fn put_store_back(&mut self, copy: &StoreCopy) {
         let controllers: Vec<String> = self
             .places
@@ -340,7 +338,7 @@ impl World {
                 .find(|stored| stored.job.spec.name == job.name);
             let head_before = stored.and_then(|stored| stored.head.as_ref());
             if head_before.is_some_and(|head| head.epoch >= manifest.epoch) {
-                // The copy holds this epoch too: it stays committed.
+                // The copy contains this epoch too: it stays committed.
                 continue;
             }
             let is_there = |location: &str| {
@@ -372,7 +370,7 @@ impl World {
         self.restored = true;
     }
 
-    /// Everything stands still for longer than records are kept.
+    /// Suspends everything for longer than records are kept.
     pub fn stand_still(&mut self) {
         for job in &self.jobs {
             let committed = self.head(job).map_or(0, |manifest| manifest.totals.rows_in);
@@ -414,15 +412,15 @@ impl World {
         }
     }
 
-    /// Puts a record that a job cannot come past.
+    /// Puts a record that a job cannot process.
     pub fn put_bad_record(&self, job: &SimJob) {
         let wall_ms = self.weather.kinesis_ms();
         let mut stream = job.stream();
         self.weather.roll(|rng| stream.put_bad(rng, wall_ms));
     }
 
-    /// The story of a wide stream: every shard gets records at its beginning, in its middle and at
-    /// its end.
+    /// The story of a wide stream: every shard gets records at the beginning, in the middle and at
+    /// the end.
     pub fn live_wide(&mut self) {
         self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         for part in 0..WIDE_PARTS {
@@ -438,8 +436,8 @@ impl World {
         self.come_to_rest();
     }
 
-    /// The story of one blow: records before it, some of which are not committed when it falls, and
-    /// after it.
+    /// The story with one fault: records before it, some of which are not committed when it
+    /// happens, and after it.
     pub fn live_through(&mut self, strike: impl FnOnce(&mut Self)) {
         self.until(SUBMIT_MS_MAX, "submitted", |_, job| job.is_submitted());
         for _ in 0..QUIET_PARTS {
@@ -455,7 +453,7 @@ impl World {
         self.come_to_rest();
     }
 
-    /// The place of the controller that leads.
+    /// The place of the leading controller.
     fn leader(&self) -> String {
         let leader = self
             .store
@@ -483,7 +481,7 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more, all is done, and then the verdict.
+    /// Disables faults, waits until all work is done, and then gets the verdict.
     fn come_to_rest(&mut self) {
         self.calm_down();
         self.until(REST_MS_MAX, "done with all records", Self::is_done);
@@ -499,7 +497,7 @@ impl World {
         self.calm.store(true, Ordering::Relaxed);
         self.pass(CALM_MS);
         self.calm.store(false, Ordering::Relaxed);
-        // What nobody needs is swept by the next leader, whatever the clocks say.
+        // The next leader sweeps unneeded objects, regardless of the clocks.
         self.weather.put_clocks_forward(CLOCKS_FORWARD_MS);
         self.end_term(self.weather.now_ms());
         self.pass(NEXT_LEADER_MS);
@@ -513,7 +511,7 @@ impl World {
         self.weather.first_broken().is_some() || story::panicked().is_some()
     }
 
-    /// Goes on until something is so for every job; not to become so in time is a violation.
+    /// Runs until a condition holds for every job; a time-out is a violation.
     fn until(&mut self, ms_max: i64, what: &str, is_so: impl Fn(&Self, &SimJob) -> bool) {
         let end_ms = self.weather.now_ms() + ms_max;
         let mut ticks = 0;
@@ -521,7 +519,7 @@ impl World {
             if ticks % 10 == 0 && self.jobs.iter().all(|job| is_so(self, job)) {
                 return;
             }
-            // A user who wants a job to run says so until it does.
+            // A user who submits a job retries until it runs.
             for job in &self.jobs {
                 let again = ticks % 200 == 0 && !job.is_doomed();
                 if again || (ticks % 50 == 0 && !job.is_submitted()) {
@@ -550,7 +548,7 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more, and everything is there.
+    /// Disables faults, resumes frozen processes and starts missing ones.
     fn calm_down(&mut self) {
         self.weather.note(|| "calm");
         self.weather.set_wild(false);
@@ -566,7 +564,7 @@ impl World {
         }
     }
 
-    /// Everything that was put for this job is committed and published.
+    /// Whether everything that was put for this job is committed and published.
     fn is_done(&self, job: &SimJob) -> bool {
         if !job.is_submitted() {
             return false;
@@ -591,7 +589,7 @@ impl World {
         stored.published == manifest.epoch && manifest.totals.rows_in >= records
     }
 
-    /// A job as the store holds it.
+    /// The stored state of a job.
     pub fn stored(&self, job: &JobName) -> Option<StoredJob> {
         let stored = self
             .store
@@ -841,7 +839,7 @@ impl World {
         )
     }
 
-    /// A lease that nobody renews ends; its holder notices a little before or after that.
+    /// A lease that is not renewed expires; its holder notices a little before or after that.
     fn look_at_lease(&mut self, now_ms: i64) {
         if self.notices_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.notices_ms = None;
@@ -873,7 +871,7 @@ impl World {
         }
     }
 
-    /// The leader leads no more, and notices now or later.
+    /// The leader loses its term, and notices now or later.
     pub fn end_term(&mut self, now_ms: i64) {
         self.weather.note(|| "the lease ends");
         let late_ms = self.weather.roll(|rng| rng.i64(0..2_000));
@@ -885,7 +883,7 @@ impl World {
         }
     }
 
-    /// The job file that the store's version of a job was made of; before there is one, the first.
+    /// The job file of the stored version of a job; the first one before there is a version.
     fn text(&self, job: &SimJob) -> Text {
         let known = self
             .stored(&job.name)
@@ -893,7 +891,7 @@ impl World {
         known.unwrap_or_else(|| job.texts.first())
     }
 
-    /// The user asks every controller, as the command line does.
+    /// The user sends the request to every controller, like the command line.
     pub fn ask(&self, job: &SimJob, what: UserWish) {
         let text = match what {
             UserWish::Change => {
@@ -966,16 +964,16 @@ impl World {
     }
 }
 
-/// What a user may want.
+/// The requests of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserWish {
     Run,
     /// Submit a changed job file.
     Change,
-    /// Repair a job whose store is older than what was committed.
+    /// Repair a job whose store is older than its commits.
     Repair,
     Stop {
-        /// Finish what was read first.
+        /// Finish open windows first.
         drain: bool,
     },
 }
@@ -991,8 +989,8 @@ impl Setting {
     }
 }
 
-/// One job in every second story, else several, which share what the dice gave as the rate. The
-/// last of several may be one that ends as failed.
+/// One job in every second story, else several, which share the rate of the dice. The last of
+/// several may be one that ends as failed.
 fn several_jobs(rng: &mut fastrand::Rng, setting: &Setting) -> Vec<SimJob> {
     let count = if rng.bool() {
         1

@@ -1,25 +1,25 @@
-//! Samples of what processes take, and whether that is flat.
+//! Samples of the resources of processes, and the check that they are flat.
 //!
 //! Owns: the bound. Does not own: which processes are judged.
-//! Rule: the mean of the last quarter is compared with that of the second: the first is warming up.
+//! Rule: the mean of the last quarter is compared with that of the second: the first is the
+//! warm-up.
 
 use crate::procfs::Taken;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The last quarter may take so much more than the second one, and a little on top where numbers
-/// are small.
+/// The last quarter may use this much more than the second one, plus a little for small numbers.
 const GROWTH_MAX: f64 = 0.10;
 const RSS_SPARE: f64 = (16 << 20) as f64;
 const FILES_SPARE: f64 = 8.0;
 const THREADS_SPARE: f64 = 4.0;
 
-/// Of one process, over time.
+/// Samples of each process over time.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(BTreeMap<String, Vec<(Duration, u32, Taken)>>);
 
-/// What came of one process.
+/// The result of one process.
 #[derive(Clone, Debug, Serialize)]
 pub struct Flatness {
     pub process: String,
@@ -30,12 +30,12 @@ pub struct Flatness {
     pub rss_max: f64,
     /// It ran from the second quarter to the end, so that the two can be compared.
     pub whole: bool,
-    /// Nothing grew by more than the bound.
+    /// Nothing grew beyond the bound.
     pub flat: bool,
 }
 
 impl Samples {
-    /// One more of a process.
+    /// Adds a sample of a process.
     pub fn add(&mut self, process: &str, at: Duration, pid: u32, taken: Taken) {
         self.0
             .entry(process.to_owned())

@@ -1,10 +1,10 @@
-//! A long run under load: does anything grow, does everything come out once?
+//! A long run under load: checks that nothing grows and that every record comes out once.
 //!
-//! Owns: the load, what is restarted and resharded on the way, the samples, the verdict. Does not
-//! own: how parts start.
-//! Rule: what must stay flat is judged on processes that ran from the second quarter to the end
-//! without a restart; what was written is known by its count alone, and read by a reader that is
-//! not ours.
+//! Owns: the load, the restarts and resharding on the way, the samples, the verdict. Does not own:
+//! how parts start.
+//! Rule: flatness is judged on processes that ran from the second quarter to the end without a
+//! restart; the written records are known by their count alone, and an independent reader reads
+//! them.
 
 pub mod flat;
 pub mod plan;

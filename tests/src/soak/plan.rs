@@ -1,18 +1,18 @@
-//! What a soak is asked for, and what happens when.
+//! The settings of a soak, and its schedule.
 //!
-//! Rule: everything that restarts a process which is judged lies in the first quarter.
+//! Rule: every restart of a process that is judged is in the first quarter.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Records per second that a machine of two cores holds with programs that are not optimised.
+/// Records per second that a machine with two cores sustains with unoptimised programs.
 pub const RATE_DEFAULT: u64 = 2_000;
-/// The service takes 1,000 records per second and shard.
+/// The service accepts 1,000 records per second and shard.
 const RATE_PER_SHARD: u64 = 1_000;
 const SHARDS_MIN: u64 = 4;
-/// Every how many records one is bad.
+/// One record in this many is bad.
 pub const BAD_EVERY: u64 = 500;
-/// Every how many records one has no partner in the lookup.
+/// One record in this many has no match in the lookup.
 pub const UNMATCHED_EVERY: u64 = 300;
 
 #[derive(Clone, Debug)]
@@ -21,24 +21,24 @@ pub struct Plan {
     pub lasts: Duration,
     /// Records per second.
     pub rate: u64,
-    /// Output, dead letters and checkpoint are folders of this machine instead of S3.
+    /// Output, dead letters and checkpoint are local folders instead of S3.
     pub local: bool,
-    /// Where data and logs are.
+    /// The folder of data and logs.
     pub folder: PathBuf,
 }
 
-/// What happens on the way.
+/// An event of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// `kill -9` of the controller that leads; it is back at once.
+    /// `kill -9` of the leading controller; it restarts at once.
     KillLeader,
-    /// `kill -9` of the second worker; it is back at once.
+    /// `kill -9` of the second worker; it restarts at once.
     KillWorker,
-    /// SIGTERM to the second worker; it is back at once.
+    /// SIGTERM to the second worker; it restarts at once.
     RestartWorker,
-    /// The first open shard becomes two.
+    /// Splits the first open shard.
     Split,
-    /// The first two become one.
+    /// Merges the first two.
     Merge,
 }
 
@@ -48,13 +48,13 @@ impl Plan {
         self.rate * self.lasts.as_secs()
     }
 
-    /// Shards that take the rate.
+    /// The number of shards for the rate.
     pub fn shards(&self) -> u64 {
         (self.rate / RATE_PER_SHARD + 1).max(SHARDS_MIN)
     }
 
-    /// Every step and when, in order: splits and merges all the way, the leader early, the second
-    /// worker twice later.
+    /// Every step with its time, in order: splits and merges throughout, the leader early, the
+    /// second worker twice later.
     pub fn steps(&self) -> Vec<(Duration, Step)> {
         let at = |part: f64| self.lasts.mul_f64(part);
         vec![

@@ -1,8 +1,8 @@
 //! One soak, from the first record to the verdict.
 //!
-//! Owns: its parts, the steps, the sampling, the end. Does not own: when steps happen (`plan`),
-//! what is flat (`flat`).
-//! Rule: records in = records out exactly once is judged by DuckDB over all of the output.
+//! Owns: its parts, the steps, the sampling, the end. Does not own: when steps happen (`plan`), the
+//! check for flatness (`flat`).
+//! Rule: DuckDB checks over all of the output that every input record comes out exactly once.
 
 use super::flat::{Flatness, Samples};
 use super::plan::{BAD_EVERY, Plan, Step, UNMATCHED_EVERY};
@@ -28,33 +28,33 @@ const CONTROLLERS: [&str; 2] = ["controller-1", "controller-2"];
 /// The first one is never restarted.
 pub(super) const WORKERS: [&str; 2] = ["worker-1", "worker-2"];
 const WINDOW: &str = "2s";
-/// What each worker may take, where its program knows the flag.
+/// The memory limit of each worker, if its program has the flag.
 pub(super) const MEMORY_LIMIT: &str = "256MiB";
 const SAMPLE_EVERY: Duration = Duration::from_secs(3);
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// After the last record, until all are published.
+/// Limit from the last record until all are published.
 const DONE_WITHIN: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    /// Everything that follows is as it should be.
+    /// All of the following results are good.
     pub ok: bool,
-    /// Records written per second, and in all.
+    /// Records written per second, and in total.
     pub rate: u64,
     /// See `rate`.
     pub records: u64,
-    /// Seconds of load, and from its end until all was published.
+    /// Seconds of load, and from its end until all records are published.
     pub seconds: u64,
     /// See `seconds`.
     pub drained_seconds: f64,
     pub epochs: u64,
-    /// Largest lag that the status showed, in milliseconds.
+    /// Largest lag in the status, in milliseconds.
     pub lag_ms_max: u64,
     pub tasks: usize,
-    /// Whatever was done on the way: second, what.
+    /// The steps of the run: second, description.
     pub steps: Vec<(u64, String)>,
     pub processes: Vec<Flatness>,
-    /// Records that no reader sees, and those that are there once too often.
+    /// Records that are missing in the output, and those that occur once too often.
     pub lost: u64,
     /// See `lost`.
     pub twice: u64,
@@ -67,7 +67,7 @@ pub(super) struct Soak {
     pub(super) watch: Watch,
     etcd: Etcd,
     pub(super) s3: Server,
-    /// The workers have a limit of memory.
+    /// The workers have a memory limit.
     pub(super) limited: bool,
     kinesis: Server,
     python: Python,
@@ -76,7 +76,7 @@ pub(super) struct Soak {
     steps: Vec<(u64, String)>,
 }
 
-/// Runs it; panics when a part does not come up or records do not come out in time.
+/// Runs it; panics if a part does not start or records do not come out in time.
 pub fn run(plan: &Plan) -> Outcome {
     let mut soak = Soak::start(plan);
     soak.submit();
@@ -111,7 +111,7 @@ pub fn run(plan: &Plan) -> Outcome {
     }
 }
 
-/// Whether the worker's program takes a limit of memory.
+/// Whether the worker's program supports a memory limit.
 fn takes_a_limit() -> bool {
     let help = std::process::Command::new(binary("streamctl-worker"))
         .arg("--help")
@@ -184,7 +184,7 @@ impl Soak {
         }
     }
 
-    /// Waits until all that is written is published.
+    /// Waits until all written records are published.
     pub(super) fn until_all_published(&self) -> JobStatus {
         let records = self.plan.records();
         self.cluster.until_status(
@@ -234,7 +234,7 @@ impl Soak {
         .toml()
     }
 
-    /// Samples, and does what is due, until the load ends.
+    /// Samples, and executes due steps, until the load ends.
     fn go_on(&mut self, begin: Instant) {
         let mut steps = self.plan.steps().into_iter().peekable();
         while begin.elapsed() < self.plan.lasts {
@@ -311,7 +311,7 @@ impl Soak {
     }
 }
 
-/// What others wrote, and a fake that keeps what it was given, may grow.
+/// Third-party programs, and a fake that keeps its input, may grow.
 fn is_ours(process: &Flatness) -> bool {
     CONTROLLERS
         .iter()

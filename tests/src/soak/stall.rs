@@ -1,7 +1,7 @@
-//! A sink that stands still for minutes while records come at a rate that would fill memory.
+//! A sink that stalls for minutes while records arrive at a rate that would fill memory.
 //!
 //! Owns: the pause, and the bound on the workers' memory. Does not own: the parts (`run`).
-//! Rule: what is not taken by the sink waits in the stream, not in the workers.
+//! Rule: records that the sink does not accept wait in the stream, not in the workers.
 
 use super::plan::Plan;
 use super::run::{JOB, Soak, WORKERS};
@@ -14,17 +14,17 @@ use crate::wait::until;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// In five minutes twice the memory that a worker may take.
+/// In five minutes, twice the memory limit of a worker.
 const RATE: u64 = 2_000;
-/// Before the pause and after it.
+/// Time before and after the pause.
 const AROUND: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_secs(60);
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// What a worker that may take [`super::run::MEMORY_LIMIT`] takes at most: the program itself comes
-/// on top.
+/// The most memory of a worker with the limit [`super::run::MEMORY_LIMIT`]: the program itself
+/// comes on top.
 const RSS_MAX: u64 = (256 + 192) << 20;
 
-/// Stops the sink for the fault's time, and reads what came out.
+/// Stops the sink for the fault's time, and checks the output.
 pub fn run(folder: &Path, fault: &Fault) -> Row {
     let folder = folder.join(fault.name);
     std::fs::create_dir_all(&folder).expect("the folder takes folders");
@@ -96,7 +96,7 @@ pub fn run(folder: &Path, fault: &Fault) -> Row {
     row
 }
 
-/// Of the workers, the one that takes most.
+/// The memory of the largest worker.
 fn most_resident(soak: &mut Soak) -> u64 {
     let pids: Vec<u32> = WORKERS
         .iter()

@@ -97,7 +97,7 @@ async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()
         .into_iter()
         .chain(shown)
         .collect();
-    // Who may come is told by the controllers; until then nobody is let in.
+    // The controllers send the access policy; until then no caller is admitted.
     args.protection.check_listeners(&listeners, true)?;
     args.protection
         .check_dialled("--controller", &args.controller)?;

@@ -1,6 +1,6 @@
 //! CPU time of threads, as Linux counts it.
 //!
-//! Rule: a thread that never returns from its work is counted like any other. Elsewhere than on
+//! Rule: a thread that never returns from its work is counted like any other. On systems other than
 //! Linux nothing is counted.
 
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) struct ThreadTimes(Arc<Mutex<Vec<PathBuf>>>);
 
 impl ThreadTimes {
-    /// Adds the thread that calls this.
+    /// Adds the calling thread.
     pub fn add_this_thread(&self) {
         let Ok(thread) = std::fs::read_link("/proc/thread-self") else {
             return;
@@ -22,7 +22,7 @@ impl ThreadTimes {
             .push(PathBuf::from("/proc/self/task").join(id).join("schedstat"));
     }
 
-    /// Of all that have not ended, together.
+    /// The CPU time of all threads that have not ended, together.
     pub fn total(&self) -> Duration {
         let mut nanos = 0;
         self.lock().retain(|times| {

@@ -1,11 +1,11 @@
 //! Which work runs next on the compute threads.
 //!
-//! Owns: a turn for each poll of a piece of work, shared fairly among jobs; for how long each turn
-//! takes. Does not own: the threads ([`super::Compute`]).
+//! Owns: a turn for each poll of a piece of work, shared fairly among jobs; the time of each turn.
+//! Does not own: the threads ([`super::Compute`]).
 //! Rule: a turn is short, because queries yield. One that does not return loses its place after
 //! [`OVERDUE_AFTER`], and a spare thread takes it. Spare threads serve only jobs that hold no other
 //! thread, so no job holds them all. Cancelled work that does not return within [`STUCK_AFTER`]
-//! never will: it is reported, so that the worker has itself replaced.
+//! never will: it is reported, so that the worker gets itself replaced.
 
 use super::Workload;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,17 +18,17 @@ use streamctl_proto::JobName;
 use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
-/// For how long a query computes before it yields.
+/// How long a query computes before it yields.
 pub const TURN: Duration = Duration::from_millis(20);
 /// A turn that takes longer loses its place.
 pub const OVERDUE_AFTER: Duration = Duration::from_secs(1);
-/// Threads beside those that compute, which take the places of overdue turns.
+/// Extra threads that take the places of overdue turns.
 pub const SPARE_THREADS: usize = 4;
-/// A turn that takes longer is named in the log.
+/// A turn that takes longer is logged.
 const NAMED_AFTER: Duration = Duration::from_secs(10);
 /// Cancelled work that takes longer to return never will.
 pub const STUCK_AFTER: Duration = Duration::from_secs(60);
-/// Between two looks at the turns.
+/// Time between two checks of the turns.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Debug)]
@@ -43,16 +43,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     last_id: u64,
-    /// Of each job with work that waits for a turn; the job that was granted one last is the last.
+    /// One for each job with work that waits for a turn; the job with the most recent grant is the
+    /// last.
     queues: VecDeque<Queue>,
-    /// Woken to take their turn, and not polled yet.
+    /// Woken to take their turn, but not polled yet.
     granted: BTreeMap<u64, Arc<Workload>>,
     taken: BTreeMap<u64, Taken>,
-    /// Time of all turns that are over.
+    /// Time of all completed turns.
     spent: Duration,
 }
 
-/// Work of one job that waits, in the order of asking; never empty.
+/// Waiting work of one job, in the order of requests; never empty.
 #[derive(Debug)]
 struct Queue {
     job: JobName,
@@ -111,14 +112,14 @@ impl Turns {
         .await
     }
 
-    /// Time of all turns, with those that are not over.
+    /// Time of all turns, including the current ones.
     pub fn spent(&self, now: Instant) -> Duration {
         let state = self.lock();
         let running = |taken: &Taken| now.saturating_duration_since(taken.since);
         state.spent + state.taken.values().map(running).sum::<Duration>()
     }
 
-    /// As [`super::Compute::watch`].
+    /// See [`super::Compute::watch`].
     pub async fn watch(&self, stuck: oneshot::Sender<String>) {
         let mut stuck = Some(stuck);
         let mut ticks = tokio::time::interval(WATCH_INTERVAL);
@@ -157,14 +158,14 @@ impl Turns {
     }
 }
 
-/// The place of one piece of work; dropped, it is free.
+/// The place of one piece of work; freed when dropped.
 struct Place<'a> {
     turns: &'a Turns,
     id: u64,
 }
 
 impl Place<'_> {
-    /// Begins a turn; `None`: the work is woken when it has one.
+    /// Begins a turn. `None`: the work is woken when it gets one.
     fn begin(&self, workload: &Arc<Workload>, waker: &Waker) -> Option<Turn<'_>> {
         let mut state = self.turns.lock();
         state.ask(self.id, workload, waker);
@@ -192,10 +193,10 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A turn; it is over when this is dropped, also by a panic.
+/// A turn; it ends when this is dropped, also by a panic.
 struct Turn<'a> {
     place: &'a Place<'a>,
-    /// Of work that yielded: it asks for its next turn.
+    /// Set for work that yielded: it requests its next turn.
     next: Option<Waker>,
 }
 
@@ -298,8 +299,8 @@ impl State {
         wakers
     }
 
-    /// Which queue has the next turn, if one is free: of the jobs that hold fewest, the one that
-    /// has waited for longest.
+    /// The queue that gets the next turn, if one is free: of the jobs that hold the fewest, the one
+    /// that has waited longest.
     fn next(&self, threads: usize) -> Option<usize> {
         let overdue = self
             .taken
@@ -329,7 +330,7 @@ impl State {
             .count()
     }
 
-    /// Marks overdue turns and names those that take long. Gives the name of cancelled work that
+    /// Marks overdue turns and names those that take long. Returns the name of cancelled work that
     /// never returns.
     fn look(&mut self, now: Instant) -> Option<String> {
         let mut stuck = None;

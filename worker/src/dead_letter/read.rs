@@ -1,8 +1,8 @@
-//! Dead letters read back, from the objects that a manifest names.
+//! Reads dead letters back, from the objects that a manifest names.
 //!
-//! Owns: their order, that they are the bytes that were committed. Does not own: who wants them (a
+//! Owns: their order, the check that they are the committed bytes. Does not own: their use (a
 //! replay, a listing).
-//! Rule: an object is read as its manifest says (size, CRC-32C, letters) or not at all.
+//! Rule: an object is read only if it matches its manifest (size, CRC-32C, letters).
 
 use super::BadLetter;
 use super::DeadLetter;
@@ -14,18 +14,18 @@ use streamctl_engine::source::{Origin, Record};
 use streamctl_engine::storage::{StorageError, Storages};
 use streamctl_proto::{Epoch, StagedObject};
 
-/// Largest object that is read: they are cut at 64 MiB, after the letter that reaches it. Held in
-/// memory, compressed.
+/// Largest object that is read: objects are cut at 64 MiB, after the letter that reaches it. Held
+/// in memory, compressed.
 pub const LETTER_OBJECT_BYTES_MAX: u64 = 128 << 20;
-/// Longest line that is read: a record of 10 MiB in base64, and what stands beside it.
+/// Longest line that is read: a record of 10 MiB in base64, and the other fields.
 pub const LETTER_BYTES_MAX: usize = 16 << 20;
 
 /// A dead letter as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
-    /// The record as its source gave it: where it stood at first, and its payload.
+    /// The record as its source gave it: its original place and its payload.
     pub origin: Origin,
-    /// The epoch that it was replayed from, when it became a dead letter once more.
+    /// The epoch that it was replayed from, if it became a dead letter again.
     pub replayed_from: Option<Epoch>,
     /// Why it could not be decoded.
     pub reason: String,
@@ -53,10 +53,10 @@ impl Letter {
 pub enum LettersError {
     #[error("{location} was deleted")]
     Gone { location: String },
-    /// An object is not what was committed.
+    /// An object differs from what was committed.
     #[error("{location} is not what was committed: {reason}")]
     Changed { location: String, reason: String },
-    /// The storage says why; [`StorageError::Unavailable`] may be tried again.
+    /// The storage's error; [`StorageError::Unavailable`] may be retried.
     #[error(transparent)]
     Storage(StorageError),
 }
@@ -67,9 +67,9 @@ pub struct Letters {
     epoch: Epoch,
     objects: VecDeque<StagedObject>,
     open: Option<OpenObject>,
-    /// The last one that was given or passed over.
+    /// The last one that was returned or skipped.
     last: u64,
-    /// Up to here they are passed over.
+    /// Letters up to here are skipped.
     after: u64,
 }
 
@@ -80,7 +80,7 @@ struct OpenObject {
 }
 
 impl Letters {
-    /// Those behind the `after`-th, of the objects of `epoch`.
+    /// The letters after the `after`-th, from the objects of `epoch`.
     pub fn new(
         storages: Storages,
         epoch: Epoch,
@@ -105,12 +105,13 @@ impl Letters {
         letters
     }
 
-    /// All of them were given.
+    /// Whether all letters have been returned.
     pub fn is_over(&self) -> bool {
         self.objects.is_empty() && self.open.as_ref().is_none_or(|object| object.left == 0)
     }
 
-    /// At most so many, or one; empty when there are no more. Dropping the future loses nothing.
+    /// At most this many, or one; empty if there are no more. Cancel safe: dropping the future
+    /// loses nothing.
     pub async fn next(
         &mut self,
         letters_max: usize,
@@ -148,7 +149,7 @@ impl Letters {
     }
 }
 
-/// Fetches an object, if it is still the one that was committed.
+/// Fetches an object, if it is still the committed one.
 async fn open(storages: &Storages, object: &StagedObject) -> Result<OpenObject, LettersError> {
     let location = object.location.clone();
     let changed = |reason: String| LettersError::Changed {

@@ -2,7 +2,7 @@
 //!
 //! Owns: from letters to batches. Does not own: their columns (`engine`), how they are stored
 //! ([`crate::dead_letter`]).
-//! Rule: a letter's payload is whole, and says where its record stood in the source; at most a few
+//! Rule: a letter's payload is complete, with its record's place in the source; at most a few
 //! batches are in memory.
 
 use crate::dead_letter::read::{Letter, Letters, LettersError};
@@ -19,12 +19,12 @@ use streamctl_engine::storage::Storages;
 use streamctl_proto::{Manifest, describe};
 use tonic::Status;
 
-/// Most letters in one batch.
+/// Most letters of one batch.
 const BATCH_LETTERS_MAX: usize = 1_000;
 /// A batch is full at this size of its payloads.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// The dead letters of an epoch, read as they are taken.
+/// The dead letters of an epoch, read on demand.
 pub fn batches(
     storages: Storages,
     manifest: &Manifest,

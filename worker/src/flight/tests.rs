@@ -129,7 +129,7 @@ async fn serve(answer: v1::GetEpochResponse) -> String {
     address
 }
 
-/// A worker that has these results and reads this source; the first controller is not there.
+/// A worker that has these results and reads this source; the first controller does not exist.
 fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str) -> FlightRows {
     let storages = bed.storages();
     let sources =
@@ -497,7 +497,7 @@ async fn a_caller_has_so_many_replays_at_once_and_others_do_not_notice() {
     drop(get("a").await.unwrap());
 }
 
-/// What the gate puts into a call that this grant opened.
+/// What the gate adds to a call that this grant authorizes.
 fn granted(job: &str, wanted: Use) -> Grant {
     let granter = Granter::new().unwrap();
     let token = granter
@@ -509,7 +509,7 @@ fn granted(job: &str, wanted: Use) -> Grant {
 #[tokio::test]
 async fn a_grant_is_for_one_use_of_one_job() {
     let bed = Bed::new(job("SELECT id FROM source"));
-    // No controller answers: what is let in becomes UNAVAILABLE.
+    // No controller responds: an admitted call becomes UNAVAILABLE.
     let rows = rows(
         &bed,
         Arc::default(),

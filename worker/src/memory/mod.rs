@@ -1,9 +1,10 @@
-//! What a worker may hold in memory, all its tasks together.
+//! The memory budget of a worker, for all its tasks together.
 //!
-//! Owns: the limit and its shares. Does not own: what is held; each part asks before it takes.
-//! Rule: what holds memory can go on with what it has, or can be dropped and read again. So whoever
-//! waits for memory waits for something that ends. What can never fit is an error that names the
-//! limit.
+//! Owns: the limit and its shares. Does not own: the data; each part reserves memory before it uses
+//! it.
+//! Rule: a holder of memory can continue with what it has, or can be dropped and read again. So a
+//! waiter for memory always waits for something that ends. A request that can never fit is an error
+//! that names the limit.
 
 pub(crate) use streamctl_engine::memory::mib;
 pub use streamctl_engine::memory::{
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use streamctl_engine::format::unpack::UNPACKED_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Of what is left, parts of a hundred. Together 75: the rest is for what nobody counts (the
-/// allocator's gaps, buffers of connections, batches between two operators).
+/// Percent of the remainder. Together 75: the rest is for uncounted memory (the allocator's gaps,
+/// buffers of connections, batches between two operators).
 const READS_PERCENT: u64 = 12;
 const FILES_PERCENT: u64 = 8;
 const TABLES_PERCENT: u64 = 27;
@@ -27,31 +28,31 @@ const BATCHES_PERCENT: u64 = 8;
 const RESULTS_PERCENT: u64 = 4;
 /// Memory for one more open window.
 const WINDOW_BYTES: u64 = 16 << 20;
-/// Windows that are open on one worker, however much memory it has.
+/// Most windows that are open on one worker, however much memory it has.
 pub const WORKER_WINDOWS_MAX: usize = 128;
 const WORKER_WINDOWS_MIN: usize = 4;
 /// Batches of one window between decoding and staging: in the query's queue, in its operators, at
 /// the sink.
 const BATCHES_PER_WINDOW: u64 = 8;
-/// Payload decoded at once, at most and at least.
+/// Most payload bytes that are decoded at once.
 pub(crate) const DECODE_BYTES_MAX: usize = 4 << 20;
 const DECODE_BYTES_MIN: usize = 64 << 10;
-/// Largest share of kept results, and of parts on their way to S3.
+/// Largest share of kept results, and of parts in flight to S3.
 const RESULTS_BYTES_MAX: u64 = 64 << 20;
 const UPLOADS_BYTES_MAX: u64 = 1 << 30;
-/// For payloads that are large unpacked. Of the quarter that nobody counts: each is held for a
-/// moment.
+/// For payloads that are large when unpacked. Taken from the uncounted quarter: each is held only
+/// briefly.
 const UNPACK_PERCENT: u64 = 20;
-/// The most for all of these.
+/// The most for all of these together.
 const UNPACK_BYTES_MAX: u64 = 1 << 30;
-/// The window of its decoder, the payload, the columns that are made of it.
+/// The window of the decoder, the payload, and the columns made of it.
 const UNPACK_COPIES: usize = 3;
-/// Replays for Flight at once.
+/// Most concurrent replays for Flight.
 pub const REPLAYS_MAX: usize = 16;
 /// Memory for one more replay.
 const REPLAY_BYTES: u64 = 64 << 20;
 
-/// What a worker may hold; clones share it.
+/// The memory budget of a worker; clones share it.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Inner>);
 
@@ -71,13 +72,13 @@ struct Inner {
     stir: Arc<watch::Sender<()>>,
 }
 
-/// The memory of one open window. What it surely has, it has as long as it lives.
+/// The memory of one open window. Its guaranteed minimum is held for its whole life.
 #[derive(Debug)]
 pub struct WindowMemory {
     pub query: Arc<Holding>,
-    /// Of its sink: row groups, and parts that are being filled.
+    /// Memory of its sink: row groups, and parts being filled.
     pub sink: Arc<Holding>,
-    /// Of its dead letters: a part that is being filled. Nothing of it is sure.
+    /// Memory of its dead letters: a part being filled. None of it is guaranteed.
     pub dead: Arc<Holding>,
     _place: Place,
 }
@@ -90,19 +91,19 @@ pub struct UnpackRoom {
 }
 
 impl UnpackRoom {
-    /// The most that the payload may have unpacked.
+    /// The largest unpacked payload that fits.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// Room for all payloads that are large unpacked.
+/// Room for all payloads that are large when unpacked.
 fn unpack_kib(usable: u64) -> usize {
     usize::try_from((usable / 100 * UNPACK_PERCENT).min(UNPACK_BYTES_MAX) >> 10)
         .unwrap_or(usize::MAX)
 }
 
-/// One of the windows that may be open.
+/// The place of one open window.
 #[derive(Debug)]
 struct Place {
     permit: Option<OwnedSemaphorePermit>,
@@ -111,14 +112,14 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // First the place, then the word that there is one.
+        // First free the place, then notify.
         drop(self.permit.take());
         self.stir.send_replace(());
     }
 }
 
 impl Default for MemoryBudget {
-    /// Of the most that a worker takes unasked.
+    /// The budget of the largest default limit.
     fn default() -> Self {
         Self::new(MemoryLimit::default())
     }
@@ -155,7 +156,7 @@ impl MemoryBudget {
         self.0.limit
     }
 
-    /// Room for chunks that are read and not yet decoded.
+    /// Room for chunks that are read but not yet decoded.
     pub fn reads(&self) -> &Reads {
         &self.0.reads
     }
@@ -170,20 +171,20 @@ impl MemoryBudget {
         &self.0.lookups
     }
 
-    /// Wakes when somebody waits for room, or there is a place for a window: time to look what can
-    /// be done.
+    /// Notifies when a reader waits for room, or when there is a place for a window: time to check
+    /// what can proceed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.stir.subscribe()
     }
 
-    /// Somebody waits for room to read into.
+    /// Whether a reader waits for room.
     pub fn is_short(&self) -> bool {
         self.0.reads.is_short() || self.0.files.is_short()
     }
 
-    /// Memory for one more window; `None`: not now. An `urgent` one is never refused: it is older
-    /// than all that its task has open, and these wait for it. A `further` one of a task leaves
-    /// half of the places to tasks that have none.
+    /// Memory for one more window; `None` if there is none now. An `urgent` window is never
+    /// refused: it is older than all open windows of its task, and these wait for it. A `further`
+    /// window of a task leaves half of the places to tasks that have none.
     pub fn window(&self, urgent: bool, further: bool) -> Option<WindowMemory> {
         let free = self.0.windows.available_permits();
         let enough = !further || free > self.0.windows_max / 2;
@@ -211,7 +212,7 @@ impl MemoryBudget {
 
     /// Memory for the query of one replay; waits until there is room for it.
     pub async fn replay(&self) -> (Arc<Holding>, Option<OwnedSemaphorePermit>) {
-        // Nobody closes it.
+        // The semaphore is never closed.
         let permit = Arc::clone(&self.0.replays).acquire_owned().await.ok();
         (
             Arc::new(Holding::with_minimum(Arc::clone(&self.0.tables))),
@@ -228,11 +229,11 @@ impl MemoryBudget {
             .clamp(DECODE_BYTES_MIN, DECODE_BYTES_MAX)
     }
 
-    /// Room for one payload that is large unpacked; waits until there is some.
+    /// Room for one payload that is large when unpacked; waits until there is some.
     pub async fn unpacking(&self) -> UnpackRoom {
         let each = unpack_kib(self.0.usable).min((UNPACK_COPIES * UNPACKED_BYTES_MAX) >> 10);
         let permits = u32::try_from(each).unwrap_or(u32::MAX);
-        // Nobody closes it.
+        // The semaphore is never closed.
         let permit = Arc::clone(&self.0.unpacking)
             .acquire_many_owned(permits)
             .await
@@ -250,7 +251,7 @@ impl MemoryBudget {
     }
 }
 
-/// Parts on their way to S3, all objects together.
+/// Memory for parts in flight to S3, for all objects together.
 pub fn upload_bytes(limit: MemoryLimit) -> usize {
     let bytes = (limit.bytes() - PROCESS_BYTES) / 100 * UPLOADS_PERCENT;
     usize::try_from(bytes.min(UPLOADS_BYTES_MAX)).unwrap_or(usize::MAX)

@@ -13,7 +13,7 @@ const NEW: TaskId = TaskId {
     counter: 1,
 };
 
-/// A window with rows of three keys, and a record that is no JSON.
+/// A window with rows of three keys, and a record that is not JSON.
 async fn lost_window() -> (Bed, Report) {
     let mut of = job("SELECT id, k FROM source");
     of.spec.sink.partition_by = vec![PartitionColumn::Column("k".into())];

@@ -17,7 +17,7 @@ use worker_message::Message as Said;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// One line, as the controller holds it.
+/// One connection, from the controller's side.
 struct Line {
     said: Streaming<v1::WorkerMessage>,
     say: mpsc::Sender<Result<v1::ControllerMessage, Status>>,
@@ -33,7 +33,7 @@ impl Line {
             .unwrap();
     }
 
-    /// The first message that is looked for.
+    /// The first matching message.
     async fn hear<T>(&mut self, wanted: impl Fn(Said) -> Option<T>) -> T {
         let heard = async {
             loop {
@@ -109,7 +109,7 @@ impl Workers for Controller {
     }
 }
 
-/// Serves a controller; gives its address, host:port, and its lines.
+/// Serves a controller; returns its address, host:port, and its connections.
 async fn controller(leader: Option<String>) -> (String, mpsc::Receiver<Line>) {
     let (lines, accepted) = mpsc::channel(16);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -126,7 +126,7 @@ struct Worker {
     source: MemorySource,
 }
 
-/// Of a worker, whose records are in memory.
+/// The settings of a worker whose records are in memory.
 fn means(controllers: &[&str]) -> (Settings, World) {
     let storages = Storages::memory(MemoryStorage::default());
     let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone());
@@ -349,8 +349,8 @@ async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
     line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) }))
         .await;
     drop(line);
-    // Whether the cancel arrived before the line broke is open; the task is cancelled again until
-    // it is gone.
+    // The cancel may or may not have arrived before the connection broke; repeat it until the task
+    // is gone.
     loop {
         let mut line = next(&mut lines).await;
         if line.hello().await.tasks.is_empty() {
@@ -400,7 +400,7 @@ async fn a_controller_that_never_answers_is_passed_over_for_the_next() {
     worker.stops().await;
 }
 
-/// `a` leads until it stands still; `b` stands by, and leads from some time on.
+/// `a` leads until it stalls; `b` is on standby, and leads from some time on.
 struct Stopped {
     began: tokio::time::Instant,
     leads_after: Duration,
@@ -455,7 +455,7 @@ impl Dial for Stopped {
 
 #[tokio::test(start_paused = true)]
 async fn who_leads_after_a_controller_stood_still_is_found_while_it_takes_over_what_runs() {
-    // A new leader waits that long for the workers of the one before (`adoption_ms`).
+    // A new leader waits this long for the workers of the previous leader (`adoption_ms`).
     let waits = Duration::from_millis(1_500);
     for ms in (2_800..9_000).step_by(100) {
         let (joined, mut joins) = mpsc::channel(1);

@@ -1,6 +1,7 @@
 //! Text formats through a compressor, into memory.
 //!
-//! Rule: what [`Compressed::take`] gave is gone from here; the pieces in order are the object.
+//! Rule: bytes from [`Compressed::take`] are no longer held here; the pieces in order are the
+//! object.
 
 use bytes::Bytes;
 use flate2::write::GzEncoder;
@@ -9,7 +10,7 @@ use streamctl_proto::spec::Compression;
 
 /// Level 3 is the library's own default: near gzip's size at a tenth of its time.
 const ZSTD_LEVEL: i32 = 3;
-/// What a compressor takes: at zstd's level a window of 2 MiB and its tables; for gzip a window of
+/// Memory of a compressor: at zstd's level a window of 2 MiB and its tables; for gzip a window of
 /// 32 KiB and its tables.
 const ZSTD_BYTES: usize = 3_500 << 10;
 const GZIP_BYTES: usize = 320 << 10;
@@ -21,7 +22,8 @@ pub(crate) enum Compressed {
 }
 
 impl Compressed {
-    /// Snappy is Parquet's: a text format written with it is written plain, as its extension says.
+    /// Snappy applies to Parquet only: a text format with it is written uncompressed, as its
+    /// extension shows.
     pub fn new(compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             Compression::None | Compression::Snappy => Self::Plain(Vec::new()),
@@ -52,7 +54,7 @@ impl Compressed {
         }
     }
 
-    /// Memory that one takes which is made with this.
+    /// Memory of a compressor for this compression.
     pub fn memory_of(compression: Compression) -> usize {
         match compression {
             Compression::None | Compression::Snappy => 0,
@@ -81,8 +83,7 @@ impl Write for Compressed {
         }
     }
 
-    /// Never passed on: a flush in the middle of a stream costs compression and gives nobody
-    /// anything.
+    /// Not passed on: a flush in the middle of a stream worsens compression and has no benefit.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Rows into the bytes of one object.
 //!
-//! Owns: formats, what an open object takes. Does not own: where the bytes go (`object`), when an
-//! object is full, how much memory there is.
-//! Rule: bytes come out as soon as they are final; what the rest takes is known
-//! ([`Encoder::memory`]), and a row group in the making can be let go of ([`Encoder::release`]), so
-//! that memory is the caller's to bound.
+//! Owns: formats, the memory of an open object. Does not own: the destination of the bytes
+//! (`object`), when an object is full, how much memory there is.
+//! Rule: bytes are returned as soon as they are final. The memory of the rest is known
+//! ([`Encoder::memory`]), and an unfinished row group can be written early ([`Encoder::release`]),
+//! so that the caller can bound memory.
 
 use super::compress::Compressed;
 use super::encoding::Encoding;
@@ -16,8 +16,8 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use streamctl_proto::spec::SinkFormat;
 
-/// An object that takes no more is never refused: the least memory limit leaves as much to each
-/// sink.
+/// An object that takes no more than this is never refused: the smallest memory limit leaves this
+/// much to each sink.
 pub(crate) const OBJECT_BYTES_ALWAYS: usize = 4 << 20;
 
 /// Rows cannot be written in the sink's format.
@@ -66,7 +66,7 @@ impl Encoder {
         })
     }
 
-    /// Adds rows; gives the bytes that are final.
+    /// Adds rows; returns the bytes that are final.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<Bytes, EncodeError> {
         match self {
             Self::Parquet(parquet) => Ok(parquet.encode(batch)?),
@@ -87,16 +87,16 @@ impl Encoder {
         }
     }
 
-    /// Bytes that were taken in and did not come out yet: an estimate of their encoded size.
+    /// Bytes that were added but not returned yet: an estimate of their encoded size.
     pub fn held(&self) -> usize {
         match self {
             Self::Parquet(parquet) => parquet.held(),
-            // A compressor holds a block at most.
+            // A compressor holds at most one block.
             Self::Json(_) | Self::Csv { .. } => 0,
         }
     }
 
-    /// Memory that it takes, all told.
+    /// Total memory that it takes.
     pub fn memory(&self) -> usize {
         match self {
             Self::Parquet(parquet) => parquet.memory(),
@@ -112,7 +112,7 @@ impl Encoder {
         }
     }
 
-    /// Lets go of what is held, at the price of a small row group.
+    /// Writes what is held, at the price of a small row group.
     pub fn release(&mut self) -> Result<Bytes, EncodeError> {
         match self {
             Self::Parquet(parquet) => Ok(parquet.release()?),

@@ -1,19 +1,18 @@
-//! One folder of a window: rows that wait, and the object that is being written.
+//! One folder of a window: waiting rows, and the object being written.
 //!
 //! Owns: when rows are encoded, when an object is full. Does not own: which rows (`partition`), how
 //! much memory all folders may take (`WindowSink`).
-//! Rule: an open object costs tens of kilobytes however few rows it has, so a folder has none
-//! before it has rows worth one. What it takes is known after every call ([`Folder::memory`]).
+//! Rule: an open object costs tens of kilobytes however few rows it has, so a folder opens one only
+//! for enough rows. Its memory is known after every call ([`Folder::memory`]).
 
 use super::{Encoder, ObjectWriter, SinkContext, SinkError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use streamctl_proto::report::{ObjectKind, StagedObject};
 
-/// Rows wait for more until they take this much: an encoder is slow on a row at a time.
+/// Rows are buffered up to this size: an encoder is slow if it gets single rows.
 const WAITING_BYTES_MAX: usize = 64 << 10;
-/// Of an object's size, the part that may wait to become rows of it: so that objects are cut where
-/// they should be.
+/// The part of an object's size that may be buffered, so that objects are cut at the right size.
 const WAITING_PER_OBJECT: u64 = 8;
 
 /// One folder of one window.
@@ -26,7 +25,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Without rows. `name` ends in a slash, or is empty.
+    /// An empty folder. `name` ends in a slash, or is empty.
     pub fn new(name: String) -> Self {
         Self {
             name,
@@ -37,7 +36,7 @@ impl Folder {
         }
     }
 
-    /// What it takes: rows, row groups in the making, a part that is being filled.
+    /// Memory of rows, unfinished row groups, and a part being filled.
     pub fn memory(&self) -> usize {
         self.waiting_bytes
             + self
@@ -46,14 +45,14 @@ impl Folder {
                 .map_or(0, |(encoder, writer)| encoder.memory() + writer.held())
     }
 
-    /// What [`Folder::release`] would give back.
+    /// What [`Folder::release`] would free.
     pub fn releasable(&self) -> usize {
         self.open
             .as_ref()
             .map_or(0, |(encoder, _)| encoder.releasable())
     }
 
-    /// Adds rows. Gives the object that is full with them.
+    /// Adds rows. Returns the object that they complete.
     pub async fn add(
         &mut self,
         context: &SinkContext,
@@ -77,7 +76,7 @@ impl Folder {
         }
     }
 
-    /// The rows that wait become part of the object.
+    /// Encodes the buffered rows into the object.
     async fn encode(&mut self, context: &SinkContext, schema: &SchemaRef) -> Result<(), SinkError> {
         let rows = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
@@ -106,7 +105,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Lets go of the row group in the making, at the price of a small one.
+    /// Writes the unfinished row group early, at the price of a small one.
     pub async fn release(&mut self) -> Result<(), SinkError> {
         if let Some((encoder, writer)) = &mut self.open {
             writer.write(encoder.release()?, 0).await?;
@@ -114,8 +113,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Stages the object with all rows so far; later ones go into a further one. On an error the
-    /// object is thrown away.
+    /// Stages the object with all rows so far; later rows go into another one. On an error the
+    /// object is deleted.
     pub async fn finish(
         &mut self,
         context: &SinkContext,
@@ -140,7 +139,7 @@ impl Folder {
         }
     }
 
-    /// Throws away what is not staged.
+    /// Deletes what is not staged.
     pub async fn abort(self) {
         if let Some((_, writer)) = self.open {
             writer.abort().await;

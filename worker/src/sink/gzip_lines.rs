@@ -1,6 +1,6 @@
-//! Objects of JSON lines, gzip: what is kept beside the rows of a window.
+//! Objects of JSON lines, gzip: data stored beside the rows of a window.
 //!
-//! Owns: names, cutting by size, staging. Does not own: what is in a line ([`super::rejected`],
+//! Owns: names, cutting by size, staging. Does not own: the content of a line ([`super::rejected`],
 //! `dead_letter`).
 //! Rule: nothing is opened before the first line.
 
@@ -15,7 +15,7 @@ use streamctl_proto::{JobName, TaskId, Window};
 /// Objects are cut at about this size, compressed.
 const OBJECT_BYTES: u64 = 64 << 20;
 
-/// Which objects of one window of one task these are.
+/// Identifies the objects of one window of one task.
 #[derive(Clone, Debug)]
 pub(crate) struct LinesPlace {
     pub folder: Location,
@@ -24,7 +24,7 @@ pub(crate) struct LinesPlace {
     pub task: TaskId,
     pub window: Window,
     pub kind: ObjectKind,
-    /// What their names end in.
+    /// The suffix of their names.
     pub extension: &'static str,
 }
 
@@ -45,19 +45,19 @@ impl GzipLines {
         }
     }
 
-    /// What the compressor and the part that is being filled take.
+    /// Memory of the compressor and the part being filled.
     pub fn memory(&self) -> usize {
         self.open
             .as_ref()
             .map_or(0, |(out, writer)| out.memory() + writer.held())
     }
 
-    /// Of this the part that is being filled.
+    /// The share of the part being filled.
     pub fn held(&self) -> usize {
         self.open.as_ref().map_or(0, |(_, writer)| writer.held())
     }
 
-    /// Adds whole lines. After an error only [`GzipLines::abort`] is of use.
+    /// Adds whole lines. After an error only [`GzipLines::abort`] may be called.
     pub async fn write(&mut self, lines: &[u8], rows: u64) -> Result<(), SinkError> {
         if self.open.is_none() {
             let out = Compressed::new(Compression::Gzip).map_err(EncodeError::from)?;
@@ -86,7 +86,7 @@ impl GzipLines {
         }
     }
 
-    /// Stages the object that is being written.
+    /// Stages the object being written.
     pub async fn close(&mut self) -> Result<(), SinkError> {
         let Some((out, mut writer)) = self.open.take() else {
             return Ok(());

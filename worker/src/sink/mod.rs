@@ -2,7 +2,7 @@
 //!
 //! Owns: names of objects, partitions, formats, cutting by size. Does not own: when they become
 //! visible (the commit).
-//! Rule: nothing here is visible to anybody. A window that fails is thrown away whole and read
+//! Rule: nothing here is visible outside. A window that fails is discarded as a whole and read
 //! again.
 //!
 //! An object's name is `<path><k=v/...><window>-<job>-<task>-<n>.<ext>`; `n` counts from 0000 in
@@ -42,12 +42,12 @@ use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
 use streamctl_proto::spec::{Location, SinkSpec};
 use streamctl_proto::{JobName, TaskId, Window};
 
-/// Folders that one window of one task may write to: each is an object of its own.
+/// Folders that one window of one task may write to: each has its own object.
 pub const PARTITIONS_MAX: usize = 1_000;
-/// Memory that the row groups in the making and the parts being filled of one window may take
-/// together, however much there is; above it the largest are let go of.
+/// Memory that unfinished row groups and parts being filled of one window may take together,
+/// however much there is; above it the largest are written early.
 const MEMORY_BYTES_MAX: usize = 64 << 20;
-/// Objects finished at the same time: each is a call to the service.
+/// Objects finished concurrently: each is a call to the service.
 const FINISH_CONCURRENCY: usize = 16;
 
 /// Rows could not be staged.
@@ -57,7 +57,7 @@ pub enum SinkError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Finding the rows of each folder.
+    /// Splitting rows by folder failed.
     #[error("rows cannot be split into partitions")]
     Split(#[source] ArrowError),
     /// Each value would be an object.
@@ -68,19 +68,20 @@ pub enum SinkError {
         /// [`PARTITIONS_MAX`].
         limit: usize,
     },
-    /// A partition column that the query does not give.
+    /// A partition column that the query does not return.
     #[error("the result has no column {column} to partition by; it has {}", columns.join(", "))]
     UnknownColumn {
         column: String,
         columns: Vec<String>,
     },
-    /// An open object of so many columns would take more than there is, however few its rows.
+    /// An open object with this many columns would take more memory than there is, however few its
+    /// rows.
     #[error(
         "an object of {columns} columns takes {} while it is written, and the worker's --memory-limit leaves {} to it",
         mib(*needed as u64), mib(*most as u64)
     )]
     TooWide {
-        /// Of the result, without partition columns.
+        /// Columns of the result, without partition columns.
         columns: usize,
         /// Bytes.
         needed: usize,
@@ -91,7 +92,7 @@ pub enum SinkError {
     NoColumns,
 }
 
-/// What a sink must know of the window that it writes.
+/// The context of a sink for one window.
 #[derive(Clone, Debug)]
 pub struct SinkContext {
     pub spec: Arc<SinkSpec>,
@@ -99,13 +100,13 @@ pub struct SinkContext {
     pub task: TaskId,
     /// Part of the names, and the time of `ingest_*` folders.
     pub window: Window,
-    /// Where `spec.path` lies.
+    /// The storage of `spec.path`.
     pub storage: Arc<dyn Storage>,
-    /// The folder of rows that no folder of `spec.path` can be named for: that of the dead letters.
+    /// The folder of rows whose partition is not a valid folder name: that of the dead letters.
     pub rejected: Location,
-    /// Where `rejected` lies.
+    /// The storage of `rejected`.
     pub rejected_storage: Arc<dyn Storage>,
-    /// What row groups in the making and parts that are being filled may take.
+    /// Memory for unfinished row groups and parts being filled.
     pub memory: Arc<Holding>,
 }
 
@@ -116,7 +117,7 @@ impl SinkContext {
         sparing(encoding, schema, self.memory.most().min(MEMORY_BYTES_MAX))
     }
 
-    /// Refuses what could never be kept within memory.
+    /// Refuses a schema that could never fit into memory.
     fn check_width(&self, schema: &SchemaRef) -> Result<(), SinkError> {
         let needed = least(self.encoding(schema), schema);
         let most = self.memory.most();
@@ -152,7 +153,7 @@ pub struct WindowSink {
     partitioner: Partitioner,
     folders: BTreeMap<String, Folder>,
     rejected: GzipLines,
-    /// Of all folders, and of the rejected rows.
+    /// Memory of all folders and of the rejected rows.
     memory: usize,
     done: Vec<StagedObject>,
 }
@@ -175,12 +176,12 @@ impl WindowSink {
         })
     }
 
-    /// Adds rows of the result. After an error only [`WindowSink::abort`] is of use.
+    /// Adds rows of the result. After an error only [`WindowSink::abort`] may be called.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
         self.write_only(batch, |_place| true).await
     }
 
-    /// The same, without the rows of other folders than `wanted`; none: the rejected rows.
+    /// The same, without the rows of folders other than `wanted`; `None`: the rejected rows.
     pub async fn write_only(
         &mut self,
         batch: RecordBatch,
@@ -209,7 +210,7 @@ impl WindowSink {
         Ok(())
     }
 
-    /// Stages the rest. On an error everything of this window is thrown away.
+    /// Stages the rest. On an error everything of this window is deleted.
     pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
         let all = self.folders.keys().cloned().collect();
         let finished = match self.finish_folders(all).await {
@@ -225,7 +226,7 @@ impl WindowSink {
         Ok(self.done)
     }
 
-    /// Throws everything of this window away.
+    /// Deletes everything of this window.
     pub async fn abort(self) {
         for folder in self.folders.into_values() {
             folder.abort().await;
@@ -253,14 +254,14 @@ impl WindowSink {
         Ok(())
     }
 
-    /// Many partitions each with a small row group in the making are together as large as one with
-    /// a large one. When they take more than there is, the largest row groups are written; if that
-    /// is not enough, the largest folders' objects are finished, and go on in further ones.
+    /// Many partitions each with a small unfinished row group are together as large as one with a
+    /// large one. If they take too much memory, the largest row groups are written; if that is not
+    /// enough, the largest folders' objects are finished, and continue in new ones.
     async fn keep_within_memory(&mut self) -> Result<(), SinkError> {
         if self.memory <= MEMORY_BYTES_MAX && self.context.memory.try_set(self.memory) {
             return Ok(());
         }
-        // Half is let go of at once, so that this is not done again for each batch.
+        // Release half at once, so that this is not repeated for each batch.
         let target = self
             .context
             .memory
@@ -277,13 +278,13 @@ impl WindowSink {
             let largest = self.largest_above(target);
             self.finish_folders(largest).await?;
         }
-        // What is left is there, whether there is room for it or not: an object has a least size.
+        // The rest is in memory in any case: an object has a minimum size.
         self.context.memory.set(self.memory);
         Ok(())
     }
 
-    /// Row groups that are a small part of what their folder takes are not worth it: they go with
-    /// their object.
+    /// Row groups that are a small part of their folder's memory are not worth it: they are written
+    /// with their object.
     async fn release_largest(&mut self, target: usize) -> Result<(), SinkError> {
         let worth_it = |folder: &&mut Folder| folder.releasable() > folder.memory() / 2;
         let mut folders: Vec<_> = self.folders.values_mut().filter(worth_it).collect();
@@ -316,7 +317,7 @@ impl WindowSink {
         needed.map(|(_, name)| name.clone()).collect()
     }
 
-    /// Finishes the objects of these folders, all of them, and then tells the first error.
+    /// Finishes the objects of these folders, all of them, and then returns the first error.
     async fn finish_folders(&mut self, names: BTreeSet<String>) -> Result<(), SinkError> {
         let Self {
             context,
@@ -332,7 +333,7 @@ impl WindowSink {
             .map(|each| each.1)
             .collect();
         *memory -= chosen.iter().map(|folder| folder.memory()).sum::<usize>();
-        // Boxed, or the compiler cannot tell that what they borrow may be sent.
+        // Boxed, because the compiler cannot prove that the borrows are `Send`.
         let schema = partitioner.schema();
         let all: Vec<_> = chosen
             .into_iter()

@@ -1,13 +1,12 @@
 //! One object being staged.
 //!
-//! Rule: an object is opened with its first bytes; it ends staged or thrown away, on every path
-//! that is awaited.
+//! Rule: an object is opened with its first bytes; on every awaited path it ends staged or deleted.
 
 use bytes::Bytes;
 use streamctl_engine::storage::{StagedWriter, Storage, StorageError};
 use streamctl_proto::report::{ObjectKind, StagedObject};
 
-/// Bytes and rows of one object on their way to storage.
+/// Writes the bytes of one object to storage, and counts its rows.
 pub(crate) struct ObjectWriter {
     inner: Box<dyn StagedWriter>,
     rows: u64,
@@ -15,7 +14,7 @@ pub(crate) struct ObjectWriter {
 }
 
 impl ObjectWriter {
-    /// Begins the object that will be visible at `location`.
+    /// Begins an object that becomes visible at `location`.
     pub async fn open(storage: &dyn Storage, location: &str) -> Result<Self, StorageError> {
         Ok(Self {
             inner: storage.stage(location).await?,
@@ -40,12 +39,12 @@ impl ObjectWriter {
         self.bytes
     }
 
-    /// Bytes that wait in memory for more of the same part.
+    /// Bytes that are buffered in memory until the part is full.
     pub fn held(&self) -> usize {
         self.inner.held()
     }
 
-    /// Makes it durable, invisible still.
+    /// Makes the object durable but still invisible.
     pub async fn finish(self, kind: ObjectKind) -> Result<StagedObject, StorageError> {
         self.inner.finish(kind, self.rows).await
     }
@@ -55,7 +54,7 @@ impl ObjectWriter {
     }
 }
 
-/// Throws staged objects away. What fails is left to the sweep.
+/// Deletes staged objects. Failures are left to the sweep.
 pub(crate) async fn abandon_all(storage: &dyn Storage, objects: &[StagedObject]) {
     for object in objects {
         if let Err(error) = storage.abandon(object).await {

@@ -1,10 +1,10 @@
-//! One Parquet file in the making.
+//! One unfinished Parquet file.
 //!
-//! Owns: settings of Parquet, what its writer takes. Does not own: where the bytes go, how much
-//! memory there is.
-//! Rule: what the writer takes and does not tell is counted with figures of its own; the tests
-//! compare them with an allocator that counts, so that a new version of the library does not make
-//! them wrong unseen.
+//! Owns: settings of Parquet, the memory of its writer. Does not own: the destination of the bytes,
+//! how much memory there is.
+//! Rule: memory that the writer takes but does not report is estimated; the tests compare the
+//! estimates with a counting allocator, so that a new version of the library cannot silently
+//! invalidate them.
 
 use super::encoding::Encoding;
 use arrow::array::RecordBatch;
@@ -25,31 +25,29 @@ use streamctl_proto::spec::Compression;
 
 /// A row group is written when it has about this much, encoded.
 const ROW_GROUP_BYTES: usize = 16 << 20;
-/// What the writer takes and does not tell, as it was counted: an open file, each of its columns,
-/// each column of a row group that was written, each page of these, and each column of the row
-/// group in the making.
+/// Unreported memory of the writer, as measured: an open file, each of its columns, each column of
+/// a written row group, each page of these, and each column of the unfinished row group.
 const FILE_BYTES: usize = 10 << 10;
 const FILE_COLUMN_BYTES: usize = 400;
 const WRITTEN_COLUMN_BYTES: usize = 1 << 10;
 const WRITTEN_PAGE_BYTES: usize = 200;
 const OPEN_COLUMN_BYTES: usize = 4 << 10;
-/// What a column of fixed width takes from its first row on for its dictionary. The writer tells
-/// it.
+/// Memory that a column of fixed width takes for its dictionary from its first row on. The writer
+/// reports it.
 const DICTIONARY_BYTES: usize = 73 << 10;
-/// What zstd takes for each column of the row group in the making, which is not Rust's to count: a
-/// decompressor that the library makes too, a compressor, and that one's tables from its first page
-/// on.
+/// Memory that zstd takes for each column of the unfinished row group, outside Rust's allocator: a
+/// decompressor that the library creates too, a compressor, and its tables from its first page on.
 const ZSTD_COLUMN_BYTES: usize = 100 << 10;
 const ZSTD_PAGE_BYTES: usize = 1_280 << 10;
 
-/// A Parquet file in the making.
+/// An unfinished Parquet file.
 pub(crate) struct ParquetFile {
     writer: ArrowWriter<Vec<u8>>,
     columns: usize,
     encoding: Encoding,
-    /// Bytes of rows in the row group in the making, as they came.
+    /// Bytes of rows in the unfinished row group, as received.
     taken: usize,
-    /// About so many pages are in row groups that were written.
+    /// Estimated number of pages in written row groups.
     pages: usize,
 }
 
@@ -69,7 +67,7 @@ impl ParquetFile {
         })
     }
 
-    /// Memory that one with a row takes, at least.
+    /// Least memory of a file with one row.
     pub fn least(encoding: Encoding, schema: &SchemaRef) -> usize {
         let fields = schema.flattened_fields();
         let zstd = if encoding.compression == Compression::Zstd {
@@ -91,7 +89,7 @@ impl ParquetFile {
             }
     }
 
-    /// Adds rows; gives the bytes that are final.
+    /// Adds rows; returns the bytes that are final.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<Bytes, ParquetError> {
         self.writer.write(batch)?;
         self.taken += batch.get_array_memory_size();
@@ -102,7 +100,7 @@ impl ParquetFile {
         }
     }
 
-    /// Writes the row group in the making.
+    /// Writes the unfinished row group.
     pub fn release(&mut self) -> Result<Bytes, ParquetError> {
         let by_rows =
             self.writer.in_progress_rows() / DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT * self.columns;
@@ -121,12 +119,12 @@ impl ParquetFile {
         Ok(self.writer.into_inner()?.into())
     }
 
-    /// Bytes of the row group in the making: an estimate of their encoded size.
+    /// Bytes of the unfinished row group: an estimate of their encoded size.
     pub fn held(&self) -> usize {
         self.writer.in_progress_size()
     }
 
-    /// Memory that it takes, all told.
+    /// Total memory that it takes.
     pub fn memory(&self) -> usize {
         let row_groups = self.writer.flushed_row_groups().len() * WRITTEN_COLUMN_BYTES;
         let file = FILE_BYTES
@@ -143,8 +141,8 @@ impl ParquetFile {
         self.buffered() + self.columns * OPEN_COLUMN_BYTES + self.zstd_memory()
     }
 
-    /// The writer tells what is in its buffers. Without a dictionary values are in a page's buffer
-    /// at once, which doubles as it grows.
+    /// The size of the writer's buffers, as it reports them. Without a dictionary, values go into a
+    /// page's buffer at once, which doubles as it grows.
     fn buffered(&self) -> usize {
         let told = self.writer.memory_size();
         let spare = told.min(self.columns * DEFAULT_PAGE_SIZE);
@@ -159,7 +157,7 @@ impl ParquetFile {
         if self.encoding.compression != Compression::Zstd {
             return 0;
         }
-        // A page is compressed once it has so many rows, or so many bytes.
+        // A page is compressed once it has this many rows or bytes.
         let all = self.writer.in_progress_rows() >= DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT;
         let paged = if all {
             self.columns
@@ -170,7 +168,7 @@ impl ParquetFile {
     }
 }
 
-/// Dictionaries of texts begin empty; those of other types with room for thousands of values.
+/// Dictionaries of texts begin empty; those of other types have room for thousands of values.
 fn has_large_dictionary(field: &Field) -> bool {
     !matches!(
         field.data_type(),
@@ -193,8 +191,8 @@ fn properties(encoding: Encoding) -> WriterProperties {
         .build()
 }
 
-/// Makes stores that keep pages at their size: the library hands over buffers of up to twice that
-/// (a dictionary's is 2 MiB, however well it was compressed), and tells the pages' size only.
+/// Makes stores that keep pages at their size. The library hands over buffers of up to twice that
+/// (a dictionary's is 2 MiB, however well it is compressed), and reports only the pages' size.
 #[derive(Debug)]
 struct ExactPages;
 
@@ -255,7 +253,7 @@ mod tests {
         RecordBatch::try_new(schema.clone(), schema.fields().iter().map(array).collect()).unwrap()
     }
 
-    /// An encoder, and what the allocator gave it.
+    /// An encoder, and the memory that the allocator gave it.
     struct Counted {
         encoder: Option<ParquetFile>,
         bytes: i64,
@@ -266,12 +264,13 @@ mod tests {
             self.bytes += allocation_counter::measure(|| step(&mut self.encoder)).bytes_current;
         }
 
-        /// It says hardly less than it is, and not much more; gives what it says.
+        /// Checks that the reported memory is hardly less than the real one, and not much more;
+        /// returns it.
         #[track_caller]
         fn check(&self) -> usize {
             let encoder = self.encoder.as_ref().unwrap();
             let is = usize::try_from(self.bytes).unwrap();
-            // Compressors of C are the next test's.
+            // The next test covers compressors in C.
             let uncounted = if encoder.releasable() == 0 {
                 0
             } else {
@@ -335,13 +334,13 @@ mod tests {
                 }
             }
         }
-        // So many values that their dictionaries are given up, and pages are compressed.
+        // Enough values that their dictionaries are abandoned and pages are compressed.
         for compression in [Compression::Snappy, Compression::Zstd] {
             check_encoding(Encoding::new(SinkFormat::Parquet, compression), 3, 150_000);
         }
     }
 
-    /// What it takes is the library's, so it is the library that is asked.
+    /// The library allocates this memory, so the test queries the library.
     #[test]
     fn zstd_takes_no_more_for_a_column_than_is_counted() {
         let page: Vec<u8> = (0..DEFAULT_PAGE_SIZE)

@@ -1,7 +1,7 @@
-//! Which folder a row belongs to.
+//! The folder of each row.
 //!
 //! Owns: the names of folders, splitting batches by them. Does not own: objects.
-//! Rule: folders are named as Hive names them, so that Athena, Spark and a crawler read them back.
+//! Rule: folder names follow Hive, so that Athena, Spark and a crawler can read them.
 
 use super::{RejectedRows, SinkError};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
@@ -19,20 +19,20 @@ use streamctl_proto::spec::{Location, PartitionColumn};
 enum Level {
     /// The same for all rows of the window.
     Fixed(String),
-    /// `name=` and the value of a column of the result, of this number.
+    /// `name=` and the value of the result's column with this index.
     Column { name: String, index: usize },
 }
 
 /// Rows of a batch, by their folders.
 #[derive(Default)]
 pub(crate) struct Parts {
-    /// Without the columns that are folders.
+    /// Without the columns that form the folder.
     pub folders: Vec<(String, RecordBatch)>,
-    /// Those whose folder would have a name that nothing can have.
+    /// Rows whose partition is not a valid folder name.
     pub rejected: Vec<RejectedRows>,
 }
 
-/// How the rows of one window are spread over folders.
+/// Distributes the rows of one window over folders.
 #[derive(Debug)]
 pub(crate) struct Partitioner {
     levels: Vec<Level>,
@@ -71,7 +71,7 @@ impl Partitioner {
         })
     }
 
-    /// Of the objects: the result without the columns that are folders.
+    /// The schema of the objects: the result without the columns that form folders.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -182,7 +182,7 @@ fn level(column: &PartitionColumn, window: Window, schema: &Schema) -> Result<Le
     })
 }
 
-/// Row numbers that have the same values, each list in order, lists in order of their first row.
+/// Row numbers with equal values, each list in order, lists in order of their first row.
 fn groups(texts: &[ArrayRef]) -> Result<Vec<Vec<u32>>, arrow::error::ArrowError> {
     let fields = texts
         .iter()

@@ -1,6 +1,6 @@
-//! Rows whose partition cannot be the name of a folder, kept beside the dead letters.
+//! Rows whose partition is not a valid folder name, stored beside the dead letters.
 //!
-//! Owns: the form of such a row. Does not own: which rows (`partition`), when they become visible
+//! Owns: the format of such a row. Does not own: which rows (`partition`), when they become visible
 //! (the commit).
 //! Rule: exactly one line per row, with all its columns, in the same epoch as its neighbours.
 
@@ -13,7 +13,7 @@ use streamctl_proto::Window;
 use streamctl_proto::names::BadName;
 use streamctl_proto::report::ObjectKind;
 
-/// Rows whose partition cannot be the name of a folder.
+/// Rows whose partition is not a valid folder name.
 pub(crate) struct RejectedRows {
     pub reason: BadName,
     /// With all columns of the result.
@@ -41,7 +41,7 @@ pub(super) fn objects(context: &SinkContext) -> GzipLines {
     })
 }
 
-/// `{"window_start": ..., "reason": ..., "row": {...}}`, a line each.
+/// `{"window_start": ..., "reason": ..., "row": {...}}`, one line each.
 pub(super) fn lines(window: Window, rejected: &RejectedRows) -> Result<Vec<u8>, SinkError> {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let window_start = rfc3339(window.start_ms);

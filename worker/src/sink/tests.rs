@@ -18,7 +18,7 @@ use streamctl_proto::report::Staging;
 use streamctl_proto::spec::{Compression, Location, PartitionColumn, SinkFormat};
 use streamctl_proto::staged_name::Orphans;
 
-/// What was staged, by location; only what a sink calls is there.
+/// Staged objects by location; implements only what a sink calls.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FakeStorage {
     state: Arc<Mutex<State>>,
@@ -27,16 +27,16 @@ pub(crate) struct FakeStorage {
 #[derive(Debug, Default)]
 struct State {
     staged: BTreeMap<String, Bytes>,
-    /// Opened, neither finished nor aborted.
+    /// Opened but neither finished nor aborted.
     open: BTreeSet<String>,
     largest_write: usize,
     /// Finishing an object whose location contains this fails.
     fail_on: Option<String>,
-    /// Writers hold what they are given, as they do that fill a part of an upload.
+    /// Writers buffer their input, like those that fill a part of an upload.
     holds: bool,
 }
 
-/// Memory of a window that shares it with nobody.
+/// Memory of a window that is not shared.
 pub(crate) fn memory(bytes: usize) -> Arc<Holding> {
     Arc::new(Holding::with_minimum(Arc::new(crate::memory::Share::new(
         bytes, 1,
@@ -459,7 +459,7 @@ async fn objects_are_cut_at_their_target_size_and_no_row_is_lost() {
     }
 }
 
-/// Memory: row groups go out while the object is being written.
+/// Memory: row groups are sent while the object is being written.
 #[tokio::test]
 async fn a_large_object_goes_out_in_row_groups() {
     let storage = FakeStorage::default();
@@ -553,7 +553,7 @@ async fn a_failure_at_the_end_throws_everything_away() {
     assert!(storage.is_clean());
 }
 
-/// One row for each of so many partitions.
+/// One row for each of this many partitions.
 fn spread(partitions: i64) -> RecordBatch {
     let batch = rows(0, partitions);
     let country: StringArray = (0..partitions)
@@ -566,7 +566,7 @@ fn spread(partitions: i64) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
-/// What all folders say that they take.
+/// The memory that all folders report.
 fn counted(sink: &WindowSink) -> usize {
     sink.folders.values().map(Folder::memory).sum()
 }

@@ -1,9 +1,9 @@
-//! The dead letters of a committed epoch, read once more.
+//! Reads the dead letters of a committed epoch again.
 //!
-//! Owns: the reader: from the shard's name to the manifest, and on to the letters. Does not own:
-//! their form ([`crate::dead_letter`]), which epochs are replayed and when (`controller::core`).
-//! Rule: the n-th letter has the sequence number n, whenever it is read; it arrives when it is
-//! read, as the window of its first arrival is long committed.
+//! Owns: the reader: from the shard's name to the manifest, and to the letters. Does not own: their
+//! format ([`crate::dead_letter`]), which epochs are replayed and when (`controller::core`).
+//! Rule: the n-th letter always has the sequence number n. Its arrival is the time of the read,
+//! because the window of its first arrival is long committed.
 
 use crate::dead_letter::read::{Letters, LettersError};
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use streamctl_proto::{DeadLetterShard, JobName, Position, ResolvedJob, ShardId};
 const CHUNK_LETTERS_MAX: usize = 2_000;
 /// A chunk is full at this size.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// Between two tries to fetch an object.
+/// Wait between two attempts to fetch an object.
 const RETRY: Duration = Duration::from_millis(900);
 
 /// Reads the dead letters of one epoch.
@@ -50,7 +50,7 @@ impl From<LettersError> for Problem {
 }
 
 impl DeadLetterReader {
-    /// Reads `which`, named `shard`, of `job`. Its manifest is fetched by the first read.
+    /// Reads `which`, named `shard`, of `job`. The first read fetches its manifest.
     pub fn open(
         job: &ResolvedJob,
         shard: &ShardToRead,
@@ -76,7 +76,7 @@ impl DeadLetterReader {
         }
     }
 
-    /// The letters behind the position.
+    /// The letters after the position.
     async fn letters(&self) -> Result<Letters, Problem> {
         let after = match &self.from {
             Position::After { sequence, .. } => sequence.to_u64().unwrap_or(u64::MAX),
@@ -113,7 +113,7 @@ impl DeadLetterReader {
         };
         let given = letters.next(CHUNK_LETTERS_MAX, CHUNK_BYTES_MAX).await?;
         self.ended = letters.is_over();
-        // What is read later arrives later.
+        // Records that are read later arrive later.
         let now_ms = (self.clock)();
         let records = given
             .into_iter()
@@ -138,7 +138,7 @@ impl DeadLetterReader {
         }
     }
 
-    /// What a problem means: wait, pass over what is gone, or stop.
+    /// Handles a problem: wait, skip what is gone, or stop.
     async fn problem(&mut self, problem: Problem) -> Result<Chunk, ReadError> {
         match problem {
             Problem::Letters(LettersError::Storage(StorageError::Unavailable {

@@ -2,7 +2,7 @@
 //!
 //! Owns: which of the two a shard is. Does not own: the kinds of source
 //! (`streamctl_engine::source`), windows (`task`), decoding.
-//! Rule: behind [`Sources`] a replayed dead letter is read as a record of the source is.
+//! Rule: behind [`Sources`] a replayed dead letter is read like a record of the source.
 
 pub mod dead_letters;
 
@@ -36,12 +36,12 @@ impl Sources {
         }
     }
 
-    /// The time by which records arrive, milliseconds since the Unix epoch.
+    /// The clock for arrival times, milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
         (self.readers.clock)()
     }
 
-    /// The same by another clock.
+    /// The same with another clock.
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.readers.clock = clock;
         self
@@ -53,19 +53,19 @@ impl Sources {
         self
     }
 
-    /// The same; whole files take room there, `limit` is what an error names.
+    /// The same; whole files take memory from `room`, and errors name `limit`.
     pub fn with_file_room(mut self, room: Reads, limit: MemoryLimit) -> Self {
         self.readers.files = FileRoom::new(room, limit);
         self
     }
 
-    /// The same, but Kinesis is asked through these calls.
+    /// The same, but Kinesis is called through `stream`.
     pub fn with_stream(mut self, stream: Arc<dyn kinesis::Calls>) -> Self {
         self.readers.kinesis_shared = self.readers.kinesis_shared.with_service(stream);
         self
     }
 
-    /// The same, but every shard is read from memory, whatever the job says.
+    /// The same, but every shard is read from memory, regardless of the job.
     #[cfg(any(test, feature = "test-util"))]
     pub fn with_memory(self, memory: MemorySource) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Sources {
         }
     }
 
-    /// Opens one shard of a job. Asks no service yet, except for a role's credentials.
+    /// Opens one shard of a job. Sends no request to a service, except for a role's credentials.
     pub async fn open(
         &self,
         job: &ResolvedJob,
@@ -83,8 +83,8 @@ impl Sources {
         self.open_for(job, shard, Reading::Live).await
     }
 
-    /// The same for reading a range again: the reader waits for what those of [`Self::open`] leave
-    /// of the shard.
+    /// The same for reading a range again: the reader uses only the capacity that readers of
+    /// [`Self::open`] leave.
     pub async fn open_again(
         &self,
         job: &ResolvedJob,

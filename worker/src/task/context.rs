@@ -1,4 +1,4 @@
-//! What all windows of a task share: the job, its plan, its lookups' rows.
+//! State that all windows of a task share: the job, its plan, its lookups' rows.
 //!
 //! Rule: a lookup version is loaded once per worker (`lookups`); a plan is made once per task.
 
@@ -19,18 +19,18 @@ use streamctl_engine::storage::Storages;
 use streamctl_proto::{LookupVersion, ResolvedJob};
 use tokio::sync::Mutex;
 
-/// Lookup versions kept in memory per lookup: the one in use and the one before.
+/// Lookup versions kept in memory per lookup: the current and the previous one.
 const VERSIONS_KEPT: usize = 2;
 
-/// Lookup, version, rows; in the order in which they were loaded.
+/// Lookup, version, rows; in loading order.
 type Loaded = Vec<(String, LookupVersion, Arc<Table>)>;
 
-/// What all windows of a task share.
+/// State that all windows of a task share.
 pub struct Context {
     pub job: ResolvedJob,
     pub storages: Storages,
     pub sources: Sources,
-    /// What the worker may hold.
+    /// The memory budget of the worker.
     pub budget: MemoryBudget,
     record_bytes: AtomicUsize,
     loaded: Mutex<Loaded>,
@@ -38,10 +38,10 @@ pub struct Context {
 }
 
 pub struct DecodedNext {
-    /// How many, from the first.
+    /// Number of records, from the first.
     pub count: usize,
     pub decoded: Decoded,
-    /// Of a payload that is large unpacked: to be kept until its row is with the query.
+    /// Room of a payload that is large when unpacked: keep it until its row is with the query.
     pub room: Option<UnpackRoom>,
 }
 
@@ -77,11 +77,11 @@ impl Context {
         Ok(decoder.with_unpacked_bytes(self.budget.decode_bytes()))
     }
 
-    /// Decodes the first of these records, at least one. A payload that is large unpacked waits for
-    /// room.
+    /// Decodes the first of these records, at least one. Waits for room for a payload that is large
+    /// when unpacked.
     ///
     /// # Errors
-    /// This worker can never have room for it.
+    /// This worker can never have enough room for it.
     pub async fn decode_next(
         &self,
         decoder: &mut Decoder,
@@ -136,7 +136,7 @@ impl Context {
         Ok((made, tables))
     }
 
-    /// Records of at most so many bytes came, and of so many before.
+    /// Notes the size of the largest new record; returns the largest so far.
     pub fn largest_record(&self, bytes: usize) -> usize {
         self.record_bytes
             .fetch_max(bytes, Ordering::Relaxed)
@@ -165,7 +165,7 @@ impl Context {
             .filter(|(_, (other, ..))| other == name)
             .map(|(index, _)| index);
         let oldest = others.next();
-        // Before the new one is loaded: both need not fit at once with it.
+        // Before the new one is loaded, so that both need not fit with it.
         if let Some(oldest) = oldest.filter(|_| others.count() + 1 >= VERSIONS_KEPT) {
             loaded.remove(oldest);
         }

@@ -1,4 +1,4 @@
-//! Why a task cannot go on, and what that means for the job.
+//! Why a task cannot continue, and the consequence for the job.
 
 use crate::memory::{MemoryLimit, mib};
 use crate::registry::Ending;
@@ -13,12 +13,12 @@ use streamctl_engine::source::ReadError;
 use streamctl_engine::storage::{RefusalCause, StorageError};
 use streamctl_proto::v1::task_ended::{Place, Why};
 
-/// Why a task cannot go on.
+/// Why a task cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The query, on some row's data or for want of memory.
+    /// An error of the query, on some row's data or for lack of memory.
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error(transparent)]
@@ -28,7 +28,7 @@ pub enum TaskError {
     Decode(#[from] DecodeError),
     #[error(transparent)]
     Lookup(#[from] LookupError),
-    /// A lookup that there is no room for.
+    /// There is no room for a lookup.
     #[error(
         "lookup {lookup} needs {} to be loaded, the worker's memory limit of {limit} leaves {} for lookups and queries, of which {} are free",
         mib(*needed as u64), mib(*most as u64), mib(*free as u64)
@@ -42,24 +42,24 @@ pub enum TaskError {
         free: usize,
         limit: MemoryLimit,
     },
-    /// A payload that there can never be room for, once it is unpacked.
+    /// An unpacked payload for which there can never be enough room.
     #[error("a compressed payload has more than {} unpacked; that is what the worker's memory limit of {limit} leaves for one", mib(*most as u64))]
     UnpackMemory {
-        /// What one may have here.
+        /// The most that one may have here.
         most: usize,
         limit: MemoryLimit,
     },
-    /// A query that would have had room, had others not held it.
+    /// The query would have had enough memory if others had not held it.
     #[error("the query found no memory: {0}; other windows of this worker hold it")]
     QueryWaits(String),
     #[error(transparent)]
     Rows(#[from] RowsError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// A replay that nobody reads.
+    /// No reader takes the rows of a replay.
     #[error("nobody took its rows for {0:?}")]
     ReaderIdle(std::time::Duration),
-    /// What it did of a window cannot be reported.
+    /// The work on a window cannot be reported.
     #[error(transparent)]
     Report(#[from] ReportError),
     /// A bug: the work of a window was cut short.
@@ -99,7 +99,7 @@ impl TaskError {
         }
     }
 
-    /// Trying again will not help.
+    /// A retry does not help.
     pub fn is_fatal(&self) -> bool {
         match self {
             refused if refused.refused_by().is_some() => false,
@@ -116,7 +116,7 @@ impl TaskError {
         }
     }
 
-    /// What it means for the job.
+    /// The consequence for the job.
     pub fn why(&self) -> Why {
         match self {
             Self::Sink(SinkError::Storage(StorageError::Unavailable { .. })) => Why::Wait,
@@ -163,8 +163,8 @@ impl TaskError {
     }
 }
 
-/// Another worker may be served: by its rights, its clock, its disk, or because it sees a folder
-/// that this one does not.
+/// Another worker may be served: it has other permissions, another clock, another disk, or sees a
+/// folder that this one does not.
 fn is_refusal(error: &StorageError) -> bool {
     match error {
         StorageError::Refused { cause, .. } => *cause == RefusalCause::Environment,

@@ -1,11 +1,10 @@
 //! One task: some shards of one job, read into windows, reported.
 //!
 //! Owns: which windows are open, when they close, the order of reports. Does not own: placing
-//! records ([`shards`]), the work on a window ([`window`]), the words of a report ([`telling`]),
-//! what the controller was told ([`crate::registry`]).
-//! Rule: the loop never waits for anything but its next message; slow work is spawned and comes
-//! back as one. When the worker's memory is short it drops what it cannot use yet, and reads it
-//! again when it can.
+//! records ([`shards`]), the work on a window ([`window`]), the messages of a report
+//! ([`reporting`]), what was sent to the controller ([`crate::registry`]).
+//! Rule: the loop waits only for its next message; slow work is spawned and returns as one. If the
+//! worker's memory is short, the task drops what it cannot use yet, and reads it again later.
 
 mod context;
 mod error;
@@ -40,22 +39,22 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use window::{Feed, Finished, WindowKey};
 
-/// Windows of a task that are open or being finished. Reading goes on into the next while one is
+/// Windows of a task that are open or being finished. Reading continues into the next while one is
 /// finished.
 pub const WINDOWS_OPEN_MAX: usize = 2;
-/// Between two messages about the shards' figures, when nothing else is to be said.
+/// Interval between two messages with the shards' figures if nothing else is sent.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// Reads that are placed before the task looks at what can be done: looking costs a step per shard.
+/// Reads that are placed before the task checks what can proceed: a check costs a step per shard.
 const READS_AT_ONCE_MAX: usize = 256;
-/// Commands that may wait for a task.
+/// Most queued commands of a task.
 pub const COMMANDS_MAX: usize = 64;
 
-/// What the controller tells a task.
+/// Commands of the controller to a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Use these lookup versions for this window.
     Open(Window, BTreeMap<String, LookupVersion>),
-    /// Stop reading, report what was read, end.
+    /// Stop reading, report the records read, end.
     Release,
     /// Finish windows that end at or before this time, then end.
     Drain(i64),
@@ -64,9 +63,9 @@ pub enum Command {
 
 /// A window of the task.
 enum State {
-    /// The controller has not yet named its lookup versions.
+    /// The controller has not named its lookup versions yet.
     Asked,
-    /// It has; there is no memory for one more window.
+    /// The versions are named, but there is no memory for one more window.
     Named {
         lookups: BTreeMap<String, LookupVersion>,
     },
@@ -75,7 +74,7 @@ enum State {
         abort: AbortHandle,
         lookups: BTreeMap<String, LookupVersion>,
     },
-    /// It takes none any more; the last are on their way.
+    /// It takes no more records; the last are in flight.
     Closing {
         lookups: BTreeMap<String, LookupVersion>,
         closed: Closed,
@@ -87,29 +86,29 @@ struct OpenWindow {
     state: State,
     ranges: BTreeMap<ShardId, ShardRange>,
     times: Times,
-    /// The result of another workload is stale: this window was dropped and asked for again.
+    /// A result of another workload is stale: the window was dropped and requested again.
     workload: Arc<Workload>,
     _counted: Held,
 }
 
 impl Drop for OpenWindow {
-    /// The rows are reported, or not needed any more.
+    /// The rows are reported, or no longer needed.
     fn drop(&mut self) {
         self.workload.pace.cancel();
     }
 }
 
-/// What a task works with.
+/// The parts of a task.
 pub struct Parts {
     pub id: TaskId,
-    /// The job, and what is shared by its windows.
+    /// The job, and state shared by its windows.
     pub context: Arc<Context>,
-    /// What the controller is told.
+    /// Sends messages to the controller.
     pub registry: Arc<Registry>,
     pub results: Arc<Results>,
-    /// Where windows are worked on: not the network's threads.
+    /// Computes windows: not on the network's threads.
     pub compute: Compute,
-    /// What is counted, and where spans go.
+    /// Metrics and the destination of spans.
     pub meter: Meter,
 }
 
@@ -118,7 +117,7 @@ struct Task {
     shards: Vec<ShardState>,
     windows: BTreeMap<Window, OpenWindow>,
     readers: JoinSet<()>,
-    /// Of each shard: how many readers it had, and the last of them.
+    /// For each shard: how many readers it had, and the last of them.
     reader_of: Vec<(u64, Option<AbortHandle>)>,
     reads: mpsc::Sender<Read>,
     work: JoinSet<(Window, Arc<Workload>, Result<Finished, TaskError>)>,
@@ -130,7 +129,7 @@ struct Task {
     counted: Work,
 }
 
-/// Runs a task to its end and tells the controller how it ended.
+/// Runs a task to its end and reports the ending to the controller.
 pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver<Command>) {
     let id = parts.id;
     let registry = Arc::clone(&parts.registry);
@@ -171,7 +170,7 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
     }
 }
 
-/// How a task ended, in a word.
+/// A short label for the ending of a task.
 fn word(why: Why) -> &'static str {
     match why {
         Why::Retry => "retry",
@@ -215,7 +214,7 @@ impl Task {
                         return Err(TaskError::Panicked(error.to_string()));
                     }
                 }
-                // Somebody waits for memory, or there is some: what that means is seen below.
+                // Some reader waits for memory, or memory is free: handled below.
                 Ok(()) = changes.changed() => {}
                 _ = figures.tick() => self.tell_progress(self.told_watermark_ms),
                 1.. = received.recv_many(&mut reads, READS_AT_ONCE_MAX), if !self.releasing => {
@@ -236,8 +235,8 @@ impl Task {
     fn start_readers(&mut self) {
         let ids: BTreeSet<ShardId> = self.shards.iter().map(|shard| shard.id.clone()).collect();
         for index in 0..self.shards.len() {
-            // A parent that is not of this task has ended, or the shard would not have been given
-            // out.
+            // A parent that is not in this task has ended, or the shard would not have been
+            // assigned.
             self.shards[index]
                 .after
                 .retain(|parent| ids.contains(parent));
@@ -280,15 +279,14 @@ impl Task {
         let lost = shard.stats.lost != before.lost;
         shard.offer(chunk, stats, room);
         if lost {
-            // Before anything that is reported after it: the manifest of what follows names the
-            // gap.
+            // Send it before any later report: the manifest of what follows names the gap.
             self.tell_progress(self.told_watermark_ms);
         }
         Ok(())
     }
 
-    /// Does whatever can be done now: takes records into open windows, asks for windows, closes
-    /// windows, says so.
+    /// Does whatever can be done now: takes records into open windows, requests windows, closes
+    /// windows, and reports it.
     fn advance(&mut self) -> Result<(), TaskError> {
         if !self.releasing {
             loop {
@@ -303,7 +301,7 @@ impl Task {
             }
         }
         if !self.told_first_records && self.shards.iter().any(|shard| shard.records > 0) {
-            // Somebody has just submitted the job, and looks.
+            // A user has just submitted the job and is watching it.
             self.told_first_records = true;
             self.tell_progress(self.told_watermark_ms);
         }
@@ -314,9 +312,9 @@ impl Task {
         Ok(())
     }
 
-    /// Lets go of what was read and cannot be taken yet, as others wait for room. Each of it is
-    /// dropped once: it is read again when its window takes records. So what holds room is always
-    /// on its way through an open window.
+    /// Drops what was read but cannot be taken yet, because others wait for room. Each record is
+    /// dropped once: it is read again when its window takes records. So whatever holds room always
+    /// flows through an open window.
     fn park(&mut self) {
         for index in 0..self.shards.len() {
             let shard = &mut self.shards[index];
@@ -337,7 +335,7 @@ impl Task {
         }
     }
 
-    /// Takes the waiting records of a shard for as long as their windows are open.
+    /// Takes the waiting records of a shard while their windows are open.
     fn take(&mut self, index: usize) {
         while let Some(window) = self.shards[index]
             .next_window()
@@ -370,7 +368,7 @@ impl Task {
                         .iter()
                         .map(|record| record.data.len() as u64)
                         .sum::<u64>();
-                    // A window whose work has failed takes no more; its failure is on its way to
+                    // A window whose work has failed takes no more; its failure is about to reach
                     // the loop.
                     let _failed = feed.send(Feed {
                         shard: shard.id.clone(),
@@ -383,7 +381,7 @@ impl Task {
         }
     }
 
-    /// Asks for a window, if one more may be open.
+    /// Requests a window, if one more may be open.
     fn ask(&mut self, window: Window) {
         if self.windows.len() >= WINDOWS_OPEN_MAX && !self.is_next(window) {
             return;
@@ -418,15 +416,15 @@ impl Task {
         {
             return;
         }
-        // Answered twice when a drain dropped the question and a later one let it be asked again:
-        // the records that the first answer's work has taken would be lost with it.
+        // The window may be opened twice: if a drain dropped the request and it was sent again
+        // later. The records that the first opening's work has taken would be lost.
         let asked = |open: &&mut OpenWindow| matches!(open.state, State::Asked);
         if let Some(open) = self.windows.get_mut(&window).filter(asked) {
             open.state = State::Named { lookups };
         }
     }
 
-    /// Begins the work on windows that may open and that there is memory for, the oldest first.
+    /// Begins the work on windows that may open and have memory, the oldest first.
     fn start_windows(&mut self) {
         let named = |open: &OpenWindow| matches!(open.state, State::Named { .. });
         let waiting: Vec<Window> = self
@@ -440,7 +438,7 @@ impl Task {
                 matches!(open.state, State::Open { .. } | State::Closing { .. })
             };
             let further = self.windows.values().any(works);
-            // Those that are open wait for an older one, so that it must not wait for their memory.
+            // The open ones wait for an older one, so it must not wait for their memory.
             let urgent = further && !self.windows.range(..window).any(|(_, open)| works(open));
             let Some(memory) = self.parts.context.budget.window(urgent, further) else {
                 return;
@@ -449,7 +447,7 @@ impl Task {
         }
     }
 
-    /// For how long the work on one of its windows has been computing without a wait.
+    /// How long the work on one of its windows has been computing without a wait.
     fn computing(&self) -> Duration {
         self.windows
             .values()
@@ -492,7 +490,8 @@ impl Task {
         };
     }
 
-    /// Closes windows that are over for every shard. True when there was one: room for the next.
+    /// Closes windows that are over for every shard. Returns true if there was one: room for the
+    /// next.
     fn close_windows(&mut self) -> bool {
         let watermark_ms = self.watermark_ms();
         let over: Vec<Window> = self
@@ -521,7 +520,7 @@ impl Task {
         open.times.closed = Some(now());
         let context = &self.parts.context;
         let live = context.job.spec.source.kind.is_read_on_arrival();
-        // By the service's clock, as far as it is known: records and windows are of its time.
+        // Use the service's clock, as far as it is known: it determines records and windows.
         let ahead_ms = self.parts.meter.clock_skew_ms().unwrap_or(0);
         let closed = Closed::now(
             window,
@@ -535,8 +534,9 @@ impl Task {
         true
     }
 
-    /// A shard that waits for its parents holds nothing open: they do, until they have ended. If it
-    /// did, parents of more than [`WINDOWS_OPEN_MAX`] windows would wait for their children.
+    /// A shard that waits for its parents holds no window open: its parents do, until they have
+    /// ended. Otherwise, parents with more than [`WINDOWS_OPEN_MAX`] windows would wait for their
+    /// children.
     fn watermark_ms(&self) -> i64 {
         let unread = |shard: &ShardState| shard.ended().is_none() || shard.next_window().is_some();
         let waiting = |shard: &&ShardState| shard.after.is_empty() && unread(shard);
@@ -548,8 +548,7 @@ impl Task {
             .unwrap_or(i64::MAX)
     }
 
-    /// The work on a window is over. What became of one that was dropped meanwhile is nobody's
-    /// concern.
+    /// The work on a window is over. Ignore the result of a window that was dropped meanwhile.
     fn finished(
         &mut self,
         window: Window,
@@ -571,7 +570,7 @@ impl Task {
         Ok(())
     }
 
-    /// Reports finished windows in order, then says how far that is.
+    /// Reports finished windows in order, then the progress.
     fn report(&mut self) -> Result<(), TaskError> {
         while let Some(mut first) = self.windows.first_entry() {
             let State::Closing {
@@ -604,8 +603,8 @@ impl Task {
             reached_ms
         };
         if watermark_ms > self.told_watermark_ms {
-            // What was told is kept: a record that steps back further than the reader allowed for
-            // comes in a later window.
+            // A sent watermark holds: a record that is out of order by more than the reader allowed
+            // for goes into a later window.
             for shard in &mut self.shards {
                 shard.close_before(watermark_ms);
             }
@@ -614,8 +613,8 @@ impl Task {
         Ok(())
     }
 
-    /// Stops reading. Row-wise results are reported as far as they go; those of a query that needs
-    /// the whole window are dropped, and the window is read again.
+    /// Stops reading. Row-wise results are reported as far as they are complete. Those of a query
+    /// that needs the whole window are dropped, and the window is read again.
     fn release(&mut self) {
         self.releasing = true;
         self.readers.abort_all();
@@ -629,8 +628,8 @@ impl Task {
                 State::Asked | State::Named { .. } => {
                     self.windows.remove(&window);
                 }
-                // Opened for records that were dropped and did not come again yet: there is nothing
-                // to report.
+                // Opened for records that were dropped and have not come again yet: there is
+                // nothing to report.
                 State::Open { abort, .. } if whole_window || open.ranges.is_empty() => {
                     abort.abort();
                     self.windows.remove(&window);
@@ -643,9 +642,9 @@ impl Task {
         }
     }
 
-    /// Takes nothing of windows that end after this time. One that is open already is dropped, and
-    /// read again by whoever gets the shards next: it would wait for records that are taken no
-    /// more.
+    /// Takes nothing of windows that end after this time. One that is open already is dropped,
+    /// because it would wait for records that are no longer taken. The next owner of the shards
+    /// reads it again.
     fn drain(&mut self, until_ms: i64) {
         let size_ms = self.parts.context.job.spec.window.ms();
         self.until_ms = until_ms.saturating_sub(until_ms.rem_euclid(size_ms));

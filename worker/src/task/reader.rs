@@ -1,8 +1,8 @@
 //! The loop that reads one shard into its task's queue.
 //!
-//! Rule: at most [`CHUNKS_PER_SHARD_MAX`] chunks of a shard are in memory, and all of them have
-//! room in the worker's budget before they are read; then the reader waits (back-pressure). What is
-//! read and cannot be used yet is dropped when others wait (`park()` of the task).
+//! Rule: at most [`CHUNKS_PER_SHARD_MAX`] chunks of a shard are in memory, and each reserves room
+//! in the worker's budget before it is read; then the reader waits (back-pressure). Chunks that
+//! cannot be used yet are dropped if others wait (`park()` of the task).
 
 use super::{Context, TaskError};
 use crate::memory::{ReadRoom, Reads};
@@ -13,15 +13,14 @@ use streamctl_proto::spec::SourceKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
-/// Chunks of one shard that are read and not yet decoded.
+/// Chunks of one shard that are read but not yet decoded.
 pub const CHUNKS_PER_SHARD_MAX: usize = 2;
-/// What a read is expected to bring, at least; and when nothing is known, because it is the first
-/// or the last was long ago.
+/// Least expected size of a read; also used for the first read and if the last was long ago.
 const EXPECTED_BYTES_MIN: usize = 16 << 10;
 const EXPECTED_BYTES_UNKNOWN: usize = 4 << 20;
-/// The last read says nothing about the next one after this.
+/// After this time the last read does not predict the next one.
 const KNOWN_FOR: Duration = Duration::from_secs(2);
-/// A shard that is so far behind gives as much as it can.
+/// A shard that is this far behind returns as much as it can.
 const FAR_BEHIND_MS: u64 = 5_000;
 
 /// Room that a chunk takes until its last record is decoded.
@@ -32,7 +31,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Takes as much as the chunk has, from now on.
+    /// Sets the room to the chunk's actual size.
     fn settle(&mut self, bytes: usize) {
         if let Some(room) = &mut self.bytes {
             room.settle(bytes);
@@ -68,7 +67,7 @@ impl Slots {
         }
     }
 
-    /// Waits for room for so many bytes. `None` is never given: nobody closes these.
+    /// Waits for room for this many bytes. Never returns `None`: the semaphores are never closed.
     async fn room(&self, bytes: usize) -> Option<Room> {
         let place = |slots: &Arc<Semaphore>, ahead: bool| {
             let slots = Arc::clone(slots);
@@ -89,7 +88,7 @@ impl Slots {
     }
 }
 
-/// What a shard's next read is expected to bring.
+/// The expected size of a shard's next read.
 struct Expected {
     chunk_bytes_max: usize,
     last: Option<(Instant, usize, u64)>,
@@ -110,7 +109,7 @@ impl Expected {
             _ => EXPECTED_BYTES_UNKNOWN,
         };
         let last = self.last.map_or(0, |(_, bytes, _)| bytes);
-        // Twice the last one: what has come in meanwhile comes too.
+        // Twice the last one: it also returns what arrived meanwhile.
         last.saturating_mul(2).max(least).min(self.chunk_bytes_max)
     }
 }
@@ -118,7 +117,7 @@ impl Expected {
 #[derive(Debug)]
 pub struct Read {
     pub index: usize,
-    /// Which of the shard's readers: what an earlier one gave is not taken.
+    /// Identifies the shard's reader: chunks of an earlier reader are ignored.
     pub reader: u64,
     pub chunk: Result<(Chunk, Room), TaskError>,
     pub stats: ReaderStats,

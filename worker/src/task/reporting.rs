@@ -1,8 +1,8 @@
-//! What a task says: reports, how far it is, spans.
+//! The messages of a task: reports, progress, spans.
 //!
-//! Owns: the words to the controller and to the traces. Does not own: when they are said (the
-//! task), that they arrive ([`crate::registry`]).
-//! Rule: what is reported holds exactly the records that were read.
+//! Owns: the messages to the controller and to the traces. Does not own: when they are sent (the
+//! task), their delivery ([`crate::registry`]).
+//! Rule: a report contains exactly the records that were read.
 
 use super::shards::ShardState;
 use super::window::Finished;
@@ -14,7 +14,7 @@ use streamctl_engine::traces::{Place, Span, WindowTrace, now};
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, Window, v1};
 
-/// When the last shard of a task had seen a window's end.
+/// When the last shard of a task passed a window's end.
 #[derive(Clone, Copy)]
 pub(super) struct Closed {
     at: Instant,
@@ -23,12 +23,12 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    /// At this moment, which the wall clock calls `now_ms`; `None`: windows are of times that say
-    /// nothing of when their records could be read.
+    /// The current moment, at which the wall clock shows `now_ms`. `None`: the times of the windows
+    /// are unrelated to when their records could be read.
     pub(super) fn now(window: Window, now_ms: Option<i64>) -> Self {
         let after_us = |now_ms: i64| {
             let after_ms = u64::try_from(now_ms.saturating_sub(window.end_ms)).unwrap_or(0);
-            // 0 says that it was not measured.
+            // 0 means that it was not measured.
             after_ms.saturating_mul(1_000).max(1)
         };
         Self {
@@ -37,7 +37,7 @@ impl Closed {
         }
     }
 
-    /// What the window waited for since, stage by stage.
+    /// What the window waited for since then, stage by stage.
     pub(super) fn stages(self, finished: &Finished) -> StageTimes {
         let mut before = self.at;
         let stage = |end: Instant| {
@@ -57,7 +57,7 @@ impl Closed {
     }
 }
 
-/// When a window met its first record, and when it took its last: for its spans.
+/// When a window got its first record, and when it took its last; used for its spans.
 pub(super) struct Times {
     pub begin: SystemTime,
     pub closed: Option<SystemTime>,
@@ -81,7 +81,7 @@ impl Task {
         } = finished;
         let read = ranges.values().map(|range| range.records).sum::<u64>();
         if counts.rows_in != read {
-            // A bug; said, it would lose the difference for good.
+            // A bug. If it were reported, the difference would be lost for good.
             let what = format!(
                 "window {window} holds {} of the {read} records that were read",
                 counts.rows_in
@@ -120,7 +120,7 @@ impl Task {
     }
 
     /// The spans of a window's work here. A stage's span is as long as the stage computed; the
-    /// window's rows went through all of them at the same time.
+    /// window's rows pass through all stages at the same time.
     pub(super) fn trace(&self, window: Window, times: &Times, finished: &Finished) {
         let traces = &self.parts.meter.traces;
         if !traces.is_on() {
@@ -163,7 +163,7 @@ impl Task {
         }
     }
 
-    /// Says up to when every window is reported, and where each shard is.
+    /// Sends the time up to which every window is reported, and the position of each shard.
     pub(super) fn tell_progress(&mut self, watermark_ms: i64) {
         self.told_watermark_ms = watermark_ms;
         let progress = |shard: &ShardState| v1::ShardProgress {
@@ -189,7 +189,7 @@ impl Task {
         self.parts.registry.progress(self.parts.id, progress);
     }
 
-    /// Says which shards have ended, once each, and starts those that waited for them.
+    /// Reports which shards have ended, once each, and starts those that waited for them.
     pub(super) fn tell_ended(&mut self) {
         for index in 0..self.shards.len() {
             let shard = &self.shards[index];

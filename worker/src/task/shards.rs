@@ -1,4 +1,4 @@
-//! Where a task stands in one shard: what waits, which window is next, what was taken.
+//! The progress of a task in one shard: waiting chunks, the next window, the records taken.
 //!
 //! Owns: placing records in windows. Does not own: which windows may open (`task`).
 //! Rule: pure; a record is taken once, in order.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use streamctl_engine::source::{Child, Chunk, ReaderStats, Record, ShardToRead};
 use streamctl_proto::{Clamp, Position, ShardId, Window, WindowSize};
 
-/// A chunk of which some records wait.
+/// A chunk with waiting records.
 struct Waiting {
     records: VecDeque<Record>,
     complete_to_ms: Option<i64>,
@@ -20,7 +20,7 @@ struct Waiting {
 /// Records that were taken for one window.
 pub struct Taken {
     pub records: Vec<Record>,
-    /// Where the shard stood before them.
+    /// The position of the shard before them.
     pub from: Position,
     /// Room in the reader's buffer.
     pub permit: Arc<Room>,
@@ -34,11 +34,11 @@ pub struct ShardState {
     /// Shards of the same task that must end first.
     pub after: Vec<ShardId>,
     pub detail: String,
-    /// Every record that arrived before this time was read by earlier tasks; `None`: not known.
+    /// Every record that arrived before this time was read by earlier tasks; `None` if unknown.
     pub read_to_ms: Option<i64>,
-    /// How long its stream keeps records; `None`: not known.
+    /// How long its stream keeps records; `None` if unknown.
     pub retention_ms: Option<i64>,
-    /// Its figures, of all its readers.
+    /// The figures of all its readers.
     pub stats: ReaderStats,
     pub lag_ms: u64,
     pub records: u64,
@@ -50,9 +50,9 @@ pub struct ShardState {
     complete_to_ms: i64,
     waiting: VecDeque<Waiting>,
     ended: Option<Vec<Child>>,
-    /// Of readers before this one.
+    /// The figures of earlier readers.
     earlier: ReaderStats,
-    /// What was read was dropped; the first of it belongs to this window.
+    /// The read records were dropped; the first of them belongs to this window.
     parked: Option<Window>,
 }
 
@@ -97,7 +97,7 @@ impl ShardState {
         }
     }
 
-    /// What its reader has counted.
+    /// Updates the counters of its reader.
     pub fn count(&mut self, stats: ReaderStats) {
         self.stats = ReaderStats {
             calls: self.earlier.calls + stats.calls,
@@ -110,7 +110,7 @@ impl ShardState {
         };
     }
 
-    /// A reader gave a chunk.
+    /// Adds a chunk of a reader.
     pub fn offer(&mut self, chunk: Chunk, stats: ReaderStats, permit: Room) {
         self.count(stats);
         self.lag_ms = chunk.behind_ms;
@@ -129,7 +129,7 @@ impl ShardState {
         self.settle();
     }
 
-    /// Lets go of chunks without records, and takes note of what they said.
+    /// Drops chunks without records after noting their completeness.
     fn settle(&mut self) {
         while self
             .waiting
@@ -148,26 +148,26 @@ impl ShardState {
         }
     }
 
-    /// Drops what waits, to be read again from here once its window takes records: memory is short.
-    /// False when nothing waits. Only the window of the first record is remembered.
+    /// Drops what waits, because memory is short. It is read again from here once its window takes
+    /// records. Returns false if nothing waits. Only the window of the first record is remembered.
     pub fn park(&mut self) -> bool {
         let Some(window) = self.next_window().filter(|_| self.parked.is_none()) else {
             return false;
         };
         self.waiting.clear();
         self.earlier = self.stats;
-        // The records come again, and belong where they belonged.
+        // The records come again, and must go into the same windows.
         self.clamp.close_before(window.start_ms);
         self.parked = Some(window);
         true
     }
 
-    /// Its records may come again. False when it was not parked.
+    /// Its records may come again. Returns false if it was not parked.
     pub fn unpark(&mut self) -> bool {
         self.parked.take().is_some()
     }
 
-    /// What was read was dropped, and nothing is being read.
+    /// Whether the read records were dropped and nothing is being read.
     pub fn is_parked(&self) -> bool {
         self.parked.is_some()
     }
@@ -212,7 +212,7 @@ impl ShardState {
         })
     }
 
-    /// No record of a window that ends at or before this will be taken any more.
+    /// No record of a window that ends at or before this is taken any more.
     pub fn watermark_ms(&self) -> i64 {
         if let Some(next) = self.next_window() {
             return next.start_ms;
@@ -239,13 +239,13 @@ impl ShardState {
         self.clamp.floor_ms()
     }
 
-    /// Every record that arrived before this time is taken; `None`: not known.
+    /// Every record that arrived before this time is taken; `None` if unknown.
     pub fn known_to_ms(&self) -> Option<i64> {
         let floor_ms = Some(self.clamp.floor_ms()).filter(|floor_ms| *floor_ms > i64::MIN);
         self.read_to_ms.max(floor_ms)
     }
 
-    /// Read to its end, and all of it taken: its children.
+    /// The children of a shard that was read to its end and taken completely.
     pub fn ended(&self) -> Option<&[Child]> {
         self.ended.as_deref()
     }

@@ -1,4 +1,4 @@
-//! How long a future computes, as opposed to how long it waits.
+//! Measures how long a future computes, as opposed to how long it waits.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

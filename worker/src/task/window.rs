@@ -2,7 +2,7 @@
 //!
 //! Owns: decode → query → sink, dead letters, the counts. Does not own: which records belong to it
 //! (`shards`), when it closes (`task`).
-//! Rule: rows stream through; when the input closes only what is under way is left to do.
+//! Rule: rows stream through; when the input closes, only the work in flight is left.
 
 use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 /// in smaller batches.
 const HELD_BACK_BYTES_MAX: usize = 8 << 20;
 
-/// Records of one shard that belong to the window, in order. The permit goes back to the shard's
+/// Records of one shard that belong to the window, in order. The permit returns to the shard's
 /// reader when they are decoded.
 pub struct Feed {
     pub shard: ShardId,
@@ -34,11 +34,11 @@ pub struct Feed {
     pub permit: Arc<Room>,
 }
 
-/// What became of a window.
+/// The outcome of a window.
 #[derive(Debug)]
 pub struct Finished {
     pub objects: Vec<StagedObject>,
-    /// What became of the records.
+    /// The outcome of the records.
     pub counts: Counts,
     pub unmatched: Vec<UnmatchedKey>,
     pub stages: StageTimes,
@@ -64,7 +64,7 @@ pub async fn run(
     pace: &Arc<Pace>,
     mut feeds: mpsc::UnboundedReceiver<Feed>,
 ) -> Result<Finished, TaskError> {
-    // The first records say how large rows are; until then there is nothing to do.
+    // The size of rows is known from the first records; until then there is nothing to do.
     let first = feeds.recv().await;
     let batch_rows = batch_rows(&context, first.as_ref());
     let (plan, tables) = context.plan(&which.lookups).await?;
@@ -138,12 +138,12 @@ pub async fn run(
     })
 }
 
-/// With the time when it was over.
+/// With the time when it ended.
 type Fed = (Counts, StageTimes, Instant);
 type Drained = (WindowSink, Rows, StageTimes, Instant);
 
-/// Feeds and drains at the same time. When the result cannot be written the input is not waited
-/// for: it ends with the window, which may be an hour away.
+/// Feeds and drains at the same time. If the result cannot be written, the input is not awaited: it
+/// ends with the window, which may be an hour away.
 async fn work(
     feed: impl Future<Output = Result<Fed, TaskError>>,
     drain: impl Future<Output = Result<Drained, TaskError>>,
@@ -200,12 +200,10 @@ fn batch_rows(context: &Context, first: Option<&Feed>) -> usize {
     (HELD_BACK_BYTES_MAX / largest.max(1)).clamp(1, BATCH_ROWS)
 }
 
-/// A query that found no memory waits when others hold it, and fails when it could never have had
-/// it.
+/// If others hold the memory that a query needs, it waits; if it could never have had it, it fails.
 fn query_error(error: QueryError, memory: &Holding) -> TaskError {
     match error {
-        // Half of all is more than others leave it by chance: such a query is too large for this
-        // worker.
+        // Others do not leave half of all by chance: such a query is too large for this worker.
         QueryError::Memory { detail, .. } if memory.used() < memory.most() / 2 => {
             TaskError::QueryWaits(detail)
         }
@@ -268,7 +266,7 @@ async fn feed(
     Ok((counts, stages, Instant::now()))
 }
 
-/// Takes what the query gives and stages it.
+/// Stages the rows that the query returns.
 async fn drain(
     mut output: QueryOutput,
     mut sink: WindowSink,

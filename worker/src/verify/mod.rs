@@ -3,8 +3,8 @@
 //!
 //! Owns: what is compared with what. Does not own: reading ranges (`replay`), the verdict (the
 //! controller).
-//! Rule: as multisets, without regard to order, in bounded memory; what the source no longer keeps
-//! is no difference.
+//! Rule: rows are compared as multisets, regardless of order, in bounded memory; records that the
+//! source no longer keeps are not a difference.
 
 mod stored;
 mod tally;
@@ -33,7 +33,7 @@ use tally::{Differences, Side, Tally};
 /// Manifests count late records since this version.
 const LATE_SINCE_VERSION: u32 = 3;
 
-/// Compares an epoch, on the threads of `compute`. Dropped, it stops.
+/// Compares an epoch, on the threads of `compute`. If dropped, it stops.
 pub async fn verify_epoch(
     context: Arc<Context>,
     compute: &Compute,
@@ -68,11 +68,11 @@ enum VerifyError {
     /// It cannot be read from its source, or its query cannot be run.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// An object is there and is not what it should be.
+    /// An object exists but has the wrong content.
     #[error("{location} cannot be read back: {reason}")]
     Object {
         location: String,
-        /// In words of its format.
+        /// The error of its format.
         reason: String,
     },
 }
@@ -90,7 +90,7 @@ impl VerifyError {
         }
     }
 
-    /// What to do; a task's own hints are about jobs that run.
+    /// The advice; a task's own hints are about running jobs.
     fn hint(&self) -> String {
         match self {
             Self::Task(TaskError::Read(ReadError::Refused { hint, .. })) => hint.clone(),
@@ -128,7 +128,7 @@ async fn compare(
     let mut more_rows = Differences::of(&rows);
     let mut more_dead = Differences::of(&dead_letters);
     if !(more_rows.is_empty() && more_dead.is_empty()) {
-        // Sums only say that there is a difference: a second pass finds it, among the rows whose
+        // Sums only show that there is a difference: a second pass finds it, among the rows whose
         // sums differ.
         pass(
             context,
@@ -150,10 +150,10 @@ async fn compare(
     })
 }
 
-/// Is given every row and dead letter of both sides.
+/// Receives every row and dead letter of both sides.
 type Visit<'v> = &'v mut (dyn FnMut(ObjectKind, Side, Keyed<'_>) + Send);
 
-/// Goes through the stored objects, then through the records. Gives what is wrong with the ranges.
+/// Visits the stored objects, then the records. Returns the problems of the ranges.
 async fn pass(
     context: &Context,
     manifest: &Manifest,
@@ -270,8 +270,7 @@ impl Witness for Again<'_> {
     }
 }
 
-/// The records between the ends of a range are as many as its manifest counts, and end where it
-/// says.
+/// Checks that a range has as many records as its manifest counts, and ends at its manifest's end.
 fn judge(part: &ManifestPart, shards: &BTreeMap<ShardId, (u64, Position)>) -> Vec<String> {
     let nothing = (0, Position::Start);
     let of = |(shard, range)| {

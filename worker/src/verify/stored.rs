@@ -1,9 +1,9 @@
-//! Rows as bytes that can be compared: of stored objects and of batches alike.
+//! Rows as comparable bytes, from stored objects and from batches alike.
 //!
 //! Owns: one key per row, the same for a row that was read back and one that was computed again.
-//! Does not own: the formats (`sink`). Rule: text formats are compared line by line as the sink
-//! writes them, Parquet value by value; a row's folder is part of it, as partition columns are not
-//! in the object.
+//! Does not own: the formats (`sink`).
+//! Rule: text formats are compared line by line as the sink writes them, Parquet value by value; a
+//! row's folder is part of it, because partition columns are not in the object.
 
 use crate::sink::{
     EncodeError, Encoder, Encoding, Partitioner, Parts, RejectedRows, SinkError, rows_as_json,
@@ -31,7 +31,7 @@ pub const STORED_BYTES_MAX: u64 = 1 << 30;
 /// a result.
 pub const STORED_LINE_BYTES_MAX: usize = 64 << 20;
 
-/// A row: what it is compared by, and how it is shown.
+/// A row: its key for the comparison, and its text.
 pub struct Keyed<'k> {
     /// Equal rows have equal keys.
     pub key: &'k [u8],
@@ -57,10 +57,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// As this sink writes them.
+    /// Encodes rows like this sink.
     pub fn new(sink: &SinkSpec, partitioner: Partitioner) -> Result<Self, SinkError> {
         let fields = partitioner.schema().fields().iter();
-        // Text formats never ask for it, so that a type that it does not know stops only Parquet.
+        // Text formats never use it, so that a type that it does not support stops only Parquet.
         let fields: Vec<SortField> = match sink.format {
             SinkFormat::Parquet => fields
                 .map(|field| SortField::new(field.data_type().clone()))
@@ -76,7 +76,7 @@ impl Rows {
         })
     }
 
-    /// Of an object that was read back.
+    /// The rows of an object that was read back.
     pub fn of_object(
         &mut self,
         location: &str,
@@ -103,7 +103,7 @@ impl Rows {
         }
     }
 
-    /// Of a batch of the result.
+    /// The rows of a batch of the result.
     pub fn of_batch(&mut self, batch: &RecordBatch, give: Give<'_>) -> Result<(), SinkError> {
         let Parts { folders, rejected } = self.partitioner.split(&self.sink.path, batch)?;
         for RejectedRows { rows, .. } in rejected {
@@ -141,7 +141,7 @@ impl Rows {
         let is_csv = self.sink.format == SinkFormat::Csv;
         let lines = Lines::open(name, bytes, is_csv)?;
         let mut lines = lines.with_limit(STORED_LINE_BYTES_MAX);
-        // A line under another header is another row.
+        // The same line under another header is a different row.
         let header = if is_csv { lines.next()? } else { None };
         let header = header.map(|line| line.bytes).unwrap_or_default();
         while let Some(line) = lines.next()? {
@@ -175,7 +175,7 @@ impl Rows {
             Ok(None)
         };
         let Some(batch) = as_wanted? else {
-            // Other columns than the query has now: every row is another one.
+            // The object has other columns than the query has now: every row differs.
             self.foreign(folder, batch, give);
             return Ok(());
         };
@@ -227,8 +227,8 @@ fn names(schema: &Schema) -> Vec<u8> {
     names
 }
 
-/// The same values in the types that are wanted: a file may give text or dictionaries in another
-/// layout. `None`: they are not the same types at all.
+/// The same values in the wanted types: a file may return text or dictionaries in another layout.
+/// `None`: the types differ.
 fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (column, field) in batch.columns().iter().zip(wanted.fields()) {
@@ -242,7 +242,7 @@ fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch
         }
         columns.push(converted);
     }
-    // Whether a column may be null is not compared: the values are.
+    // Nullability of a column is not compared: the values are.
     let nullable: Vec<_> = wanted
         .fields()
         .iter()
@@ -261,7 +261,7 @@ fn json(rows: &RecordBatch) -> String {
     }
 }
 
-/// What a dead letter is compared by: not its reason, whose words may change from build to build.
+/// The key of a dead letter: without its reason, whose text may change from build to build.
 #[derive(Deserialize)]
 struct Letter {
     shard: String,
@@ -291,7 +291,7 @@ impl Letter {
     }
 }
 
-/// A rejected row, apart from the reason why.
+/// A rejected row, without the reason.
 fn rejected_row(row: &[u8], give: Give<'_>) {
     let mut bytes = Vec::with_capacity(row.len() + 16);
     key(&mut bytes, "", b"rejected", row);
@@ -302,7 +302,7 @@ fn rejected_row(row: &[u8], give: Give<'_>) {
     });
 }
 
-/// Of an object that was read back.
+/// The rows of an object that was read back.
 pub fn rejected_rows(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
     #[derive(Deserialize)]
     struct Rejected<'r> {
@@ -325,7 +325,7 @@ pub fn rejected_rows(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(),
     Ok(())
 }
 
-/// Of an object that was read back.
+/// The letters of an object that was read back.
 pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
     let mut lines = Lines::open(location, bytes, false)?.with_limit(STORED_LINE_BYTES_MAX);
     while let Some(line) = lines.next()? {
@@ -343,7 +343,7 @@ pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Of a record that is bad again.
+/// The letter of a record that is bad again.
 pub fn dead_letter(shard: &ShardId, record: &Record, reason: &str, give: Give<'_>) {
     let letter = Letter {
         shard: shard.as_str().to_owned(),

@@ -1,9 +1,9 @@
 //! Two multisets of rows, compared in bounded memory.
 //!
-//! Owns: sums of hashes, the difference of what does not agree. Does not own: what a row is.
-//! Rule: equal sums of 128-bit hashes in every bucket are equal rows (a chance of 2^-100 aside);
-//! they are kept whatever the number of rows, the rows themselves only where sums differ, and only
-//! so many.
+//! Owns: sums of hashes, the difference where they disagree. Does not own: what a row is.
+//! Rule: equal sums of 128-bit hashes in every bucket mean equal rows (except for a chance of
+//! 2^-100). Sums are kept for any number of rows; rows themselves only if sums differ, up to a
+//! limit.
 
 use super::stored::Keyed;
 use md5::{Digest as _, Md5};
@@ -11,18 +11,18 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use streamctl_proto::verify::{Comparison, SAMPLE_CHARS_MAX, SAMPLES_MAX};
 
-/// Rows are spread over so many sums: a difference is looked for in its own buckets only.
+/// Rows are distributed over this many sums: a difference is searched only in its own buckets.
 const BUCKETS: usize = 4_096;
-/// Different rows that are told apart; about 100 MiB with their texts.
+/// Most distinct rows that differ; about 100 MiB with their texts.
 pub const DIFFERENT_ROWS_MAX: usize = 1 << 20;
 /// Text of different rows that is kept, to show samples.
 const TEXT_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// It came out of the records again.
+    /// Computed again from the records.
     Replayed,
-    /// It is in an object.
+    /// Read from an object.
     Stored,
 }
 
@@ -81,7 +81,7 @@ pub struct Differences {
 }
 
 impl Differences {
-    /// Where to look for them.
+    /// The buckets to search.
     pub fn of(tally: &Tally) -> Self {
         let mut buckets: Vec<bool> = tally
             .replayed
@@ -104,7 +104,7 @@ impl Differences {
         self.buckets.is_empty()
     }
 
-    /// Looks at a row once more.
+    /// Visits a row in the second pass.
     pub fn add(&mut self, side: Side, keyed: Keyed<'_>) {
         if self.is_empty() {
             return;

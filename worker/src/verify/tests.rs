@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 
 const SQL: &str = "SELECT id, k, id / 3.0 AS third FROM source WHERE id <> 2";
 
-/// Twenty-one records of two shards in one window: one is not wanted, two are bad, one has no `k`.
+/// Twenty-one records of two shards in one window: one is filtered out, two are bad, one has no
+/// `k`.
 async fn run(
     format: SinkFormat,
     compression: Compression,

@@ -1,6 +1,6 @@
 //! Decimal numbers without loss.
 //!
-//! Rule: a number becomes an integer of a scale only if it is exactly that; nothing is rounded.
+//! Rule: a number becomes an integer of a scale only if the result is exact; nothing is rounded.
 
 /// `digits * 10^exponent`; `digits` does not end in a zero unless it is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //!   a value.
 //! - integers, decimals: any notation of exactly such a number (`12.0`, `1.2e1`); never rounded,
 //!   never wrapped.
-//! - floats: nearest value; too large is bad. Strings may say `NaN`, `Infinity`, `inf`, with a
+//! - floats: nearest value; too large is bad. Strings may be `NaN`, `Infinity` or `inf`, with a
 //!   sign.
 //! - booleans: `true`, or strings as in Spark (`t true y yes 1`, `f false n no 0`, any case); the
 //!   numbers 1 and 0.
@@ -64,8 +64,8 @@ pub(super) enum Column {
 }
 
 impl Column {
-    /// For a type; `rows` and `bytes` (of text) are what to make room for. `None`: not a type that
-    /// is decoded into.
+    /// Creates the column of a type with capacity for `rows` and for `bytes` of text. `None` if
+    /// records cannot be decoded into the type.
     pub fn new(data_type: &DataType, rows: usize, bytes: usize) -> Option<Self> {
         Some(match data_type {
             DataType::Utf8 => Self::Text(StringBuilder::with_capacity(rows, bytes)),
@@ -93,7 +93,8 @@ impl Column {
         })
     }
 
-    /// What the value becomes; `None` when it cannot. `scratch` is for strings with escapes.
+    /// The converted value; `None` if it cannot be converted. `scratch` is for strings with
+    /// escapes.
     pub fn convert(&self, span: Span, text: &str, scratch: &mut String) -> Option<Cell> {
         if span.kind == Kind::Null {
             return Some(Cell::Null);
@@ -152,7 +153,7 @@ impl Column {
         }
     }
 
-    /// Adds what [`Column::convert`] gave. The casts are within the range that it checked.
+    /// Appends the result of [`Column::convert`]. The casts are within the range that it checked.
     pub fn append(&mut self, cell: &Cell, span: Span, text: &str) {
         match (self, cell) {
             (Self::Text(builder), Cell::Text) if span.kind == Kind::Null => builder.append_null(),
@@ -194,7 +195,7 @@ impl Column {
         }
     }
 
-    /// Bytes of text so far; 0 for other types.
+    /// Bytes of text so far; 0 for non-text columns.
     pub fn text_bytes(&self) -> usize {
         match self {
             Self::Text(builder) => builder.values_slice().len(),
@@ -239,12 +240,12 @@ fn integer(value: &str, least: i64, most: i64) -> Option<Cell> {
         .then_some(Cell::Integer(number))
 }
 
-/// `inf` and `nan` were meant; digits were not.
+/// Whether the text spells out infinity or NaN, rather than being digits that overflow.
 fn spelled_out(value: &str) -> bool {
     !value.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// A type as Hive writes it, for people.
+/// A type in Hive's notation.
 pub(super) fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 => "string".into(),

@@ -11,9 +11,9 @@ pub(super) fn date(text: &str) -> Option<i32> {
     date_prefix(text.as_bytes())
 }
 
-/// `YYYY-MM-DDTHH:MM:SS[.f]` or with a blank for the `T`, then `Z`, `+HH:MM`, `-HH:MM` or nothing:
-/// microseconds since the Unix epoch. Fractions have one to nine digits; what is below a
-/// microsecond is cut off.
+/// `YYYY-MM-DDTHH:MM:SS[.f]` or with a space instead of the `T`, then `Z`, `+HH:MM`, `-HH:MM` or
+/// nothing: microseconds since the Unix epoch. Fractions have one to nine digits; digits below a
+/// microsecond are cut off.
 pub(super) fn timestamp_us(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let days = date_prefix(bytes)?;
@@ -57,7 +57,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// Microseconds, and what comes after them.
+/// Microseconds, and the rest of the text.
 fn fraction(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let Some((b'.', rest)) = bytes.split_first() else {
         return Some((0, bytes));

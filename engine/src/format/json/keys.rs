@@ -1,12 +1,12 @@
 //! From a key to its column.
 //!
-//! Owns: comparing without regard to case, the memory of the order in which keys came.
-//! Rule: what is remembered only makes it faster; a lookup gives the same answer without it.
+//! Owns: case-insensitive comparison, the remembered order of keys.
+//! Rule: the memory is only an optimisation; a lookup returns the same result without it.
 
 use super::scan::unescape;
 use std::collections::HashMap;
 
-/// Keys remembered; hostile records could bring ever new ones.
+/// Largest number of remembered keys; hostile records could send new ones without end.
 const KEYS_REMEMBERED_MAX: usize = 1_024;
 /// Longer keys are not remembered.
 const REMEMBERED_BYTES_MAX: usize = 256;
@@ -18,16 +18,16 @@ const HEAD: usize = 16;
 #[derive(Debug)]
 pub(super) struct Keys {
     columns: HashMap<String, usize>,
-    /// Keys as written, in the order of the records; a record mostly has the keys of the one before
-    /// it.
+    /// Keys as written, in the order of the records. Most records have the keys of the record
+    /// before them.
     order: Vec<(Written, Option<usize>)>,
     /// Where in `order` the next key is expected.
     cursor: usize,
     scratch: String,
 }
 
-/// A key as it was written, from its opening quote to its colon: what is known of it holds wherever
-/// these bytes stand.
+/// A key as written, from its opening quote to its colon. The same bytes always have the same
+/// result.
 #[derive(Debug)]
 struct Written {
     bytes: Box<[u8]>,
@@ -50,7 +50,8 @@ impl Written {
         }
     }
 
-    /// Whether it stands at the front. Most keys are short, and most records go on behind them.
+    /// Whether `rest` begins with this key. Most keys are short and most records continue after
+    /// them.
     #[inline]
     fn begins(&self, rest: &[u8]) -> bool {
         match rest.first_chunk::<HEAD>() {
@@ -76,8 +77,8 @@ impl Keys {
         self.cursor = 0;
     }
 
-    /// The key that `rest` begins with, if it is one that was expected: its bytes with its colon,
-    /// and its column.
+    /// The key at the beginning of `rest`, if it was expected: its length with the colon, and its
+    /// column.
     #[inline]
     pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
         let ahead = self.order[self.cursor..]
@@ -89,8 +90,8 @@ impl Keys {
         Some((key.bytes.len(), *column))
     }
 
-    /// The column of a key that was not expected; `raw` stands between its quotes, `written` goes
-    /// to its colon. `None`: nobody wants it.
+    /// The column of a key that was not expected. `raw` is the text between its quotes; `written`
+    /// extends to its colon. `None`: no query column uses it.
     pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<usize> {
         let column = self.look_up(raw, escaped);
         self.remember(written, column);

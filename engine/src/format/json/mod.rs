@@ -3,8 +3,8 @@
 //! Owns: which key is which column. Does not own: the grammar ([`scan`]).
 //! Rule: keys are compared without regard to case; of a key that comes twice the last one counts; a
 //! missing key and `null` are null. The whole object must be valid JSON (RFC 8259, UTF-8, no lone
-//! surrogates, at most [`JSON_DEPTH_MAX`] levels), also where nobody reads it: a record that is not
-//! JSON is a dead letter whatever the query.
+//! surrogates, at most [`JSON_DEPTH_MAX`] levels), including the parts that the query does not
+//! read: a record that is not JSON is a dead letter for every query.
 
 mod keys;
 pub(crate) mod scan;
@@ -35,7 +35,7 @@ impl JsonLocator {
         }
     }
 
-    /// Reads a key that is not the next of those that records had so far.
+    /// Reads a key that is not the next one in the remembered order.
     #[cold]
     fn unexpected_key(
         &mut self,

@@ -2,8 +2,8 @@
 //!
 //! Owns: the grammar (RFC 8259), the limit on depth, unescaping. Does not own: which keys matter,
 //! what values mean.
-//! Rule: everything is validated, also what nobody reads; a span that was handed out holds a whole,
-//! valid value.
+//! Rule: everything is validated, including values that are not read; a span that was handed out
+//! holds a whole, valid value.
 
 use crate::format::{Kind, Span};
 use std::fmt;
@@ -12,7 +12,7 @@ use wide::u8x16;
 /// Objects and arrays inside each other, the record's own object counted.
 pub const JSON_DEPTH_MAX: usize = 64;
 
-/// Why a text is not JSON that we take. Offsets are in bytes from the beginning of the record.
+/// Why a text is not acceptable JSON. Offsets are in bytes from the beginning of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Syntax {
     /// Nothing, or white space only.
@@ -23,20 +23,20 @@ pub enum Syntax {
         /// First byte that does not fit.
         at: usize,
     },
-    /// JSON begins here, but not that of an object.
+    /// The text begins like JSON but not like an object.
     #[error("not a JSON object")]
     NotAnObject,
     #[error("not JSON: ends at byte {at} where {expected} was expected")]
     Truncated { at: usize, expected: &'static str },
-    /// Something else than the grammar allows.
+    /// A byte that the grammar does not allow.
     #[error("not JSON at byte {at}: expected {expected}")]
     Unexpected { at: usize, expected: &'static str },
-    /// Half of a surrogate pair stands for no character.
+    /// A lone surrogate is not a character.
     #[error("lone surrogate in an escape at byte {at}")]
     Surrogate { at: usize },
     #[error("more than {JSON_DEPTH_MAX} objects and arrays inside each other at byte {at}")]
     Depth {
-        /// Where the limit is crossed.
+        /// Where the limit is exceeded.
         at: usize,
     },
     /// A whole object, then something else.
@@ -75,13 +75,13 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    /// What is not read yet.
+    /// The bytes that are not read yet.
     #[inline]
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
 
-    /// Takes a key and its colon, which are known to stand here and to be so long.
+    /// Takes a key and its colon, which the caller knows to be here and to have this length.
     #[inline]
     pub fn known_key(&mut self, length: usize) {
         self.at += length;
@@ -103,8 +103,8 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    /// What comes after a value of the record's object: `true` when a key follows, `false` when the
-    /// object is over.
+    /// Reads what follows a value of the record's object: `true` if a key follows, `false` if the
+    /// object ends.
     #[inline]
     pub fn more(&mut self) -> Result<bool, Syntax> {
         self.white_space();
@@ -134,8 +134,8 @@ impl<'a> Scanner<'a> {
         Ok(!ends)
     }
 
-    /// What comes after an item of an array: `true` when another follows, `false` when the array is
-    /// over.
+    /// Reads what follows an item of an array: `true` if another item follows, `false` if the array
+    /// ends.
     pub fn more_items(&mut self) -> Result<bool, Syntax> {
         self.white_space();
         let next = self.bytes.get(self.at);
@@ -148,7 +148,7 @@ impl<'a> Scanner<'a> {
         Ok(more)
     }
 
-    /// Nothing but white space may be left.
+    /// Checks that only white space is left.
     pub fn end(&mut self) -> Result<(), Syntax> {
         self.white_space();
         if self.at == self.bytes.len() {
@@ -164,8 +164,8 @@ impl<'a> Scanner<'a> {
         self.short_string().map_or_else(|| self.any_value(), Ok)
     }
 
-    /// A plain string that ends within a block, as most do. None: it is something else, and nothing
-    /// was read.
+    /// A plain string that ends within a block, as most do. `None`: it is something else, and
+    /// nothing is consumed.
     #[inline]
     fn short_string(&mut self) -> Option<Span> {
         let block = self.rest().strip_prefix(b"\"")?.first_chunk::<BLOCK>()?;
@@ -208,8 +208,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// An object or array with all that is in it. No recursion: one bit per level says which of the
-    /// two it is.
+    /// An object or array with all its content. No recursion: one bit per level records whether it
+    /// is an object or an array.
     fn nested(&mut self) -> Result<(), Syntax> {
         let mut objects: u64 = 0;
         let mut depth = 1;
@@ -250,7 +250,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes the bracket that closes the innermost object or array, if it stands here.
+    /// Takes the bracket that closes the innermost object or array, if it is the next byte.
     fn closes(&mut self, objects: u64) -> bool {
         let close = if objects & 1 == 1 { b'}' } else { b']' };
         let closes = self.bytes.get(self.at) == Some(&close);

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
-/// Functions that look at NULLs as they are told to.
+/// Functions that support IGNORE NULLS and RESPECT NULLS.
 const NULL_TREATMENT: [&str; 6] = [
     "first_value",
     "lag",
@@ -306,7 +306,7 @@ impl Walk<'_> {
             within_group,
         } = function;
         let name = function_name(name);
-        // Functions of rows come first where a name stands for both.
+        // A scalar function has precedence if a name means both.
         let of_rows = self.functions_of_rows.contains(name.as_str())
             || name.starts_with("unnest")
             || name == "make_map";
@@ -445,7 +445,7 @@ fn function_name(ObjectName(parts): &ObjectName) -> String {
     }
 }
 
-/// The planner passes over a length, and makes lists of a fixed length as large as they say.
+/// The planner ignores lengths, and allocates lists of a fixed length at the declared size.
 fn data_type(data_type: &DataType) -> Checked {
     use DataType::{Char, CharVarying, Character, CharacterVarying, Nvarchar, String, Varchar};
     match data_type {
@@ -471,8 +471,8 @@ fn data_type(data_type: &DataType) -> Checked {
     }
 }
 
-/// The planner takes a column of the subquery for one of the query around it where both have its
-/// name.
+/// If a column of the subquery and one of the outer query have the same name, the planner confuses
+/// them.
 fn compared_with_list(right: &Expr, what: &str, instead: &str) -> Result<(), QueryError> {
     match right {
         Expr::Subquery(_) => Err(refused_with(

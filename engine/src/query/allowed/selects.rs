@@ -1,4 +1,4 @@
-//! Queries, SELECTs and what stands after them.
+//! Queries, SELECTs and the clauses after them.
 
 use super::super::error::QueryError;
 use super::{Checked, GROUPING_SETS_MAX, Walk, empty, folded, none, not, refused, refused_with};
@@ -110,7 +110,7 @@ impl Walk<'_> {
                     SetOperator::Minus => return Err(refused_with("MINUS", "write EXCEPT")),
                 }
                 match set_quantifier {
-                    // The planner makes joins of them, which do not count equal rows.
+                    // The planner turns them into joins, which do not count equal rows.
                     SetQuantifier::All | SetQuantifier::AllByName
                         if !matches!(op, SetOperator::Union) =>
                     {
@@ -145,7 +145,7 @@ impl Walk<'_> {
     fn select(&mut self, select: &mut Select) -> Checked {
         let Select {
             select_token: _,
-            // Comments for another planner: whatever they say, the result is the same.
+            // Comments for another planner: they never change the result.
             optimizer_hints: _,
             distinct,
             select_modifiers,
@@ -302,7 +302,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The planner reads the list and passes over what follows it.
+    /// The planner reads the list and ignores what follows it.
     fn group_by(&mut self, group_by: &mut GroupByExpr) -> Checked {
         let (exprs, modifiers) = match group_by {
             GroupByExpr::All(modifiers) => return empty(modifiers, "a clause after GROUP BY ALL"),
@@ -325,7 +325,7 @@ impl Walk<'_> {
             None => {}
             Some(GroupByWithModifier::Rollup) => *exprs = vec![Expr::Rollup(each(exprs))],
             Some(GroupByWithModifier::Cube) => *exprs = vec![Expr::Cube(each(exprs))],
-            // The list before only names the columns; the sets say all.
+            // The list before only names the columns; the sets define the grouping.
             Some(GroupByWithModifier::GroupingSets(sets)) => *exprs = vec![sets],
             Some(GroupByWithModifier::Totals) => {
                 return Err(refused_with(
@@ -368,8 +368,7 @@ impl Walk<'_> {
     }
 }
 
-/// A number is a column's position in a plain list only; inside of a grouping it would be a
-/// constant.
+/// A number is a column's position only in a plain list; inside a grouping it would be a constant.
 fn no_position(expr: &Expr) -> Checked {
     let is_number = matches!(
         expr,

@@ -1,4 +1,4 @@
-//! Clauses as other systems have them: refused by name, or equal to what they mean.
+//! Clauses of other systems: refused by name, or equal in meaning.
 
 use super::super::tests::{batch_of, rows_of};
 use super::super::words::tests::typed;
@@ -205,7 +205,7 @@ fn a_clause_that_would_change_nothing_is_refused_by_name() {
         let problem = typed(sql).expect_err(sql).problem();
         let named =
             problem.message.starts_with(clause) && problem.message.ends_with("is not supported");
-        // Some are no syntax of this parser: then it says where it stopped.
+        // This parser does not know some of them: then it reports where it stopped.
         let unread = problem.message.starts_with("Expected: ");
         assert!(named || unread, "{sql}: {problem}");
         assert!(!named || problem.hint.is_some(), "{sql}: {problem}");

@@ -1,7 +1,7 @@
-//! What the growing functions of one evaluation give together.
+//! The total size that the growing functions of one evaluation return.
 //!
-//! Owns: the sum, on the thread that evaluates. Does not own: who evaluates ([`super::pieces`]),
-//! what one call gives.
+//! Owns: the sum, on the thread that evaluates. Does not own: the evaluation ([`super::pieces`]),
+//! the limit of one call.
 //! Rule: an evaluation that is refused for its sum has more than one row, so that it can be
 //! repeated with fewer.
 
@@ -29,23 +29,23 @@ impl Budget {
     }
 }
 
-/// What became of an evaluation.
+/// The outcome of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spent {
-    /// Bytes that all calls gave.
+    /// Bytes that all calls returned.
     pub bytes: u64,
-    /// A call was refused because of the sum. Fewer rows may have room.
+    /// A call was refused because of the sum. Fewer rows may fit.
     pub exceeded: bool,
 }
 
-/// A call would give more than is left.
+/// A call would return more than is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMuch {
-    /// What other calls of the same evaluation gave before.
+    /// Bytes that other calls of the same evaluation returned before.
     pub given: u64,
 }
 
-/// Evaluates something on so many rows with a budget for all calls of growing functions together.
+/// Evaluates something on this many rows with a budget for all calls of growing functions together.
 pub(super) fn within<T>(rows: usize, evaluate: impl FnOnce() -> T) -> (T, Spent) {
     let budget = Restore::set(Budget {
         rows,
@@ -70,7 +70,7 @@ pub(super) fn within<T>(rows: usize, evaluate: impl FnOnce() -> T) -> (T, Spent)
     )
 }
 
-/// Puts the budget of before back, also after a panic.
+/// Restores the previous budget, also after a panic.
 struct Restore(Option<Budget>);
 
 impl Restore {
@@ -85,14 +85,14 @@ impl Drop for Restore {
     }
 }
 
-/// What one more call may give. Outside of an evaluation with a budget: what any call may.
+/// What one more call may return. Outside an evaluation with a budget: the limit of any call.
 pub(super) fn left() -> u64 {
     CURRENT.get().map_or(FUNCTION_BYTES_MAX, |budget| {
         budget.limit().saturating_sub(budget.given)
     })
 }
 
-/// Whether one more call may give so much. Nothing is added to the sum.
+/// Whether one more call may return this much. Adds nothing to the sum.
 pub(super) fn check(bytes: u64) -> Result<(), TooMuch> {
     if bytes <= left() {
         return Ok(());
@@ -109,7 +109,7 @@ pub(super) fn check(bytes: u64) -> Result<(), TooMuch> {
     })
 }
 
-/// A call gave so much.
+/// Adds the size of a call's result.
 pub(super) fn add(bytes: u64) {
     if let Some(budget) = CURRENT.get() {
         CURRENT.set(Some(Budget {

@@ -1,7 +1,7 @@
-//! The operator `||` on texts as a function of all texts of a chain, so that it can have a limit
+//! The operator `||` on texts as one function of all texts of a chain, so that it can have a limit
 //! and few levels.
 //!
-//! Rule: what it gives is what the operator gives: the operator's own code is called.
+//! Rule: its result is the operator's result: it calls the operator's own code.
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;

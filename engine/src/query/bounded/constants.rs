@@ -1,4 +1,4 @@
-//! Functions of a constant and a column give what they give for two columns, also without rows.
+//! Functions of a constant and a column return the same as for two columns, also without rows.
 
 use super::super::functions;
 use super::*;
@@ -9,7 +9,7 @@ use datafusion::logical_expr::Volatility;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Two values of each type that functions take.
+/// Two values of each type that functions accept.
 fn samples() -> Vec<ArrayRef> {
     use arrow::array as of;
     let mut list = of::ListBuilder::new(of::StringBuilder::new());
@@ -34,7 +34,7 @@ fn samples() -> Vec<ArrayRef> {
     ]
 }
 
-/// The arguments as columns of so many rows; the constant ones have their first value in each.
+/// The arguments as columns of this many rows; the constant ones have their first value in each.
 fn columns(samples: &[ArrayRef], constant: usize, rows: u32) -> Vec<ArrayRef> {
     let column = |(place, sample): (usize, &ArrayRef)| {
         let at: UInt32Array = (0..rows)
@@ -77,7 +77,7 @@ fn call(function: &ScalarUDF, args: Vec<ColumnarValue>, rows: usize) -> Result<A
     function.invoke_with_args(args)?.into_array(rows)
 }
 
-/// What is wrong with the function for arguments of these types.
+/// Collects the differences of the function for arguments of these types.
 fn judge(function: &ScalarUDF, samples: &[ArrayRef], wrong: &mut Vec<String>) {
     let field = |sample: &ArrayRef| Arc::new(Field::new("a", sample.data_type().clone(), true));
     let fields: Vec<FieldRef> = samples.iter().map(field).collect();

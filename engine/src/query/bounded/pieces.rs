@@ -1,15 +1,14 @@
-//! Expressions with growing functions, evaluated on as many rows at once as their results have room
-//! for.
+//! Expressions with growing functions, evaluated on as many rows at once as their results fit.
 //!
-//! Owns: the operator in the place of such a projection, the expression in the place of such a
+//! Owns: the operator that replaces such a projection, the expression that replaces such a
 //! condition or key. Does not own: the limits ([`super::budget`], [`super::Bounded`]).
-//! Rule: rows, their order and their values are those of the operator that is replaced; only the
-//! sizes of batches differ, and these follow from the rows alone.
+//! Rule: rows, their order and their values are those of the replaced operator; only the sizes of
+//! batches differ, and these follow from the rows alone.
 //!
 //! A batch is evaluated whole. If its calls exceed [`PIECE_BYTES`] together, the first half of its
-//! rows is evaluated, and so on down to one row, which may take [`FUNCTION_BYTES_MAX`]. The number
-//! of rows that had room is where the next piece begins; it doubles while little room is used. A
-//! projection hands out each piece before it computes the next.
+//! rows is evaluated, and so on down to one row, which may take [`FUNCTION_BYTES_MAX`]. The next
+//! piece begins with the number of rows that fit; it doubles while little room is used. A
+//! projection returns each piece before it computes the next.
 
 use super::super::operators::{Around, Evaluation, Operator, OperatorExec};
 use super::{Bounded, FUNCTION_BYTES_MAX, PIECE_BYTES, budget, bytes_of, scalar_bytes};
@@ -38,7 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-/// Buffers that are at most so much larger than the values of a piece are not worth a copy.
+/// A buffer that exceeds the values of a piece by at most this much is not worth a copy.
 const SPARE_BYTES: u64 = 4 << 10;
 
 /// The plan with its growing expressions evaluated in pieces: those of projections, the arguments
@@ -162,7 +161,7 @@ struct PieceRows {
 }
 
 impl PieceRows {
-    /// With so many bytes for every row.
+    /// With this many bytes for every row.
     fn new(row_bytes: u64) -> Self {
         let most = usize::try_from(PIECE_BYTES / row_bytes.max(1))
             .unwrap_or(usize::MAX)
@@ -173,7 +172,7 @@ impl PieceRows {
         }
     }
 
-    /// Evaluates as many of the first rows as have room. Gives how many these were.
+    /// Evaluates as many of the first rows as fit, and returns their number.
     fn evaluate<T>(
         &mut self,
         batch: &RecordBatch,
@@ -199,7 +198,7 @@ impl PieceRows {
     }
 }
 
-/// A projection that gives a batch in as many pieces as its growing functions need.
+/// A projection that returns a batch in as many pieces as its growing functions need.
 #[derive(Debug)]
 struct Pieces {
     exprs: Arc<[Arc<dyn PhysicalExpr>]>,
@@ -208,7 +207,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// In the place of a projection; none where its results cannot be large.
+    /// Replaces a projection; `None` if its results cannot be large.
     fn of(projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let exprs: Arc<[_]> = projection
             .expr()
@@ -280,8 +279,8 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
             .iter()
             .map(|by| below(&by.expr))
             .collect::<Result<Vec<_>>>()?;
-        // Where arguments cannot be replaced, the aggregate stays as it is: each of its calls has a
-        // limit of its own.
+        // If arguments cannot be replaced, the aggregate is kept: each of its calls has a limit of
+        // its own.
         let Some(call) = call.with_new_expressions(args, order) else {
             return Ok(None);
         };
@@ -352,7 +351,7 @@ struct PiecesStream {
     schema: SchemaRef,
     input: SendableRecordBatchStream,
     rows: PieceRows,
-    /// What is left of a batch.
+    /// The rest of a batch.
     rest: Option<RecordBatch>,
 }
 
@@ -410,8 +409,8 @@ fn projected(
     )?)
 }
 
-/// Columns that are handed on as they are share the buffers of the whole batch: the memory of each
-/// piece would count as that of the batch, and keeping a piece would keep the batch.
+/// Columns that are passed through share the buffers of the whole batch: the memory of each piece
+/// would count as that of the batch, and keeping a piece would keep the batch.
 fn owned(piece: &RecordBatch) -> Result<RecordBatch> {
     let rows = piece.num_rows();
     let all: UInt32Array = (0..).take(rows).collect();
@@ -440,7 +439,7 @@ fn owned(piece: &RecordBatch) -> Result<RecordBatch> {
 }
 
 /// A condition or a key that is evaluated in as many pieces as its growing functions need,
-/// beginning with the number of rows that had room before. Its results for a batch take at most
+/// beginning with the number of rows that fit before. Its results for a batch take at most
 /// [`FUNCTION_BYTES_MAX`].
 #[derive(Debug)]
 struct Piecewise(AtomicUsize);

@@ -1,4 +1,4 @@
-//! How large values are, and how large what a function makes of them would be.
+//! The sizes of values, and of the results of functions on them.
 //!
 //! Rule: figures are exact or too large, never too small, and their computation takes no more
 //! memory than the arguments.
@@ -9,15 +9,15 @@ use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUn
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::ColumnarValue;
 
-/// Bytes that a number in a list may take as text.
+/// Most bytes of a number in a list as text.
 const NUMBER_TEXT_BYTES: u64 = 32;
-/// Bytes that one byte of a time's pattern may become: `%c` is a whole date.
+/// Most bytes that one byte of a time's pattern may become: `%c` is a whole date.
 const PATTERN_GROWTH: u64 = 16;
-/// A month has at least so many days.
+/// Fewest days of a month.
 const MONTH_DAYS: i128 = 28;
 const DAY_NANOS: i128 = 86_400 * 1_000_000_000;
 
-/// The bytes of an array's values, without what else its buffers hold.
+/// The bytes of an array's values, without unused parts of its buffers.
 pub(super) fn bytes_of(array: &ArrayRef) -> u64 {
     match array.data_type() {
         DataType::Utf8View => {

@@ -38,7 +38,7 @@ fn every_function_is_known_to_grow_or_not_to() {
     assert!(both.is_empty(), "{both:?}");
 }
 
-/// Each of these has a size that comes from a row: `n` is 3 in one and very many in the other.
+/// Each has a size that comes from a row: `n` is 3 in one and very many in the other.
 const FROM_A_ROW: [(&str, &str, &str); 27] = [
     ("repeat", "repeat(x, n)", "abcabcabc"),
     ("lpad", "lpad(x, n)", "abc"),
@@ -145,7 +145,7 @@ async fn a_row_that_asks_for_too_much_is_an_error_that_names_the_function_and_th
             expected.is_empty() || rows == [expected],
             "{expression}: {rows:?}"
         );
-        // Where a function is inside of another, the first one to exceed the limit is named.
+        // If a function is inside another, the first one that exceeds the limit is named.
         for many in [70_000_000, 2_000_000_000_000] {
             let error = rows_of(&plan, batch_of(&plan, "abc", many))
                 .await
@@ -272,7 +272,7 @@ fn texts_that_double_at_every_step_end_at_the_limit() {
     for _ in 0..40 {
         inner = format!("(SELECT concat(x, x) AS x FROM {inner})");
     }
-    // The depth of the text is bounded, too.
+    // The depth of the text is bounded too.
     typed(&format!("SELECT x FROM {inner}")).expect_err("so many levels are too many");
     let steps: Vec<String> = (1..=40)
         .map(|step| {
@@ -327,7 +327,7 @@ async fn several_calls_for_a_batch_are_evaluated_in_pieces_within_the_budget() {
     assert!(batches.len() > 5, "{}", batches.len());
     for batch in &batches {
         let bytes: u64 = batch.columns().iter().map(bytes_of).sum();
-        // What calls give, and the columns that are handed on.
+        // The results of calls, and the columns that are passed through.
         assert!(
             bytes <= 2 * PIECE_BYTES,
             "{bytes} bytes for {} rows",
@@ -352,7 +352,7 @@ async fn several_calls_for_a_batch_are_evaluated_in_pieces_within_the_budget() {
 
 #[tokio::test]
 async fn what_is_evaluated_in_pieces_is_what_it_would_be_without() {
-    // With these numbers a batch of all rows has no room, and one of 2 rows has.
+    // With these numbers a batch of all rows does not fit, and one of 2 rows does.
     for expression in [
         "repeat(x, n)",
         "upper(repeat(lower(repeat(x, 2)), n))",
@@ -411,7 +411,7 @@ async fn the_calls_for_one_row_have_a_limit_together() {
     assert!(given.is_err(), "the lookup is missing");
     given = plan.open(&lookups(), 1 << 30).await;
     let mut open = given.unwrap();
-    // Each call has room alone, both have not.
+    // Each call fits alone, but not both.
     let times = |row: usize| if row == 3 { 7 << 20 } else { 2 };
     open.input
         .push("s", many_rows(&plan, 8, times))

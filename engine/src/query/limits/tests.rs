@@ -15,7 +15,7 @@ fn refused(sql: &str, because: &str) {
     );
 }
 
-/// On a stack as compute threads have it.
+/// Runs on a stack of the size of compute threads.
 fn computed(sql: &str, text: &'static str, number: i64) -> Vec<String> {
     let plan = typed(sql).unwrap_or_else(|error| panic!("{error}"));
     let thread = std::thread::Builder::new()

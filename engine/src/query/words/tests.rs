@@ -1,4 +1,4 @@
-//! Queries as people get them wrong, and what they are told.
+//! Common mistakes in queries, and their messages.
 
 use super::super::{QueryError, QueryPlan, check};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -224,7 +224,7 @@ fn what_is_wrong_has_the_line_of_the_query_on_which_it_stands() {
         ("SELECT CAST(x\n  AS FOO) AS r FROM source", Some(2)),
         ("SELECT x,\n  now() AS r\nFROM source", Some(2)),
         ("SELECT n,\n  x\nFROM source\nGROUP BY n", Some(2)),
-        // The word is on two lines: which one is meant is not known.
+        // The word is on two lines: it is unknown which one is meant.
         ("SELECT sum(n) AS s,\n  sum(x) AS t\nFROM source", None),
     ] {
         let found = typed(sql).expect_err(sql).problem();

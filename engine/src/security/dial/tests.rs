@@ -1,4 +1,4 @@
-//! Both ends of a line, with certificates in files that change.
+//! Both ends of a connection, with certificates in files that change.
 
 use super::super::accept::{Connection, HANDSHAKE_TIMEOUT, Limits, for_grpc, incoming};
 use super::super::tls::{Pair, ServerTls};
@@ -108,7 +108,7 @@ async fn open(dialer: &Dialer, at: SocketAddr) -> std::io::Result<TlsStream<TcpS
         .map(|line| line.into_inner().into_inner())
 }
 
-/// The certificate that was shown.
+/// The certificate that the server sent.
 fn shown(stream: &TlsStream<TcpStream>) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
@@ -163,7 +163,7 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
     let peer = connections.next().await.unwrap().unwrap().peer;
     assert_eq!(*peer.names, ["me".to_owned(), "other".to_owned()]);
 
-    // With TLS 1.3 a client hears of it when it reads.
+    // With TLS 1.3 a client learns of it when it reads.
     for stranger in [
         ours.dialer(None),
         Dialer::new(DialerFiles {
@@ -183,7 +183,7 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
         );
     }
 
-    // A call that comes too late to be sent is told so too.
+    // A call that is too late to be sent gets the reason too.
     let line = ours
         .dialer(None)
         .line(&format!("https://{at}"), |endpoint| endpoint)
@@ -264,7 +264,7 @@ async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_ad
         told.contains("it does not speak TLS there: write http://"),
         "{told}"
     );
-    // Plainly to a plain one, and the other way round.
+    // A plain client to a plain server, and the other way round.
     assert!(!asked(format!("http://{plain}")).await.contains("TLS"));
 }
 
@@ -279,7 +279,7 @@ async fn who_does_not_shake_hands_is_gone_and_holds_up_nobody() {
         connections.next().await.unwrap().is_ok(),
         "another one came in meanwhile"
     );
-    // From here on nothing but the time-out can happen.
+    // From here on only the time-out can happen.
     tokio::time::pause();
     let begun = tokio::time::Instant::now();
     assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);

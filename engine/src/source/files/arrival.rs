@@ -1,6 +1,6 @@
 //! When a record of a file arrived, by one of its own columns.
 //!
-//! Rule: pure; what is not a time is `None`, never a guess.
+//! Rule: pure; a value that is not a time is `None`, never a guess.
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,6 @@
 //! A CSV row as a JSON object of strings, so that decoding has one path.
 //!
-//! Rule: a row that does not fit its header stays as it is; it does not decode and becomes a dead
+//! Rule: a row that does not match its header is unchanged; it does not decode and becomes a dead
 //! letter.
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -21,8 +21,8 @@ impl Header {
         Self { names }
     }
 
-    /// A row as JSON; as it is when it was cut off, is not UTF-8 or has more or fewer fields than
-    /// the header.
+    /// Returns the row as JSON. Returns it unchanged if it was cut off, is not UTF-8 or has more or
+    /// fewer fields than the header.
     pub fn to_json(&self, line: Vec<u8>, cut: bool) -> Vec<u8> {
         let row = if cut { None } else { fields(&line) };
         let Some(row) = row.filter(|row| row.len() == self.names.len()) else {

@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// One line without its end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
-    /// From 1. Of CSV: the row's number.
+    /// From 1. For CSV: the row's number.
     pub number: u64,
     /// At most [`RECORD_BYTES_MAX`].
     pub bytes: Vec<u8>,
@@ -32,7 +32,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// `quoted`: a line end between quotes is part of its row.
+    /// `quoted`: a line end between quotes belongs to its row.
     pub fn open(name: &str, bytes: Bytes, quoted: bool) -> std::io::Result<Self> {
         let gzip = name.ends_with(".gz") || bytes.starts_with(GZIP_MAGIC);
         let zstd = name.ends_with(".zst") || bytes.starts_with(ZSTD_MAGIC);

@@ -1,4 +1,4 @@
-//! The files of a source: those that are below its folder now.
+//! The files of a source: those below its folder now.
 
 use super::shard::FileShard;
 use crate::source::{ListError, ListedShard};
@@ -36,8 +36,8 @@ pub(super) async fn files(
     Ok(shards)
 }
 
-/// A file's name is its shard's: one that cannot be, or is another shard's, is refused before
-/// anything of it is read.
+/// A file's name is its shard's name. A name that is invalid or already used by another shard is
+/// refused before anything is read.
 fn check_file_name(shard: &ListedShard) -> Result<(), ListError> {
     let refused = |reason: String| Err(ListError::request(reason, "give the file another name"));
     let name = shard.id.as_str();

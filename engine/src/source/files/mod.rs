@@ -1,8 +1,7 @@
 //! Files below a folder: each is a shard, each line (or CSV row) a record.
 //!
 //! Owns: the reader: fetching, positions, arrival times. Cutting into records is [`lines`]', CSV is
-//! [`csv_row`]'s.
-//! The listing is [`listing`]'s.
+//! [`csv_row`]'s. The listing is [`listing`]'s.
 //! Rule: a record's number is its line's (its row's) number in the file, from 1, header and blank
 //! lines counted; a file is read as it was listed or not at all.
 
@@ -32,16 +31,17 @@ use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::{FilesSource, OnDataLoss, Problem, RecordFormat};
 use streamctl_proto::{Position, ShardId};
 
-/// Largest file, as stored. It is held in memory while it is read; what it decompresses to is not.
+/// Largest file, as stored. The stored file is held in memory while it is read; the decompressed
+/// data is not.
 pub const FILE_BYTES_MAX: u64 = 1 << 30;
-/// Longest record, as Kinesis has it. A longer one is given cut off here; it does not decode and
-/// becomes a dead letter.
+/// Longest record, as in Kinesis. A longer record is cut off here; it does not decode and becomes a
+/// dead letter.
 pub const RECORD_BYTES_MAX: usize = 10 << 20;
 /// Most records in one chunk.
 const CHUNK_RECORDS_MAX: usize = 2_000;
 /// A chunk is full at this size.
 const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// Between two tries to fetch a file.
+/// Wait between two attempts to fetch a file.
 const RETRY: Duration = Duration::from_millis(900);
 
 pub struct FileReader {
@@ -53,13 +53,13 @@ pub struct FileReader {
     on_data_loss: OnDataLoss,
     clock: Clock,
     from: Position,
-    /// Arrival of the last record with one; of records before the first such: the job's submit,
-    /// which replays the same.
+    /// Arrival of the last record that has one. Records before the first such record get the time
+    /// of the job's submit, which replays the same.
     arrival_ms: i64,
     header: Option<Header>,
     lines: Option<Lines>,
     room: FileRoom,
-    /// Of the file that is read.
+    /// Room of the current file.
     held: Option<ReadRoom>,
     ended: bool,
     stats: ReaderStats,
@@ -107,7 +107,7 @@ impl FileReader {
 
     /// Waits for room for the file.
     async fn wait_for_room(&mut self) -> Result<(), ReadError> {
-        // Of a try before this one: it must not wait for itself.
+        // Release the room of an earlier attempt, so that it does not wait for itself.
         self.held = None;
         let Some((room, limit)) = &self.room.0 else {
             return Ok(());
@@ -150,11 +150,11 @@ impl FileReader {
         }
     }
 
-    /// The file's bytes, if it is still the one that was listed; `None`: not now, try again.
+    /// The file's bytes, if the file is still the listed one. `None`: not available now, retry.
     async fn fetch(&mut self) -> Result<Option<Bytes>, ReadError> {
         let got = match self.storage.get(&self.file.location, FILE_BYTES_MAX).await {
-            // Looked at after the bytes came: had it changed before or meanwhile, its ETag is
-            // another.
+            // Checked after the bytes arrive: if the file changed before or during the read, its
+            // ETag differs.
             Ok(bytes) => self
                 .storage
                 .head(&self.file.location)
@@ -197,7 +197,7 @@ impl FileReader {
         }
     }
 
-    /// The next lines as records. An empty chunk may only mean that all its lines lie before the
+    /// The next lines as records. The chunk may be empty because all its lines lie before the
     /// position.
     fn give(&mut self) -> Result<Chunk, ReadError> {
         let now_ms = (self.clock)();
@@ -255,8 +255,8 @@ impl FileReader {
         };
         let arrival_ms = match &self.arrival_column {
             Some(column) => {
-                // Lines before the position are looked at too: a record without a time has that of
-                // the one before it.
+                // Parse lines before the position too: a record without a time takes that of the
+                // record before it.
                 self.arrival_ms = arrival::of_record(&data, column).unwrap_or(self.arrival_ms);
                 self.arrival_ms
             }

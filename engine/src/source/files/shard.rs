@@ -1,4 +1,4 @@
-//! A file as a shard: what the controller's listing tells the worker that reads it.
+//! A file as a shard: the data that the controller's listing passes to the worker that reads it.
 //!
 //! Owns: the text form of a file shard's detail. Does not own: listing, reading.
 //! Rule: a file is read as it was listed (same ETag) or not at all.
@@ -21,7 +21,7 @@ impl FileShard {
         serde_json::json!({"location": self.location, "size": self.size, "etag": self.etag})
             .to_string()
     }
-    /// From a shard's detail; `None` when it is not one.
+    /// From a shard's detail; `None` if it is invalid.
     pub fn from_detail(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }

@@ -26,7 +26,7 @@ use streamctl_proto::{Position, ResolvedJob, ShardId};
 pub const GENERATE_RECORDS_MAX: u64 = 2_000;
 /// Longest wait for a record before an empty chunk is given.
 const WAIT_MAX: Duration = Duration::from_millis(250);
-/// Shortest wait once all due records were given, so that chunks do not shrink to single records.
+/// Shortest wait once all due records are given, so that chunks do not shrink to single records.
 const GATHER: Duration = Duration::from_millis(10);
 /// Bytes reserved per record.
 const RECORD_BYTES_TYPICAL: usize = 400;
@@ -42,24 +42,24 @@ pub fn shard_number(shard: &ShardId) -> Option<u32> {
     shard.as_str().strip_prefix(SHARD_PREFIX)?.parse().ok()
 }
 
-/// When records of a shard arrive: record `i` at `start_ms + i * step_ms`, rounded down.
+/// The arrival times of a shard's records: record `i` at `start_ms + i * step_ms`, rounded down.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// Arrival of record 0, milliseconds since the Unix epoch.
     pub start_ms: i64,
-    /// Between two records of a shard, milliseconds.
+    /// Time between two records of a shard, milliseconds.
     pub step_ms: f64,
 }
 
 impl Schedule {
-    /// For one of `shards` shards that give `rate` records a second together.
+    /// For one of `shards` shards with `rate` records per second in total.
     pub fn new(start_ms: i64, shards: u32, rate: f64) -> Self {
         Self {
             start_ms,
             step_ms: 1000.0 * f64::from(shards) / rate,
         }
     }
-    /// Of the record with this index.
+    /// Arrival of the record with this index.
     pub fn arrival_ms(&self, index: u64) -> i64 {
         self.start_ms
             .saturating_add((index as f64 * self.step_ms) as i64)
@@ -81,7 +81,7 @@ impl Schedule {
     }
 }
 
-/// Where a job's generator starts: its pinned start, else its submit.
+/// The time at which a job's generator starts: its pinned start, else its submit.
 fn schedule_of(source: &GeneratorSource, job: &ResolvedJob) -> Schedule {
     let start_ms = match job.start {
         Position::Timestamp(ms) => ms,
@@ -235,7 +235,7 @@ impl Connector for GeneratorSource {
         Ok(Box::new(GeneratorReader::open(self, &opening)?))
     }
 
-    /// As if it had begun long enough ago, so that nobody waits for records that are computed.
+    /// Starts the generator far enough in the past that the sample's records are already due.
     fn sampling(&self, _: SampleFrom, wanted: usize, now_ms: i64) -> Sampling {
         let ago_ms = (wanted as f64 * 1_000.0 / self.rate) as i64 + 1_000;
         Sampling {

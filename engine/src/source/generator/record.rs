@@ -116,7 +116,7 @@ fn text(key: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(value.as_bytes());
 }
 
-/// As the workshop writes it: `11/24/12`, without leading zeros in month and day.
+/// The date in the workshop's format: `11/24/12`, without leading zeros in month and day.
 fn date(key: &str, (month, day, year): (u64, u64, u64), out: &mut Vec<u8>) {
     out.extend_from_slice(key.as_bytes());
     number(month, 1, out);

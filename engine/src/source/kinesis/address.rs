@@ -1,7 +1,7 @@
 //! The stream's address: the job file over the catalog's table.
 //!
-//! Rule: which stream it is (name and ARN) comes from one of the two as a whole, the rest field by
-//! field.
+//! Rule: the identity of the stream (name and ARN) comes from one of the two as a whole, the rest
+//! field by field.
 
 use crate::catalog::{region_of_endpoint, stream_of_arn};
 use streamctl_proto::resolved::StreamAddress;
@@ -42,7 +42,7 @@ pub(super) fn merged(
     let own_region = region
         .clone()
         .or_else(|| from_arn.map(|(_, region)| region.to_owned()));
-    // A region in the job file speaks of another place than the table's address.
+    // A region in the job file does not apply to the table's endpoint.
     let table_endpoint = table
         .and_then(|table| table.endpoint.clone())
         .filter(|endpoint| {

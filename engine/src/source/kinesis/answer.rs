@@ -1,8 +1,8 @@
-//! The bytes of a GetRecords answer as records, in one pass.
+//! Decodes the bytes of a GetRecords response into records, in one pass.
 //!
-//! Owns: the answer's JSON, base64, where payloads lie. Does not own: the call ([`super::api`]),
-//! aggregates.
-//! Rule: pure; the payloads of an answer are slices of one buffer, which is as large as they are
+//! Owns: the response's JSON, base64, the places of payloads. Does not own: the call
+//! ([`super::api`]), aggregates.
+//! Rule: pure; the payloads of a response are slices of one buffer, which is as large as they are
 //! together.
 
 use super::service_clock::DateSample;
@@ -36,29 +36,29 @@ pub struct Answer {
     pub date: Option<DateSample>,
 }
 
-/// Bytes of an answer. The service gives up to 10 MiB of payload and 10,000 records at once: as
-/// JSON, in base64, some 18 MiB.
+/// Most bytes of a response. The service returns up to 10 MiB of payload and 10,000 records at
+/// once: as JSON, in base64, some 18 MiB.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
-/// The end of the year 9999 in milliseconds since the Unix epoch: what arrives later has no window
-/// that can be named.
+/// The end of the year 9999 in milliseconds since the Unix epoch: no window name exists for a later
+/// arrival.
 const ARRIVAL_MS_MAX: i64 = 253_402_300_799_999;
 
-/// Bytes are no answer to GetRecords.
+/// The bytes are not a GetRecords response.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
     #[error("an answer that is not text: {0}")]
     Utf8(#[from] std::str::Utf8Error),
     #[error("an answer that cannot be read: {0}")]
     Json(#[from] Syntax),
-    /// Without something that every answer has.
+    /// A field that every response has is missing.
     #[error("an answer without {0}")]
     Missing(&'static str),
-    /// Something is not what it should be.
+    /// A field has an invalid value.
     #[error("an answer with a {0} that is none")]
     Wrong(&'static str),
 }
 
-/// A record, before there is a place for its payload.
+/// A record whose payload is not allocated yet.
 struct Found {
     sequence: SequenceNumber,
     arrival_ms: Option<i64>,
@@ -66,7 +66,7 @@ struct Found {
     key_bytes: usize,
 }
 
-/// Reads an answer; `now_ms` is the arrival of records without one.
+/// Decodes a response; `now_ms` is the arrival of records without one.
 pub fn decode(body: &[u8], now_ms: i64) -> Result<Answer, Malformed> {
     let text = std::str::from_utf8(body)?;
     let mut scanner = Scanner::new(text);
@@ -137,7 +137,7 @@ fn record(scanner: &mut Scanner<'_>, text: &str) -> Result<Found, Malformed> {
     })
 }
 
-/// Payloads are decoded behind each other, and then given out as slices.
+/// Decodes all payloads into one buffer and returns them as slices of it.
 fn with_payloads(found: Vec<Found>, text: &str, now_ms: i64) -> Result<Vec<Record>, Malformed> {
     let wrong = |_| Malformed::Wrong("payload in base64");
     let mut ends = Vec::with_capacity(found.len());
@@ -177,7 +177,7 @@ fn with_payloads(found: Vec<Found>, text: &str, now_ms: i64) -> Result<Vec<Recor
     Ok(found.into_iter().zip(ends).map(record).collect())
 }
 
-/// A string's text. Some servers write a slash with a backslash.
+/// The text of a string. Some servers escape a slash with a backslash.
 fn plain(span: Span, text: &str) -> Cow<'_, str> {
     if span.kind == Kind::Plain {
         return Cow::Borrowed(span.of(text));
@@ -195,7 +195,7 @@ fn optional_text(span: Span, text: &str) -> Result<Option<Cow<'_, str>>, Malform
     }
 }
 
-/// Seconds since the epoch, in whatever way a number is written.
+/// Seconds since the epoch, in any notation of a number.
 fn arrival(span: Span, text: &str) -> Result<Option<i64>, Malformed> {
     match span.kind {
         Kind::Null => Ok(None),
@@ -240,7 +240,7 @@ struct HashKeyRange {
     ending_hash_key: String,
 }
 
-/// One or two of them at the end of a shard's life: a library reads them.
+/// The end of a shard's life has one or two children, so a JSON library is fast enough.
 fn children(span: Span, text: &str) -> Result<Vec<Child>, Malformed> {
     let wrong = |_| Malformed::Wrong("list of child shards");
     let children: Option<Vec<ChildShard>> = match span.kind {

@@ -1,8 +1,8 @@
 //! The two calls of a reader, in plain types.
 //!
-//! Owns: requests, answers and failures as the SDK has them. Does not own: what to do with them.
-//! Rule: SDK types do not leave this file; the SDK retries nothing by itself, so that every
-//! throttle is seen and paced.
+//! Owns: requests, responses and failures in the SDK's form. Does not own: how they are handled.
+//! Rule: SDK types do not leave this file; the SDK does not retry, so that every throttle is seen
+//! and paced.
 
 use super::answer::{self, ANSWER_BYTES_MAX, Answer};
 use super::cursor::{Failure, IteratorKind};
@@ -29,13 +29,13 @@ use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// What the SDK gets to decode instead of a good answer.
+/// The body that the SDK decodes instead of that of a successful response.
 const NO_RECORDS: &str = r#"{"Records":[]}"#;
 
 #[derive(Debug, Default)]
 pub struct MadeIterator {
     pub token: String,
-    /// The service's time, where it gives it.
+    /// The service's time, if it reports it.
     pub date: Option<DateSample>,
 }
 
@@ -45,7 +45,7 @@ impl From<String> for MadeIterator {
     }
 }
 
-/// The two calls of a service that stands in for the real one.
+/// The two calls of a service that replaces the real one.
 #[async_trait]
 pub trait Calls: Send + Sync {
     async fn iterator(
@@ -54,7 +54,7 @@ pub trait Calls: Send + Sync {
         shard: &ShardId,
         kind: IteratorKind,
     ) -> Result<MadeIterator, Failure>;
-    /// GetRecords, of at most so many records.
+    /// Calls GetRecords with this limit of records.
     async fn records(&self, iterator: String, records_max: u32) -> Result<Answer, Failure>;
 }
 
@@ -62,7 +62,7 @@ pub trait Calls: Send + Sync {
 pub enum Service {
     /// The service, through a client made for the stream's account and region.
     Sdk(Client),
-    /// What stands in for it.
+    /// A replacement of the service.
     Given(Arc<dyn Calls>),
 }
 
@@ -74,7 +74,7 @@ pub struct Api {
     pub shard: ShardId,
     pub records_max: u32,
     pub timeout: Duration,
-    /// Calls that may be under way at once, all shards of the worker together.
+    /// Calls that may be in flight at once, for all shards of the worker together.
     pub calls: Arc<Semaphore>,
 }
 
@@ -88,7 +88,8 @@ impl Api {
             .timeout_config(timeouts)
     }
 
-    /// Waits for a place among the calls under way. `None` is never given: nobody closes them.
+    /// Waits for a place among the calls in flight. Never returns `None`: the semaphore is never
+    /// closed.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.calls).acquire_owned().await.ok()
     }
@@ -159,7 +160,8 @@ impl Api {
         })
     }
 
-    /// What an error says, for decisions; what of it is shown is decided by [`Answering`].
+    /// Converts an error into a failure to decide on; [`Answering`] decides which part of it is
+    /// shown.
     fn of_error<E>(&self, error: &SdkError<E>) -> Failure
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
@@ -178,7 +180,7 @@ impl Api {
         }
     }
 
-    /// The bytes of a good answer.
+    /// The bytes of a successful response.
     async fn body(
         &self,
         request: GetRecordsFluentBuilder,
@@ -207,8 +209,8 @@ impl Api {
     }
 }
 
-/// Takes the body of a good answer away before the SDK decodes it, which it does with an allocation
-/// for each text and each payload, at half the speed of [`answer::decode`]. Requests, signatures,
+/// Takes the body of a successful response before the SDK decodes it. The SDK allocates for each
+/// text and each payload and has half the speed of [`answer::decode`]. Requests, signatures,
 /// connections and errors stay the SDK's.
 #[derive(Clone, Debug, Default)]
 struct TakenBody(Arc<Mutex<Option<SdkBody>>>);

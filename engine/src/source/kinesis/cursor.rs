@@ -1,18 +1,18 @@
-//! From a position to an iterator, and what to do after each kind of failure.
+//! From a position to an iterator, and the action after each kind of failure.
 //!
 //! Owns: the meaning of the service's error codes. Does not own: calls, waits.
-//! Rule: pure; a failure that is not known to be for good is waited out.
+//! Rule: pure; a failure that is not known to be permanent is retried.
 
 use super::service_clock::DateSample;
 use crate::aws::{SenderRejection, sender_rejection};
 use crate::storage::RefusalCause;
 use streamctl_proto::Position;
 
-/// Renewals without an answer in between, after which a refused iterator is no longer the
-/// iterator's fault.
+/// Renewals without a response in between after which a refused iterator is no longer considered
+/// expired.
 const RENEWALS_MAX: u32 = 3;
 
-/// What kind of iterator to ask for.
+/// The kind of iterator to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IteratorKind {
     /// `TRIM_HORIZON`.
@@ -25,7 +25,7 @@ pub enum IteratorKind {
     At(String),
 }
 
-/// The iterator that goes on from a position; `None` at the shard's end.
+/// The kind of iterator that continues from a position; `None` at the shard's end.
 pub fn iterator_kind(position: &Position) -> Option<IteratorKind> {
     match position {
         Position::Start => Some(IteratorKind::TrimHorizon),
@@ -48,22 +48,22 @@ pub enum Call {
 /// A failed call, as plain data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// The service's error code; `None`: no such answer (time-out, connection).
+    /// The service's error code; `None`: no such response (time-out, connection).
     pub code: Option<String>,
-    /// HTTP status, when there was an answer.
+    /// HTTP status, if there was a response.
     pub status: Option<u16>,
     pub message: String,
-    /// The service's time, where it gave it.
+    /// The service's time, if it reported it.
     pub date: Option<DateSample>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     BackOff {
-        /// The service asked to slow down.
+        /// The service throttled the call.
         throttled: bool,
     },
-    /// Ask for a new iterator from the position.
+    /// Request a new iterator from the position.
     Renew,
     /// Records after the position are gone; there may be later ones in the shard.
     Lost,
@@ -71,13 +71,14 @@ pub enum Next {
     ShardGone,
     /// The same call from here, at this moment, is refused again.
     Refuse {
-        /// What decides that it is refused.
+        /// What determines the refusal.
         cause: RefusalCause,
         hint: String,
     },
 }
 
-/// Decides; `renewals` counts iterators made since the last answer with records or none.
+/// Decides the next action; `renewals` counts iterators made since the last response, with records
+/// or without.
 pub fn after_failure(
     call: Call,
     position: &Position,
@@ -103,7 +104,7 @@ pub fn after_failure(
         // "Shard shardId-000000000003 in stream s under account a does not exist" against "Stream s
         // under account ...".
         "ResourceNotFoundException" if failure.message.contains(shard) => Next::ShardGone,
-        // Which account and region are asked is this machine's matter too.
+        // The account and region of the request also depend on this machine.
         "ResourceNotFoundException" => {
             refused_here("is the stream still there, in this account and region?")
         }
@@ -154,10 +155,10 @@ fn without_code(failure: &Failure) -> Next {
 
 fn invalid_argument(call: Call, position: &Position, failure: &Failure, renewals: u32) -> Next {
     match (call, position) {
-        // An iterator that the service does not know any more: made again, but not for ever.
+        // An iterator that the service no longer knows: renew it, up to a limit.
         (Call::Records, _) if renewals < RENEWALS_MAX => Next::Renew,
         (_, Position::After { .. }) => Next::Lost,
-        // A time that is still to come for the service's clock.
+        // A time that is in the future for the service's clock.
         (Call::Iterator, Position::Timestamp(_))
             if failure.message.to_ascii_lowercase().contains("timestamp") =>
         {

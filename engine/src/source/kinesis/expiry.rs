@@ -1,31 +1,31 @@
 //! Whether records can have expired before they were read.
 //!
-//! Owns: up to which arrival time a shard is read, and what an answer proves of it. Does not own:
-//! calls, clocks, what is done about a loss ([`super::reader`]).
-//! Rule: pure; a loss that cannot be excluded is a loss. The service gives no error for most of
-//! them: `TRIM_HORIZON` and `AT_TIMESTAMP` begin at the oldest record that is left, and for an
-//! expired sequence number some answers are empty.
+//! Owns: the arrival time up to which a shard is read, and what a response proves about it. Does
+//! not own: calls, clocks, the handling of a loss ([`super::reader`]).
+//! Rule: pure; a loss that cannot be excluded is a loss. The service reports no error for most
+//! losses: `TRIM_HORIZON` and `AT_TIMESTAMP` begin at the oldest record that is left, and for an
+//! expired sequence number some responses are empty.
 
 use streamctl_proto::Position;
 use streamctl_proto::manifest::TimeGap;
 
-/// Records that were there before a job was submitted are read as far as they are left. Of these a
-/// gap that is shorter is not told from the time between two answers.
+/// Records older than the job's submit are read as far as they are left. Among these, a gap shorter
+/// than this cannot be distinguished from the time between two responses.
 const BACKLOG_GAP_MIN_MS: i64 = 60_000;
 
-/// How a shard stands towards its stream's retention.
+/// The progress of a shard relative to its stream's retention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expiry {
-    /// How long the stream keeps records; `None`: not known, so nothing can be said.
+    /// How long the stream keeps records; `None` if unknown, and then no loss is detected.
     pub retention_ms: Option<i64>,
-    /// Every record that arrived before this is read, or counted as lost; `None`: not known.
+    /// Every record that arrived before this is read or counted as lost; `None` if unknown.
     pub read_to_ms: Option<i64>,
-    /// Where the last answer left it, while that is before `read_to_ms`: it reads what was there
-    /// before its job.
+    /// The progress at the last response while it is before `read_to_ms`: the reader reads records
+    /// older than its job.
     pub backlog_ms: Option<i64>,
 }
 
-/// What an answer holds, as far as it proves something.
+/// The content of a response, as far as it proves something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Arrival of its first record, whether that was read before or not.
@@ -34,7 +34,7 @@ pub struct Evidence {
     pub behind_ms: Option<u64>,
 }
 
-/// What may have expired unread.
+/// The records that may have expired unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whole {
     Yes,
@@ -43,17 +43,17 @@ pub enum Whole {
 }
 
 impl Expiry {
-    /// What arrived before this may have expired, when the service's clock shows `now_ms`.
+    /// Records that arrived before this may have expired, if the service's clock shows `now_ms`.
     fn horizon_ms(&self, now_ms: i64) -> Option<i64> {
         Some(now_ms.saturating_sub(self.retention_ms?))
     }
 
-    /// Whether all that is unread is still kept, by time alone; `None`: not known.
+    /// Whether all unread records are still kept, by time alone; `None` if unknown.
     pub fn keeps_unread(&self, now_ms: i64) -> Option<bool> {
         Some(self.read_to_ms? >= self.horizon_ms(now_ms)?)
     }
 
-    /// What may have expired by now, if anything.
+    /// The records that may have expired by now, if any.
     pub fn gap(&self, now_ms: i64) -> Option<TimeGap> {
         let to_ms = self.horizon_ms(now_ms)?;
         let backlog_ms = self
@@ -63,15 +63,15 @@ impl Expiry {
         (from_ms < to_ms).then_some(TimeGap { from_ms, to_ms })
     }
 
-    /// Judges an answer to a read from `position`; `now_ms` is no earlier than the service's clock
-    /// when it answered.
+    /// Judges a response to a read from `position`; `now_ms` is no earlier than the service's clock
+    /// at the response.
     ///
-    /// By time alone nothing is lost if all that is unread is younger than the retention. Otherwise
-    /// two things still prove that nothing is:
-    /// - The first record that is given arrived before the time to which the shard is read. The
+    /// By time alone nothing is lost if all unread records are younger than the retention.
+    /// Otherwise two facts still prove that nothing is lost:
+    /// - The first returned record arrived before the time up to which the shard is read. The
     ///   service expires records in the order of their arrival, so nothing after it is gone.
-    /// - The position is a sequence number, no record comes after it, and the answer is at the tip.
-    ///   For a position that has expired the service reports how far it is behind, not 0.
+    /// - The position is a sequence number, no record comes after it, and the response is at the
+    ///   tip. For an expired position the service reports how far it is behind, not 0.
     pub fn judge(&self, position: &Position, evidence: Evidence, now_ms: i64) -> Whole {
         let Some(gap) = self.gap(now_ms) else {
             return Whole::Yes;
@@ -86,15 +86,14 @@ impl Expiry {
         if at_sequence && evidence.first_arrival_ms.is_none() && evidence.behind_ms == Some(0) {
             return Whole::Yes;
         }
-        // What is left begins with the first record.
+        // The first record is the oldest one left.
         let to_ms = evidence
             .first_arrival_ms
             .map_or(gap.to_ms, |arrival_ms| arrival_ms.min(gap.to_ms));
         Whole::No(TimeGap { to_ms, ..gap })
     }
 
-    /// Whether an answer without records is that of a position which has expired: it can stay so
-    /// for ever.
+    /// Whether a response without records is that of an expired position: it can stay so for ever.
     pub fn is_stuck(&self, evidence: Evidence) -> bool {
         let behind_ms = evidence
             .behind_ms
@@ -104,7 +103,7 @@ impl Expiry {
             && behind_ms >= self.retention_ms
     }
 
-    /// All that arrived before this is read.
+    /// All records that arrived before this are read.
     pub fn advance(&mut self, to_ms: i64) {
         if self.read_to_ms.is_none_or(|read_to_ms| read_to_ms <= to_ms) {
             self.read_to_ms = Some(to_ms);

@@ -1,7 +1,7 @@
 //! A Kinesis shard over HTTP, with failures on demand.
 //!
-//! Owns: HTTP/1.1, JSON 1.1, one shard's records, iterators. Rule: it answers as the service is
-//! documented to; only tests use it.
+//! Owns: HTTP/1.1, JSON 1.1, one shard's records, iterators.
+//! Rule: it responds as the service is documented to; only tests use it.
 
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::{Client, Config};
@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the next call of a kind gets instead of an answer.
+/// The fault that the next call of a kind gets instead of a response.
 pub(super) enum Fault {
     /// An error by its code.
     Code(u16, &'static str, &'static str),
@@ -21,7 +21,7 @@ pub(super) enum Fault {
     Late(u64),
 }
 
-/// A call that was taken.
+/// A call that was received.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
     pub(super) operation: String,
@@ -32,7 +32,7 @@ pub(super) struct Taken {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) records: Vec<(u64, i64, String)>,
-    /// Answers without records in front of every record.
+    /// Responses without records before each record.
     pub(super) gaps: u64,
     /// Names of children and their parents; closes the shard.
     pub(super) children: Option<Vec<(&'static str, Vec<&'static str>)>>,
@@ -40,11 +40,11 @@ pub(super) struct State {
     pub(super) taken: Vec<Taken>,
     /// Iterators made before this many calls are expired.
     pub(super) expired_before: usize,
-    /// The service's clock; none: answers have no date.
+    /// The service's clock; if `None`, responses have no date.
     pub(super) now_ms: Option<i64>,
     /// Records up to this number have expired.
     pub(super) trimmed_to: u64,
-    /// An expired position gets no error, but answers without records that are so far behind.
+    /// An expired position gets no error but responses without records that are this far behind.
     pub(super) stuck_behind_ms: Option<i64>,
 }
 
@@ -203,7 +203,8 @@ impl Fake {
 }
 
 impl State {
-    /// Where an iterator points, how many empty answers it has given there, and when it was made.
+    /// The position of an iterator, the number of empty responses that it returned there, and when
+    /// it was made.
     fn token(&self, index: usize, gap: u64) -> String {
         format!("{index}:{gap}:{}", self.taken.len())
     }

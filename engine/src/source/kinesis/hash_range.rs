@@ -1,7 +1,7 @@
-//! The hash keys of a Kinesis shard: what the controller's listing tells the worker that reads it.
+//! The hash keys of a Kinesis shard: the data that the controller's listing passes to its reader.
 //!
 //! Owns: the text form of such a shard's detail. Does not own: which record has which key.
-//! Rule: a range that cannot be read is not known, and what is not known excludes nothing.
+//! Rule: a range that cannot be parsed is unknown, and an unknown range excludes nothing.
 
 /// First and last hash key of a shard, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct HashRange {
 }
 
 impl HashRange {
-    /// From the service's decimal numbers; `None`: they are none.
+    /// From the service's decimal numbers; `None` if they are not decimal numbers.
     pub fn new(first: &str, last: &str) -> Option<Self> {
         Some(Self {
             first: first.parse().ok()?,
@@ -22,7 +22,7 @@ impl HashRange {
     pub fn to_detail(self) -> String {
         format!("{:x}-{:x}", self.first, self.last)
     }
-    /// From a shard's detail; `None` when it is not one.
+    /// From a shard's detail; `None` if it is not a hash range.
     pub fn from_detail(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-')?;
         Some(Self {

@@ -3,8 +3,8 @@
 //!
 //! Owns: the format (magic, protobuf, MD5), which user records belong to the shard, their places.
 //! Does not own: payloads, reading.
-//! Rule: pure; what is not a whole aggregate is an ordinary record. Payloads are slices of the
-//! record, not copies.
+//! Rule: pure; a record that is not a whole aggregate is an ordinary record. Payloads are slices of
+//! the record, not copies.
 
 use crate::source::Record;
 use crate::source::kinesis::HashRange;
@@ -13,11 +13,11 @@ use md5::{Digest, Md5};
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
-/// What every aggregate begins with.
+/// Prefix of every aggregate.
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 /// The MD5 of the protobuf, at the end.
 const DIGEST_BYTES: usize = 16;
-/// User records of one aggregate; one that says it has more is an ordinary record. 1 MiB holds no
+/// Most user records of one aggregate; one that declares more is an ordinary record. 1 MiB holds no
 /// more than this.
 const USER_RECORDS_MAX: usize = 1 << 18;
 /// The field of `Aggregated` that repeats once per user record.
@@ -33,7 +33,7 @@ struct Aggregated {
     records: Vec<User>,
 }
 
-/// Tags (field 4) are of no use here and are skipped.
+/// Tags (field 4) are not needed and are skipped.
 #[derive(Clone, PartialEq, Message)]
 struct User {
     #[prost(uint64, required, tag = "1")]
@@ -44,12 +44,12 @@ struct User {
     data: Bytes,
 }
 
-/// Takes a record of the stream apart, behind what `out` holds: the user records that belong to a
-/// shard of this range, or the record itself when it is no aggregate. Gives how many belong to
-/// other shards; with an unknown range: none.
+/// Splits a record of the stream and appends the result to `out`: the user records that belong to a
+/// shard of this range, or the record itself if it is not an aggregate. Returns how many belong to
+/// other shards; 0 if the range is unknown.
 ///
-/// User record `k` of the aggregate, counted from 1 and dropped ones included, has the sub-sequence
-/// `k`, the last one that is given 0: with it the whole record is read.
+/// User record `k` of the aggregate has the sub-sequence `k`, counted from 1 and including dropped
+/// ones. The last returned one has 0: with it the whole record is read.
 pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record>) -> u64 {
     let Some(users) = users(&record.data, range) else {
         out.push(record);
@@ -78,7 +78,7 @@ pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record
     dropped as u64
 }
 
-/// The payloads, `None` for one that belongs to another shard; `None` as a whole: not an aggregate.
+/// The payloads, `None` for one that belongs to another shard. The outer `None`: not an aggregate.
 fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
     if data.len() < MAGIC.len() + DIGEST_BYTES || data[..MAGIC.len()] != MAGIC {
         return None;
@@ -121,8 +121,8 @@ fn hash_key(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
-/// Whether it has no more than [`USER_RECORDS_MAX`] user records: they are counted before there is
-/// room for them.
+/// Whether it has at most [`USER_RECORDS_MAX`] user records: they are counted before memory for
+/// them is allocated.
 fn is_bounded(mut body: &[u8]) -> bool {
     let mut records = 0;
     while !body.is_empty() {

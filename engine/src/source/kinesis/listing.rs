@@ -1,9 +1,9 @@
 //! ListShards, paged, and DescribeStreamSummary.
 //!
-//! Owns: paging, tokens that expire, what can be waited out, how long records are kept and when the
-//! stream was created. Does not own: what the shards are for.
-//! Rule: a page after the first is asked for by its token alone: name and token together are
-//! refused by the service.
+//! Owns: paging, tokens that expire, retries, the retention and creation time of the stream. Does
+//! not own: the use of the shards.
+//! Rule: a page after the first is requested by its token alone: the service refuses name and token
+//! together.
 
 use crate::aws::{SenderRejection, sender_rejection};
 use crate::foreign_answer::Answering;
@@ -20,13 +20,13 @@ use std::time::Duration;
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 
-/// Most shards that the service gives at once.
+/// Most shards that the service returns at once.
 const PAGE_SHARDS_MAX: i32 = 1_000;
 const HOUR_MS: i64 = 3_600_000;
-/// Listings begun again because a token expired (after 300 s).
+/// How often a listing restarts because a token expired (after 300 s).
 const RESTARTS_MAX: u32 = 3;
 
-/// How failures are waited out.
+/// How failures are retried.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry {
     pub tries_max: u32,
@@ -119,16 +119,16 @@ async fn page(
     }
 }
 
-/// What DescribeStreamSummary says. The service takes 20 of these calls per second and account, so
-/// that controllers ask, once with each listing, and workers never do.
+/// The result of DescribeStreamSummary. The service allows 20 of these calls per second and
+/// account, so controllers call it once with each listing, and workers never do.
 pub struct Described {
-    /// Of the stream; none from a service that does not have the operation (emulators).
+    /// The facts of the stream; `None` for a service without the operation (emulators).
     pub facts: Result<Option<StreamFacts>, ListError>,
     /// The service's clock, in whole seconds.
     pub service_ms: Option<i64>,
 }
 
-/// Asks for the stream's identity and retention.
+/// Requests the stream's identity and retention.
 pub async fn describe(client: &Client, stream: &StreamAddress, retry: Retry) -> Described {
     let mut wait = retry.base;
     let mut tries = 0;
@@ -235,7 +235,7 @@ fn of_service(shard: aws_sdk_kinesis::types::Shard) -> ListedShard {
     }
 }
 
-/// What to do if the service rejects this controller, and not what it asks for.
+/// The hint if the service rejects this controller rather than its request.
 fn refused_here(code: &str, status: Option<u16>) -> Option<&'static str> {
     if code == "AccessDeniedException" {
         return Some("allow kinesis:ListShards on the stream to this role");

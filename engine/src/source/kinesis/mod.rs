@@ -1,12 +1,12 @@
 //! Kinesis shards by polling.
 //!
-//! Owns: when to call ([`pace`]), what to ask and what a failure means ([`cursor`]), whether
-//! records expired unread ([`expiry`]), the service's time ([`service_clock`]), the calls
-//! ([`api`]), what readers share ([`shared`]), what they bring ([`answer`]), the reader, aggregates
-//! ([`kpl`]), the listing. Does not own: which shards are read and in which order (the controller),
-//! enhanced fan-out.
-//! Rule: pure decisions are apart from calls; a reader waits out what can be waited out, for as
-//! long as it takes.
+//! Owns: when to call ([`pace`]), which request to send and how to handle a failure ([`cursor`]),
+//! whether records expired unread ([`expiry`]), the service's time ([`service_clock`]), the calls
+//! ([`api`]), shared state of readers ([`shared`]), decoding of responses ([`answer`]), the reader,
+//! aggregates ([`kpl`]), the listing. Does not own: which shards are read and in which order (the
+//! controller), enhanced fan-out.
+//! Rule: pure decisions are separate from calls; a reader retries transient failures for as long as
+//! it takes.
 
 mod address;
 pub mod answer;
@@ -42,11 +42,11 @@ use streamctl_proto::Position;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::{KinesisSource, Problem};
 
-/// Calls of a worker that are under way at once, each on a connection of its own.
+/// Calls of a worker that are in flight at once, each on its own connection.
 pub const CALLS_AT_ONCE_MAX: usize = 256;
-/// The service gives 10 MB at once, and a record's key and times besides.
+/// The service returns up to 10 MB at once, plus each record's key and times.
 const CHUNK_BYTES_MAX: usize = 10 << 20;
-/// How far back the newest records of a stream are looked for, in turn, until there are enough.
+/// How far back to search for the newest records of a stream, in turn, until there are enough.
 const LOOK_BACK: [Duration; 5] = [
     Duration::from_secs(10),
     Duration::from_secs(60),
@@ -55,23 +55,23 @@ const LOOK_BACK: [Duration; 5] = [
     Duration::from_secs(86_400),
 ];
 
-/// Allowances that no job sets, but for `grace`.
+/// Allowances that no job sets, except for `grace`.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Instead of the `grace` of the job: for tests.
+    /// Replaces the job's `grace`; for tests.
     pub grace: Option<Duration>,
-    /// Longest wait of one read before it gives an empty chunk.
+    /// Longest wait of one read before it returns an empty chunk.
     pub wait_max: Duration,
     /// Wait after the first failure; doubles, with jitter.
     pub backoff_base: Duration,
     /// Longest wait after a failure.
     pub backoff_max: Duration,
-    /// An iterator that was not used for so long is renewed beforehand; the service keeps them for
-    /// 5 minutes.
+    /// An iterator that is unused for this long is renewed first; the service keeps iterators for 5
+    /// minutes.
     pub iterator_age_max: Duration,
-    /// Bytes per second and shard; the service gives 2 MB.
+    /// Bytes per second and shard; the service allows 2 MB.
     pub bytes_per_second: u64,
-    /// A call that takes longer is given up and tried again.
+    /// A call that takes longer is cancelled and retried.
     pub call_timeout: Duration,
 }
 

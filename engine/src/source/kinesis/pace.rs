@@ -1,7 +1,7 @@
 //! When the next call for a shard may start.
 //!
-//! Owns: the interval between calls, the bytes per second, the back-off, what replays leave to live
-//! readers of the same shard. Does not own: clocks, randomness, which readers there are
+//! Owns: the interval between calls, the bytes per second, the back-off, the share of replays
+//! beside live readers of the same shard. Does not own: clocks, randomness, the set of readers
 //! ([`super::shared`]).
 //! Rule: pure; times are durations since a moment of the reader's choice, random numbers are
 //! arguments in `0..1`.
@@ -19,21 +19,19 @@ pub enum Reading {
 
 /// What one call costs of the five per second that the service gives each shard.
 const CALL_COST: Duration = Duration::from_millis(200);
-/// Calls that replays may make at once when nobody else calls: the other two of a second are left
+/// Calls that replays may make at once if no other reader calls: the other two of a second are left
 /// to live readers.
 const REPLAY_BURST: u32 = 3;
-/// Of calls and bytes, replays may always use one part in so many, also when live readers would use
-/// all of it.
+/// One part in this many of the calls and bytes is reserved for replays, even if live readers would
+/// use all of it.
 const REPLAY_SHARE: u32 = 8;
-/// What replays wait at most for what was used before: it may be more than there is, when several
-/// jobs read a shard.
+/// Longest wait of replays for earlier use: it may exceed the limit if several jobs read a shard.
 const DEBT_MAX: Duration = Duration::from_secs(10);
-/// Replays keep away for so long after the service asked a live reader to slow down.
+/// How long replays pause after the service throttled a live reader.
 const THROTTLE_HOLD: Duration = Duration::from_secs(1);
-/// Bytes that a replay asks for at once beside a live reader: half a second of what the service
-/// gives.
+/// Bytes that a replay requests at once beside a live reader: half a second of the service's rate.
 const REPLAY_ANSWER_BYTES: u64 = 1_000_000;
-/// Bytes of a record, before any was seen.
+/// Estimated bytes of a record before the first one is read.
 const RECORD_BYTES_GUESS: u64 = 1_000;
 
 #[derive(Clone, Debug)]
@@ -41,12 +39,12 @@ pub struct Pace {
     interval: Duration,
     bytes_per_second: u64,
     next: Duration,
-    /// When the bytes that were read are paid for.
+    /// When the bytes that were read are paid off.
     bytes_until: Duration,
 }
 
 impl Pace {
-    /// At most one call per `interval`, and on average at most so many bytes a second.
+    /// At most one call per `interval`, and on average at most this many bytes a second.
     pub fn new(interval: Duration, bytes_per_second: u64) -> Self {
         Self {
             interval,
@@ -63,33 +61,33 @@ impl Pace {
         self.next = now + self.interval;
         self.bytes_until = self.bytes_until.max(now);
     }
-    /// Its answer had so many bytes.
+    /// The response had this many bytes.
     pub fn answered(&mut self, bytes: usize) {
         self.bytes_until += Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
     }
-    /// No call for another `wait`.
+    /// Makes no call for another `wait`.
     pub fn hold(&mut self, now: Duration, wait: Duration) {
         self.next = self.next.max(now + wait);
     }
 }
 
-/// What the readers of one shard in this process use of it together. Live readers go at their own
-/// pace; a replay waits for what they leave.
+/// The combined use of one shard by its readers in this process. Live readers keep their own pace;
+/// a replay waits for what they leave.
 #[derive(Clone, Debug)]
 pub struct ShardPace {
     bytes_per_second: u64,
-    /// When all calls are paid for.
+    /// When all calls are paid off.
     calls_until: Duration,
-    /// When all bytes are paid for.
+    /// When all bytes are paid off.
     bytes_until: Duration,
-    /// What replays may use in any case.
+    /// What replays may always use.
     share: Pace,
     live: usize,
     record_bytes: u64,
 }
 
 impl ShardPace {
-    /// Of a shard that gives so many bytes a second.
+    /// The pace of a shard with this many bytes a second.
     pub fn new(bytes_per_second: u64) -> Self {
         let share = Pace::new(
             CALL_COST * REPLAY_SHARE,
@@ -110,8 +108,8 @@ impl ShardPace {
     pub fn closed(&mut self, reading: Reading) {
         self.live -= usize::from(reading == Reading::Live);
     }
-    /// How long a replay waits at `now`: until live readers leave enough, or until it has waited
-    /// for its share.
+    /// How long a replay waits at `now`: until live readers leave enough, or until its reserved
+    /// share is due.
     pub fn replay_wait(&self, now: Duration) -> Duration {
         let calls = self
             .calls_until
@@ -119,7 +117,7 @@ impl ShardPace {
         let left_over = calls.max(self.bytes_until).saturating_sub(now);
         left_over.min(self.share.wait(now))
     }
-    /// Records that a replay asks for at once.
+    /// Records that a replay requests at once.
     pub fn replay_records_max(&self, records_max: u32) -> u32 {
         if self.live == 0 {
             return records_max;
@@ -135,7 +133,7 @@ impl ShardPace {
             self.share.started(now);
         }
     }
-    /// Its answer had so many records and bytes.
+    /// The response had this many records and bytes.
     pub fn answered(&mut self, reading: Reading, now: Duration, records: usize, bytes: usize) {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         self.bytes_until = (self.bytes_until.max(now) + cost).min(now + DEBT_MAX);
@@ -146,7 +144,7 @@ impl ShardPace {
             self.record_bytes = (bytes as u64).div_ceil(records as u64);
         }
     }
-    /// The service asked a reader to slow down.
+    /// The service throttled a reader.
     pub fn throttled(&mut self, reading: Reading, now: Duration) {
         if reading == Reading::Live {
             self.calls_until = self
@@ -156,7 +154,7 @@ impl ShardPace {
     }
 }
 
-/// Waits that double, with jitter, and never end.
+/// Waits that double, with jitter; the number of retries is not limited.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     base: Duration,
@@ -173,7 +171,7 @@ impl Backoff {
             failures: 0,
         }
     }
-    /// The wait after one more failure: between half and all of the doubled one.
+    /// The wait after one more failure: between half and all of the doubled wait.
     pub fn failed(&mut self, random: f64) -> Duration {
         let doubled = self
             .base
@@ -182,7 +180,7 @@ impl Backoff {
         self.failures = (self.failures + 1).min(31);
         doubled.mul_f64(0.5 + random / 2.0)
     }
-    /// Failures since it last worked.
+    /// Failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
     }
@@ -233,7 +231,7 @@ mod tests {
     }
 
     /// Calls of a replay within ten seconds beside live readers, each of which calls every
-    /// `interval` for so many bytes.
+    /// `interval` for this many bytes.
     fn replayed_beside(
         live: u32,
         interval: Duration,

@@ -1,9 +1,9 @@
 //! Reads one Kinesis shard.
 //!
-//! Owns: the iterator, the call under way, what was counted. Does not own: decisions
+//! Owns: the iterator, the call in flight, the counters. Does not own: decisions
 //! ([`super::cursor`], [`super::pace`]).
-//! Rule: the position moves only together with the chunk that is given; a call under way is kept,
-//! so that dropping a read loses neither its answer nor its place.
+//! Rule: the position moves only together with the returned chunk; a call in flight is kept, so
+//! that a dropped read loses neither its response nor its place.
 
 use super::Settings;
 use super::answer::Answer;
@@ -27,7 +27,7 @@ use streamctl_proto::{Position, ShardId};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Failures in a row after which the operator hears of it, once; each is waited out all the same.
+/// Consecutive failures after which the reader informs the operator, once; it still retries each.
 const FAILURES_NAMED: u32 = 8;
 
 struct Iterator {
@@ -35,8 +35,8 @@ struct Iterator {
     made: Instant,
 }
 
-/// A call that was sent. It goes on by itself while nobody waits for it; an iterator is as old as
-/// the call it came by.
+/// A call that was sent. It continues even if no read waits for it; an iterator is as old as the
+/// call that returned it.
 enum UnderWay {
     Iterator(JoinHandle<Result<MadeIterator, Failure>>),
     Records {
@@ -53,24 +53,24 @@ enum Outcome {
     },
 }
 
-/// What the next iterator is made from.
+/// What the next iterator is based on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Anchor {
     Position,
-    /// The time up to which the shard is read: the position has expired, and nothing after it.
+    /// The time up to which the shard is read: the position has expired, but nothing after it.
     ReadTo,
     /// The oldest record that is left: records after the position have expired.
     Oldest,
 }
 
-/// What limits a reader besides its service.
+/// The limits of a reader besides those of its service.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// How long to wait between two reads at the tip.
     pub poll_interval: Duration,
     /// Taken off the time to which a shard is known to be complete.
     pub grace: Duration,
-    /// What to do about records that expired unread.
+    /// How to handle records that expired unread.
     pub on_data_loss: OnDataLoss,
 }
 
@@ -78,10 +78,10 @@ pub(super) struct Limits {
 pub struct KinesisReader {
     api: Api,
     shard: ShardId,
-    /// Keys that belong to the shard, where its listing said so.
+    /// The hash keys of the shard, if its listing had them.
     range: Option<HashRange>,
-    /// The last record that was given, or where reading begins. Nothing up to here is given again,
-    /// whatever the iterator.
+    /// The last returned record, or the start of reading. Nothing up to here is returned again,
+    /// regardless of the iterator.
     position: Position,
     anchor: Anchor,
     expiry: Expiry,
@@ -98,9 +98,9 @@ pub struct KinesisReader {
     under_way: Option<UnderWay>,
     /// When the last call was sent.
     sent: Instant,
-    /// Records that it asked for.
+    /// Records that the call requested.
     asked: u32,
-    /// Iterators made since the last answer.
+    /// Iterators made since the last response.
     iterators: u32,
     had_iterator: bool,
     behind_ms: u64,
@@ -109,7 +109,7 @@ pub struct KinesisReader {
 }
 
 impl KinesisReader {
-    /// Asks the service nothing yet.
+    /// Opens the reader without a call to the service.
     pub async fn open(source: &KinesisSource, opening: Opening<'_>) -> Result<Self, ReadError> {
         let Opening {
             job,
@@ -200,7 +200,7 @@ impl KinesisReader {
         }
     }
 
-    /// Sends the next call: for an iterator when there is none or it is about to expire, else for
+    /// Sends the next call: for an iterator if there is none or it is about to expire, else for
     /// records.
     fn send(&mut self) {
         self.sent = Instant::now();
@@ -230,7 +230,7 @@ impl KinesisReader {
         }
     }
 
-    /// Which iterator to ask for; `None` at the shard's end.
+    /// The kind of iterator to request; `None` at the shard's end.
     fn iterator_kind(&self) -> Option<IteratorKind> {
         match (self.anchor, self.expiry.read_to_ms) {
             (Anchor::Oldest, _) => Some(IteratorKind::TrimHorizon),
@@ -239,8 +239,8 @@ impl KinesisReader {
         }
     }
 
-    /// Waits for the call under way; `None`: not by the deadline. It stays under way until its
-    /// outcome is taken.
+    /// Waits for the call in flight; `None` if the deadline passes first. The call stays in flight
+    /// until its outcome is taken.
     async fn outcome(&mut self, deadline: Instant) -> Option<Outcome> {
         let broken = |error: tokio::task::JoinError| Failure {
             message: error.to_string(),
@@ -290,8 +290,8 @@ impl KinesisReader {
         }
     }
 
-    /// An answer as a chunk; moves iterator and position. Nothing is awaited between this and
-    /// handing the chunk out.
+    /// Converts a response into a chunk; moves iterator and position. There is no await between
+    /// this and returning the chunk.
     fn give(&mut self, answer: Answer, sent_ms: i64) -> Result<Chunk, ReadError> {
         self.backoff.succeeded();
         self.iterators = 0;
@@ -318,7 +318,7 @@ impl KinesisReader {
             };
             self.lost(Some(gap), detail.to_owned())?;
             if answer.records.is_empty() && self.anchor == Anchor::Position {
-                // For an expired sequence number answers may stay empty for ever.
+                // Responses for an expired sequence number may stay empty for ever.
                 self.anchor = Anchor::Oldest;
                 return Ok(self.empty());
             }
@@ -342,9 +342,9 @@ impl KinesisReader {
             self.end = Some(answer.children);
         }
         self.behind_ms = answer.behind_ms.unwrap_or(self.behind_ms);
-        // All that had arrived when the call was sent is in this answer, if the answer reached the
-        // tip. Arrival times are the service's, so that its clock says when that was; a local clock
-        // that is behind it only delays windows.
+        // If the response reached the tip, it contains everything that had arrived when the call
+        // was sent. The service sets arrival times, so its clock determines that moment; a local
+        // clock that is behind it only delays windows.
         let at_tip = answer.behind_ms == Some(0) && !full;
         let service_sent_ms = self.service_clock.earliest_ms(self.sent);
         let complete_ms =
@@ -369,15 +369,15 @@ impl KinesisReader {
         })
     }
 
-    /// The service's clock shows no more than this; without its time, that of this machine.
+    /// An upper bound of the service's clock; without its time, this machine's clock.
     fn latest_service_ms(&self) -> i64 {
         self.service_clock
             .latest_ms(Instant::now())
             .unwrap_or_else(|| (self.clock)())
     }
 
-    /// The records behind the position, aggregates taken apart; moves the position. Nothing is
-    /// given twice, whatever the service does.
+    /// The records after the position, with aggregates split; moves the position. Nothing is
+    /// returned twice, whatever the service returns.
     fn unread(&mut self, given: Vec<Record>) -> Vec<Record> {
         let behind = |record: &Record| match &self.position {
             Position::After {
@@ -461,7 +461,7 @@ impl KinesisReader {
         Ok(())
     }
 
-    /// Why a call failed, for people.
+    /// Why a call failed, as text.
     fn reason(&self, failure: &Failure) -> String {
         let Failure {
             code,
@@ -480,8 +480,8 @@ impl KinesisReader {
         self.pace.hold(self.now(), wait);
     }
 
-    /// The service does not know the position any more. If all that is unread is younger than the
-    /// retention, nothing after the position has expired: reading goes on by time.
+    /// The service no longer knows the position. If all unread records are younger than the
+    /// retention, nothing after the position has expired: reading continues by time.
     fn position_expired(&mut self, reason: String) -> Result<(), ReadError> {
         let now_ms = self.latest_service_ms();
         let reads_by_position = self.anchor == Anchor::Position;
@@ -496,9 +496,9 @@ impl KinesisReader {
         Ok(())
     }
 
-    /// Records expired unread: an error, or counted. Then the caller goes on at the oldest record
-    /// that is left; the position stays, so that nothing before it is given again if it was not
-    /// lost after all.
+    /// Records expired unread: fails, or counts the loss. If it is counted, the caller continues at
+    /// the oldest record that is left. The position is kept, so that nothing before it is returned
+    /// again if it was not lost after all.
     fn lost(&mut self, gap: Option<TimeGap>, detail: String) -> Result<(), ReadError> {
         if self.on_data_loss == OnDataLoss::Fail {
             let shard = self.shard.clone();
@@ -514,7 +514,7 @@ impl KinesisReader {
             shard = %self.shard, position = %self.position, gap = gap.map(|gap| gap.to_string()), detail,
             "records expired before they were read"
         );
-        // Until a record is given it is one loss, which grows as time passes.
+        // Until a record is returned it is one loss, which grows as time passes.
         let grows = self.anchor == Anchor::Oldest;
         self.stats.data_losses += u64::from(!grows);
         if let Some(gap) = gap {
@@ -542,7 +542,8 @@ impl ShardReader for KinesisReader {
                 if !wait.is_zero() {
                     sleep(wait).await;
                 }
-                // However long others need the shard: that is no read that found nothing.
+                // Waiting for other readers of the shard does not count as a read that found
+                // nothing.
                 if let Some(turn) = self.shared.wait() {
                     sleep(turn).await;
                     deadline = Instant::now() + self.settings.wait_max;

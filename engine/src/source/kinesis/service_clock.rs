@@ -1,25 +1,25 @@
-//! What time it is for the service, from the `Date` of its answers.
+//! The service's time, from the `Date` of its responses.
 //!
-//! Owns: the bounds of the service's clock. Does not own: reading a header ([`super::api`]), what
-//! is done with the time ([`super::reader`]).
-//! Rule: pure; the service sets arrival times, so its clock decides windows, and what is not
-//! certain of it is not claimed.
+//! Owns: the bounds of the service's clock. Does not own: parsing a header ([`super::api`]), the
+//! use of the time ([`super::reader`]).
+//! Rule: pure; the service sets arrival times, so its clock decides windows, and only certain
+//! bounds are reported.
 
 use tokio::time::Instant;
 
-/// `Date` counts whole seconds: the service's clock shows up to so much more.
+/// `Date` counts whole seconds: the service's clock may be ahead by up to this much.
 const DATE_GRANULARITY_MS: i64 = 1_000;
-/// How fast two clocks may drift apart: 1 ms in so many milliseconds (500 ppm, the most that NTP
+/// How fast two clocks may drift apart: 1 ms in this many milliseconds (500 ppm, the most that NTP
 /// corrects).
 const DRIFT_MS_PER_MS: i64 = 2_000;
 
-/// The `Date` of one answer.
+/// The `Date` of one response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DateSample {
     /// When the call was sent.
     pub sent: Instant,
     pub received: Instant,
-    /// What the answer says, milliseconds since the Unix epoch.
+    /// The service's time in the response, milliseconds since the Unix epoch.
     pub date_ms: i64,
 }
 
@@ -33,7 +33,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// The same at a later time: nothing is known of what the clocks did since.
+    /// The bounds at a later time: they widen, because the clocks may have drifted since.
     fn at(self, at_ms: i64) -> Self {
         let drift_ms = at_ms.saturating_sub(self.at_ms).max(0) / DRIFT_MS_PER_MS;
         Self {
@@ -44,7 +44,7 @@ impl Bounds {
     }
 }
 
-/// The service's clock, as far as it is known. Many answers narrow a second down to the round trip.
+/// The bounds of the service's clock. Many responses narrow a second down to the round trip.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceClock {
     origin: Instant,
@@ -52,7 +52,7 @@ pub struct ServiceClock {
 }
 
 impl ServiceClock {
-    /// Of a service that has not answered yet.
+    /// The clock of a service that has not responded yet.
     pub fn new() -> Self {
         Self {
             origin: Instant::now(),
@@ -68,7 +68,7 @@ impl ServiceClock {
         since(at, self.origin) - since(self.origin, at)
     }
 
-    /// Takes an answer into account. One that contradicts those before it replaces them: a clock
+    /// Takes a response into account. One that contradicts those before it replaces them: a clock
     /// was set, or this machine slept.
     pub fn learn(&mut self, sample: DateSample) {
         let sent_ms = self.monotonic_ms(sample.sent);
@@ -91,20 +91,20 @@ impl ServiceClock {
             .or(Some(new));
     }
 
-    /// The service's clock shows no less at this moment. `None`: no answer had a date.
+    /// A lower bound of the service's clock at this moment. `None`: no response had a date.
     pub fn earliest_ms(&self, at: Instant) -> Option<i64> {
         let at_ms = self.monotonic_ms(at);
         self.bounds.map(|bounds| at_ms + bounds.at(at_ms).least_ms)
     }
 
-    /// The service's clock shows no more at this moment.
+    /// An upper bound of the service's clock at this moment.
     pub fn latest_ms(&self, at: Instant) -> Option<i64> {
         let at_ms = self.monotonic_ms(at);
         self.bounds.map(|bounds| at_ms + bounds.at(at_ms).most_ms)
     }
 
     /// How far a local clock that shows `local_ms` at this moment is ahead of the service's, at
-    /// least; negative: behind; 0: not known to differ.
+    /// least; negative: behind; 0: no difference is known.
     pub fn skew_ms(&self, at: Instant, local_ms: i64) -> Option<i64> {
         let earliest_ms = self.earliest_ms(at)?;
         let latest_ms = self.latest_ms(at)?;
@@ -119,8 +119,8 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// An answer that took `trip_ms`, half of it each way, of a service whose clock is `ahead_ms`
-    /// of the monotonic one.
+    /// A response that took `trip_ms`, half of it each way, from a service whose clock is
+    /// `ahead_ms` ahead of the monotonic one.
     fn sample(clock: &ServiceClock, at_ms: u64, trip_ms: u64, ahead_ms: i64) -> DateSample {
         let answered_ms = i64::try_from(at_ms + trip_ms / 2).unwrap() + ahead_ms;
         let date_ms = answered_ms.div_euclid(1_000) * 1_000;

@@ -1,8 +1,7 @@
-//! The `Date` of an AWS service's answer, good or not.
+//! The `Date` of an AWS service's response, successful or not.
 //!
-//! Owns: taking it from the response's headers. Does not own: what is made of it (the reader, the
-//! listing).
-//! Rule: the first answer of a call counts; without a header nothing is made up.
+//! Owns: reading it from the response's headers. Does not own: its use (the reader, the listing).
+//! Rule: the first response of a call counts; without a header there is no date.
 
 use crate::clock::http_date_ms;
 use aws_sdk_kinesis::config::interceptors::BeforeDeserializationInterceptorContextRef;
@@ -11,21 +10,21 @@ use aws_sdk_kinesis::error::BoxError;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
-/// What an answer says of the service's time.
+/// The service's time in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceDate {
-    /// When the answer began to arrive.
+    /// When the response began to arrive.
     pub received: Instant,
     /// The service's clock, in whole seconds: milliseconds since the Unix epoch.
     pub date_ms: i64,
 }
 
-/// Takes the date of one call's answer; a clone is given to the call.
+/// Takes the date of one call's response; a clone is passed to the call.
 #[derive(Clone, Debug, Default)]
 pub struct DateInterceptor(Arc<Mutex<Option<ServiceDate>>>);
 
 impl DateInterceptor {
-    /// What the answer said; `None`: no answer, or none with a date.
+    /// The date of the response; `None`: no response, or none with a date.
     pub fn date(&self) -> Option<ServiceDate> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

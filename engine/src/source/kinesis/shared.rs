@@ -1,7 +1,8 @@
-//! What the readers of one worker share.
+//! State that the readers of one worker share.
 //!
-//! Owns: places for calls under way, which readers read the same shard. Does not own: who waits for
-//! whom ([`super::pace`]). Rule: a live reader never waits for a replay.
+//! Owns: places for calls in flight, which readers read the same shard. Does not own: the order in
+//! which readers wait ([`super::pace`]).
+//! Rule: a live reader never waits for a replay.
 
 use super::CALLS_AT_ONCE_MAX;
 use super::api::Calls;
@@ -17,9 +18,9 @@ use tokio::time::Instant;
 /// Shared by all readers of a worker. Cheap to clone.
 #[derive(Clone)]
 pub struct Shared {
-    /// Places for calls under way.
+    /// Places for calls in flight.
     pub(super) calls: Arc<Semaphore>,
-    /// Who answers in the place of AWS.
+    /// Replaces AWS.
     pub(super) instead: Option<Arc<dyn Calls>>,
     shards: Arc<Mutex<Shards>>,
 }
@@ -35,15 +36,15 @@ impl Default for Shared {
     }
 }
 
-/// The shards that are read. An entry goes some time after the last reader of its shard.
+/// The shards that are read. An entry is removed some time after the last reader of its shard.
 #[derive(Default)]
 struct Shards {
     paces: BTreeMap<Key, Weak<OneShard>>,
-    /// At so many entries those without readers are removed.
+    /// At this many entries those without readers are removed.
     sweep_at: usize,
 }
 
-/// What is known of one shard.
+/// The state of one shard.
 struct OneShard {
     pace: Mutex<ShardPace>,
     /// Times of the pace count from here.
@@ -59,14 +60,15 @@ impl OneShard {
     }
 }
 
-/// A shard, by the address of its stream. A stream that two jobs name in two ways counts as two.
+/// A shard, by the address of its stream. If two jobs address one stream differently, it counts as
+/// two.
 type Key = (Option<String>, Option<String>, String, ShardId);
 
-/// Entries among which nothing is removed.
+/// Up to this many entries nothing is removed.
 const ENTRIES_KEPT: usize = 64;
 
 impl Shared {
-    /// The same; these calls are made in the place of AWS's.
+    /// The same state; these calls replace those to AWS.
     pub fn with_service(self, calls: Arc<dyn Calls>) -> Self {
         Self {
             instead: Some(calls),
@@ -122,7 +124,7 @@ impl SharedPace {
         joined
     }
 
-    /// Of a reader that shares its shard with nobody.
+    /// The pace of a reader that has its shard alone.
     pub(super) fn alone(bytes_per_second: u64) -> Self {
         Self::new(OneShard::new(bytes_per_second), Reading::Live)
     }
@@ -138,7 +140,7 @@ impl SharedPace {
         self.shard.began.elapsed()
     }
 
-    /// How long to leave the shard to others; none: not at all.
+    /// How long to leave the shard to others; `None`: no wait.
     pub(super) fn wait(&self) -> Option<Duration> {
         match self.reading {
             Reading::Live => None,
@@ -148,7 +150,7 @@ impl SharedPace {
         }
     }
 
-    /// Records to ask for at once.
+    /// Records to request at once.
     pub(super) fn records_max(&self, records_max: u32) -> u32 {
         match self.reading {
             Reading::Live => records_max,

@@ -1,8 +1,8 @@
-//! One staged file in the making.
+//! One staged file during writing.
 //!
-//! Owns: when the disk is asked to write. Does not own: names, folders.
-//! Rule: nothing of it can be lost once it is staged; the disk begins long before, so that the end
-//! does not wait for all.
+//! Owns: when the disk is requested to write. Does not own: names, folders.
+//! Rule: nothing is lost once the file is staged; write-back starts early, so that the end does not
+//! wait for all data.
 
 use super::{blocking, failed, sync_folder_of};
 use crate::storage::{StagedWriter, StorageError};
@@ -15,8 +15,8 @@ use streamctl_proto::report::{ObjectKind, StagedObject, Staging};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
-/// Bytes of a staged file after which the disk is asked to begin with them: what the flush at its
-/// end waits for is on the disk already, most of it.
+/// Bytes of a staged file after which write-back starts, so that most data is on the disk before
+/// the final flush.
 const WRITE_BACK_BYTES: u64 = 4 << 20;
 /// A staged file that is being written.
 pub(super) struct LocalWriter {
@@ -25,13 +25,13 @@ pub(super) struct LocalWriter {
     file: tokio::fs::File,
     size: u64,
     crc32c: u32,
-    /// Bytes since the disk was last asked to begin.
+    /// Bytes since write-back last started.
     behind: u64,
     writing_back: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl LocalWriter {
-    /// `staged` is new and empty, and `file` it.
+    /// `staged` is new and empty, and `file` is its handle.
     pub fn new(location: String, staged: Unfinished, file: tokio::fs::File) -> Self {
         Self {
             location,
@@ -44,8 +44,8 @@ impl LocalWriter {
         }
     }
 
-    /// Asks the disk to begin with what is written, beside what is written next; never waits for
-    /// one that is busy with what came before.
+    /// Starts write-back of the written data in the background; never waits for an earlier
+    /// write-back.
     async fn write_back(&mut self) -> io::Result<()> {
         if self
             .writing_back
@@ -62,7 +62,8 @@ impl LocalWriter {
         Ok(())
     }
 
-    /// What the disk said of it: an error is told once only, and not again by the next flush.
+    /// The result of the write-back. The error must be kept: the system reports it once, not again
+    /// at the next flush.
     async fn written_back(&mut self) -> io::Result<()> {
         match self.writing_back.take() {
             Some(before) => before.await.map_err(io::Error::other)?,
@@ -77,8 +78,8 @@ impl LocalWriter {
     }
 }
 
-/// A staged file that nobody can name yet: it goes with its writer, whatever ends that. A disk that
-/// is full would be filled further by every try otherwise.
+/// A staged file that has no name outside yet. It is deleted with its writer, however that ends;
+/// otherwise every retry would fill a full disk further.
 pub(super) struct Unfinished(Option<PathBuf>);
 
 impl Unfinished {
@@ -136,7 +137,7 @@ impl StagedWriter for LocalWriter {
             ..
         } = *self;
         let folder = unfinished.path().to_owned();
-        // The staged name must survive as well: a report that was accepted is never read again.
+        // The staged name must be durable too: an accepted report is never computed again.
         blocking(&location, move |_| {
             sync_folder_of(&folder).map_err(|error| failed(&folder, &error))
         })

@@ -1,4 +1,4 @@
-//! S3 against scripted answers, and the contract against a real server.
+//! S3 against scripted responses, and the contract against a real server.
 
 use super::*;
 use crate::aws::AwsSettings;
@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Where the tests find a server: `STREAMCTL_TEST_S3` names a bucket that they may make and write
-/// to; address and keys are the environment's. Without it only the tests that need no server run.
+/// The test server: `STREAMCTL_TEST_S3` names a bucket that the tests may create and write to;
+/// address and keys come from the environment. Without it only the tests that need no server run.
 async fn server() -> Option<(S3Storage, Location)> {
     #[allow(clippy::disallowed_methods)]
     let bucket = std::env::var("STREAMCTL_TEST_S3").ok()?;
@@ -57,7 +57,8 @@ fn only_a_checksum_of_the_whole_object_counts() {
     assert_eq!(whole_crc32c(""), None);
 }
 
-/// A server that gives one answer per request, in order; it ends with what it was asked.
+/// A server that returns one scripted response per request, in order; its result is the requests
+/// that it received.
 async fn scripted(answers: Vec<String>) -> (S3Storage, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -396,8 +397,8 @@ async fn a_sweep_goes_on_to_the_last_page_of_uploads() {
     assert_eq!(server.await.unwrap(), ["get", "get", "delete", "delete"]);
 }
 
-/// What a client that cannot even send says; the SDK has no codes for it, so its words are looked
-/// at.
+/// The error of a client that cannot send at all; the SDK has no codes for it, so the test checks
+/// its text.
 async fn unsent(config: aws_sdk_s3::config::Builder) -> StorageError {
     let client = aws_sdk_s3::Client::from_conf(
         config

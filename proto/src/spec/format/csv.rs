@@ -13,7 +13,7 @@ pub struct CsvFormat {
     pub delimiter: char,
     /// Around a field that holds the delimiter, a line end, or itself, doubled; ASCII.
     pub quote: char,
-    /// A field of this text is null, as an empty one without quotes always is.
+    /// A field with this text is null; an empty field without quotes always is.
     pub null_text: String,
 }
 

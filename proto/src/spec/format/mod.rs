@@ -1,8 +1,8 @@
-//! How the payload of a record is written, and the facts of each format.
+//! The format of a record's payload, and the facts of each format.
 //!
-//! Owns: which formats there are, what the rest of the program may ask of one ([`FormatFacts`]).
-//! Does not own: the keys of a format (its module), decoding (`streamctl_engine::format`).
-//! Rule: nobody outside matches on the format: a new one is a module here, one in
+//! Owns: the list of formats, the interface for the rest of the program ([`FormatFacts`]). Does not
+//! own: the keys of a format (its module), decoding (`streamctl_engine::format`).
+//! Rule: no code outside matches on the format: a new one is a module here, one in
 //! `engine/src/format/`, and a line in the registry of each.
 
 mod csv;
@@ -17,11 +17,11 @@ use super::raw::{Entry, Table};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 
-/// What the rest of the program asks of a format.
+/// The interface of a format for the rest of the program.
 pub trait FormatFacts {
     /// The value of `format` in the job file.
     fn name(&self) -> &'static str;
-    /// Its keys, but `format`, and their values.
+    /// Its keys, except `format`, and their values.
     fn fields(&self) -> Fields {
         Fields::new()
     }
@@ -38,7 +38,7 @@ pub(super) struct Registered {
 
 macro_rules! payload_formats {
     ($($variant:ident($format:ty) in $module:ident),+ $(,)?) => {
-        /// How the payload of a record is written, with the settings of the format.
+        /// The format of a record's payload, with its settings.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(tag = "type", rename_all = "snake_case")]
         pub enum PayloadFormat {
@@ -71,7 +71,7 @@ impl Default for PayloadFormat {
 }
 
 impl PayloadFormat {
-    /// Jobs of earlier builds have no format; that of the default is not stored.
+    /// Jobs of earlier builds have no format; the default is not stored.
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct FilesSource {
     pub path: Location,
     pub format: RecordFormat,
-    /// The column that holds the arrival time; without it the time of reading.
+    /// The column with the arrival time; without it, the time of reading.
     pub arrival_time: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl SourceFacts for FilesSource {
         self.arrival_time.is_none()
     }
 
-    /// Without a column for it, records arrive when they are read.
+    /// Without such a column, records arrive when they are read.
     fn keeps_arrival(&self) -> bool {
         self.arrival_time.is_some()
     }

@@ -1,4 +1,4 @@
-//! `type = "generator"`: the sales records of the model job, computed.
+//! `type = "generator"`: the computed sales records of the model job.
 
 use super::{Registered, SourceContext, SourceFacts, SourceKind, StartingPosition};
 use crate::change::{ANOTHER_NAME, Refusal, SourceChange, refuse};
@@ -10,9 +10,9 @@ use crate::spec::keys::key;
 use crate::spec::raw::Table;
 use serde::{Deserialize, Serialize};
 
-/// Shards of a generator, at most.
+/// Most shards of a generator.
 pub const GENERATOR_SHARDS_MAX: u32 = 10_000;
-/// Records per second of a generator, at most.
+/// Most records per second of a generator.
 pub const GENERATOR_RATE_MAX: f64 = 10_000_000.0;
 /// The columns of the records; all are text.
 pub const GENERATOR_COLUMNS: [&str; 14] = [
@@ -36,7 +36,7 @@ const ANY: Whole = Whole {
     most: WHOLE_MAX,
 };
 
-/// The sales records of the model job, computed.
+/// The computed sales records of the model job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorSource {
     /// Same seed, same records.

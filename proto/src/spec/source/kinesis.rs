@@ -13,17 +13,17 @@ use crate::spec::{PayloadCompression, PayloadFormat, SourceSpec, duration_text};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// No service is asked more often for one shard: the limit is five calls a second.
+/// Shortest interval between two calls for one shard: the limit is five calls a second.
 pub const POLL_INTERVAL_MIN: Duration = Duration::from_millis(200);
 const POLL_INTERVAL_MAX: Duration = Duration::from_secs(60);
-/// Records that the service gives per call, at most; also the default.
+/// Most records that the service returns per call; also the default.
 pub const RECORDS_PER_READ_MAX: u32 = 10_000;
-/// `grace` where the job file has none.
+/// `grace` if the job file has none.
 pub const GRACE_DEFAULT: Duration = Duration::from_millis(500);
 const GRACE_MIN: Duration = Duration::from_millis(100);
 const GRACE_MAX: Duration = Duration::from_secs(300);
 
-/// A Kinesis data stream; fields left out come from the catalog table.
+/// A Kinesis data stream; missing fields come from the catalog table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KinesisSource {
     /// Name of the stream.
@@ -38,15 +38,15 @@ pub struct KinesisSource {
     pub session_name: Option<String>,
     /// How long to wait between two calls for a shard, at least [`POLL_INTERVAL_MIN`].
     pub poll_interval: Duration,
-    /// Records asked for per call, at most [`RECORDS_PER_READ_MAX`].
+    /// Records requested per call, at most [`RECORDS_PER_READ_MAX`].
     pub max_records_per_read: u32,
-    /// Not stored where it is the default.
+    /// Not stored if it is the default.
     #[serde(default, skip_serializing_if = "PayloadFormat::is_default")]
     pub format: PayloadFormat,
     #[serde(default)]
     pub compression: PayloadCompression,
-    /// How long after a window's end its records may still become readable. Not stored where it is
-    /// the default: jobs of earlier builds do not have it.
+    /// How long after a window's end its records may still become readable. Not stored if it is the
+    /// default: jobs of earlier builds do not have it.
     #[serde(default = "grace_default", skip_serializing_if = "is_grace_default")]
     pub grace: Duration,
 }
@@ -283,7 +283,7 @@ impl SourceFacts for KinesisSource {
 
     fn refuses(&self, key: &str, change: &SourceChange<'_>) -> Option<Refusal> {
         match key {
-            // How it is read, not what it is.
+            // Settings of reading, not of the stream's identity.
             "poll_interval" | "max_records_per_read" | "session_name" | "compression" | "grace" => {
                 None
             }
@@ -354,7 +354,7 @@ impl Read for Address {
     fn read(&self, entry: &Entry<'_>) -> Option<String> {
         let url = entry.text("")?;
         if url.contains('@') {
-            // Not shown: it would be logged with the job.
+            // The value is not shown: it would be logged with the job.
             let hint =
                 "take it out; credentials are those of the programs, or of a role (role_arn)";
             entry.refuse(

@@ -1,9 +1,9 @@
 //! The `[source]` table of a job file, and the facts of each kind of source.
 //!
-//! Owns: which kinds there are, what the rest of the program may ask of one ([`SourceFacts`]), where
-//! the columns come from. Does not own: the keys and facts of a kind (its module), how a kind is
-//! listed and read (`streamctl_engine::source`).
-//! Rule: nobody outside matches on the kind: a new one is a module here, one in
+//! Owns: the list of kinds, the interface for the rest of the program ([`SourceFacts`]), the source
+//! of the columns. Does not own: the keys and facts of a kind (its module), how a kind is listed
+//! and read (`streamctl_engine::source`).
+//! Rule: no code outside matches on the kind: a new one is a module here, one in
 //! `engine/src/source/`, and a line in the registry of each.
 
 mod files;
@@ -35,9 +35,9 @@ use std::path::Path;
 pub trait SourceFacts {
     /// The value of `type` in the job file.
     fn type_name(&self) -> &'static str;
-    /// For people: `Kinesis stream orders`.
+    /// As text: `Kinesis stream orders`.
     fn describe(&self) -> String;
-    /// For people: `3 shards`.
+    /// As text: `3 shards`.
     fn describe_shards(&self, shards: usize) -> String {
         crate::count(shards, "shard")
     }
@@ -62,11 +62,11 @@ pub trait SourceFacts {
     fn is_read_on_arrival(&self) -> bool {
         true
     }
-    /// Whether a record that is read again has the arrival time that it had.
+    /// Whether a record keeps its arrival time when it is read again.
     fn keeps_arrival(&self) -> bool {
         true
     }
-    /// How payloads are written when they are decoded.
+    /// The format of payloads when they are decoded.
     fn payload_format(&self) -> PayloadFormat {
         PayloadFormat::default()
     }
@@ -74,23 +74,23 @@ pub trait SourceFacts {
     fn payload_compression(&self) -> PayloadCompression {
         PayloadCompression::None
     }
-    /// The columns of its records, all text, if the source itself decides them.
+    /// The columns of its records, all text, if the source itself defines them.
     fn own_columns(&self) -> Option<&'static [&'static str]> {
         None
     }
-    /// Each key that has a value, but `type`. `stream`: the address as it was resolved.
+    /// Each key that has a value, except `type`. `stream`: the resolved address.
     fn fields(&self, spec: &SourceSpec, stream: Option<&StreamAddress>) -> Fields;
-    /// The keys that have a value also where the job file leaves them out.
+    /// The keys that have a value even if the job file omits them.
     fn defaults(&self, spec: &SourceSpec) -> Fields;
     /// Why a running job cannot take over a change of this key; `None`: it can.
     fn refuses(&self, key: &str, change: &SourceChange<'_>) -> Option<Refusal>;
 }
 
-/// What a kind needs to read its keys.
+/// The context for reading the keys of a kind.
 pub(super) struct SourceContext<'a, 'c> {
-    /// Relative paths are taken from here.
+    /// Relative paths are resolved against it.
     base_dir: Option<&'c Path>,
-    /// Every place that the job file names.
+    /// Every location that the job file names.
     places: &'c mut Vec<Named<'a>>,
 }
 
@@ -111,7 +111,7 @@ type ReadKind = for<'a> fn(
 
 macro_rules! source_kinds {
     ($($variant:ident($source:ty) in $module:ident),+ $(,)?) => {
-        /// What kind of source, with its own settings.
+        /// The kind of source, with its settings.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "type", rename_all = "snake_case")]
         pub enum SourceKind {
@@ -182,7 +182,7 @@ impl Read for Type {
     }
 }
 
-/// Reads the table; a folder that is read goes to `places` as well.
+/// Reads the table; an input folder is added to `places` as well.
 pub(super) fn source<'a>(
     mut table: Table<'a>,
     base_dir: Option<&Path>,
@@ -228,7 +228,7 @@ fn start_text(position: StartingPosition) -> String {
     }
 }
 
-/// A value as a job file has it.
+/// A value as in a job file.
 fn fields_text(value: &impl Serialize) -> String {
     crate::change::value_text(value)
 }

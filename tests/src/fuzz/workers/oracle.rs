@@ -1,14 +1,14 @@
-//! What may be committed, as another pair of eyes sees it.
+//! An independent judge of what may be committed.
 //!
-//! Owns: the store of the model world and its judgement. Rule: it knows the job and what was
-//! committed before, and nothing of the core's reasons.
+//! Owns: the store of the model world and its judgement.
+//! Rule: it knows the job and the earlier commits, and nothing of the core's reasons.
 
 use std::collections::BTreeMap;
 use streamctl_controller::core::{Core, DesiredState};
 use streamctl_proto::report::{ObjectKind, Staging};
 use streamctl_proto::{Counts, Epoch, Manifest, ManifestRef, Position, ResolvedJob, ShardId};
 
-/// Most of anything that a model world of this size can need.
+/// A bound on any collection in a model world of this size.
 const FEW: usize = 4_000;
 
 pub struct Oracle {
@@ -40,7 +40,7 @@ impl Oracle {
         self.head.as_ref().map(|head| &self.written[&head.digest])
     }
 
-    /// The head, and what is committed and not published.
+    /// The head, and the epochs that are committed but not published.
     pub fn load(&self) -> (Option<Manifest>, Vec<Manifest>) {
         let mut unpublished = vec![];
         let mut next = self.head.clone();
@@ -90,7 +90,7 @@ impl Oracle {
             .try_for_each(|object| self.in_its_place(manifest, object))
     }
 
-    /// Every shard goes on where the epoch before left it.
+    /// Checks that every shard continues where the previous epoch ended.
     fn joins(&self, manifest: &Manifest) -> Judged {
         let mut stands: BTreeMap<&ShardId, &Position> = BTreeMap::new();
         if let Some(last) = self.last() {
@@ -197,7 +197,7 @@ fn adds_up(manifest: &Manifest, last: Option<&Manifest>) -> Judged {
     })
 }
 
-/// Whether the core is as small as its world.
+/// Checks that the core is as small as its world.
 pub fn small(core: &Core) -> Judged {
     for job in core.jobs.values() {
         let sizes = [

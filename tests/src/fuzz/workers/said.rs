@@ -1,7 +1,8 @@
-//! Messages of workers: what a good one would say now, and the same with something replaced.
+//! Messages of workers: what a correct worker would send now, and the same with something replaced.
 //!
-//! Owns: making them. Rule: it looks into the core to know what would be right, so that a lie is a
-//! small one: large ones are refused at the first look.
+//! Owns: making them.
+//! Rule: it inspects the core to know the correct message, so that an invalid one is nearly
+//! correct: grossly invalid messages are refused at the first check.
 
 use super::{Choices, SHARDS, WINDOW_MS, WORKERS};
 use streamctl_controller::core::Core;
@@ -11,9 +12,9 @@ use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{Position, ShardId, TaskId, Term, Window, v1};
 
 pub const BEGIN_MS: i64 = 1_795_481_100_000;
-/// Windows that stories play in.
+/// Windows of the stories.
 const WINDOWS: usize = 24;
-/// Longest text that replaces another.
+/// Longest replacement text.
 const LONG: usize = 6_000;
 
 pub struct Said<'c, 'a> {
@@ -30,7 +31,7 @@ fn window(n: usize) -> Window {
 }
 
 impl Said<'_, '_> {
-    /// What a worker with a task says about it, most of the time; nothing when nobody has one.
+    /// The usual message of a worker with a task about it; `None` if no worker has one.
     pub fn any(mut self) -> Option<(String, Message)> {
         let job = self.core.jobs.values().next()?;
         let (id, worker) = self.task(job)?;
@@ -98,7 +99,7 @@ impl Said<'_, '_> {
         }
     }
 
-    /// Reads on where a shard of the task was left, and writes what it read.
+    /// Reads on from the position of a shard of the task, and writes what it read.
     fn report(&mut self, job: &Job, id: TaskId) -> v1::Report {
         let window = match job.windows.keys().nth(self.choices.below(4)) {
             Some(open) if self.choices.below(8) != 0 => *open,
@@ -253,7 +254,8 @@ impl Said<'_, '_> {
         }
     }
 
-    /// Who a worker is, and what it runs: what the core knows of it, or what nobody gave it.
+    /// The Hello of a worker, with its tasks: those that the core knows, or ones that were never
+    /// assigned.
     pub fn hello(mut self, worker: &str) -> v1::Hello {
         let mut tasks = vec![];
         let core = self.core;
@@ -286,7 +288,7 @@ impl Said<'_, '_> {
             0 => (self.text(worker), self.text("127.0.0.1:1")),
             _ => (worker.to_owned(), "127.0.0.1:1".to_owned()),
         };
-        // What is visible is a worker; there are three of them in this world.
+        // A visible object belongs to a worker; this world has three of them.
         let worker = if worker.contains("..") {
             String::new()
         } else {

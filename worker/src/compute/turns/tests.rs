@@ -1,4 +1,4 @@
-//! Turns on two threads: which work gets them, and what happens to turns that do not return.
+//! Turns on two threads: their distribution, and the handling of turns that do not return.
 
 use super::*;
 use crate::compute::Compute;
@@ -17,7 +17,7 @@ fn spin(time: Duration) {
     }
 }
 
-/// Computes without an end, and yields as a query does. Counts milliseconds.
+/// Computes for ever and yields as a query does. Counts milliseconds.
 async fn computes_for_ever(pace: Arc<Pace>, spun: Arc<AtomicU64>) {
     loop {
         spin(Duration::from_millis(1));
@@ -145,8 +145,8 @@ fn two_jobs_that_never_wait_leave_a_third_one_its_share() {
     }
     let hogs = hogs.load(Ordering::Relaxed);
     let small = small.load(Ordering::Relaxed);
-    // One of three jobs, with one of nine pieces of work. A spin is a millisecond or more, whoever
-    // has the CPU.
+    // One of three jobs, with one of nine pieces of work. A spin takes a millisecond or more,
+    // however loaded the CPU is.
     assert!(small * 4 > hogs, "{small} beside {hogs}");
     let spent = compute.spent();
     assert!(spent.turns >= Duration::from_millis(800), "{spent:?}");
@@ -228,7 +228,7 @@ fn work_computes_while_it_waits_for_nothing_but_its_turn() {
     let seen = Arc::new(AtomicBool::new(false));
     let enough = Arc::clone(&seen);
     let running = compute.spawn(Arc::clone(&me), async move {
-        // As a query that yields.
+        // Like a query that yields.
         while !enough.load(Ordering::Relaxed) {
             spin(TURN);
             pace.yield_point().await;

@@ -13,13 +13,13 @@ use streamctl_proto::{Epoch, Manifest, Report};
 
 const NOW_MS: i64 = 50_500;
 
-/// Nothing of a bed's memory: dead letters need none.
+/// Independent of a bed's memory: dead letters need none.
 fn sources(bed: &Bed) -> Sources {
     let (clock, _) = clock_at(NOW_MS);
     Sources::new(Aws::new(AwsSettings::default()), bed.storages()).with_clock(clock)
 }
 
-/// An epoch of so many bad records, each with one good one before it.
+/// An epoch of these bad records, each with one good one before it.
 async fn epoch(bed: &mut Bed, bad: &[&str]) -> (Report, Manifest) {
     for (n, text) in (0..).zip(bad) {
         bed.push("a", 2 * n, &[10]);
@@ -161,7 +161,7 @@ async fn a_storage_that_does_not_answer_is_waited_for_and_what_is_gone_is_named(
     assert_eq!(lenient.stats().data_losses, 1);
 }
 
-/// What a changed program does: the same bytes decode now. Here the job's column changes its type.
+/// Simulates a changed program: the same bytes decode now. Here the job's column changes its type.
 #[tokio::test]
 async fn a_letter_that_decodes_now_is_a_row_once_and_one_that_does_not_is_dead_again_with_its_first_place()
  {
@@ -192,7 +192,7 @@ async fn a_letter_that_decodes_now_is_a_row_once_and_one_that_does_not_is_dead_a
     );
     assert_eq!(report.ranges[&id].to, Position::after(2.into()));
 
-    // Once: whoever goes on behind the first finds the second, and then the end.
+    // Only once: a reader that continues after the first finds the second, and then the end.
     let left = reader(&bed, &manifest, Position::after(1.into()))
         .await
         .next()

@@ -9,7 +9,7 @@ fn is_opening(message: &Message) -> bool {
     matches!(message, Message::WindowOpening(_))
 }
 
-/// Waits until the task has taken so many records of a shard.
+/// Waits until the task has taken this many records of a shard.
 async fn taken(bed: &mut Bed, name: &str, records: u64) -> Vec<Message> {
     bed.until(|message| match message {
         Message::Progress(progress) => progress
@@ -158,8 +158,8 @@ async fn a_drain_does_not_wait_for_a_later_window_that_the_task_has_asked_for() 
     );
 }
 
-/// Simulated seed 148: the second answer's work took the place of the first's, and its records were
-/// gone.
+/// Simulated seed 148: the work of the second opening replaced that of the first, and its records
+/// were lost.
 #[tokio::test]
 async fn a_window_that_is_asked_for_again_after_a_drain_and_answered_twice_keeps_its_records() {
     let mut bed = Bed::new(job("SELECT id FROM source"));

@@ -1,4 +1,4 @@
-//! Many tasks in little memory: all of them end, nothing is lost or comes twice.
+//! Many tasks in little memory: all of them end, and no record is lost or read twice.
 
 use super::*;
 use crate::memory::MemoryLimit;
@@ -14,8 +14,8 @@ fn large(id: u64, bytes: usize) -> String {
     )
 }
 
-/// A task of shards that lag behind each other, with records of any size; how many records each
-/// shard has.
+/// A task of shards that lag behind each other, with records of any size; returns how many records
+/// each shard has.
 fn random_task(random: &mut fastrand::Rng, budget: &MemoryBudget) -> (Bed, BTreeMap<ShardId, u64>) {
     let mut bed = Bed::new(job("SELECT id, k FROM source"));
     bed.budget = budget.clone();
@@ -104,7 +104,7 @@ async fn reading_stops_while_the_sink_stands_still_and_then_all_comes_once() {
         |message| matches!(message, Message::Progress(p) if p.shards.iter().any(|s| s.records > 0)),
     )
     .await;
-    // Two rounds of figures in which nobody takes a record more: it has come to rest.
+    // Two rounds of figures in which no task takes another record: all tasks are idle.
     let mut taken = 0;
     let mut rests = 0;
     while rests < 2 {
@@ -169,8 +169,8 @@ async fn records_of_1_mib_and_of_10_mib_pass_a_filter_and_a_sink_in_the_memory_o
     );
 }
 
-/// Thirty records with a value for each of so many columns, and a worker of this limit. A query has
-/// at most 2,000 columns; 10,000 are the sink's own test.
+/// Thirty records with a value for each of this many columns, and a worker of this limit. A query
+/// has at most 2,000 columns; the sink's own test covers 10,000.
 fn wide(columns: usize, limit: &str) -> Bed {
     let columns: Vec<String> = (0..columns)
         .map(|number| format!("column_{number}"))
@@ -228,7 +228,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A task of one record whose payload has so many bytes unpacked, on a worker of 128 MiB.
+/// A task of one record whose payload has this many bytes unpacked, on a worker of 128 MiB.
 fn packed(bytes: usize) -> Bed {
     let mut bed = Bed::new(job("SELECT id, k FROM source"));
     bed.job.spec.source.kind = kinesis_source(PayloadCompression::Auto);

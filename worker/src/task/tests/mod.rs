@@ -90,14 +90,14 @@ pub(crate) fn record(id: u64) -> String {
     format!(r#"{{"id": {id}, "k": "k{}"}}"#, id % 3)
 }
 
-/// Everything that a task meets; the test says what the controller says.
+/// The environment of a task; the test sends the controller's messages.
 pub(crate) struct Bed {
     pub job: ResolvedJob,
     pub source: MemorySource,
     pub storage: MemoryStorage,
     pub results: Arc<Results>,
     pub registry: Arc<Registry>,
-    /// Instead of those in memory.
+    /// Replaces the sources in memory.
     pub sources: Option<Sources>,
     pub lookups: BTreeMap<String, LookupVersion>,
     pub budget: MemoryBudget,
@@ -191,23 +191,21 @@ impl Bed {
         id
     }
 
-    /// A task that is no more hears nothing.
+    /// Sends a command; ignored if the task has ended.
     pub async fn command(&self, command: Command) {
         let _over = self.commands.as_ref().unwrap().send(command).await;
     }
 
     /// The next message of the task.
     pub async fn next(&mut self) -> Message {
-        // Figures come every second even from a task that is stuck, so that the wait counts from
-        // the beginning.
+        // Figures come every second even from a stuck task, so the deadline counts from the start.
         let next = tokio::time::timeout_at(self.deadline, self.said.recv())
             .await
             .expect("the task is stuck");
         next.expect("the line stands").message.unwrap()
     }
 
-    /// Opens windows that are asked for, until a message is the awaited one; gives all there were,
-    /// that one included.
+    /// Opens requested windows until the awaited message; returns all messages, including that one.
     pub async fn until(&mut self, awaited: impl Fn(&Message) -> bool) -> Vec<Message> {
         let mut all = vec![];
         loop {
@@ -235,8 +233,8 @@ impl Bed {
             .await
     }
 
-    /// What a controller does with a report: an epoch of its own, published, its manifest in the
-    /// checkpoint location.
+    /// Handles a report as a controller does: an epoch of its own, published, with its manifest in
+    /// the checkpoint location.
     pub async fn publish(&self, report: &Report) -> Manifest {
         for object in &report.objects {
             self.storage.publish(object).await.unwrap();

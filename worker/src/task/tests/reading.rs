@@ -1,4 +1,4 @@
-//! What a task that goes on reading says, and in which order.
+//! The messages of a task that keeps reading, and their order.
 
 use super::*;
 use streamctl_engine::lookup;

@@ -15,7 +15,7 @@ const RETRY: Retry = Retry {
     base: Duration::from_millis(2),
 };
 
-/// A stream of so many shards; the second is closed, the third and the fourth come from both.
+/// A stream of this many shards; the second is closed, the third and the fourth come from both.
 struct Fake {
     shards: u64,
     faults: VecDeque<(u16, &'static str)>,
@@ -127,7 +127,7 @@ fn client(address: String) -> Client {
     Client::from_conf(config)
 }
 
-/// Something else answers at the stream's address, this to every request.
+/// Another server at the stream's address, which returns this to every request.
 async fn foreign(status: u16, body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! The reader against a fake service: the lines of the conformance list that one reader can show.
+//! The reader against a fake service: the items of the conformance list that one reader can show.
 
 use super::super::pace::Reading;
 use super::super::shared::Shared;
@@ -350,8 +350,8 @@ async fn line_12_with_continue_a_shard_that_is_gone_counts_as_read() {
     assert_eq!(reader.stats().data_losses, 1);
 }
 
-/// Keeps records for 60 s; it is 100 s, and what arrived up to 30 s has expired: records 10, 20,
-/// 30.
+/// A stream that keeps records for 60 s. The time is 100 s, and records up to 30 s have expired:
+/// 10, 20, 30.
 async fn expiring() -> Fake {
     let records = [
         (10, 10_000, "a"),
@@ -366,7 +366,7 @@ async fn expiring() -> Fake {
     fake
 }
 
-/// Of [`expiring`], by a shard that is read up to this time.
+/// A reader of [`expiring`], for a shard that is read up to this time.
 fn expiring_reader(
     fake: &Fake,
     from: Position,
@@ -382,7 +382,7 @@ fn expiring_reader(
     reader
 }
 
-/// Every kind of position that a shard can stand at when records after it expire.
+/// Every kind of position that a shard can have when records after it expire.
 fn positions() -> [Position; 3] {
     [
         Position::Start,
@@ -692,8 +692,7 @@ async fn a_read_that_is_dropped_loses_neither_records_nor_its_call() {
     );
 }
 
-/// A shard whose every answer holds one record; who reads is told apart by the iterator that they
-/// ask for.
+/// A shard with one record in every response; readers are distinguished by their iterators.
 #[derive(Default)]
 struct Endless(std::sync::Mutex<Vec<(Instant, String)>>);
 
