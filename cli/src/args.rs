@@ -2,8 +2,8 @@
 
 use crate::context::Files;
 use crate::output::Format;
-use crate::verbs::completions::{CompletionsArgs, ManArgs};
 use crate::verbs::context::ContextVerb;
+use crate::verbs::dead_letters::args::DeadLettersArgs;
 use crate::verbs::delete::DeleteArgs;
 use crate::verbs::demo::DemoArgs;
 use crate::verbs::diff::DiffArgs;
@@ -11,9 +11,11 @@ use crate::verbs::explain::ExplainArgs;
 use crate::verbs::preview::PreviewArgs;
 use crate::verbs::repair::RepairArgs;
 use crate::verbs::run::RunArgs;
+use crate::verbs::tail::TailArgs;
 use crate::verbs::token::TokenVerb;
 use crate::verbs::top::TopArgs;
 use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::PathBuf;
 
 /// Every exit code, and what it means.
@@ -268,44 +270,6 @@ pub struct EpochsArgs {
     pub limit: u32,
 }
 
-/// Of `dead-letters`.
-#[derive(Args, Debug, Default)]
-pub struct DeadLettersArgs {
-    /// The job
-    pub job: String,
-    /// The first epoch wanted; the job's first when left out
-    #[arg(long, value_name = "EPOCH")]
-    pub from: Option<u64>,
-    /// The last epoch wanted; the newest when left out
-    #[arg(long, value_name = "EPOCH")]
-    pub to: Option<u64>,
-    /// This epoch only
-    #[arg(long, value_name = "EPOCH", conflicts_with_all = ["from", "to"])]
-    pub epoch: Option<u64>,
-    /// Print at most so many
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "replay")]
-    pub limit: Option<u64>,
-    /// Print the payloads only, as they are, a line each
-    #[arg(long, conflicts_with_all = ["output", "replay"])]
-    pub raw: bool,
-    /// End each payload with a zero byte instead of a line's end
-    #[arg(short = '0', long, requires = "raw")]
-    pub null: bool,
-    /// Put the dead letters of these epochs through the job again, once
-    #[arg(long)]
-    pub replay: bool,
-}
-
-impl DeadLettersArgs {
-    /// The first and the last requested epoch.
-    pub fn range(&self) -> (u64, Option<u64>) {
-        match self.epoch {
-            Some(epoch) => (epoch.max(1), Some(epoch.max(1))),
-            None => (self.from.unwrap_or(1).max(1), self.to),
-        }
-    }
-}
-
 /// Of `scaling`.
 #[derive(Args, Debug)]
 pub struct ScalingArgs {
@@ -316,23 +280,23 @@ pub struct ScalingArgs {
     pub limit: u32,
 }
 
-/// Of `tail`.
+/// Of `completions`.
 #[derive(Args, Debug)]
-pub struct TailArgs {
-    /// The job
-    pub job: String,
-    /// The first epoch wanted
-    #[arg(long, value_name = "EPOCH", conflicts_with = "epochs")]
-    pub from: Option<u64>,
-    /// The last epoch wanted; goes on until the job ends when left out
-    #[arg(long, value_name = "EPOCH")]
-    pub to: Option<u64>,
-    /// Begin with the newest N published epochs
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
-    pub epochs: u64,
-    /// Also epochs that are committed and not published yet
-    #[arg(long)]
-    pub committed: bool,
+#[command(
+    after_help = "For example: streamctl completions bash > ~/.local/share/bash-completion/completions/streamctl"
+)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// Of `man`.
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// The folder for the pages; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Of `verify`.

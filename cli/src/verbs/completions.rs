@@ -4,33 +4,14 @@
 //! arguments (`args`).
 //! Rule: both are generated from the command line's definition, so that no verb can be missing.
 
-use crate::args::Cli;
+use crate::args::{Cli, CompletionsArgs, ManArgs};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::verbs::context::KNOWN_CONTEXT;
-use clap::{Args, Command, CommandFactory};
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use streamctl_proto::count;
-
-/// Of `completions`.
-#[derive(Args, Debug)]
-#[command(
-    after_help = "For example: streamctl completions bash > ~/.local/share/bash-completion/completions/streamctl"
-)]
-pub struct CompletionsArgs {
-    /// The shell
-    #[arg(value_enum)]
-    pub shell: Shell,
-}
-
-/// Of `man`.
-#[derive(Args, Debug)]
-pub struct ManArgs {
-    /// The folder for the pages; made when it is not there
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-}
 
 /// Prints the completions of a shell.
 pub fn run(args: &CompletionsArgs, out: &mut Output) -> Result<(), CliError> {

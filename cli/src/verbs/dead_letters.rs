@@ -4,11 +4,13 @@
 //! ([`super::replay`]). Rule: a page of epochs and one batch of letters are in memory, however many
 //! there are.
 
+pub mod args;
+
 use super::tail::{REUSE_CONNECTION, Readers, next_of};
-use crate::args::DeadLettersArgs;
 use crate::client::Controller;
 use crate::error::CliError;
 use crate::output::{Format, Output};
+use args::DeadLettersArgs;
 use arrow::array::{Array, BinaryArray, StringArray, TimestampMillisecondArray, UInt64Array};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_client::FlightServiceClient;

@@ -3,7 +3,7 @@
 //! Rule: repeating the request is harmless: an epoch's dead letters are replayed once, however many
 //! times they are requested.
 
-use crate::args::DeadLettersArgs;
+use super::dead_letters::args::DeadLettersArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::Output;

@@ -4,7 +4,6 @@
 //! Rule: rows are printed in the order of the epochs, none twice; if the connection breaks, the
 //! error names the epoch to continue at.
 
-use crate::args::TailArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Format, Output};
@@ -12,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightClient, FlightDescriptor, FlightEndpoint, FlightInfo};
+use clap::Args;
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::json;
@@ -23,6 +23,25 @@ use streamctl_engine::security::grant::GRANT_LIFETIME;
 use streamctl_proto::MESSAGE_BYTES_MAX;
 use streamctl_proto::v1::GetJobRequest;
 use tonic::{Code, Status};
+
+/// Of `tail`.
+#[derive(Args, Debug)]
+pub struct TailArgs {
+    /// The job
+    pub job: String,
+    /// The first epoch wanted
+    #[arg(long, value_name = "EPOCH", conflicts_with = "epochs")]
+    pub from: Option<u64>,
+    /// The last epoch wanted; goes on until the job ends when left out
+    #[arg(long, value_name = "EPOCH")]
+    pub to: Option<u64>,
+    /// Begin with the newest N published epochs
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
+    pub epochs: u64,
+    /// Also epochs that are committed and not published yet
+    #[arg(long)]
+    pub committed: bool,
+}
 
 /// Epochs per request.
 const EPOCHS_PER_ASK: u64 = 16;

@@ -1,6 +1,7 @@
 //! The state of a job before a request changes it.
 //!
-//! Owns: reading it from the core, resuming. Does not own: the comparison with a job file (`change`).
+//! Owns: reading it from the core, resuming. Does not own: the comparison with a job file
+//! (`change`).
 
 use super::{not_found, read_anew, recorded};
 use crate::core::versions::NoTakeOver;

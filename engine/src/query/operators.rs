@@ -1,8 +1,8 @@
 //! What DataFusion requires of every operator with one input, and of every expression around
 //! another one.
 //!
-//! Owns: the common parts of our operators. Does not own: what they do with rows ([`super::pace`],
-//! [`super::unmatched`], [`super::bounded`]).
+//! Owns: the common parts of our operators. Does not own: what they do with rows (`pace`,
+//! `unmatched`, `bounded`).
 //! Rule: rewriting a plan keeps the state of an operator or an expression.
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};

@@ -1,7 +1,7 @@
 //! Spark SQL that has another meaning here.
 //!
 //! Owns: finding such places in a text; converting Java's time patterns to strftime. Does not own:
-//! refusals ([`super::sql`]).
+//! refusals (`sql`).
 //! Rule: only what would silently give other values is named; the planner refuses the rest.
 
 use super::limits;

@@ -1,7 +1,7 @@
 //! The reason that the peer gave for closing a connection, and whether the peer uses TLS as
 //! expected.
 //!
-//! Owns: observing the connection. Does not own: connecting ([`super::dial`]).
+//! Owns: observing the connection. Does not own: connecting (`dial`).
 //! Rule: with TLS 1.3 a client is rejected only after it considers itself connected, and a call
 //! that is not yet sent gets only "no connection". So the reason is kept for it.
 

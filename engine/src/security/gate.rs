@@ -5,15 +5,15 @@
 //! Rule: nothing of a call is read before its caller is known, and a refusal contains advice.
 
 use super::accept::{CallGuard, Peer};
-use super::access::{AccessTable, Caller, Policy, Role};
+use super::access::{Caller, Policy, Role};
 use super::grant::Grant;
+use super::judge::{Shown, judge, permitted, unauthenticated};
 use super::methods::{self, Need};
 use super::refusals::{Refusals, Refused};
 use super::revoked::{End, Pass};
 use super::same_user::PeerUser;
-use super::token::{GRANT_PREFIX, Proof, TOKEN_CHARS_MAX, TokenDigest};
+use super::token::{Proof, TOKEN_CHARS_MAX};
 use super::turns::{CountedFor, Turn, Turns};
-use crate::clock::now_ms;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request, State};
@@ -230,33 +230,6 @@ impl Gate {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// A token of this digest.
-    Token(TokenDigest),
-    /// A grant signed by a controller.
-    Grant(Box<Grant>),
-}
-
-impl Shown {
-    /// Parses a header's text: a grant is valid only with its signature, and before it expires.
-    fn of(text: &[u8], table: &AccessTable) -> Result<Self, Status> {
-        if !text.starts_with(GRANT_PREFIX.as_bytes()) {
-            return Ok(Self::Token(TokenDigest::of(text)));
-        }
-        let text = std::str::from_utf8(text).unwrap_or_default();
-        let hint = "ask the controllers anew where the rows are (GetFlightInfo)";
-        let grant = table.grant_key().and_then(|key| key.verify(text));
-        let grant = grant.ok_or_else(|| {
-            unauthenticated("this grant is not of a controller that leads here", hint)
-        })?;
-        if grant.until_ms <= now_ms() {
-            return Err(unauthenticated("this grant has expired", hint));
-        }
-        Ok(Self::Grant(Box::new(grant)))
-    }
-}
-
 #[derive(Debug)]
 struct Judged {
     caller: Caller,
@@ -303,73 +276,6 @@ impl Judged {
             need,
         })
     }
-}
-
-/// The caller with this proof, if it has permission. For a grant, checks that its caller still has
-/// permission.
-pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Caller, Status> {
-    let unknown = || {
-        unauthenticated(
-            "this token is not known here",
-            "ask for a new one; it may have been replaced",
-        )
-    };
-    match shown {
-        Shown::Token(digest) => permitted(table.by_token(digest).ok_or_else(unknown)?, need),
-        Shown::Grant(grant) => {
-            let caller = match grant.proof() {
-                Some(proof) => permitted(
-                    table.by_proof(&proof).ok_or_else(unknown)?,
-                    Need::Least(grant.r#use.role()),
-                )?,
-                None if grant.is_a_controllers() => Caller {
-                    name: Some("controller".to_owned()),
-                    role: None,
-                },
-                None => return Err(unknown()),
-            };
-            let caller = Caller {
-                role: Some(grant.r#use.role()),
-                ..caller
-            };
-            if need == Need::Granted(grant.r#use.role()) {
-                Ok(caller)
-            } else {
-                Err(forbidden_to_grants())
-            }
-        }
-    }
-}
-
-fn forbidden_to_grants() -> Status {
-    Status::permission_denied(
-        "a grant is not for this method\n  hint: show it to workers, for what GetFlightInfo named",
-    )
-}
-
-fn permitted(caller: Caller, need: Need) -> Result<Caller, Status> {
-    if need.met_by(&caller) {
-        Ok(caller)
-    } else {
-        Err(forbidden(&caller, need))
-    }
-}
-
-fn unauthenticated(what: &str, hint: &str) -> Status {
-    Status::unauthenticated(format!("{what}\n  hint: {hint}"))
-}
-
-fn forbidden(caller: &Caller, need: Need) -> Status {
-    let needed = match need {
-        Need::Least(role) | Need::WorkerOr(role) | Need::Granted(role) => role,
-        Need::Worker => Role::Worker,
-    };
-    let name = caller.name.as_deref().unwrap_or_default();
-    let role = caller.role.map_or("", Role::as_str);
-    let hint = "use the token of somebody who has it, or have the role changed in the controllers' --access file";
-    Status::permission_denied(format!(
-        "this needs the role {needed}, and {name} has {role}\n  hint: {hint}"
-    ))
 }
 
 /// The token or grant of the call. An invalid token is handled like an unknown one.
@@ -538,6 +444,7 @@ mod tests {
     use super::super::refusals::REFUSALS_BURST;
     use super::super::token::Token;
     use super::*;
+    use crate::clock::now_ms;
 
     fn guarded(role: Role) -> (Gate, Token) {
         let token = Token::generate().unwrap();

@@ -14,6 +14,7 @@ pub mod files;
 pub mod flags;
 pub mod gate;
 pub mod grant;
+mod judge;
 pub mod methods;
 pub mod refusals;
 pub mod revoked;

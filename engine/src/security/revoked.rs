@@ -7,7 +7,7 @@
 
 use super::access::Policy;
 use super::files::RELOAD_INTERVAL;
-use super::gate::{Shown, judge};
+use super::judge::{Shown, judge};
 use super::methods::Need;
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;

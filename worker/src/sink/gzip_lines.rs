@@ -1,6 +1,6 @@
 //! Objects of JSON lines, gzip: data stored beside the rows of a window.
 //!
-//! Owns: names, cutting by size, staging. Does not own: the content of a line ([`super::rejected`],
+//! Owns: names, cutting by size, staging. Does not own: the content of a line (`rejected`,
 //! `dead_letter`).
 //! Rule: nothing is opened before the first line.
 

@@ -1,6 +1,6 @@
 //! The total size that the growing functions of one evaluation return.
 //!
-//! Owns: the sum, on the thread that evaluates. Does not own: the evaluation ([`super::pieces`]),
+//! Owns: the sum, on the thread that evaluates. Does not own: the evaluation (`pieces`),
 //! the limit of one call.
 //! Rule: an evaluation that is refused for its sum has more than one row, so that it can be
 //! repeated with fewer.

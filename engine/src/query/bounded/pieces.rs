@@ -1,7 +1,7 @@
 //! Expressions with growing functions, evaluated on as many rows at once as their results fit.
 //!
 //! Owns: the operator that replaces such a projection, the expression that replaces such a
-//! condition or key. Does not own: the limits ([`super::budget`], [`super::Bounded`]).
+//! condition or key. Does not own: the limits (`budget`, `Bounded`).
 //! Rule: rows, their order and their values are those of the replaced operator; only the sizes of
 //! batches differ, and these follow from the rows alone.
 //!

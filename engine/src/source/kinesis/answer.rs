@@ -1,7 +1,7 @@
 //! Decodes the bytes of a GetRecords response into records, in one pass.
 //!
 //! Owns: the response's JSON, base64, the places of payloads. Does not own: the call
-//! ([`super::api`]), aggregates.
+//! (`api`), aggregates.
 //! Rule: pure; the payloads of a response are slices of one buffer, which is as large as they are
 //! together.
 

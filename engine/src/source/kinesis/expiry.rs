@@ -1,7 +1,7 @@
 //! Whether records can have expired before they were read.
 //!
 //! Owns: the arrival time up to which a shard is read, and what a response proves about it. Does
-//! not own: calls, clocks, the handling of a loss ([`super::reader`]).
+//! not own: calls, clocks, the handling of a loss (`reader`).
 //! Rule: pure; a loss that cannot be excluded is a loss. The service reports no error for most
 //! losses: `TRIM_HORIZON` and `AT_TIMESTAMP` begin at the oldest record that is left, and for an
 //! expired sequence number some responses are empty.

@@ -2,7 +2,7 @@
 //!
 //! Owns: the interval between calls, the bytes per second, the back-off, the share of replays
 //! beside live readers of the same shard. Does not own: clocks, randomness, the set of readers
-//! ([`super::shared`]).
+//! (`shared`).
 //! Rule: pure; times are durations since a moment of the reader's choice, random numbers are
 //! arguments in `0..1`.
 

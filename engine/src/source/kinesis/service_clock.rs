@@ -1,7 +1,7 @@
 //! The service's time, from the `Date` of its responses.
 //!
-//! Owns: the bounds of the service's clock. Does not own: parsing a header ([`super::api`]), the
-//! use of the time ([`super::reader`]).
+//! Owns: the bounds of the service's clock. Does not own: parsing a header (`api`), the
+//! use of the time (`reader`).
 //! Rule: pure; the service sets arrival times, so its clock decides windows, and only certain
 //! bounds are reported.
 

@@ -1,7 +1,7 @@
 //! State that the readers of one worker share.
 //!
 //! Owns: places for calls in flight, which readers read the same shard. Does not own: the order in
-//! which readers wait ([`super::pace`]).
+//! which readers wait (`pace`).
 //! Rule: a live reader never waits for a replay.
 
 use super::CALLS_AT_ONCE_MAX;
