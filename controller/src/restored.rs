@@ -1,7 +1,7 @@
 //! Whether the store has every epoch that was committed: compares its head with the manifests in
 //! the checkpoint location.
 //!
-//! Owns: the decision, from facts. Does not own: reading manifests and objects ([`crate::load`]),
+//! Owns: the decision, from facts. Does not own: reading manifests and objects (`load`),
 //! moving the head.
 //! Rule: pure. The existence of a manifest proves nothing: a leader writes it before it commits,
 //! and may die in between. The manifest was committed if a manifest of the next epoch names it,

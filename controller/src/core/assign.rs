@@ -1,6 +1,6 @@
 //! Which worker reads which shards: a pure plan with the fewest moves.
 //!
-//! Owns: the plan for one job at one moment. Does not own: when to plan ([`super::Core`]).
+//! Owns: the plan for one job at one moment. Does not own: when to plan (`Core`).
 //! Rule: planning again after the plan is carried out plans nothing (I8).
 
 use super::job::{Job, Shard, TaskState};

@@ -2,8 +2,8 @@
 //! sent to others.
 //!
 //! Owns: which values a correct worker never sends. Does not own: messages that are merely late
-//! ([`super::job`] refuses those, and the task is cancelled), the consequences of a refusal
-//! ([`super::refusals`]).
+//! (`job` refuses those, and the task is cancelled), the consequences of a refusal
+//! (`refusals`).
 //! Rule: pure. A refusal names the field and the task, and nothing of the message is used. The core
 //! trusts a worker about what it read, but never about where output goes: only objects of this job,
 //! window and task are ever published.

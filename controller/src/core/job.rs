@@ -1,7 +1,7 @@
 //! One job: its shards, tasks and open windows, and the epoch being committed.
 //!
 //! Owns: what is read, reported and committed, one topic per file. Does not own: which workers live
-//! and where tasks run ([`super::assign`]).
+//! and where tasks run (`assign`).
 //! Rule: `reached` moves only by accepted reports, `committed` only by `HeadMoved`; both move only
 //! forward (I2, I3).
 

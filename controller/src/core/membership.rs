@@ -1,8 +1,8 @@
 //! Workers that join, leave, time out and return, and what happens to their tasks.
 //!
 //! Owns: sessions, timeouts, adoption by a new leader. Does not own: where tasks run
-//! ([`super::assign`]), what a job does with a report ([`super::job`]), what is held meanwhile
-//! ([`super::pending_adoptions`]).
+//! (`assign`), what a job does with a report (`job`), what is held meanwhile
+//! (`pending_adoptions`).
 //! Rule: a worker's message counts once its task is known to be live. Until that is decided, the
 //! message is held (I6).
 

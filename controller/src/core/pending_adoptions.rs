@@ -1,7 +1,7 @@
 //! Tasks of an earlier leader that wait for the decision whether to adopt them.
 //!
 //! Owns: which worker offers which task, and the messages of these tasks meanwhile. Does not own:
-//! the decision ([`super::recover`]).
+//! the decision (`recover`).
 //! Rule: a thousand workers may connect at the same time with all their tasks, so no message causes
 //! a scan of all offers.
 

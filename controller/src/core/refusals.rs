@@ -1,7 +1,7 @@
 //! The consequence of a refused message: its task ends, and nothing else.
 //!
 //! Owns: which job a refusal counts against, when that job fails, how long the worker is avoided.
-//! Does not own: what is refused ([`super::check`]).
+//! Does not own: what is refused (`check`).
 //! Rule: one worker alone never fails a job that another worker can run. If every worker is
 //! refused, the job fails within its retries.
 

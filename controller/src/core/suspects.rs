@@ -2,7 +2,7 @@
 //! convicted.
 //!
 //! Owns: which deaths of workers count, the running trials. Does not own: the count
-//! ([`super::job`]).
+//! (`job`).
 //! Rule: a job fails only by deaths of workers that had its tasks alone. Trials leave at least half
 //! of the workers to shards that are under no suspicion; with one worker, they take turns. Nothing
 //! of this is stored: a new leader counts from zero.

@@ -1,8 +1,8 @@
 //! A job whose position is not known: it stands by, is read again from time to time, and may be
 //! repaired.
 //!
-//! Owns: when it is read again, what blocks it meanwhile. Does not own: reading ([`crate::load`]),
-//! whether a store is older than its checkpoint location ([`crate::restored`]).
+//! Owns: when it is read again, what blocks it meanwhile. Does not own: reading (`load`),
+//! whether a store is older than its checkpoint location (`restored`).
 //! Rule: the job continues only after it was read completely, as under a new leader. Other jobs are
 //! not affected.
 

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn every_key_of_a_job_is_read_as_what_it_was_made_for() {
-        let keys: _ = Keys::new("c");
+        let keys = Keys::new("c");
         let job: JobName = "a".parse().unwrap();
         for kind in JobKey::ALL {
             assert_eq!(keys.parse(&keys.of(&job, kind)), Some((job.clone(), kind)));

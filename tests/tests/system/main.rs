@@ -30,6 +30,7 @@ mod scaling;
 mod security;
 mod simulation;
 mod strangers;
+mod structure;
 mod support;
 mod top;
 mod traces;

@@ -142,9 +142,9 @@ impl Rows {
         let lines = Lines::open(name, bytes, is_csv)?;
         let mut lines = lines.with_limit(STORED_LINE_BYTES_MAX);
         // The same line under another header is a different row.
-        let header = if is_csv { lines.next()? } else { None };
+        let header = if is_csv { lines.next_line()? } else { None };
         let header = header.map(|line| line.bytes).unwrap_or_default();
-        while let Some(line) = lines.next()? {
+        while let Some(line) = lines.next_line()? {
             key(&mut self.key, folder, &header, &line.bytes);
             let text = || {
                 format!(
@@ -310,7 +310,7 @@ pub fn rejected_rows(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(),
         row: &'r RawValue,
     }
     let mut lines = Lines::open(location, bytes, false)?.with_limit(STORED_LINE_BYTES_MAX);
-    while let Some(line) = lines.next()? {
+    while let Some(line) = lines.next_line()? {
         match serde_json::from_slice::<Rejected<'_>>(&line.bytes) {
             Ok(rejected) => rejected_row(rejected.row.get().as_bytes(), give),
             Err(error) => {
@@ -328,7 +328,7 @@ pub fn rejected_rows(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(),
 /// The letters of an object that was read back.
 pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), EncodeError> {
     let mut lines = Lines::open(location, bytes, false)?.with_limit(STORED_LINE_BYTES_MAX);
-    while let Some(line) = lines.next()? {
+    while let Some(line) = lines.next_line()? {
         match serde_json::from_slice::<Letter>(&line.bytes) {
             Ok(letter) => letter.give(give),
             Err(error) => {

@@ -57,7 +57,7 @@ impl Lines {
     }
 
     /// The next line; `None` at the end of the file.
-    pub fn next(&mut self) -> std::io::Result<Option<Line>> {
+    pub fn next_line(&mut self) -> std::io::Result<Option<Line>> {
         let mut line = Line {
             number: self.number + 1,
             bytes: Vec::new(),
@@ -115,7 +115,7 @@ mod tests {
         let mut lines = Lines::open(name, bytes.into(), quoted).unwrap();
         lines.limit = limit;
         let mut out = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.next_line().unwrap() {
             out.push((
                 line.number,
                 String::from_utf8(line.bytes).unwrap(),
@@ -153,7 +153,7 @@ mod tests {
         let zstd = zstd::encode_all(&[b'x'; 1000][..], 1).unwrap();
         let mut lines =
             Lines::open("a", Bytes::from(zstd[..zstd.len() - 3].to_vec()), false).unwrap();
-        assert!(lines.next().is_err());
+        assert!(lines.next_line().is_err());
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl FileReader {
             let Some(lines) = self.lines.as_mut() else {
                 break;
             };
-            match lines.next() {
+            match lines.next_line() {
                 Ok(Some(line)) => {
                     // A blank line counts too.
                     seen += line.bytes.len() + 1;
