@@ -73,7 +73,8 @@ pub async fn open_dashboard(
     if !insecure && !address.ip().is_loopback() {
         return Err(CliError::Usage {
             message: format!(
-                "--http-listen {address} can be reached from other machines, and nobody there is asked who they are"
+                "--http-listen {address} can be reached from other machines, and nobody there is \
+                 asked who they are"
             ),
             hint: "listen on 127.0.0.1 and reach it by `ssh -L`, or say --insecure in a network that you trust".into(),
         });

@@ -119,7 +119,8 @@ impl CliError {
                     .into()
             }
             Self::Unreachable(_) => {
-                "start streamctl-controller, or name its address with --controller (https:// where it speaks TLS)"
+                "start streamctl-controller, or name its address with --controller (https:// \
+                 where it speaks TLS)"
                     .into()
             }
             Self::Rows { epoch, .. } => format!("go on with --from {epoch}"),

@@ -130,7 +130,8 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         if totals.rows_rejected > 0 {
             let rows = count(totals.rows_rejected, "row");
             format!(
-                "{rows} whose partition cannot be the name of a folder; they are kept beside the dead letters"
+                "{rows} whose partition cannot be the name of a folder; they are kept beside the \
+                 dead letters"
             )
         } else {
             String::new()

@@ -48,7 +48,8 @@ pub enum Unreadable {
     Stored(String),
     /// The store was restored from a copy.
     #[error(
-        "the store is older than the checkpoint location: its head is epoch {head}, and epochs up to {up_to} are there"
+        "the store is older than the checkpoint location: its head is epoch {head}, and epochs up \
+         to {up_to} are there"
     )]
     Older {
         head: Epoch,
@@ -57,7 +58,8 @@ pub enum Unreadable {
     },
     /// The store was restored from a copy, and the job continued from there.
     #[error(
-        "the checkpoint location holds epochs up to {up_to} that do not continue the store's head, which is epoch {head}"
+        "the checkpoint location holds epochs up to {up_to} that do not continue the store's \
+         head, which is epoch {head}"
     )]
     Foreign {
         head: Epoch,
@@ -72,7 +74,8 @@ impl Unreadable {
         let checkpoint = &job.spec.checkpoint;
         match self {
             Self::Checkpoint(CheckpointError::Storage(StorageError::Refused { hint, .. })) => {
-                format!("{hint}; the job is read again every minute, and when it is submitted again")
+                format!("{hint}; the job is read again every minute, and when it is submitted \
+                 again")
             }
             Self::Checkpoint(_) => {
                 "restore the checkpoint location; the job is read again every minute, and when it is \

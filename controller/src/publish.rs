@@ -221,7 +221,8 @@ pub enum CheckpointError {
     },
     /// Something else has the name of the object to write.
     #[error(
-        "{location} is there already with another content; give the job a checkpoint location that is its own"
+        "{location} is there already with another content; give the job a checkpoint location \
+         that is its own"
     )]
     Differs { location: String },
     /// A manifest names a previous one that is not of the previous epoch: the chain is broken.

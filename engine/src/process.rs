@@ -118,16 +118,19 @@ impl ListenError {
         } = self;
         match reason.kind() {
             io::ErrorKind::AddrInUse => format!(
-                "another program has this port (`ss -ltnp 'sport = :{}'` says which): end it, or name another port with {flag}",
+                "another program has this port (`ss -ltnp 'sport = :{}'` says which): end it, or \
+                 name another port with {flag}",
                 address.port()
             ),
             io::ErrorKind::AddrNotAvailable => format!(
-                "{} is no address of this machine: name one that is with {flag} (`ip address` lists them), or {} for all of them",
+                "{} is no address of this machine: name one that is with {flag} (`ip address` \
+                 lists them), or {} for all of them",
                 address.ip(),
                 if address.is_ipv4() { "0.0.0.0" } else { "[::]" }
             ),
             io::ErrorKind::PermissionDenied => format!(
-                "ports below 1024 take a right of their own (CAP_NET_BIND_SERVICE): name a higher port with {flag}"
+                "ports below 1024 take a right of their own (CAP_NET_BIND_SERVICE): name a higher \
+                 port with {flag}"
             ),
             _ => format!("name another address with {flag}"),
         }

@@ -189,7 +189,8 @@ fn window(old: WindowSize, next: WindowSize, boundary_ms: Option<i64>) -> Option
             text(next)
         ),
         format!(
-            "submit it again when a window that ends at such a time is the last one, or choose a size that {} is a multiple of",
+            "submit it again when a window that ends at such a time is the last one, or choose a \
+             size that {} is a multiple of",
             text(old)
         ),
     )

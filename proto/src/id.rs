@@ -60,7 +60,8 @@ pub struct JobName(String);
 /// A text that is not a job's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a job's name has 1 to {JOB_NAME_CHARS_MAX} lower-case letters, digits and dashes, and begins and ends with a letter or digit; this is not one: {0:?}"
+    "a job's name has 1 to {JOB_NAME_CHARS_MAX} lower-case letters, digits and dashes, and begins \
+     and ends with a letter or digit; this is not one: {0:?}"
 )]
 pub struct BadJobName(pub String);
 

@@ -218,7 +218,8 @@ pub enum ManifestError {
     Form(#[from] serde_json::Error),
     /// Written by a later build.
     #[error(
-        "manifest has version {0}, this build reads up to {MANIFEST_VERSION}; use the build that wrote it, or a later one"
+        "manifest has version {0}, this build reads up to {MANIFEST_VERSION}; use the build that \
+         wrote it, or a later one"
     )]
     Version(u32),
     /// The bytes differ from those that were committed.

@@ -98,7 +98,8 @@ pub enum VersionError {
     Form(#[from] serde_json::Error),
     /// Written by a later build.
     #[error(
-        "it has the form {0}, this build reads up to {RESOLVED_VERSION}; use the build that wrote it, or a later one"
+        "it has the form {0}, this build reads up to {RESOLVED_VERSION}; use the build that wrote \
+         it, or a later one"
     )]
     Later(u32),
     /// The bytes differ from those that were stored.

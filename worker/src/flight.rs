@@ -290,7 +290,8 @@ fn check_grant(grant: Option<&Grant>, wanted: Use, job: &JobName) -> Result<(), 
         return Ok(());
     };
     Err(Status::permission_denied(format!(
-        "this grant is for another use or job: it is of job {}\n  hint: show each grant with the tickets that came with it",
+        "this grant is for another use or job: it is of job {}\n  hint: show each grant with the \
+         tickets that came with it",
         grant.job
     )))
 }

@@ -92,7 +92,8 @@ pub enum NodeError {
     /// Cancelled work still computes and holds a thread for good. The worker has handed back its
     /// shards; its supervisor restarts it.
     #[error(
-        "{0}; the worker has handed back its shards and ends, so that its supervisor starts it again"
+        "{0}; the worker has handed back its shards and ends, so that its supervisor starts it \
+         again"
     )]
     Stuck(String),
 }

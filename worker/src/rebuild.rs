@@ -65,7 +65,8 @@ enum RebuildError {
     Task(#[from] TaskError),
     /// Some of a folder's rows are visible, and it is unknown which.
     #[error(
-        "{location} is lost, and {visible} of the same task and folder is visible: their rows cannot be told apart"
+        "{location} is lost, and {visible} of the same task and folder is visible: their rows \
+         cannot be told apart"
     )]
     Mixed { location: String, visible: String },
     /// The records differ, or the query returns other rows for them.

@@ -59,7 +59,8 @@ pub enum ReportError {
     TooLarge { bytes: usize, objects: usize },
     /// There is no room for it beside those that wait for their commit.
     #[error(
-        "reports that wait for their commit would have {bytes} bytes on this worker, the limit is {UNDECIDED_BYTES_MAX}"
+        "reports that wait for their commit would have {bytes} bytes on this worker, the limit is \
+         {UNDECIDED_BYTES_MAX}"
     )]
     TooMany { bytes: usize },
 }

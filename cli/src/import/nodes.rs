@@ -94,7 +94,8 @@ const FIELDS_OF_ALL: [&str; 3] = ["Name", "Inputs", "OutputSchemas"];
 const SETTINGS: [(&str, &str); 7] = [
     (
         "Connections",
-        "its connections are not carried over: run workers where they reach the stream and the bucket",
+        "its connections are not carried over: run workers where they reach the stream and the \
+         bucket",
     ),
     (
         "SecurityConfiguration",

@@ -16,7 +16,8 @@ pub fn lookup(format: &str, options: &BTreeMap<String, String>) -> Vec<String> {
             }
             ("quotechar", value) if value != "\"" => {
                 notes.push(format!(
-                    "quotes are {value:?} in the lookup's files; here they are double: rewrite the files"
+                    "quotes are {value:?} in the lookup's files; here they are double: rewrite \
+                     the files"
                 ));
             }
             ("recurse", "false") => {
@@ -49,7 +50,8 @@ pub fn lookup(format: &str, options: &BTreeMap<String, String>) -> Vec<String> {
             .is_none_or(|value| value != "true")
     {
         notes.push(
-            "the lookup's files have no header line for Glue, which numbers their columns (col0, col1 ...): write one into each, with these names"
+            "the lookup's files have no header line for Glue, which numbers their columns (col0, \
+             col1 ...): write one into each, with these names"
                 .to_owned(),
         );
     }

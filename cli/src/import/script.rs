@@ -200,7 +200,8 @@ impl Script<'_> {
                         Some(false) => skip = Some(statement.indent),
                         None => self.note(
                             line,
-                            "the condition of this `if` is not carried over: its body is taken as always done",
+                            "the condition of this `if` is not carried over: its body is taken as \
+                             always done",
                         ),
                     }
                 }
@@ -330,7 +331,8 @@ impl Script<'_> {
             .collect();
         let stand_in = format!("set-{}", stand_in.trim_matches('-'));
         let text = format!(
-            "the job's argument {key:?} is not known here, {stand_in:?} stands for it: give it with --set {key}=VALUE"
+            "the job's argument {key:?} is not known here, {stand_in:?} stands for it: give it \
+             with --set {key}=VALUE"
         );
         self.flow.note(None, text);
         Value::Text(stand_in)

@@ -77,7 +77,8 @@ pub fn job_file(
 fn head(flow: &Flow, name: &str) -> String {
     let steps = count(flow.steps.len(), "step");
     format!(
-        "# Imported from AWS Glue ({steps}). `streamctl submit --dry-run` checks tables, columns and buckets.\nname = {}\n",
+        "# Imported from AWS Glue ({steps}). `streamctl submit --dry-run` checks tables, columns \
+         and buckets.\nname = {}\n",
         text_toml(name)
     )
 }
@@ -363,7 +364,8 @@ fn position(value: &str) -> Key {
                     .to_utc()
                     .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
                 Err(_) => Key::Note(format!(
-                    "the starting position {value:?} is no position and no time: latest stands for it"
+                    "the starting position {value:?} is no position and no time: latest stands \
+                     for it"
                 )),
             }
         }

@@ -128,7 +128,8 @@ mod tests {
         let text = as_text("d.t", &found);
         assert_eq!(
             text,
-            "table:           d.t\nclassification:  json\nstream:          s\n\nCOLUMN  TYPE\nuuid    string"
+            "table:           d.t\nclassification:  json\nstream:          s\n\nCOLUMN  \
+             TYPE\nuuid    string"
         );
         crate::output::tests::documented("catalog show", &as_json("d", "t", &found));
         assert_eq!(as_json("d", "t", &found)["stream"]["name"], "s");

@@ -219,7 +219,8 @@ fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
         Some(true) => format!("{shards}, all read by one task: the query needs whole windows"),
         Some(false) => {
             format!(
-                "{shards}, over all workers, in at most {TASKS_PER_WORKER_MAX} tasks on each: rows are handled alone"
+                "{shards}, over all workers, in at most {TASKS_PER_WORKER_MAX} tasks on each: \
+                 rows are handled alone"
             )
         }
         None => {

@@ -119,11 +119,13 @@ fn as_text(summary: &RepairSummary) -> String {
     match summary.kind() {
         Kind::HeadMoved | Kind::Unspecified => {
             format!(
-                "job {job}: the head was moved from epoch {from_epoch} to {epoch}, which was committed last"
+                "job {job}: the head was moved from epoch {from_epoch} to {epoch}, which was \
+                 committed last"
             )
         }
         Kind::Recomputed => format!(
-            "job {job}: {} of epoch {epoch} ({}) were computed again into {}; epoch {recorded_in} says so",
+            "job {job}: {} of epoch {epoch} ({}) were computed again into {}; epoch {recorded_in} \
+             says so",
             count(*objects_lost, "lost object"),
             count(*rows_lost, "row"),
             count(*objects, "object")
@@ -139,10 +141,12 @@ fn as_text(summary: &RepairSummary) -> String {
 fn next(summary: &RepairSummary) -> &'static str {
     match summary.kind() {
         Kind::HeadMoved | Kind::Unspecified => {
-            "it goes on from there, unless it was stopped; `streamctl verify` says whether every record is there once"
+            "it goes on from there, unless it was stopped; `streamctl verify` says whether every \
+             record is there once"
         }
         Kind::Recomputed | Kind::Skipped => {
-            "what was committed after it is published now; submit the job again to let it go on, and `streamctl verify` it"
+            "what was committed after it is published now; submit the job again to let it go on, \
+             and `streamctl verify` it"
         }
     }
 }

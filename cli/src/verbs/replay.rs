@@ -34,7 +34,8 @@ pub async fn run(
     if answer.next_epoch > 0 {
         let next = answer.next_epoch;
         out.note(&format!(
-            "no more can wait at a time: go on with --from {next} when `streamctl status` shows these done"
+            "no more can wait at a time: go on with --from {next} when `streamctl status` shows \
+             these done"
         ));
     } else if answer.epochs > 0 {
         out.note(&format!(

@@ -59,7 +59,8 @@ pub fn run(verb: &TokenVerb, out: &mut Output) -> Result<(), CliError> {
     ));
     // If standard output goes into a file, the user sees nothing of it.
     out.note(
-        "the lines on standard output belong in the file that the controllers have as --access: they read it by themselves",
+        "the lines on standard output belong in the file that the controllers have as --access: \
+         they read it by themselves",
     );
     Ok(())
 }

@@ -31,7 +31,8 @@ pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
 
 fn summary(spec: &JobSpec) -> String {
     format!(
-        "{}\nThe job file is well formed. `streamctl explain` looks at its columns, lookups and places too.",
+        "{}\nThe job file is well formed. `streamctl explain` looks at its columns, lookups and \
+         places too.",
         what(spec)
     )
 }

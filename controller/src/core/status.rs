@@ -131,7 +131,8 @@ impl Core {
         if unread > 0 && has_worker && all_are_tried_on && suspicion.is_none() {
             let seconds = self.trials_end_within_s();
             waits.push(format!(
-                "a worker: all of them try jobs whose tasks may have ended workers, for {seconds} s at most"
+                "a worker: all of them try jobs whose tasks may have ended workers, for {seconds} \
+                 s at most"
             ));
         }
         waits.extend(suspicion);
@@ -175,7 +176,8 @@ impl Core {
                     format!("beside {} only", others.join(", "))
                 };
                 format!(
-                    "worker {worker}: its shards run there {beside} for a while, as workers died that had them: {workers}"
+                    "worker {worker}: its shards run there {beside} for a while, as workers died \
+                     that had them: {workers}"
                 )
             }
             // They continue beside others that needed the worker.

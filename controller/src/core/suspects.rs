@@ -116,7 +116,8 @@ impl Core {
             let ended = job.deaths.blamed();
             let workers = job.deaths.workers().join(", ");
             let error = format!(
-                "its task ended {ended} workers ({workers}): each time their process died, and no other job ran there"
+                "its task ended {ended} workers ({workers}): each time their process died, and no \
+                 other job ran there"
             );
             let hint = "look at the workers' logs for why (killed for want of memory, an abort), and at the query: a \
                         function that makes large values; submit the job again once this is fixed, a changed file with --change";

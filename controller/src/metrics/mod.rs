@@ -45,7 +45,8 @@ const EFFECTS: Metric = Metric::histogram(
 const FAILURES: Metric = Metric::counter(
     "streamctl_effect_failures_total",
     &["effect", "service"],
-    "Tries that failed and are done again, by the service that failed: `store`, `checkpoint`, `sink`, `source`, `lookup`",
+    "Tries that failed and are done again, by the service that failed: `store`, `checkpoint`, \
+     `sink`, `source`, `lookup`",
 );
 const COMMIT_DELAY: Metric = Metric::histogram(
     "streamctl_commit_delay_seconds",
@@ -60,7 +61,8 @@ const PUBLISH_DELAY: Metric = Metric::histogram(
 const WAITS: Metric = Metric::histogram(
     "streamctl_window_wait_seconds",
     &["job_name", "stage"],
-    "What each window waited for after its end, stage after stage: `read`, `decode`, `transform`, `stage`, `report`, `commit and publish`",
+    "What each window waited for after its end, stage after stage: `read`, `decode`, `transform`, \
+     `stage`, `report`, `commit and publish`",
 );
 const OBJECTS: Metric = Metric::counter(
     "streamctl_published_objects_total",

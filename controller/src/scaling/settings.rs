@@ -61,7 +61,8 @@ impl ScalingFlags {
         let workers_max = self.workers_max;
         if workers_max < workers_min.max(1) {
             return Err(format!(
-                "--workers-max {workers_max} is less than --workers-min {workers_min}, or 0\n  hint: give both, the larger one as --workers-max"
+                "--workers-max {workers_max} is less than --workers-min {workers_min}, or 0\n  \
+                 hint: give both, the larger one as --workers-max"
             ));
         }
         let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4);

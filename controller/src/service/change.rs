@@ -300,10 +300,12 @@ fn overtaken(name: &JobName, seen: Seen) -> Status {
     match seen.refused {
         Some(NoTakeOver::Fields(changes)) => no_take_over(name, &changes),
         Some(refused) => Status::aborted(format!(
-            "job {name} changed meanwhile: {refused}\n  hint: look at it with `streamctl diff`, then submit again"
+            "job {name} changed meanwhile: {refused}\n  hint: look at it with `streamctl diff`, \
+             then submit again"
         )),
         None => Status::aborted(format!(
-            "another change of job {name}, at version {}, came first\n  hint: look at it with `streamctl diff`, then submit again",
+            "another change of job {name}, at version {}, came first\n  hint: look at it with \
+             `streamctl diff`, then submit again",
             seen.version
         )),
     }

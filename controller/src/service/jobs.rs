@@ -202,7 +202,8 @@ impl v1::jobs_server::Jobs for JobsService {
         let missing = || {
             let epoch = request.epoch;
             Status::not_found(format!(
-                "job {job} has no epoch {epoch}\n  hint: `streamctl epochs {job}` shows those there are"
+                "job {job} has no epoch {epoch}\n  hint: `streamctl epochs {job}` shows those \
+                 there are"
             ))
         };
         let head = head
@@ -357,7 +358,8 @@ fn check_range(from: u64, to: u64) -> Result<(), Status> {
         return Ok(());
     }
     Err(Status::invalid_argument(format!(
-        "the last epoch wanted, {to}, is before the first one, {from}\n  hint: epochs are listed from the older to the newer one"
+        "the last epoch wanted, {to}, is before the first one, {from}\n  hint: epochs are listed \
+         from the older to the newer one"
     )))
 }
 

@@ -217,7 +217,8 @@ fn refuse_what_does_not_run(known: &Known, job: &JobName) -> Result<(), Status> 
     }
     let state = &known.state;
     Err(Status::failed_precondition(format!(
-        "job {job} is {state}: it must run to replay dead letters\n  hint: submit its job file again, then ask again"
+        "job {job} is {state}: it must run to replay dead letters\n  hint: submit its job file \
+         again, then ask again"
     )))
 }
 

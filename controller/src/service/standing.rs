@@ -61,7 +61,8 @@ pub(super) fn check_version(
         None => Err(not_found(name)),
         Some(standing) if standing.job.job_version.0 == if_version => Ok(()),
         Some(standing) => Err(Status::aborted(format!(
-            "job {name} is at version {}, not {if_version}\n  hint: look at what would change now with `streamctl diff`",
+            "job {name} is at version {}, not {if_version}\n  hint: look at what would change now \
+             with `streamctl diff`",
             standing.job.job_version
         ))),
     }

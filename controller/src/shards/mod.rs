@@ -89,7 +89,8 @@ impl ShardLister for SourceShards {
         let bytes = listing.shards.iter().map(names_bytes).sum::<usize>();
         if bytes > LISTED_BYTES_MAX {
             let reason = format!(
-                "the names of the source's shards have {bytes} bytes, the limit is {LISTED_BYTES_MAX}"
+                "the names of the source's shards have {bytes} bytes, the limit is \
+                 {LISTED_BYTES_MAX}"
             );
             let hint = "read it with several jobs".to_owned();
             return Err(ListError::Refused {

@@ -52,7 +52,8 @@ impl From<&Repair> for v1::JobRepair {
         let text = match &repair.what {
             Repaired::HeadMoved { from, to } => {
                 format!(
-                    "the head was moved from epoch {from} to {to}: the store was older than the checkpoint location"
+                    "the head was moved from epoch {from} to {to}: the store was older than the \
+                     checkpoint location"
                 )
             }
             Repaired::Recomputed { epoch, recorded_in } => {

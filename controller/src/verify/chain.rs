@@ -96,7 +96,8 @@ impl<'j> Chain<'j> {
         for shard in known.keys() {
             if let Some(again) = self.began.remove(shard) {
                 let text = format!(
-                    "it was read before, and begins anew in epoch {again}: its records are there twice"
+                    "it was read before, and begins anew in epoch {again}: its records are there \
+                     twice"
                 );
                 found.push(Finding::new(
                     Kind::RangeOverlap,
@@ -466,7 +467,8 @@ fn gaps(known: &BTreeMap<ShardId, Frontier>, manifest: &Manifest) -> Vec<Finding
             .get(shard)
             .is_some_and(|before| before.lost == Some(gap));
         let text = format!(
-            "records that arrived {gap} may have expired before they were read: they are in no epoch"
+            "records that arrived {gap} may have expired before they were read: they are in no \
+             epoch"
         );
         (!told).then(|| Finding::new(Kind::DataLoss, manifest.epoch.0, shard.as_str(), text))
     };
@@ -484,7 +486,8 @@ fn families(known: &BTreeMap<ShardId, Frontier>, spans: &Spans<'_>, epoch: u64) 
             .filter(|parent| spans.contains_key(parent))
         {
             let text = format!(
-                "its records come after some of its child {child}, which was read in an earlier epoch"
+                "its records come after some of its child {child}, which was read in an earlier \
+                 epoch"
             );
             found.push(Finding::new(
                 Kind::ChildBeforeParent,

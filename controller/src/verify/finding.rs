@@ -46,7 +46,8 @@ impl Finding {
     pub fn hint(&self) -> &'static str {
         match self.kind {
             Kind::ManifestMissing | Kind::ManifestChanged => {
-                "restore it from a copy or an earlier version; nothing of streamctl ever deletes or changes a manifest"
+                "restore it from a copy or an earlier version; nothing of streamctl ever deletes \
+                 or changes a manifest"
             }
             Kind::ObjectMissing => {
                 "restore it, or take its epoch's rows from the stream again with `streamctl tail`; \
@@ -59,30 +60,36 @@ impl Finding {
                 "readers of the folder see it: find out who put it there, then move it away"
             }
             Kind::StoreOlder => {
-                "nothing of these epochs is lost, leave their objects where they are: `streamctl repair`, then verify again"
+                "nothing of these epochs is lost, leave their objects where they are: `streamctl \
+                 repair`, then verify again"
             }
             Kind::ObjectWaiting => "it becomes visible when its epoch is published: verify again",
             Kind::EpochRepaired => {
                 "nothing is wrong: the same records gave the same rows, under other names"
             }
             Kind::EpochSkipped => {
-                "its user gave them up with `streamctl repair --skip`; verify from the epoch after it with --from"
+                "its user gave them up with `streamctl repair --skip`; verify from the epoch \
+                 after it with --from"
             }
             Kind::ReplayGone => {
                 "nothing is wrong; replay a newer epoch, or lengthen the stream's retention"
             }
             Kind::ReplayRows | Kind::ReplayDeadLetters | Kind::ReplayRecords => {
-                "if no object of this epoch was changed, report it with the manifest: the same records must give the same rows"
+                "if no object of this epoch was changed, report it with the manifest: the same \
+                 records must give the same rows"
             }
             Kind::JobVersion => {
-                "restore the versions of the job from a copy; nothing of streamctl ever deletes or changes one"
+                "restore the versions of the job from a copy; nothing of streamctl ever deletes \
+                 or changes one"
             }
             Kind::DataLoss => {
-                "the job file accepts it (on_data_loss = \"continue\"); raise the stream's retention, and see why the job did not read"
+                "the job file accepts it (on_data_loss = \"continue\"); raise the stream's \
+                 retention, and see why the job did not read"
             }
             Kind::NotChecked => "verify again when that is mended",
             _ => {
-                "report it with the manifests of this epoch and the one before: it must never happen"
+                "report it with the manifests of this epoch and the one before: it must never \
+                 happen"
             }
         }
     }

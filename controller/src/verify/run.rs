@@ -129,7 +129,8 @@ impl<'v> Run<'v> {
         let stands = epoch_of(head);
         let up_to = after.up_to;
         let text = format!(
-            "the store's head is epoch {stands}, and epochs up to {up_to} were committed: it was restored from an older copy"
+            "the store's head is epoch {stands}, and epochs up to {up_to} were committed: it was \
+             restored from an older copy"
         );
         self.teller
             .find([Finding::new(Kind::StoreOlder, up_to.0, "", text)])
@@ -370,7 +371,8 @@ impl<'v> Run<'v> {
         {
             self.summary.listed = false;
             let text = format!(
-                "what is visible was not compared: manifests after the head cannot be read: {reason}"
+                "what is visible was not compared: manifests after the head cannot be read: \
+                 {reason}"
             );
             return self.teller.find([unchecked(&text)]).await;
         }

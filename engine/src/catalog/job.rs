@@ -27,7 +27,8 @@ impl GlueJobError {
         if self.missing {
             "check name and region: `aws glue list-jobs` shows what this account sees"
         } else {
-            "allow glue:GetJob, check credentials and AWS_REGION; or save `aws glue get-job` to a file and name it with --file"
+            "allow glue:GetJob, check credentials and AWS_REGION; or save `aws glue get-job` to a \
+             file and name it with --file"
         }
     }
 }

@@ -83,13 +83,15 @@ impl CatalogError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::UnknownType { .. } => {
-                "use a Hive type: string, boolean, int, bigint, double, decimal(p,s), date, timestamp, binary ..."
+                "use a Hive type: string, boolean, int, bigint, double, decimal(p,s), date, \
+                 timestamp, binary ..."
             }
             Self::DuplicateColumn { .. } => "rename one of them",
             Self::NoColumns(_) => "name each column and its type",
             Self::Form(_) => "save what `aws glue get-table --database-name D --name T` prints",
             Self::NotFound { .. } => {
-                "check database, table, region and catalog_id: `aws glue get-table` shows what this account sees"
+                "check database, table, region and catalog_id: `aws glue get-table` shows what \
+                 this account sees"
             }
             Self::Refused { hint, .. } => hint,
             Self::Unavailable { .. } => return None,
@@ -263,7 +265,8 @@ fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> Cata
             reason,
         },
         "AccessDeniedException" => refused(
-            "allow glue:GetTable on the catalog, the database and the table; with Lake Formation also DESCRIBE",
+            "allow glue:GetTable on the catalog, the database and the table; with Lake Formation \
+             also DESCRIBE",
         ),
         "InvalidInputException" => refused("check the names of database and table, and catalog_id"),
         "GlueEncryptionException" => refused("allow kms:Decrypt on the key of the Data Catalog"),

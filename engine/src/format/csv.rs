@@ -127,7 +127,7 @@ impl CsvLocator {
             _ => self.unquoted.push_str(text),
         }
         let end = self.unquoted.len();
-        if !self.null_text.is_empty() && self.unquoted[start..] == self.null_text {
+        if self.unquoted[start..] == self.null_text {
             return Span::NULL;
         }
         Span {
@@ -223,14 +223,14 @@ mod tests {
         );
         let mut last = locator(plain(), &[2]);
         assert_eq!(
-            fields(&mut last, "1,\"2\",\"\"", 1).unwrap(),
-            [Some(String::new())]
+            fields(&mut last, "1,\"2\",\"x\"", 1).unwrap(),
+            [Some("x".into())]
         );
     }
 
     #[test]
-    fn an_empty_field_without_quotes_is_null_and_so_is_the_null_text() {
-        assert_eq!(all(",\"\",").unwrap(), [None, Some(String::new()), None]);
+    fn an_empty_field_is_null_and_so_is_the_null_text() {
+        assert_eq!(all(",\"\",").unwrap(), [None, None, None]);
         let format = CsvFormat {
             delimiter: '|',
             quote: '\'',
@@ -240,6 +240,11 @@ mod tests {
         assert_eq!(
             fields(&mut locator, "\\N|'it''s'|", 3).unwrap(),
             [None, Some("it's".into()), None]
+        );
+        // Another text for null leaves an empty one in quotes as it is.
+        assert_eq!(
+            fields(&mut locator, "'\\N'||''", 3).unwrap(),
+            [None, None, Some(String::new())]
         );
     }
 

@@ -95,7 +95,8 @@ pub enum RowsError {
     },
     /// Unpacked, it is larger than the job allows.
     #[error(
-        "lookup {lookup}: its rows have more than {limit} bytes; raise `size_max`, or keep fewer columns and rows in it"
+        "lookup {lookup}: its rows have more than {limit} bytes; raise `size_max`, or keep fewer \
+         columns and rows in it"
     )]
     TooLarge { lookup: String, limit: u64 },
 }

@@ -37,7 +37,8 @@ pub struct Listed {
 pub enum LookupError {
     /// There are no files below its path.
     #[error(
-        "lookup {lookup}: there is no file below {path} (files and folders whose names begin with `_` or `.` do not count)"
+        "lookup {lookup}: there is no file below {path} (files and folders whose names begin with \
+         `_` or `.` do not count)"
     )]
     Empty {
         lookup: String,
@@ -46,7 +47,8 @@ pub enum LookupError {
     },
     /// The lookup is too large to be held in memory.
     #[error(
-        "lookup {lookup}: its files have {bytes} bytes, `size_max` is {limit}; raise `size_max`, or keep fewer columns and rows in it"
+        "lookup {lookup}: its files have {bytes} bytes, `size_max` is {limit}; raise `size_max`, \
+         or keep fewer columns and rows in it"
     )]
     TooLarge {
         lookup: String,
@@ -55,7 +57,8 @@ pub enum LookupError {
     },
     /// Too many files to read one after the other.
     #[error(
-        "lookup {lookup}: {objects} files are below its path, the limit is {OBJECTS_MAX}; write fewer and larger ones"
+        "lookup {lookup}: {objects} files are below its path, the limit is {OBJECTS_MAX}; write \
+         fewer and larger ones"
     )]
     TooMany { lookup: String, objects: usize },
     /// A retry with a new listing may succeed.
@@ -63,7 +66,8 @@ pub enum LookupError {
     Changed { lookup: String, location: String },
     /// The version was never kept, or its files have been deleted.
     #[error(
-        "lookup {lookup}: version {version} is not in {folder}; it was deleted, and what used it cannot be computed again"
+        "lookup {lookup}: version {version} is not in {folder}; it was deleted, and what used it \
+         cannot be computed again"
     )]
     NotKept {
         lookup: String,
@@ -72,7 +76,8 @@ pub enum LookupError {
     },
     /// The kept content differs from what was written.
     #[error(
-        "lookup {lookup}: {location} was changed after it was kept; nothing but this program may write there"
+        "lookup {lookup}: {location} was changed after it was kept; nothing but this program may \
+         write there"
     )]
     Damaged { lookup: String, location: String },
     #[error("lookup {lookup}")]

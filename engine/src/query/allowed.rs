@@ -91,7 +91,8 @@ impl Walk<'_> {
         }
         if self.read.columns > TABLE_COLUMNS_MAX {
             let message = format!(
-                "the query's tables have too many columns together: the limit is {TABLE_COLUMNS_MAX}"
+                "the query's tables have too many columns together: the limit is \
+                 {TABLE_COLUMNS_MAX}"
             );
             let hint = "read tables with fewer columns, or name each table once";
             return Err(QueryError::sql(message, Some(hint.into())));

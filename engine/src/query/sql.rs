@@ -449,7 +449,8 @@ fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Que
         return Ok(());
     };
     let message = format!(
-        "{name}() answers differently each time, and a window that is read again must give the same rows"
+        "{name}() answers differently each time, and a window that is read again must give the \
+         same rows"
     );
     let hint = "use a column of the source; for the window's time, partition_by ingest_year, ingest_month, ingest_day, ingest_hour";
     Err(QueryError::sql(message, Some(hint.into())).on_line(written.line_with(&name)))
@@ -473,7 +474,8 @@ fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Query
         return Ok(());
     };
     let message = format!(
-        "date_format(x, '{pattern}') writes letters of the pattern into every row: each field needs a %"
+        "date_format(x, '{pattern}') writes letters of the pattern into every row: each field \
+         needs a %"
     );
     let hint = match super::spark::strftime(&pattern) {
         Some(written) if written.contains('%') => format!("write '{written}'"),

@@ -84,15 +84,18 @@ pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
         ),
         (
             "NotValidForName",
-            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
+            "its certificate carries other names: use one of them as address, or name it \
+             (--server-name, or --tls-name)",
         ),
         (
             "not valid for name",
-            "its certificate carries other names: use one of them as address, or name it (--server-name, or --tls-name)",
+            "its certificate carries other names: use one of them as address, or name it \
+             (--server-name, or --tls-name)",
         ),
         (
             "CertificateRequired",
-            "it asks for a certificate: name one that it knows (--cert and --key, or --tls-cert and --tls-key)",
+            "it asks for a certificate: name one that it knows (--cert and --key, or --tls-cert \
+             and --tls-key)",
         ),
         ("UnknownCA", "it does not know who signed this certificate"),
         ("Expired", "a certificate is past its time: replace it"),

@@ -247,7 +247,8 @@ impl Security {
         if self.must_ask && matches!(self.access, Access::Open) && !same_user::is_supported() {
             tracing::warn!(
                 hint = "on a machine with several users, give the controllers --access (docs/security.md)",
-                "this system does not report the user of a loopback connection: without tokens, all users of this machine are served"
+                "this system does not report the user of a loopback connection: without tokens, \
+                 all users of this machine are served"
             );
         }
     }

@@ -144,7 +144,8 @@ mod tests {
         let service = "127.0.0.1:7070".parse().unwrap();
         let line = |state: &str, inode: &str| {
             format!(
-                "  12: 0100007F:9C40 0100007F:1B9E {state} 00000000:00000000 00:00000000 00000000 65534 0 {inode} 1 0"
+                "  12: 0100007F:9C40 0100007F:1B9E {state} 00000000:00000000 00:00000000 00000000 \
+                 65534 0 {inode} 1 0"
             )
         };
         assert_eq!(user_of(&line("01", "4711"), socket, service), Some(65_534));

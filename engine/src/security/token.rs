@@ -62,7 +62,8 @@ impl Token {
             return Ok(Self(text.to_owned()));
         }
         let problem = format!(
-            "this is no token: it has {} characters, or other ones than visible ASCII; {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} are taken",
+            "this is no token: it has {} characters, or other ones than visible ASCII; \
+             {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} are taken",
             text.len()
         );
         Err(SecurityError::new(

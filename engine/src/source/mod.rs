@@ -124,7 +124,8 @@ pub struct ReaderStats {
 pub enum ReadError {
     /// Records between the position and the oldest one left are gone.
     #[error(
-        "shard {shard}: records expired before they were read{}; it stood at position `{position}`: {detail}",
+        "shard {shard}: records expired before they were read{}; it stood at position \
+         `{position}`: {detail}",
         gap.map(|gap| format!(", arrivals {gap}")).unwrap_or_default()
     )]
     DataLoss {

@@ -93,7 +93,8 @@ pub enum StorageError {
     Unavailable { location: String, reason: String },
     /// A staged object is gone, and the published one is not there either.
     #[error(
-        "staged object of {location} is gone, and {location} is not there with its recorded size and checksum"
+        "staged object of {location} is gone, and {location} is not there with its recorded size \
+         and checksum"
     )]
     StagedLost { location: String },
 }

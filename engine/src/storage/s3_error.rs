@@ -34,7 +34,8 @@ where
             };
         }
         ("InvalidAccessKeyId" | "SignatureDoesNotMatch", _) => {
-            "the access key is wrong: look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_PROFILE"
+            "the access key is wrong: look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
+             AWS_PROFILE"
         }
         ("ExpiredToken" | "InvalidToken", _) => "the session has expired: log in again",
         ("RequestTimeTooSkewed", _) => "set this machine's clock",
@@ -61,7 +62,8 @@ where
         }
         (_, Some(408 | 409 | 429 | 500..)) => return unavailable(location, reason),
         (code, Some(400..)) if code.starts_with(KMS_CODES) => {
-            "the bucket's KMS key cannot be used: enable it, and allow kms:GenerateDataKey and kms:Decrypt on it"
+            "the bucket's KMS key cannot be used: enable it, and allow kms:GenerateDataKey and \
+             kms:Decrypt on it"
         }
         ("RequestExpired" | "TokenRefreshRequired", _) => "the session has expired: log in again",
         (_, Some(400..)) => {

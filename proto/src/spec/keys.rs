@@ -157,7 +157,8 @@ pub(super) static ON_DATA_LOSS: Key<Word<OnDataLoss>> = key(
         ("continue", OnDataLoss::Continue),
     ]),
     Absent::Is(OnDataLoss::Fail),
-    "what to do when records were gone before they could be read: the job stops and names the gap, or counts it and goes on",
+    "what to do when records were gone before they could be read: the job stops and names the \
+     gap, or counts it and goes on",
 );
 
 pub(super) static DATABASE: Key<Text> = key(
@@ -199,7 +200,8 @@ static COLUMN: Key<Special> = key(
         )
     }),
     Absent::Means("at least one column"),
-    "a column and its type, such as `amount = \"decimal(10,2)\"`; arrays, maps and structs become text with their JSON",
+    "a column and its type, such as `amount = \"decimal(10,2)\"`; arrays, maps and structs become \
+     text with their JSON",
 );
 pub(super) static SCHEMA: Part = Part {
     title: "[source.schema]",
@@ -214,7 +216,8 @@ pub(super) static WINDOW_SIZE: Key<Span> = key(
         most: DAY,
     },
     Absent::Refused("for example size = \"60s\""),
-    "how long a window is; windows are of arrival time and aligned to multiples of their size since the Unix epoch",
+    "how long a window is; windows are of arrival time and aligned to multiples of their size \
+     since the Unix epoch",
 );
 pub(super) static WINDOW: Part = Part {
     title: "[window]",
@@ -367,7 +370,8 @@ pub(super) static RETRIES: Key<Whole> = key(
         most: RETRIES_MAX,
     },
     Absent::Is(3),
-    "one round of failing tasks more than this, without a window committed in between, stops the job as failed",
+    "one round of failing tasks more than this, without a window committed in between, stops the \
+     job as failed",
 );
 pub(super) static RETRY: Part = Part {
     title: "[retry]",

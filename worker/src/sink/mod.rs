@@ -62,7 +62,8 @@ pub enum SinkError {
     Split(#[source] ArrowError),
     /// Each value would be an object.
     #[error(
-        "one window has more than {limit} partitions; partition by columns with fewer values, or by ingest_hour and coarser only"
+        "one window has more than {limit} partitions; partition by columns with fewer values, or \
+         by ingest_hour and coarser only"
     )]
     TooManyPartitions {
         /// [`PARTITIONS_MAX`].
@@ -77,7 +78,8 @@ pub enum SinkError {
     /// An open object with this many columns would take more memory than there is, however few its
     /// rows.
     #[error(
-        "an object of {columns} columns takes {} while it is written, and the worker's --memory-limit leaves {} to it",
+        "an object of {columns} columns takes {} while it is written, and the worker's \
+         --memory-limit leaves {} to it",
         mib(*needed as u64), mib(*most as u64)
     )]
     TooWide {

@@ -30,7 +30,8 @@ pub enum TaskError {
     Lookup(#[from] LookupError),
     /// There is no room for a lookup.
     #[error(
-        "lookup {lookup} needs {} to be loaded, the worker's memory limit of {limit} leaves {} for lookups and queries, of which {} are free",
+        "lookup {lookup} needs {} to be loaded, the worker's memory limit of {limit} leaves {} \
+         for lookups and queries, of which {} are free",
         mib(*needed as u64), mib(*most as u64), mib(*free as u64)
     )]
     LookupMemory {

@@ -48,7 +48,8 @@ impl Script<'_> {
                 let Some(condition) = call.arg("f", 1).and_then(predicate::sql) else {
                     self.note(
                         call.line,
-                        "the condition of this Filter is not understood: write it as WHERE in [transform] sql",
+                        "the condition of this Filter is not understood: write it as WHERE in \
+                         [transform] sql",
                     );
                     return Some(Value::Frame(frame));
                 };
@@ -182,7 +183,8 @@ impl Script<'_> {
         self.ingest = true;
         self.note(
             call.line,
-            "ingest_year and the like are of the window's start, and only in partition_by: they are no columns",
+            "ingest_year and the like are of the window's start, and only in partition_by: they \
+             are no columns",
         );
         Some(Value::Frame(frame))
     }

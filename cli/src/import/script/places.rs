@@ -48,7 +48,10 @@ impl Script<'_> {
         } else {
             self.note(
                 call.line,
-                format!("the lookup table {database}.{table} is in the catalog only: write the folder of its files"),
+                format!(
+                    "the lookup table {database}.{table} is in the catalog only: write the \
+                 folder of its files"
+                ),
             );
             StepKind::Lookup {
                 path: None,
@@ -173,7 +176,10 @@ impl Script<'_> {
             .unwrap_or(Value::Unknown);
         self.note(
             call.line,
-            format!("the target {database}.{table} is a table of the catalog: write the folder of its files"),
+            format!(
+                "the target {database}.{table} is a table of the catalog: write the folder of \
+             its files"
+            ),
         );
         let partition_by = options
             .get("partitionKeys")

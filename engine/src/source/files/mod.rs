@@ -118,7 +118,8 @@ impl FileReader {
             let most = mib(room.bytes_max() as u64);
             let place = &self.file.location;
             let reason = format!(
-                "{place} needs {needed}, the worker's memory limit of {limit} leaves {most} for files"
+                "{place} needs {needed}, the worker's memory limit of {limit} leaves {most} for \
+                 files"
             );
             let hint =
                 "start the workers with a larger --memory-limit, or split the file".to_owned();
@@ -165,7 +166,8 @@ impl FileReader {
         match got {
             Ok((_, info)) if info.etag != self.file.etag => Err(self.refused(
                 format!("{} has changed since it was listed", self.file.location),
-                "files of a source must not change; write new data into new files and submit the job again",
+                "files of a source must not change; write new data into new files and submit the \
+                 job again",
             )),
             Ok((bytes, _)) => Ok(Some(bytes)),
             Err(StorageError::Unavailable { location, reason }) => {
@@ -173,10 +175,15 @@ impl FileReader {
                 tokio::time::sleep(RETRY).await;
                 Ok(None)
             }
-            Err(StorageError::NotFound { location }) => self.lost(format!("{location} was deleted")).map(|()| None),
-            Err(StorageError::Refused { cause, location, reason, hint }) => {
-                Err(self.refused_by(cause, format!("{location}: {reason}"), hint))
+            Err(StorageError::NotFound { location }) => {
+                self.lost(format!("{location} was deleted")).map(|()| None)
             }
+            Err(StorageError::Refused {
+                cause,
+                location,
+                reason,
+                hint,
+            }) => Err(self.refused_by(cause, format!("{location}: {reason}"), hint)),
             Err(error) => Err(self.refused(error.to_string(), "split the file")),
         }
     }

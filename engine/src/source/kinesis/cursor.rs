@@ -139,7 +139,8 @@ fn without_code(failure: &Failure) -> Next {
         }
         Some(SenderRejection::Unspecified) => {
             return refused_here(
-                "check the worker's role, the endpoint's policy and any proxy between it and Kinesis",
+                "check the worker's role, the endpoint's policy and any proxy between it and \
+                 Kinesis",
             );
         }
         None => {}
@@ -147,7 +148,8 @@ fn without_code(failure: &Failure) -> Next {
     match failure.status {
         Some(429) => Next::BackOff { throttled: true },
         Some(400 | 404..=406 | 409..=499) if failure.code.is_some() => refused_everywhere(
-            "the service does not take this request; check stream, region and endpoint of the source",
+            "the service does not take this request; check stream, region and endpoint of the \
+             source",
         ),
         _ => Next::BackOff { throttled: false },
     }
@@ -165,7 +167,8 @@ fn invalid_argument(call: Call, position: &Position, failure: &Failure, renewals
             Next::BackOff { throttled: false }
         }
         _ => refused_everywhere(
-            "the service does not take this request; check stream, region and endpoint of the source",
+            "the service does not take this request; check stream, region and endpoint of the \
+             source",
         ),
     }
 }
@@ -173,7 +176,8 @@ fn invalid_argument(call: Call, position: &Position, failure: &Failure, renewals
 fn denied_hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "AccessDeniedException" | "AccessDenied" => {
-            "allow kinesis:GetShardIterator and kinesis:GetRecords on the stream to the worker's role"
+            "allow kinesis:GetShardIterator and kinesis:GetRecords on the stream to the worker's \
+             role"
         }
         "KMSAccessDeniedException" => "allow kms:Decrypt on the stream's key to the worker's role",
         "KMSDisabledException"

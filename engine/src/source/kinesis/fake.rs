@@ -152,7 +152,8 @@ impl Fake {
                     .to_string()
             });
             let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\n{}content-length: {}\r\n\r\n",
+                "HTTP/1.1 {status} X\r\ncontent-type: \
+                 application/x-amz-json-1.1\r\n{}content-length: {}\r\n\r\n",
                 date.unwrap_or_default(),
                 text.len()
             );

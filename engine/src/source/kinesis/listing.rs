@@ -245,7 +245,8 @@ fn refused_here(code: &str, status: Option<u16>) -> Option<&'static str> {
             "renew the AWS credentials that the controller runs with, and set its clock"
         }
         SenderRejection::Unspecified => {
-            "check the controller's role, the endpoint's policy and any proxy between it and Kinesis"
+            "check the controller's role, the endpoint's policy and any proxy between it and \
+             Kinesis"
         }
     })
 }

@@ -13,7 +13,8 @@ pub struct CsvFormat {
     pub delimiter: char,
     /// Around a field that holds the delimiter, a line end, or itself, doubled; ASCII.
     pub quote: char,
-    /// A field with this text is null; an empty field without quotes always is.
+    /// A field with this text is null, in quotes too, as in Spark. An empty field without quotes is
+    /// null in any case.
     pub null_text: String,
 }
 
@@ -37,8 +38,9 @@ static QUOTE: Key<Ascii> = key(
 static NULL_TEXT: Key<AnyText> = key(
     "null_text",
     AnyText,
-    Absent::Means("none"),
-    "a field of just this text is null, for example `\"\\\\N\"`; an empty field without quotes always is",
+    Absent::Means("empty"),
+    "a field of just this text is null, in quotes too (as in Spark); an empty field without quotes \
+     always is",
 );
 static PART: Part = Part {
     title: "[source] with format = \"csv\"",

@@ -35,7 +35,8 @@ static ARRIVAL_TIME: Key<Text> = key(
     "arrival_time",
     Text,
     Absent::Means("the time of reading"),
-    "the column that holds a record's arrival time; a record without one, or with one that is no time, has that of the record before it",
+    "the column that holds a record's arrival time; a record without one, or with one that is no \
+     time, has that of the record before it",
 );
 static PART: Part = Part {
     title: "[source] with type = \"files\"",

@@ -251,7 +251,8 @@ fn schema(table: &mut Table<'_>, base_dir: Option<&Path>, kind: &Registered) -> 
         [None, None, None] => {
             table.refuse(
                 "does not say which columns the records have",
-                "add catalog = { database = \"...\", table = \"...\" }, or a table [source.schema] with column = \"type\"",
+                "add catalog = { database = \"...\", table = \"...\" }, or a table \
+                 [source.schema] with column = \"type\"",
             );
             None
         }
