@@ -53,7 +53,9 @@ pub async fn run(
         ..job(&args.file, args.state.as_deref())?
     };
     let spec = JobSpec::parse_in(&job.spec_text, &job.base_dir);
-    let bounded = spec.is_ok_and(|spec| spec.source.kind.is_bounded());
+    let source = spec.map(|spec| spec.source.kind);
+    let bounded = source.as_ref().is_ok_and(|source| source.is_bounded());
+    let reads_once = source.as_ref().is_ok_and(|source| source.reads_once());
     let mut epoch_shown = 0;
     let mut was_over = None;
     let began_ms = system_clock()();
@@ -67,6 +69,12 @@ pub async fn run(
                 // Epochs that an earlier run published are not shown again.
                 epoch_shown = status.published;
                 out.note(&format!("going on after epoch {epoch_shown}"));
+            }
+            let is_old = status.submitted_ms < began_ms;
+            if reads_once && is_old && status.published == 0 && was_over == Some(false) {
+                out.note(
+                    "note: an earlier run of this job has committed nothing: what it read of its input is not read again",
+                );
             }
         }
         progress.say(now_line(status));
@@ -84,6 +92,13 @@ pub async fn run(
         .await
         .map_err(|error| error.of_job_file(&args.file))?;
     drop(progress);
+    if was_over == Some(true) && reads_once {
+        return Err(CliError::Local {
+            message: "the job is completed: it has read the input of an earlier run, and reads no other".into(),
+            hint: "give the job another name; or remove its state folder, its checkpoint and its output, to begin anew"
+                .into(),
+        });
+    }
     if was_over == Some(true) {
         out.note(
             "note: the job had read its files before and is completed; files that came since are not read by it: give a \

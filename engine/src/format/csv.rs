@@ -10,6 +10,8 @@ use streamctl_proto::count;
 use streamctl_proto::spec::CsvFormat;
 
 const BYTE_ORDER_MARK: &str = "\u{feff}";
+/// Longest row, as the longest record of Kinesis. A source may cut longer ones off behind it.
+const ROW_BYTES_MAX: usize = 10 << 20;
 
 #[derive(Debug)]
 pub(super) struct CsvLocator {
@@ -147,6 +149,9 @@ fn row(payload: &str) -> &str {
 
 impl Locate for CsvLocator {
     fn locate<'a>(&'a mut self, payload: &'a str, spans: &mut [Span]) -> Result<&'a str, String> {
+        if payload.len() > ROW_BYTES_MAX {
+            return Err(format!("the row has more than {} MiB", ROW_BYTES_MAX >> 20));
+        }
         let row = row(payload);
         if row.is_empty() {
             return Err("record is empty".to_owned());
@@ -245,6 +250,16 @@ mod tests {
         assert_eq!(
             fields(&mut locator, "'\\N'||''", 3).unwrap(),
             [None, None, Some(String::new())]
+        );
+    }
+
+    #[test]
+    fn a_row_that_may_be_cut_off_is_no_row() {
+        let long = format!("{},2,3", "x".repeat(ROW_BYTES_MAX - 4));
+        assert!(all(&long).is_ok());
+        assert_eq!(
+            all(&format!("{long}4")).unwrap_err(),
+            "the row has more than 10 MiB"
         );
     }
 

@@ -343,3 +343,25 @@ fn every_key_of_every_source_has_a_rule() {
         }
     }
 }
+
+#[test]
+fn how_payloads_are_written_may_change() {
+    let csv = JOB.replace("region =", "format = \"csv\"\nregion =");
+    let other = csv.replace("region =", "delimiter = \";\"\nregion =");
+    for (old, next, fields) in [
+        (
+            JOB,
+            csv.as_str(),
+            vec!["source.format", "source.delimiter", "source.quote"],
+        ),
+        (&csv, &other, vec!["source.delimiter"]),
+    ] {
+        let changes = compare(&job(old), &job(next), None);
+        assert!(
+            changes.iter().all(|change| change.refused.is_none()),
+            "{changes:?}"
+        );
+        let changed: Vec<_> = changes.iter().map(|change| change.field.as_str()).collect();
+        assert_eq!(changed, fields);
+    }
+}

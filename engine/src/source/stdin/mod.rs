@@ -6,7 +6,7 @@
 
 mod spool;
 
-use self::spool::{Piece, Spool};
+use self::spool::{Piece, Spool, SpoolError};
 use super::files::RECORD_BYTES_MAX;
 use super::{
     Chunk, Clients, Connector, ListError, ListedShard, Listing, Opening, ReadError, ReaderStats,
@@ -30,7 +30,7 @@ const WAIT_MAX: Duration = Duration::from_millis(250);
 /// position in one is never taken for a position in the other.
 struct Input {
     shard: ShardId,
-    spool: OnceLock<Result<Arc<Spool>, String>>,
+    spool: OnceLock<Result<Arc<Spool>, Arc<SpoolError>>>,
 }
 
 fn input() -> &'static Input {
@@ -43,12 +43,9 @@ fn input() -> &'static Input {
 
 impl Input {
     /// Begins to read the input with the first reader.
-    fn spool(&self) -> Result<Arc<Spool>, String> {
-        let open = || Spool::new(io::stdin()).map(Arc::new);
-        let spool = self
-            .spool
-            .get_or_init(|| open().map_err(|error| error.to_string()));
-        spool.clone()
+    fn spool(&self) -> Result<Arc<Spool>, Arc<SpoolError>> {
+        let open = || Spool::new(io::stdin()).map(Arc::new).map_err(Arc::new);
+        self.spool.get_or_init(open).clone()
     }
 }
 
@@ -113,15 +110,6 @@ impl StdinReader {
         }
     }
 
-    fn refused(&self, error: &io::Error) -> ReadError {
-        ReadError::Refused {
-            cause: RefusalCause::Environment,
-            shard: self.shard.clone(),
-            reason: format!("the standard input cannot be read: {error}"),
-            hint: "pipe the lines into `streamctl run` again".to_owned(),
-        }
-    }
-
     fn end(&mut self) -> Chunk {
         self.is_over = true;
         Chunk {
@@ -136,8 +124,8 @@ impl StdinReader {
         let mut records = Vec::new();
         let mut parts = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(part) = parts.next() {
-            // A line that is too long is given cut off; it does not decode, and is a dead letter.
-            let room = RECORD_BYTES_MAX - self.line.len();
+            // A line that is too long is cut off behind the limit, where no format takes it.
+            let room = RECORD_BYTES_MAX + 1 - self.line.len();
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if parts.peek().is_some() {
                 records.extend(self.record());
@@ -146,14 +134,13 @@ impl StdinReader {
         records
     }
 
-    /// The line that has ended as a record, unless it is blank or before the position.
+    /// The line that has ended as a record, unless it is empty or before the position.
     fn record(&mut self) -> Option<Record> {
         self.number += 1;
         let mut data = std::mem::take(&mut self.line);
         if data.last() == Some(&b'\r') {
             data.pop();
         }
-        let is_blank = data.iter().all(u8::is_ascii_whitespace);
         let is_before = match &self.from {
             Position::After { sequence, .. } => {
                 sequence.to_u64().is_none_or(|last| self.number <= last)
@@ -161,13 +148,32 @@ impl StdinReader {
             Position::Start | Position::Timestamp(_) => false,
             Position::End => true,
         };
-        (!is_blank && !is_before).then(|| Record {
+        (!data.is_empty() && !is_before).then(|| Record {
             sequence: self.number.into(),
             sub_sequence: 0,
             arrival_ms: (self.clock)(),
             data: data.into(),
             origin: None,
         })
+    }
+}
+
+fn refused(shard: &ShardId, error: &SpoolError) -> ReadError {
+    let (cause, hint) = match error {
+        SpoolError::Input(_) => (
+            RefusalCause::Request,
+            "what was read before is kept or published; pipe the rest into a job of another name",
+        ),
+        SpoolError::Keep { .. } => (
+            RefusalCause::Environment,
+            "free some space there, or let TMPDIR name another folder",
+        ),
+    };
+    ReadError::Refused {
+        cause,
+        shard: shard.clone(),
+        reason: error.to_string(),
+        hint: hint.to_owned(),
     }
 }
 
@@ -183,7 +189,7 @@ impl ShardReader for StdinReader {
         // The only place to wait at: what comes after it happens whole or not at all.
         let piece = spool.read(self.offset, WAIT_MAX).await;
         let mut chunk = Chunk::default();
-        match piece.map_err(|error| self.refused(&error))? {
+        match piece.map_err(|error| refused(&self.shard, &error))? {
             Piece::Bytes(bytes) => chunk.records = self.take(&bytes),
             Piece::Nothing => chunk.complete_to_ms = Some((self.clock)()),
             Piece::End => {
@@ -228,12 +234,10 @@ impl Connector for StdinSource {
         let input = input();
         let spool = match opening.shard.shard == input.shard {
             false => None,
-            true => Some(input.spool().map_err(|reason| ReadError::Refused {
-                cause: RefusalCause::Environment,
-                shard: input.shard.clone(),
-                reason,
-                hint: "free some space in the folder for temporary files".to_owned(),
-            })?),
+            true => {
+                let spool = input.spool();
+                Some(spool.map_err(|error| refused(&input.shard, &error))?)
+            }
         };
         Ok(Box::new(StdinReader::new(spool, &opening)))
     }

@@ -61,9 +61,17 @@ fn after(number: u64) -> Position {
 
 #[tokio::test]
 async fn each_line_is_a_record_and_the_last_needs_no_end() {
-    let input = spool(&b"a\r\n\n b \nc"[..]);
+    let input = spool(&b"a\r\n\n b \n \nc"[..]);
     let read = lines(reader(input, Position::Start, OnDataLoss::Fail)).await;
-    assert_eq!(read, [(1, "a".into()), (3, " b ".into()), (4, "c".into())]);
+    assert_eq!(
+        read,
+        [
+            (1, "a".into()),
+            (3, " b ".into()),
+            (4, " ".into()),
+            (5, "c".into())
+        ]
+    );
 }
 
 #[tokio::test]
@@ -111,7 +119,7 @@ async fn a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() {
         OnDataLoss::Fail,
     ))
     .await;
-    assert_eq!(read[0].1.len(), RECORD_BYTES_MAX);
+    assert_eq!(read[0].1.len(), RECORD_BYTES_MAX + 1);
     assert_eq!(read[1], (2, "next".into()));
 }
 
@@ -153,4 +161,45 @@ async fn a_cluster_refuses_it_with_the_reason() {
         reason.contains("cannot read it again") && hint.contains("streamctl run"),
         "{reason}: {hint}"
     );
+}
+
+/// Gives a line, then an error, then would give more.
+struct Broken(u8);
+
+impl Read for Broken {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0 += 1;
+        match self.0 {
+            1 => {
+                buffer[..7].copy_from_slice(b"a\npart ");
+                Ok(7)
+            }
+            2 => Err(std::io::ErrorKind::WouldBlock.into()),
+            3 => Err(std::io::ErrorKind::ConnectionReset.into()),
+            _ => Ok(0),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_input_that_breaks_is_an_error_for_every_reader_and_never_an_end() {
+    let spool = spool(Broken(0));
+    for _ in 0..2 {
+        let mut reader = reader(spool.clone(), Position::Start, OnDataLoss::Fail);
+        let mut lines = 0;
+        let error = loop {
+            match reader.next().await {
+                Ok(chunk) => {
+                    assert_eq!(chunk.end, None);
+                    lines += chunk.records.len();
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(lines, 1, "the half line is no record");
+        assert!(
+            error.to_string().contains("standard input cannot be read"),
+            "{error}"
+        );
+    }
 }

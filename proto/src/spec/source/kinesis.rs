@@ -284,9 +284,13 @@ impl SourceFacts for KinesisSource {
     fn refuses(&self, key: &str, change: &SourceChange<'_>) -> Option<Refusal> {
         match key {
             // Settings of reading, not of the stream's identity.
-            "poll_interval" | "max_records_per_read" | "session_name" | "compression" | "grace" => {
-                None
-            }
+            "poll_interval"
+            | "max_records_per_read"
+            | "session_name"
+            | "compression"
+            | "grace"
+            | "format" => None,
+            key if format::of_key(key).is_some() => None,
             "starting_position" => refuse(
                 "it has no effect on a job that is there: it goes on where its last epoch stands",
                 "leave it as it was, or give the new job another name",

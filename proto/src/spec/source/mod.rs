@@ -45,6 +45,10 @@ pub trait SourceFacts {
     fn is_bounded(&self) -> bool {
         false
     }
+    /// Whether what it reads is gone with the process that read it.
+    fn reads_once(&self) -> bool {
+        false
+    }
     /// Whether it reads a stream whose address the job file or the catalog table has
     /// ([`crate::ResolvedJob::stream`]).
     fn reads_stream(&self) -> bool {

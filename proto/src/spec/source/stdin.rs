@@ -52,6 +52,10 @@ impl SourceFacts for StdinSource {
         true
     }
 
+    fn reads_once(&self) -> bool {
+        true
+    }
+
     /// A line arrives when it is read.
     fn keeps_arrival(&self) -> bool {
         false
