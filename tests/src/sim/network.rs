@@ -106,6 +106,8 @@ struct Line {
     controller_breaks_ms: Option<i64>,
     /// When the worker's end learns it.
     worker_breaks_ms: Option<i64>,
+    /// Messages to the controller were lost: a stream has no holes, so nothing follows them.
+    up_is_lost: bool,
 }
 
 impl Line {
@@ -245,6 +247,7 @@ impl Network {
             stalled_since_ms: None,
             controller_breaks_ms: None,
             worker_breaks_ms: None,
+            up_is_lost: false,
         };
         state.lines.insert(id, line);
         drop(state);
@@ -256,7 +259,9 @@ impl Network {
     fn send_up(&self, id: u64, mut message: v1::WorkerMessage) {
         self.falsify(&mut message);
         let due_ms = self.due_ms();
-        if let Some(line) = self.state().lines.get_mut(&id) {
+        if let Some(line) = self.state().lines.get_mut(&id)
+            && !line.up_is_lost
+        {
             line.up.send(due_ms, message);
         }
     }
@@ -430,6 +435,7 @@ impl Network {
         line.break_worker_end("the line broke");
         if !keeps && line.up.on_the_way.len() > loses_at {
             line.up.on_the_way.truncate(loses_at);
+            line.up_is_lost = true;
             self.weather.count("line: tail lost");
         }
         if !half_open {
