@@ -189,7 +189,7 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let failed = |reason: String| CliError::Usage {
             message: format!("{}: {reason}", path.display()),
-            hint: "mend the file or remove it; STREAMCTL_CONFIG names another one".into(),
+            hint: "fix the file or remove it; STREAMCTL_CONFIG names another one".into(),
         };
         let size = match std::fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),

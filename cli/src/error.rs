@@ -109,7 +109,7 @@ impl CliError {
             | Self::NotThere { hint, .. }
             | Self::Partly { hint, .. } => hint.clone(),
             Self::File { .. } => "check that the path is right and may be read and written".into(),
-            Self::JobFile { path, .. } => format!("mend these lines, and look again: streamctl explain {path}"),
+            Self::JobFile { path, .. } => format!("fix these lines, then run `streamctl explain {path}` again"),
             Self::Unreachable(text) if text.contains("hint: ") => return None,
             Self::Unreachable(text) if text.contains("no controller leads at the moment") => {
                 "try again in some seconds; if it stays so, look at etcd and at the controllers' logs".into()
@@ -134,7 +134,7 @@ impl CliError {
             Self::Refused(status) if status.message().contains("hint: ") => return None,
             Self::Refused(status) => match status.code() {
                 Code::NotFound => "`streamctl list` names the jobs".into(),
-                Code::InvalidArgument | Code::OutOfRange => "see `streamctl help` for what may be said".into(),
+                Code::InvalidArgument | Code::OutOfRange => "see `streamctl help` for the arguments".into(),
                 Code::Unimplemented => same_version.into(),
                 Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted => {
                     "try again in a moment".into()
@@ -256,10 +256,10 @@ mod tests {
                 | CliError::Closed(_) => {}
             }
         }
-        let told = CliError::from(Status::invalid_argument(
+        let reported = CliError::from(Status::invalid_argument(
             "no such column\n  hint: did you mean x?",
         ));
-        assert_eq!(told.hint(), None, "the text has its hint");
+        assert_eq!(reported.hint(), None, "the text has its hint");
         assert_eq!(
             (
                 CliError::Closed(io()).exit_code(),

@@ -140,9 +140,9 @@ impl Driver {
             None => self.core.step(now_ms, event),
             Some(witness) => {
                 let before = self.core.clone();
-                let told = event.clone();
+                let reported = event.clone();
                 let effects = self.core.step(now_ms, event);
-                witness.stepped(&before, &told, &self.core, &effects);
+                witness.stepped(&before, &reported, &self.core, &effects);
                 effects
             }
         };

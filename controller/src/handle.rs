@@ -44,7 +44,7 @@ pub struct Handle {
     pub term: Term,
     inbox: mpsc::Sender<Input>,
     changed: watch::Receiver<u64>,
-    told: Arc<AtomicU64>,
+    reported: Arc<AtomicU64>,
     jobs: Statuses,
     all: Slot<Vec<v1::JobStatus>>,
 }
@@ -73,7 +73,7 @@ impl Handle {
                 term,
                 inbox,
                 changed,
-                told: Arc::default(),
+                reported: Arc::default(),
                 jobs: Arc::default(),
                 all: Slot::default(),
             },
@@ -88,7 +88,7 @@ impl Handle {
             .send(Input::Event(event))
             .await
             .map_err(|_| NotLeading)?;
-        self.told.fetch_add(1, Ordering::Release);
+        self.reported.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl Handle {
     /// Increases with every event that was sent and every change of the core: a result of this
     /// version includes all of them.
     fn version(&self) -> u64 {
-        self.told.load(Ordering::Acquire) + *self.changed.borrow()
+        self.reported.load(Ordering::Acquire) + *self.changed.borrow()
     }
 
     /// Waits until the core has applied an event since the last call.

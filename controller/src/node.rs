@@ -270,7 +270,7 @@ pub async fn run(
                 .await;
         }
     };
-    let told = async {
+    let reported = async {
         tokio::select! {
             () = node.admission.clone().follow(Arc::clone(&node.sessions)) => {}
             () = wait(stopped.clone()) => {}
@@ -278,7 +278,7 @@ pub async fn run(
     };
     let serving = serve(listener, &node, alive.clone(), wait(stopped.clone()));
     let (served, (), (), (), ()) =
-        tokio::join!(serving, shown, probed, told, node.lead(stopped.clone()));
+        tokio::join!(serving, shown, probed, reported, node.lead(stopped.clone()));
     served
 }
 

@@ -226,8 +226,8 @@ async fn right_host(State(local): State<bool>, request: Request, next: Next) -> 
     if local && !is_this_machine(host) {
         // A foreign page whose host name was rebound to this address: its scripts would read the
         // served data.
-        let told = "this address is for programs of this machine: use http://127.0.0.1 or http://localhost\n";
-        return (StatusCode::MISDIRECTED_REQUEST, told).into_response();
+        let reported = "this address is for programs of this machine: use http://127.0.0.1 or http://localhost\n";
+        return (StatusCode::MISDIRECTED_REQUEST, reported).into_response();
     }
     next.run(request).await
 }

@@ -87,11 +87,11 @@ pub fn ended<E: AsRef<dyn Error + Send + Sync>>(result: Result<(), E>) -> ExitCo
         return ExitCode::SUCCESS;
     };
     // If standard error is closed, the error cannot be reported.
-    let _closed = writeln!(std::io::stderr(), "{}", told(error.as_ref()));
+    let _closed = writeln!(std::io::stderr(), "{}", error_text(error.as_ref()));
     ExitCode::FAILURE
 }
 
-fn told(error: &(dyn Error + 'static)) -> String {
+fn error_text(error: &(dyn Error + 'static)) -> String {
     let text = describe(error);
     // A hint comes last, even if a cause follows its error.
     match text.split_once("\n  hint: ") {
@@ -178,9 +178,9 @@ mod tests {
     fn what_went_wrong_is_told_with_its_causes_and_its_hint() {
         let cause = std::io::Error::other("address in use\n  hint: name another one");
         let expected = "error: --listen 127.0.0.1:1 cannot be listened on: address in use\nhint: name another one";
-        assert_eq!(told(&Outer(cause)), expected);
+        assert_eq!(error_text(&Outer(cause)), expected);
         assert_eq!(
-            told(&Outer(std::io::Error::other("in use"))),
+            error_text(&Outer(std::io::Error::other("in use"))),
             format!("error: {}: in use", Outer(std::io::Error::other("")))
         );
     }
@@ -188,14 +188,14 @@ mod tests {
     async fn an_address_that_cannot_be_listened_on_says_what_to_do() {
         let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = held.local_addr().unwrap();
-        let text = told(&listen(address, "--listen").await.unwrap_err());
+        let text = error_text(&listen(address, "--listen").await.unwrap_err());
         let first = format!("error: --listen {address} cannot be listened on: ");
         assert!(text.starts_with(&first), "{text}");
         let hint = format!("`ss -ltnp 'sport = :{}'` says which", address.port());
         assert!(text.contains("\nhint: ") && text.contains(&hint), "{text}");
         // TEST-NET-1 belongs to no machine.
         let elsewhere = "192.0.2.1:7070".parse().unwrap();
-        let text = told(&listen(elsewhere, "--http-listen").await.unwrap_err());
+        let text = error_text(&listen(elsewhere, "--http-listen").await.unwrap_err());
         assert!(
             text.contains("\nhint: 192.0.2.1 is no address of this machine")
                 && text.contains("0.0.0.0"),
@@ -207,6 +207,6 @@ mod tests {
             address,
             reason: io::ErrorKind::PermissionDenied.into(),
         };
-        assert!(told(&refused).contains("below 1024"), "{refused}");
+        assert!(error_text(&refused).contains("below 1024"), "{refused}");
     }
 }

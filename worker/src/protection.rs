@@ -59,7 +59,7 @@ impl Protection {
     ///
     /// # Errors
     /// If it is not a valid table.
-    pub fn told(&self, access: v1::Access) -> Result<(), BadMessage> {
+    pub fn reported(&self, access: v1::Access) -> Result<(), BadMessage> {
         let policy = Policy::from_wire(access).map_err(|problem| BadMessage {
             field: "access",
             problem,
@@ -85,7 +85,7 @@ mod tests {
     fn nobody_comes_before_a_controller_has_said_who() {
         let protection = Protection::default();
         assert!(matches!(now(&protection), Policy::Closed(NOT_YET)));
-        protection.told(v1::Access::default()).unwrap();
+        protection.reported(v1::Access::default()).unwrap();
         assert!(matches!(now(&protection), Policy::Open));
         let bad = v1::AccessEntry {
             role: "king".into(),
@@ -93,7 +93,7 @@ mod tests {
         };
         assert!(
             protection
-                .told(v1::Access {
+                .reported(v1::Access {
                     required: true,
                     entries: vec![bad],
                     grant_key: vec![]
@@ -113,7 +113,7 @@ mod tests {
         let [exposed, here] = [true, false].map(|exposed| Protection::new(&security, exposed));
         [&exposed, &here]
             .into_iter()
-            .for_each(|protection| protection.told(v1::Access::default()).unwrap());
+            .for_each(|protection| protection.reported(v1::Access::default()).unwrap());
         assert!(matches!(now(&exposed), Policy::Closed(NOBODY_ASKS)));
         assert!(matches!(now(&here), Policy::Open));
     }

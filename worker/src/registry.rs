@@ -498,12 +498,13 @@ mod tests {
             .tasks
             .iter()
             .filter(|running| running.task == Some(id.into()));
-        let told = running.flat_map(|running| running.reports.iter());
+        let notice = running.flat_map(|running| running.reports.iter());
         let since = said.iter().filter_map(|message| match message {
             Message::Report(report) if report.task == Some(id.into()) => Some(report),
             _ => None,
         });
-        told.chain(since)
+        notice
+            .chain(since)
             .map(|report| report.window.unwrap().start_ms)
             .collect()
     }

@@ -138,7 +138,7 @@ pub async fn run_over(
     };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
-    let mut told = None;
+    let mut reported = None;
     let mut silent: Option<Silent> = None;
     tokio::pin!(stop);
     loop {
@@ -197,13 +197,13 @@ pub async fn run_over(
                     }
                     // An error with a hint does not go away by itself: log it once, and again when
                     // it changes.
-                    if reason.contains("hint: ") && told.as_ref() != Some(&reason) {
+                    if reason.contains("hint: ") && reported.as_ref() != Some(&reason) {
                         tracing::error!(
                             address,
                             reason,
                             "this controller does not take this worker"
                         );
-                        told = Some(reason);
+                        reported = Some(reason);
                     } else if joined {
                         tracing::warn!(
                             address,
@@ -356,7 +356,7 @@ impl Session {
             Message::Welcome(welcome) => {
                 tracing::info!(term = welcome.term, "joined the leader");
             }
-            Message::Access(access) => self.settings.protection.told(access)?,
+            Message::Access(access) => self.settings.protection.reported(access)?,
             Message::StartTask(start) => self.start(start)?,
             Message::ReleaseTask(release) => {
                 self.command(convert::task_id(release.task)?, Command::Release)

@@ -69,8 +69,9 @@ pub fn target(options: &BTreeMap<String, String>) -> Vec<String> {
         "pagesize",
         "usesdatasource",
     ];
-    let told = options.keys().filter(|key| !silent.contains(&key.as_str()));
-    told.map(|key| format!("the option {key:?} of the target is not carried over"))
+    let reported = options.keys().filter(|key| !silent.contains(&key.as_str()));
+    reported
+        .map(|key| format!("the option {key:?} of the target is not carried over"))
         .collect()
 }
 

@@ -301,26 +301,26 @@ fn spark_sql_over_views_is_taken_as_it_is() {
 #[test]
 fn files_without_a_header_and_places_that_nobody_reads_are_told() {
     let notes_of = |from: &str, to: &str| notes(&script(&WORKSHOP.replace(from, to)).unwrap());
-    let told = notes_of("\"withHeader\": True, ", "");
+    let reported = notes_of("\"withHeader\": True, ", "");
     assert!(
-        told.contains("line 19: the lookup's files have no header line"),
-        "{told}"
+        reported.contains("line 19: the lookup's files have no header line"),
+        "{reported}"
     );
-    let told = notes_of(
+    let reported = notes_of(
         "\"path\": target}",
         "\"path\": target, \"fileSize\": \"1\"}",
     );
     assert!(
-        told.contains("the option \"filesize\" of the target is not carried over"),
-        "{told}"
+        reported.contains("the option \"filesize\" of the target is not carried over"),
+        "{reported}"
     );
-    let told = notes_of(
+    let reported = notes_of(
         "source.printSchema()",
         "more = spark.read.option(\"a\", \"b\").json(\"s3://x/y/\")",
     );
     assert!(
-        told.contains("line 61: `json` of \"s3://x/y/\" is not carried over"),
-        "{told}"
+        reported.contains("line 61: `json` of \"s3://x/y/\" is not carried over"),
+        "{reported}"
     );
 }
 
@@ -353,12 +353,12 @@ fn settings_that_nothing_is_made_of_are_told() {
     let mut flow = nodes::read(&job);
     job.note_settings(&mut flow);
     let notes = notes(&job_file(flow, &job.name, None).unwrap());
-    for told in [
+    for reported in [
         "Sales stream: the setting Watermark is not carried over",
         "job: its connections",
         "job: its extra JARs",
     ] {
-        assert!(notes.contains(told), "{told}: {notes}");
+        assert!(notes.contains(reported), "{reported}: {notes}");
     }
     assert!(
         !notes.contains("setting WindowSize") && !notes.contains("setting Inputs"),

@@ -54,13 +54,13 @@ fn model(colors: bool) -> Model {
     Model::new("http://127.0.0.1:7070".into(), "1s".into(), colors)
 }
 
-fn told(answer: Answer) -> Input {
+fn reported(answer: Answer) -> Input {
     Input::Answered(Box::new(Ok(answer)))
 }
 
 fn three() -> Model {
     let mut model = model(false);
-    model.take(told(answer(vec![
+    model.take(reported(answer(vec![
         job("clicks", 50, 9_000),
         job("orders", 9_000, 100),
         job("sales", 10, 500),
@@ -141,7 +141,7 @@ fn a_narrow_screen_leaves_out_columns_and_cuts_no_word() {
     // The name of a job is more important than the figures of others.
     let mut model = model(false);
     let name = "orders-of-the-northern-warehouses";
-    model.take(told(answer(vec![job(name, 50, 9_000)])));
+    model.take(reported(answer(vec![job(name, 50, 9_000)])));
     for width in [60, 80] {
         let lines = screen(&model, width, 24);
         assert!(
@@ -154,7 +154,7 @@ fn a_narrow_screen_leaves_out_columns_and_cuts_no_word() {
         job: name.into(),
         ..status()
     };
-    model.take(told(Answer {
+    model.take(reported(Answer {
         one: Some(one),
         ..answer(vec![job(name, 50, 9_000)])
     }));
@@ -176,7 +176,7 @@ fn a_screen_of_any_size_is_drawn() {
     for inside in [false, true] {
         if inside {
             model.take(Input::Pressed(Key::Enter));
-            model.take(told(Answer {
+            model.take(reported(Answer {
                 one: Some(status()),
                 ..answer(vec![status()])
             }));
@@ -212,7 +212,10 @@ fn keys_choose_a_row_and_it_stays_chosen_by_its_name() {
     );
     press(&mut model, Key::First);
     press(&mut model, Key::Last);
-    model.take(told(answer(vec![job("clicks", 0, 0), job("sales", 0, 0)])));
+    model.take(reported(answer(vec![
+        job("clicks", 0, 0),
+        job("sales", 0, 0),
+    ])));
     assert_eq!(model.row(), Some(0), "the chosen one is gone");
     assert_eq!(press(&mut model, Key::Quit), Some(Action::Quit));
     assert_eq!(press(&mut model, Key::Refresh), Some(Action::Ask));
@@ -221,7 +224,7 @@ fn keys_choose_a_row_and_it_stays_chosen_by_its_name() {
 #[test]
 fn a_job_is_looked_into_and_its_shards_have_rates() {
     let mut model = model(false);
-    model.take(told(answer(vec![status()])));
+    model.take(reported(answer(vec![status()])));
     assert_eq!(model.take(Input::Pressed(Key::Enter)), Some(Action::Ask));
     assert_eq!(model.job(), Some("sales"));
     assert_eq!(screen(&model, 80, 24)[1], "asking for sales ...");
@@ -243,8 +246,8 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
             ..answer(vec![status()])
         }
     };
-    model.take(told(with(100, 1_000, Duration::ZERO)));
-    model.take(told(with(400, 205_800, Duration::from_secs(2))));
+    model.take(reported(with(100, 1_000, Duration::ZERO)));
+    model.take(reported(with(400, 205_800, Duration::from_secs(2))));
     let lines = screen(&model, 80, 24);
     assert!(
         lines[1].starts_with("sales  waiting  version 3  lag 1.2 s"),
@@ -264,7 +267,7 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
         term: 9,
         counter: 9,
     });
-    model.take(told(moved));
+    model.take(reported(moved));
     assert_eq!(model.shards()[0].1, model::Rate::default());
     model.take(Input::Pressed(Key::Back));
     assert_eq!(model.job(), None);
@@ -282,7 +285,7 @@ fn a_controller_that_does_not_answer_is_said_and_what_was_known_stays() {
         "streamctl top  no controller answers: http://a: refused"
     );
     assert!(lines[2].contains("clicks"));
-    model.take(told(answer(vec![])));
+    model.take(reported(answer(vec![])));
     assert!(screen(&model, 80, 24)[2].starts_with("there is no job: start one with"));
 }
 
@@ -303,7 +306,7 @@ fn help_is_shown_over_it_and_any_key_takes_it_away() {
 fn without_colours_there_are_none() {
     for (colors, expected) in [(false, false), (true, true)] {
         let mut model = model(colors);
-        model.take(told(answer(vec![JobStatus {
+        model.take(reported(answer(vec![JobStatus {
             state: JobState::Failed.into(),
             ..job("sales", 0, 0)
         }])));

@@ -291,16 +291,16 @@ mod tests {
             Format::Table,
         );
         result.unwrap();
-        let told: Vec<_> = notes
+        let reported: Vec<_> = notes
             .lines()
             .filter(|line| line.contains("changes nothing"))
             .collect();
-        assert_eq!(told.len(), 1, "{notes}");
+        assert_eq!(reported.len(), 1, "{notes}");
         assert!(
-            told[0].starts_with("- --set s3_buckett ") && told[0].contains("it uses: "),
+            reported[0].starts_with("- --set s3_buckett ") && reported[0].contains("it uses: "),
             "{notes}"
         );
-        assert!(told[0].contains("s3_bucket"), "{notes}");
+        assert!(reported[0].contains("s3_bucket"), "{notes}");
     }
 
     #[test]

@@ -62,16 +62,16 @@ pub async fn run(
     let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
         if was_over.is_none() {
-            was_over =
-                Some(status.state() == JobState::Completed && status.submitted_ms < began_ms);
+            let is_old = status.submitted_ms < began_ms;
+            let is_over = is_old && status.state() == JobState::Completed;
+            was_over = Some(is_over);
             out.note(&format!("dashboard: {dashboard}"));
-            if status.published > 0 && status.submitted_ms < began_ms {
+            if is_old && status.published > 0 {
                 // Epochs that an earlier run published are not shown again.
                 epoch_shown = status.published;
                 out.note(&format!("going on after epoch {epoch_shown}"));
             }
-            let is_old = status.submitted_ms < began_ms;
-            if reads_once && is_old && status.published == 0 && was_over == Some(false) {
+            if reads_once && is_old && !is_over && status.published == 0 {
                 out.note(
                     "note: an earlier run of this job has committed nothing: what it read of its input is not read again",
                 );

@@ -104,14 +104,17 @@ mod tests {
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        let (mut json, told, _) = captured(Format::Json);
+        let (mut json, reported, _) = captured(Format::Json);
         let other = NewArgs {
             name: "x".into(),
             role: Role::View,
             out: Some(folder.path().join("x")),
         };
         run(&TokenVerb::New(other), &mut json).unwrap();
-        documented("token new", &serde_json::from_str(&told.text()).unwrap());
+        documented(
+            "token new",
+            &serde_json::from_str(&reported.text()).unwrap(),
+        );
         let error = run(&verb, &mut out).unwrap_err();
         assert_eq!(
             (error.exit_code(), error.hint().unwrap().as_str()),

@@ -142,11 +142,11 @@ async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew
     .await;
     let of = name.clone();
     let other = name;
-    let told = handle
+    let reported = handle
         .ask(move |core| core.resolved(&of).map(|job| job.submitted_ms))
         .await
         .unwrap();
-    assert_eq!(told, Some(2));
+    assert_eq!(reported, Some(2));
     assert_eq!(
         handle
             .ask(move |core| core.jobs[&other].epoch())

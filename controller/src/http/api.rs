@@ -59,8 +59,8 @@ async fn nothing() -> Refused {
 }
 
 async fn only_read() -> Response {
-    let told = json!({ "error": "the API is read-only", "hint": "ask with GET; `streamctl` and gRPC change jobs" });
-    (StatusCode::METHOD_NOT_ALLOWED, Json(told)).into_response()
+    let reported = json!({ "error": "the API is read-only", "hint": "ask with GET; `streamctl` and gRPC change jobs" });
+    (StatusCode::METHOD_NOT_ALLOWED, Json(reported)).into_response()
 }
 
 /// This controller, and the leader.
@@ -256,16 +256,19 @@ mod tests {
             "/api/v1/jobs/",
             "/api/v1/a/b/c",
         ] {
-            let (code, told) = asked(address, &format!("GET {path}")).await;
+            let (code, reported) = asked(address, &format!("GET {path}")).await;
             assert_eq!(code, "404", "{path}");
             assert!(
-                told["hint"].as_str().unwrap().contains("/jobs/JOB/epochs"),
-                "{path}: {told}"
+                reported["hint"]
+                    .as_str()
+                    .unwrap()
+                    .contains("/jobs/JOB/epochs"),
+                "{path}: {reported}"
             );
         }
-        let (code, told) = asked(address, "POST /api/v1/jobs").await;
+        let (code, reported) = asked(address, "POST /api/v1/jobs").await;
         assert_eq!(
-            (code.as_str(), &told["error"]),
+            (code.as_str(), &reported["error"]),
             ("405", &json!("the API is read-only"))
         );
     }

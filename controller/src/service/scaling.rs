@@ -80,11 +80,11 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         let place = Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(many)?;
-        let (told, activity) = mpsc::channel(1);
+        let (reported, activity) = mpsc::channel(1);
         let scaler = self.clone();
         let by = Asked::from(request.metadata());
         tokio::spawn(async move {
-            scaler.tell_activity(&by, told).await;
+            scaler.tell_activity(&by, reported).await;
             drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(activity))))
@@ -134,16 +134,16 @@ impl ExternalScaler {
     async fn tell_activity(
         &self,
         by: &Asked,
-        told: mpsc::Sender<Result<IsActiveResponse, Status>>,
+        reported: mpsc::Sender<Result<IsActiveResponse, Status>>,
     ) {
         let mut before = None;
-        while !told.is_closed() {
+        while !reported.is_closed() {
             if let Ok(status) = self.status(by).await
                 && known(&status).is_ok()
                 && before != Some(status.active)
             {
                 before = Some(status.active);
-                if told
+                if reported
                     .send(Ok(IsActiveResponse {
                         result: status.active,
                     }))
@@ -154,7 +154,7 @@ impl ExternalScaler {
                 }
             }
             tokio::select! {
-                () = told.closed() => return,
+                () = reported.closed() => return,
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }

@@ -135,8 +135,8 @@ impl WorkersService {
             tasks,
         };
         let refusals = refused.into_iter().map(|refused| refusal(&worker, refused));
-        let told = tell_admitted(&handle, refusals.collect(), joins, &mut log).await;
-        if let Err(error) = told {
+        let reported = tell_admitted(&handle, refusals.collect(), joins, &mut log).await;
+        if let Err(error) = reported {
             self.sessions.close(&worker, session);
             return Err(error.into());
         }
@@ -168,7 +168,7 @@ async fn listen(
             }
             None => break,
         };
-        let told = match read(&worker, session, message) {
+        let reported = match read(&worker, session, message) {
             Ok(event) => tell_admitted(&handle, vec![], event, &mut log).await,
             Err(Unreadable {
                 task: Some(task),
@@ -194,7 +194,7 @@ async fn listen(
                 Ok(())
             }
         };
-        if let Err(NotLeading) = told {
+        if let Err(NotLeading) = reported {
             break;
         }
     }

@@ -236,7 +236,7 @@ impl Store for EmbeddedStore {
             .change(move |all, keys| cells::elect(all, keys, &me))
             .await?;
         let file = self.file.clone();
-        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let (tell, reported) = tokio::sync::oneshot::channel::<()>();
         let (leadership, keeper) = Leadership::always(
             term,
             Box::new(move || {
@@ -253,7 +253,7 @@ impl Store for EmbeddedStore {
             }),
         );
         tokio::spawn(async move {
-            let _ended = told.await;
+            let _ended = reported.await;
             keeper.lose();
         });
         Ok(leadership)

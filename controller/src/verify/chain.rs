@@ -463,14 +463,14 @@ fn frontier(
 fn gaps(known: &BTreeMap<ShardId, Frontier>, manifest: &Manifest) -> Vec<Finding> {
     let new = |(shard, stands): (&ShardId, &Frontier)| {
         let gap = stands.lost?;
-        let told = known
+        let reported = known
             .get(shard)
             .is_some_and(|before| before.lost == Some(gap));
         let text = format!(
             "records that arrived {gap} may have expired before they were read: they are in no \
              epoch"
         );
-        (!told).then(|| Finding::new(Kind::DataLoss, manifest.epoch.0, shard.as_str(), text))
+        (!reported).then(|| Finding::new(Kind::DataLoss, manifest.epoch.0, shard.as_str(), text))
     };
     manifest.frontier.iter().filter_map(new).collect()
 }

@@ -31,7 +31,7 @@ impl Written<'_> {
         {
             return self.explain(first);
         }
-        let told = match error.find_root() {
+        let reported = match error.find_root() {
             DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
                 SchemaError::FieldNotFound {
                     field,
@@ -51,7 +51,7 @@ impl Written<'_> {
                     .unwrap_or_default(),
             ),
         };
-        told.on_line(spot(error))
+        reported.on_line(spot(error))
     }
 
     /// The error with the line on which the named part first occurs, if that is known.

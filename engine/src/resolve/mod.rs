@@ -297,7 +297,7 @@ impl Failure {
                 Self::problem("lookup.size_max", error.to_string(), Some(hint.into()))
             }
             LookupError::Empty { .. } => {
-                let hint = "write the lookup's files there, or mend its `path`";
+                let hint = "write the lookup's files there, or fix its `path`";
                 Self::problem("lookup.path", error.to_string(), Some(hint.into()))
             }
             _ => Self::problem("lookup.path", error.to_string(), None),

@@ -431,10 +431,10 @@ mod tests {
             line_for("a", Role::View, TokenDigest::of(b"")).unwrap(),
         ];
         for text in texts {
-            let told = AccessTable::parse(&text).unwrap_err().to_string();
+            let reported = AccessTable::parse(&text).unwrap_err().to_string();
             assert!(
-                told.contains("hint: ") && !told.contains(secret.reveal()),
-                "{told}"
+                reported.contains("hint: ") && !reported.contains(secret.reveal()),
+                "{reported}"
             );
         }
     }

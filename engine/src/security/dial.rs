@@ -176,7 +176,7 @@ impl Dialer {
                     .await
             }
         };
-        let channel = channel.map_err(|error| Status::unavailable(told(&error)))?;
+        let channel = channel.map_err(|error| Status::unavailable(root_cause(&error)))?;
         Ok(ClientConnection {
             channel,
             token,
@@ -328,7 +328,7 @@ pub fn is_loopback(host: &str) -> bool {
 }
 
 /// The root cause of an error, with a hint if it is about trust.
-fn told(error: &(dyn Error + 'static)) -> String {
+fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -348,7 +348,7 @@ fn hinted(text: String) -> String {
 /// only then that it was rejected. Statuses of the peer are unchanged.
 pub fn cause_of(status: Status) -> Status {
     match Error::source(&status) {
-        Some(source) => Status::unavailable(told(source)),
+        Some(source) => Status::unavailable(root_cause(source)),
         None => status,
     }
 }

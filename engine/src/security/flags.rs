@@ -154,7 +154,7 @@ impl SecurityFlags {
             let hint = "give it a certificate (--tls-cert and --tls-key), listen on 127.0.0.1, or say --insecure in a \
                         network that you trust; docs/security.md says how to make one";
             return Err(SecurityError::new(
-                format!("{reached}, and what is said there is not encrypted"),
+                format!("{reached}, and its traffic is not encrypted"),
                 hint,
             ));
         }
@@ -184,7 +184,7 @@ impl SecurityFlags {
         let hint =
             "write https:// (for etcd: etcds://), or say --insecure in a network that you trust";
         Err(SecurityError::new(
-            format!("{flag}: what is said to {url} is not encrypted"),
+            format!("{flag}: traffic to {url} is not encrypted"),
             hint,
         ))
     }

@@ -197,10 +197,11 @@ mod tests {
             &"x".repeat(600),
             &format!("{}\u{e9}{}", "a".repeat(20), "a".repeat(20)),
         ] {
-            let told = Token::parse(text).unwrap_err().to_string();
+            let reported = Token::parse(text).unwrap_err().to_string();
             assert!(
-                told.contains("hint: make one") && (text.is_empty() || !told.contains(text)),
-                "{told}"
+                reported.contains("hint: make one")
+                    && (text.is_empty() || !reported.contains(text)),
+                "{reported}"
             );
         }
     }

@@ -404,10 +404,10 @@ fn a_name_or_password_in_an_address_is_refused_and_not_shown() {
         )),
     ];
     for text in places {
-        let told = refusal(&text);
+        let reported = refusal(&text);
         assert!(
-            told.contains("holds a name or a password") && !told.contains(secret),
-            "{told}"
+            reported.contains("holds a name or a password") && !reported.contains(secret),
+            "{reported}"
         );
     }
 }

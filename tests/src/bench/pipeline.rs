@@ -22,6 +22,7 @@ use streamctl_engine::lookup::rows;
 use streamctl_engine::query::{BATCH_ROWS, QueryPlan};
 use streamctl_engine::source::Record;
 use streamctl_engine::storage::{LocalStorage, Storage};
+pub(super) use streamctl_proto::spec::GENERATOR_COLUMNS as COLUMNS;
 use streamctl_proto::spec::PayloadFormat;
 use streamctl_proto::{JobSpec, TaskId, Term, Window};
 use streamctl_worker::memory::MemoryBudget;
@@ -33,24 +34,6 @@ pub const WINDOW: Window = Window {
     start_ms: 1_795_481_100_000,
     end_ms: 1_795_481_160_000,
 };
-/// The columns of the stream, all of them strings.
-pub(super) const COLUMNS: [&str; 14] = [
-    "uuid",
-    "country",
-    "itemtype",
-    "saleschannel",
-    "orderpriority",
-    "orderdate",
-    "region",
-    "shipdate",
-    "unitssold",
-    "unitprice",
-    "unitcost",
-    "totalrevenue",
-    "totalcost",
-    "totalprofit",
-];
-
 pub struct Pipeline {
     spec: JobSpec,
     schema: arrow::datatypes::SchemaRef,

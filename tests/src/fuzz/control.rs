@@ -38,12 +38,12 @@ pub fn control(mut data: &[u8]) {
     }
     let (hello, _said) = registry.connect("w", "127.0.0.1:1");
     assert_eq!(hello.tasks.len(), tasks.len());
-    let told = read_hello(hello).expect("a worker has a name");
+    let reported = read_hello(hello).expect("a worker has a name");
     assert!(
-        told.refused.is_empty() && told.unknown.is_empty(),
-        "a worker says nothing that cannot be read: {told:?}"
+        reported.refused.is_empty() && reported.unknown.is_empty(),
+        "a worker says nothing that cannot be read: {reported:?}"
     );
-    for running in &told.tasks {
+    for running in &reported.tasks {
         assert!(tasks.contains_key(&running.task));
     }
 }

@@ -51,7 +51,10 @@ fn judge(text: &str, Problems(problems): &Problems) {
             found.is_none_or(|line| (1..=lines).contains(&line)),
             "line {found:?} of {lines}"
         );
-        let told = problem.to_string();
-        assert!(!told.contains("defect of streamctl"), "nothing says why");
+        let reported = problem.to_string();
+        assert!(
+            !reported.contains("defect of streamctl"),
+            "nothing says why"
+        );
     }
 }

@@ -268,11 +268,11 @@ impl<'a> World<'a> {
 
     /// The task ends, and nothing else.
     fn refused(&mut self, worker: &WorkerId, refused: RefusedTask) {
-        let told = refused.problem.to_string();
+        let reported = refused.problem.to_string();
         assert!(
-            told.len() < 16 << 10,
+            reported.len() < 16 << 10,
             "a refusal of {} bytes is not a line of a log",
-            told.len()
+            reported.len()
         );
         let task = refused.task;
         let connected = self.core.workers.get(worker).map(|worker| worker.connected);

@@ -60,25 +60,25 @@ pub(super) fn panicked() -> Option<String> {
 
 /// Runs the story of a seed.
 pub fn tell(seed: u64, traced: bool) -> Story {
-    told(seed, || World::new(seed, traced), World::live)
+    reported(seed, || World::new(seed, traced), World::live)
 }
 
 /// Runs a story of this many shards with few faults: records in each of them, shards that split, a
 /// worker and the leader that are killed.
 pub fn tell_wide(seed: u64, shards: usize) -> Story {
-    told(seed, || World::wide(seed, shards), World::live_wide)
+    reported(seed, || World::wide(seed, shards), World::live_wide)
 }
 
 /// Runs a story whose only fault is `strike` in its middle, with two jobs on two workers.
 pub fn tell_of(seed: u64, strike: impl FnOnce(&mut World)) -> Story {
-    told(
+    reported(
         seed,
         || World::quiet(seed),
         |world| world.live_through(strike),
     )
 }
 
-fn told(seed: u64, world: impl FnOnce() -> World, live: impl FnOnce(&mut World)) -> Story {
+fn reported(seed: u64, world: impl FnOnce() -> World, live: impl FnOnce(&mut World)) -> Story {
     listen_for_panics();
     PANICS.with(|panics| *panics.borrow_mut() = Some(vec![]));
     // Seed the system's own randomness (jitter of waits).

@@ -461,15 +461,15 @@ fn every_verb_finds_the_same_in_a_job_file(scene: &Scene) {
             words.starts_with(&format!("error: {file} is not a correct job file\n")),
             "{verb:?}: {words}"
         );
-        let told: Vec<&str> = words
+        let reported: Vec<&str> = words
             .lines()
             .filter(|line| line.starts_with("line "))
             .collect();
-        assert_eq!(told.len(), problems.len(), "{verb:?}: {words}");
-        for (told, problem) in told.iter().zip(problems) {
+        assert_eq!(reported.len(), problems.len(), "{verb:?}: {words}");
+        for (reported, problem) in reported.iter().zip(problems) {
             assert!(
-                told.starts_with(problem.as_str()),
-                "{verb:?}: {problem} is not {told}"
+                reported.starts_with(problem.as_str()),
+                "{verb:?}: {problem} is not {reported}"
             );
         }
     }
@@ -617,10 +617,10 @@ fn a_job_that_costs_too_much_is_refused_in_time_and_nothing_waits_for_it() {
         for (what, text, words) in costly_jobs() {
             let began = Instant::now();
             let output = dry_run(&text);
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let reported = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(
-                !output.status.success() && told.contains(words),
-                "{what}: {told}"
+                !output.status.success() && reported.contains(words),
+                "{what}: {reported}"
             );
             assert!(
                 began.elapsed() < Duration::from_secs(20),
@@ -635,10 +635,11 @@ fn a_job_that_costs_too_much_is_refused_in_time_and_nothing_waits_for_it() {
         the_lookup_has_a_million_columns(&scene);
         let began = Instant::now();
         let output = dry_run(&JOB.file());
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let reported = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            !output.status.success() && told.contains("it has 1000000 columns, the limit is 2000"),
-            "{told}"
+            !output.status.success()
+                && reported.contains("it has 1000000 columns, the limit is 2000"),
+            "{reported}"
         );
         assert!(
             began.elapsed() < Duration::from_secs(20),

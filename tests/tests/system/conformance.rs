@@ -707,11 +707,11 @@ async fn line_13_windows_close_by_the_service_s_clock_where_the_worker_s_is_wron
             "nor is anything held open for long: {}",
             complete_to_ms - now_ms
         );
-        let told = reader
+        let reported = reader
             .stats()
             .clock_skew_ms
             .expect("the service has told its time");
-        assert!((told - skew_ms).abs() <= 2_000, "{skew_ms}: {told}");
+        assert!((reported - skew_ms).abs() <= 2_000, "{skew_ms}: {reported}");
     }
 }
 

@@ -184,10 +184,10 @@ fn refused(set: &str) -> String {
 
 #[test]
 fn a_chart_whose_pods_would_not_start_is_not_rendered() {
-    let told = refused("cluster=x");
+    let reported = refused("cluster=x");
     assert!(
-        told.contains("security.tls.secret") && told.contains("security.insecure=true"),
-        "{told}"
+        reported.contains("security.tls.secret") && reported.contains("security.insecure=true"),
+        "{reported}"
     );
     assert!(refused("security.tls.secret=a").contains("security.accessSecret"));
     assert!(
@@ -225,10 +225,13 @@ fn a_kubernetes_that_does_not_have_its_kinds_is_refused() {
         ];
         Command::new(tool("helm/helm")).args(args).output().unwrap()
     };
-    let told = on("1.22.17");
-    assert!(!told.status.success(), "1.22 has no autoscaling/v2");
-    let told = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(told.contains("requires kubeVersion: >=1.23"), "{told}");
+    let reported = on("1.22.17");
+    assert!(!reported.status.success(), "1.22 has no autoscaling/v2");
+    let reported = String::from_utf8_lossy(&reported.stderr).into_owned();
+    assert!(
+        reported.contains("requires kubeVersion: >=1.23"),
+        "{reported}"
+    );
     assert!(
         on("v1.30.5-eks-4096722").status.success(),
         "versions of EKS have a suffix"

@@ -52,7 +52,7 @@ location = "{DATA}/checkpoint/"
 }
 
 /// What `/proc` says of a process: the words after `key`.
-fn told(process: &Process, key: &str) -> String {
+fn reported(process: &Process, key: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     status
         .lines()
@@ -169,14 +169,14 @@ fn the_programs_run_without_rights_on_a_read_only_root() {
         (status["published"].as_u64()? >= 3).then_some(())
     });
     for process in [&controller, &worker] {
-        let user = told(process, "Uid:");
+        let user = reported(process, "Uid:");
         assert!(
             user.split_whitespace()
                 .all(|id| id == jail.user().to_string()),
             "{user}"
         );
         if jail.user() == USER {
-            assert_eq!(told(process, "CapEff:"), "0000000000000000");
+            assert_eq!(reported(process, "CapEff:"), "0000000000000000");
         }
     }
     let tried = cli("write", &["context", "add", "here", "--use"]);

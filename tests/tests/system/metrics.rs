@@ -88,12 +88,12 @@ fn promtool(arguments: &[&str]) {
         .args(arguments)
         .output();
     let output = output.expect("promtool starts");
-    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let reported = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
         "promtool {arguments:?}\n{}\n{}",
-        told(&output.stdout),
-        told(&output.stderr)
+        reported(&output.stdout),
+        reported(&output.stderr)
     );
 }
 
@@ -113,7 +113,7 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 /// What an answer of `/metrics` tells, by the names of the documentation: a histogram's parts are
 /// one.
-fn told(answer: &str) -> BTreeSet<String> {
+fn reported(answer: &str) -> BTreeSet<String> {
     let families = answer
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "));
@@ -236,12 +236,12 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
         http_get(controller, "/metrics").unwrap(),
         http_get(worker, "/metrics").unwrap(),
     ];
-    let told = told(&answers[0])
-        .union(&told(&answers[1]))
+    let reported = reported(&answers[0])
+        .union(&reported(&answers[1]))
         .cloned()
         .collect::<BTreeSet<_>>();
     let known: BTreeSet<String> = all().map(|metric| metric.name.to_owned()).collect();
-    assert_eq!(told, known);
+    assert_eq!(reported, known);
     for metric in all().filter(|metric| metric.kind == Kind::Gauge) {
         let answer = answers.concat();
         let samples: Vec<_> = answer

@@ -112,16 +112,16 @@ fn the_quick_start_works_word_for_word() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
 
-    let told = |words: &str, times: usize| {
+    let reported = |words: &str, times: usize| {
         assert_eq!(
             out.matches(words).count(),
             times,
             "{words:?} in {out}\n{err}"
         )
     };
-    told("\"code\":\"DE\"", 1);
-    told("\"code\":\"NA\"", 1);
-    told("verdict:    proven", 2);
+    reported("\"code\":\"DE\"", 1);
+    reported("\"code\":\"NA\"", 1);
+    reported("verdict:    proven", 2);
     for words in ["| country_code |", "glueworkshop", "Atlantis", "no number"] {
         assert!(
             out.contains(words) || err.contains(words),

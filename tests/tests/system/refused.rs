@@ -351,9 +351,9 @@ fn a_report_of_sixty_thousand_objects_is_committed_and_survives_a_new_session() 
         end_ms: 1_795_481_101_000,
     };
     life.block_on(async {
-        let mut told = Told::dial(&registry, &controller).await;
-        let (task, _) = told.is_given_a_task().await;
-        told.opens(task, window).await;
+        let mut reported = Told::dial(&registry, &controller).await;
+        let (task, _) = reported.is_given_a_task().await;
+        reported.opens(task, window).await;
         let report = large_report(task, window, &root.join("out"));
         let bytes = prost::Message::encoded_len(&v1::Report::from(&report));
         assert!(bytes > MESSAGE_BYTES_MAX, "{bytes}");
@@ -363,11 +363,11 @@ fn a_report_of_sixty_thousand_objects_is_committed_and_survives_a_new_session() 
             start_ms: window.end_ms,
             end_ms: window.end_ms + 1_000,
         };
-        told.opens(task, next).await;
+        reported.opens(task, next).await;
         registry.disconnect();
-        drop(told);
+        drop(reported);
 
-        let mut told = Told::dial(&registry, &controller).await;
+        let mut reported = Told::dial(&registry, &controller).await;
         registry.shard_ended(
             task,
             &"records.json".into(),
@@ -384,7 +384,7 @@ fn a_report_of_sixty_thousand_objects_is_committed_and_survives_a_new_session() 
         );
         let committed =
             |message: &Message| matches!(message, Message::EpochCommitted(_)).then_some(());
-        told.until(committed).await;
+        reported.until(committed).await;
     });
     let epochs = root.join("checkpoint/large/epochs");
     let manifests: Vec<_> = std::fs::read_dir(epochs)
@@ -568,9 +568,9 @@ fn one_long_value_of_a_partition_costs_no_neighbour_and_is_kept() {
         "{shown}"
     );
     let verified = cluster.cli(&["verify", "long", "--replay", "1"]);
-    let told = String::from_utf8_lossy(&verified.stdout);
+    let reported = String::from_utf8_lossy(&verified.stdout);
     assert!(
-        verified.status.success() && told.contains("proven"),
-        "{told}"
+        verified.status.success() && reported.contains("proven"),
+        "{reported}"
     );
 }

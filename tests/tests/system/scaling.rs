@@ -221,10 +221,11 @@ impl Follower<'_> {
     }
 
     fn next(&self, activity: &mut Streaming<IsActiveResponse>) -> bool {
-        let told = self
+        let reported = self
             .runtime
             .block_on(async { tokio::time::timeout(SOON, activity.message()).await });
-        told.expect("something is told")
+        reported
+            .expect("something is told")
             .unwrap()
             .expect("the stream goes on")
             .result
@@ -258,18 +259,19 @@ impl Follower<'_> {
                     .ok()?;
                 client.get_scaling(GetScalingRequest::default()).await.ok()
             });
-            let told = asked
+            let reported = asked
                 .map(|answer| answer.into_inner().decisions)
                 .unwrap_or_default();
             self.decisions.extend(
-                told.into_iter()
+                reported
+                    .into_iter()
                     .map(|decision| ((decision.term, decision.at_ms), decision)),
             );
         }
     }
 
     /// The decisions, for a person who asks why a test failed.
-    fn told(&self) -> String {
+    fn reported(&self) -> String {
         self.decisions
             .values()
             .map(|d| format!("t{} {} -> {}: {}\n", d.term, d.from, d.to, d.reason))
@@ -383,7 +385,7 @@ fn workers_come_while_one_cannot_keep_up_and_go_when_that_is_over_and_nothing_is
         assert!(
             began.elapsed() < LIMIT,
             "one worker took {each} a second\n{}",
-            follower.told()
+            follower.reported()
         );
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -399,7 +401,7 @@ fn workers_come_while_one_cannot_keep_up_and_go_when_that_is_over_and_nothing_is
         .cluster
         .until_status("light", "no lag", SOON, |status| status.lag_ms < 2_000);
 
-    the_log_explains_each_step(&follower.decisions, &follower.told());
+    the_log_explains_each_step(&follower.decisions, &follower.reported());
     people_and_prometheus_are_told_the_same(follower.cluster);
     for job in ["heavy", "light"] {
         let proof: Value =
@@ -410,34 +412,34 @@ fn workers_come_while_one_cannot_keep_up_and_go_when_that_is_over_and_nothing_is
     assert_eq!((totals.rows_in, totals.rows_out), (records, records));
 }
 
-fn the_log_explains_each_step(decisions: &BTreeMap<(u64, i64), ScalingDecision>, told: &str) {
+fn the_log_explains_each_step(decisions: &BTreeMap<(u64, i64), ScalingDecision>, reported: &str) {
     let all: Vec<_> = decisions.values().collect();
     for pair in all.windows(2).filter(|pair| pair[0].term == pair[1].term) {
-        assert_eq!(pair[0].to, pair[1].from, "{told}");
+        assert_eq!(pair[0].to, pair[1].from, "{reported}");
     }
     assert!(
         all.iter().all(|decision| !decision.reason.is_empty()),
-        "{told}"
+        "{reported}"
     );
     let first = all
         .iter()
         .find(|decision| decision.to > decision.from)
         .expect("more were asked for");
-    assert!(first.reason.contains("heavy"), "{told}");
+    assert!(first.reason.contains("heavy"), "{reported}");
     let figures = first.figures.as_ref().unwrap();
     assert_eq!(
         (figures.jobs[0].job.as_str(), figures.jobs[0].places),
         ("heavy", SHARDS),
-        "{told}"
+        "{reported}"
     );
     assert!(
         figures.busy_permille > 600 && figures.jobs[0].work_needed > 0.6,
-        "{told}"
+        "{reported}"
     );
     let last = all.last().unwrap();
     assert!(
         last.to == 1 && last.from > 1 && last.reason.contains("would have done"),
-        "{told}"
+        "{reported}"
     );
 }
 
@@ -464,11 +466,11 @@ fn people_and_prometheus_are_told_the_same(cluster: &Cluster) {
             .parse()
             .unwrap();
         let metrics = http_get(port, "/metrics").unwrap();
-        let told = metrics
+        let reported = metrics
             .lines()
             .find(|line| line.starts_with("streamctl_workers_desired"));
         assert_eq!(
-            told,
+            reported,
             (id == leader).then_some("streamctl_workers_desired 1.0")
         );
         // The page of any of them has it.

@@ -112,10 +112,10 @@ impl Secured {
                 &admin.key,
             ]);
             let output = command.args(words.split(' ')).output().unwrap();
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let reported = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(
-                output.status.success() || told.contains("already exists"),
-                "etcdctl {words}: {told}"
+                output.status.success() || reported.contains("already exists"),
+                "etcdctl {words}: {reported}"
             );
         }
         std::fs::write(self.path("etcd-login"), format!("streamctl:{PASSWORD}\n")).unwrap();
@@ -357,10 +357,10 @@ fn err(output: &Output) -> String {
 /// What somebody is told who may not.
 #[track_caller]
 fn refused(output: &Output, words: &str) {
-    let told = err(output);
+    let reported = err(output);
     assert!(
-        !output.status.success() && told.contains(words) && told.contains("hint: "),
-        "{words}: {told}"
+        !output.status.success() && reported.contains(words) && reported.contains("hint: "),
+        "{words}: {reported}"
     );
 }
 
@@ -560,8 +560,8 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
         Python::new(env(token)).try_ask("flight_read.py", &[&leader[..], "sales", "1", "2"])
     };
     assert_eq!(read("viewer").unwrap()["rows"], rows.lines().count());
-    let told = read("workers").unwrap_err();
-    assert!(told.contains("needs the role view"), "{told}");
+    let reported = read("workers").unwrap_err();
+    assert!(reported.contains("needs the role view"), "{reported}");
 
     // Both controllers show it: one of them asks the other in the name of who asked.
     let (token, [cert, key]) = (
@@ -781,16 +781,16 @@ fn ends(program: &str, flags: &[&str]) -> String {
         !process.wait(SOON).success(),
         "{program} {flags:?} ends well"
     );
-    let told = process.log();
+    let reported = process.log();
     assert!(
-        told.contains("error: ") && told.contains("\nhint: "),
-        "{told}"
+        reported.contains("error: ") && reported.contains("\nhint: "),
+        "{reported}"
     );
     assert!(
-        !told.to_lowercase().contains("backtrace") && !told.contains("Caused by"),
-        "{told}"
+        !reported.to_lowercase().contains("backtrace") && !reported.contains("Caused by"),
+        "{reported}"
     );
-    told
+    reported
 }
 
 #[test]
@@ -803,37 +803,39 @@ fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so()
     let controller = ["--store", &store, "--listen", &open, "--http-listen", &http];
     let at = format!("127.0.0.1:{}", free_port());
     let here = ["--listen", &at, "--http-listen", &http];
-    let told = ends("streamctl-controller", &controller);
+    let reported = ends("streamctl-controller", &controller);
     assert!(
-        told.contains("is not encrypted") && told.contains("hint: ") && told.contains("--insecure"),
-        "{told}"
+        reported.contains("is not encrypted")
+            && reported.contains("hint: ")
+            && reported.contains("--insecure"),
+        "{reported}"
     );
     let own = Authority::new(folder.path(), "ca").issue("one", &[]);
     let tls = ["--tls-cert", &own.cert, "--tls-key", &own.key];
-    let told = ends("streamctl-controller", &[&controller[..], &tls].concat());
+    let reported = ends("streamctl-controller", &[&controller[..], &tls].concat());
     assert!(
-        told.contains("nobody there is asked who they are"),
-        "{told}"
+        reported.contains("nobody there is asked who they are"),
+        "{reported}"
     );
-    let told = ends("streamctl-worker", &["--listen", &open]);
-    assert!(told.contains("is not encrypted"), "{told}");
-    let told = ends(
+    let reported = ends("streamctl-worker", &["--listen", &open]);
+    assert!(reported.contains("is not encrypted"), "{reported}");
+    let reported = ends(
         "streamctl-worker",
         &["--controller", "http://10.0.0.1:7070"],
     );
     assert!(
-        told.contains("what is said to http://10.0.0.1:7070 is not encrypted"),
-        "{told}"
+        reported.contains("traffic to http://10.0.0.1:7070 is not encrypted"),
+        "{reported}"
     );
-    let told = ends(
+    let reported = ends(
         "streamctl-controller",
         &[&here[..], &["--store", "etcd://10.0.0.1:2379"]].concat(),
     );
     assert!(
-        told.contains("is not encrypted") && told.contains("etcds://"),
-        "{told}"
+        reported.contains("is not encrypted") && reported.contains("etcds://"),
+        "{reported}"
     );
-    let told = ends(
+    let reported = ends(
         "streamctl-controller",
         &[
             &here[..],
@@ -842,10 +844,10 @@ fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so()
         .concat(),
     );
     assert!(
-        told.contains("--etcd-login-file") && !told.contains("hunter2"),
-        "{told}"
+        reported.contains("--etcd-login-file") && !reported.contains("hunter2"),
+        "{reported}"
     );
-    let told = ends(
+    let reported = ends(
         "streamctl-controller",
         &[
             &here[..],
@@ -861,8 +863,8 @@ fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so()
         .concat(),
     );
     assert!(
-        told.contains("holds no private key") && told.contains("hint: "),
-        "{told}"
+        reported.contains("holds no private key") && reported.contains("hint: "),
+        "{reported}"
     );
 
     let health = free_port();

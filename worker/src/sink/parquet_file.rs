@@ -144,12 +144,12 @@ impl ParquetFile {
     /// The size of the writer's buffers, as it reports them. Without a dictionary, values go into a
     /// page's buffer at once, which doubles as it grows.
     fn buffered(&self) -> usize {
-        let told = self.writer.memory_size();
-        let spare = told.min(self.columns * DEFAULT_PAGE_SIZE);
+        let reported = self.writer.memory_size();
+        let spare = reported.min(self.columns * DEFAULT_PAGE_SIZE);
         if self.encoding.dictionaries {
-            told
+            reported
         } else {
-            told + spare
+            reported + spare
         }
     }
 

@@ -98,27 +98,29 @@ fn a_report_that_is_right_is_taken() {
         PartitionColumn::IngestYear,
         PartitionColumn::Column("c".into()),
     ];
-    let mut told = report();
-    told.objects[0] = object(
+    let mut reported = report();
+    reported.objects[0] = object(
         ObjectKind::Data,
         "/out/ingest_year=2026/c=a%2Fb/",
         "json",
         2,
     );
-    check_report(&partitioned, &told).unwrap();
-    assert!(check_report(&partitioned, &report()).is_err() && check_report(&job(), &told).is_err());
+    check_report(&partitioned, &reported).unwrap();
+    assert!(
+        check_report(&partitioned, &report()).is_err() && check_report(&job(), &reported).is_err()
+    );
     let mut in_s3 = job();
     in_s3.spec.sink.path = Location::folder("s3://bucket/out");
-    told.objects[0] = object(ObjectKind::Data, "s3://bucket/out/", "json", 2);
+    reported.objects[0] = object(ObjectKind::Data, "s3://bucket/out/", "json", 2);
     assert!(
-        check_report(&in_s3, &told).is_err(),
+        check_report(&in_s3, &reported).is_err(),
         "a file is not staged for S3"
     );
-    told.objects[0].staging = Staging::Multipart {
+    reported.objects[0].staging = Staging::Multipart {
         upload_id: "u".into(),
         etags: vec!["\"e\"".into()],
     };
-    check_report(&in_s3, &told).unwrap();
+    check_report(&in_s3, &reported).unwrap();
 }
 
 #[test]

@@ -234,13 +234,13 @@ impl Story {
 
     fn tell(&mut self, event: Event) -> Vec<Effect> {
         let before = self.core.clone();
-        let told = format!("{event:?}");
+        let reported = format!("{event:?}");
         let mut effects = self.core.step(self.now, event);
         effects.retain(|effect| !matches!(effect, Effect::Sweep { .. }));
         let kept = super::invariants::check(&self.core)
             .and(super::invariants::check_step(&before, &self.core));
         if let Err(violation) = kept {
-            panic!("{violation}, after {told}");
+            panic!("{violation}, after {reported}");
         }
         for effect in &effects {
             match effect {

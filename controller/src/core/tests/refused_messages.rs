@@ -24,10 +24,10 @@ impl Story {
     /// The task that reads `name` sends an invalid report.
     fn lies(&mut self, name: &str) -> Vec<Effect> {
         let (worker, task) = self.owner(name);
-        let told = report(task, bad_window(), &format!("{name} 0..5"));
+        let reported = report(task, bad_window(), &format!("{name} 0..5"));
         self.tell_admitted(Event::Reported {
             worker,
-            report: Box::new(told),
+            report: Box::new(reported),
         })
     }
 

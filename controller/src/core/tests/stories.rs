@@ -103,16 +103,16 @@ fn a_job_is_forgotten_when_it_has_ended_and_the_store_has_forgotten_it() {
         (vec![0], Epoch(1))
     );
 
-    let told = story.tell(delete());
+    let reported = story.tell(delete());
     assert!(
         matches!(
-            &told[..],
+            &reported[..],
             [Effect::RecordWanted {
                 wanted: DesiredState::Deleted,
                 ..
             }]
         ),
-        "{told:?}"
+        "{reported:?}"
     );
     assert!(story.tell(delete()).is_empty(), "once is enough");
     assert!(
@@ -1648,19 +1648,19 @@ fn nothing_is_repaired_that_is_not_lost_and_what_is_lost_is_deleted_by_force_onl
         story.job().closed_to_deletion(false),
         Some(NoDeletion::Unpublished)
     );
-    let told = story.tell(Event::DeleteRequested {
+    let reported = story.tell(Event::DeleteRequested {
         job: story.name(),
         force: true,
     });
     assert!(
         matches!(
-            &told[..],
+            &reported[..],
             [Effect::RecordWanted {
                 wanted: DesiredState::Deleted,
                 ..
             }]
         ),
-        "{told:?}"
+        "{reported:?}"
     );
 }
 
@@ -1785,15 +1785,15 @@ fn a_task_that_finishes_no_window_is_named_in_the_status_and_only_while_it_stand
         story.is_past("b", window);
         story.after(1_000);
     }
-    let told = waits(&story);
+    let reported = waits(&story);
     assert_eq!(
-        told.len(),
+        reported.len(),
         1,
-        "the one that is ahead waits for the other: {told:?}"
+        "the one that is ahead waits for the other: {reported:?}"
     );
     assert!(
-        told[0].contains(&task.to_string()) && told[0].contains(slow.as_str()),
-        "{told:?}"
+        reported[0].contains(&task.to_string()) && reported[0].contains(slow.as_str()),
+        "{reported:?}"
     );
     let lag_ms = |story: &Story| story.core.status(&story.name(), true).unwrap().lag_ms;
     assert!(

@@ -31,7 +31,7 @@ fn reading(stream: Option<StreamFacts>) -> Story {
 }
 
 /// Of the started tasks: up to when each shard is read, and the retention, as sent to the task.
-fn told(effects: &[Effect]) -> Vec<(String, Option<i64>, Option<i64>)> {
+fn reported(effects: &[Effect]) -> Vec<(String, Option<i64>, Option<i64>)> {
     let mut all = vec![];
     for effect in effects {
         if let Effect::StartTask {
@@ -61,7 +61,7 @@ fn reads(story: &mut Story, n: i64, range: &str) {
 fn a_task_is_told_up_to_when_its_shards_are_read_and_how_long_records_are_kept() {
     let mut story = reading(facts(1, DAY_MS));
     assert_eq!(
-        told(&story.said),
+        reported(&story.said),
         [("a".into(), Some(900_000), Some(DAY_MS))],
         "the submit is the first promise"
     );
@@ -74,7 +74,7 @@ fn a_task_is_told_up_to_when_its_shards_are_read_and_how_long_records_are_kept()
     let task = story.owner("a");
     let again = story.task_ends(task, TaskEnd::Released);
     assert_eq!(
-        told(&again),
+        reported(&again),
         [("a".into(), Some(1_030_000), Some(DAY_MS))],
         "an idle shard is read as time passes"
     );
@@ -84,7 +84,7 @@ fn a_task_is_told_up_to_when_its_shards_are_read_and_how_long_records_are_kept()
     next.after(10_000);
     let given = next.lists("a");
     assert_eq!(
-        told(&given),
+        reported(&given),
         [("a".into(), Some(1_001_000), Some(DAY_MS))],
         "a new leader knows what the head says"
     );
@@ -96,7 +96,10 @@ fn a_child_is_read_up_to_the_end_of_its_parents() {
     story.asks("a", 1_000);
     let given = story.shard_ends("a", 5, 1_000, &["b<a"]);
     let given = [given, story.lists("a b<a")].concat();
-    assert_eq!(told(&given), [("b".into(), Some(1_000_000), Some(DAY_MS))]);
+    assert_eq!(
+        reported(&given),
+        [("b".into(), Some(1_000_000), Some(DAY_MS))]
+    );
 }
 
 #[test]
@@ -148,7 +151,10 @@ fn a_retention_that_changes_is_told_to_tasks_at_once() {
     story.after(10_000);
     assert!(released(&story.lists("a"), task));
     let again = story.task_ends((worker, task), TaskEnd::Released);
-    assert_eq!(told(&again), [("a".into(), Some(900_000), Some(HOUR_MS))]);
+    assert_eq!(
+        reported(&again),
+        [("a".into(), Some(900_000), Some(HOUR_MS))]
+    );
 }
 
 #[test]

@@ -153,11 +153,14 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
     )
     .unwrap();
     let (at, mut connections) = listening(&tls).await;
-    let told = open(&theirs.dialer(None), at)
+    let reported = open(&theirs.dialer(None), at)
         .await
         .unwrap_err()
         .to_string();
-    assert!(trust_hint(&told).unwrap().contains("--ca"), "{told}");
+    assert!(
+        trust_hint(&reported).unwrap().contains("--ca"),
+        "{reported}"
+    );
     let good = ours.dialer(Some(ours.issue("client", &["me", "other"])));
     let _line = open(&good, at).await.unwrap();
     let peer = connections.next().await.unwrap().unwrap().peer;
@@ -174,12 +177,12 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
         .unwrap(),
     ] {
         let mut line = open(&stranger, at).await.unwrap();
-        let told = line.read_u8().await.unwrap_err().to_string();
+        let reported = line.read_u8().await.unwrap_err().to_string();
         assert!(
-            told.contains("CertificateRequired")
-                || told.contains("UnknownCA")
-                || told.contains("DecryptError"),
-            "{told}"
+            reported.contains("CertificateRequired")
+                || reported.contains("UnknownCA")
+                || reported.contains("DecryptError"),
+            "{reported}"
         );
     }
 
@@ -191,7 +194,7 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
     let disconnect_reason = line.disconnect_reason.clone();
     let mut client = JobsClient::new(line);
     for _ in 0..2 {
-        let told = cause_of(
+        let reported = cause_of(
             client
                 .list_jobs(ListJobsRequest::default())
                 .await
@@ -199,8 +202,8 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
         )
         .to_string();
         assert!(
-            told.contains("CertificateRequired") && told.contains("hint: "),
-            "{told}"
+            reported.contains("CertificateRequired") && reported.contains("hint: "),
+            "{reported}"
         );
         assert!(disconnect_reason.words().is_some());
     }
@@ -213,10 +216,10 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
     )
     .unwrap();
     let (at, _connections) = listening(&tls).await;
-    let told = open(&ours.dialer(None), at).await.unwrap_err().to_string();
+    let reported = open(&ours.dialer(None), at).await.unwrap_err().to_string();
     assert!(
-        trust_hint(&told).is_some_and(|hint| hint.contains("--tls-name")),
-        "{told}"
+        trust_hint(&reported).is_some_and(|hint| hint.contains("--tls-name")),
+        "{reported}"
     );
     let named = DialerFiles {
         ca: Some(ours.ca()),
@@ -259,10 +262,10 @@ async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_ad
         asked(format!("http://{secured}")).await,
         "it speaks TLS there\n  hint: write https:// instead of http://"
     );
-    let told = asked(format!("https://{plain}")).await;
+    let reported = asked(format!("https://{plain}")).await;
     assert!(
-        told.contains("it does not speak TLS there: write http://"),
-        "{told}"
+        reported.contains("it does not speak TLS there: write http://"),
+        "{reported}"
     );
     // A plain client to a plain server, and the other way round.
     assert!(!asked(format!("http://{plain}")).await.contains("TLS"));

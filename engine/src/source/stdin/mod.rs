@@ -23,6 +23,9 @@ use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::{OnDataLoss, StdinSource};
 use streamctl_proto::{Position, ShardId};
 
+/// What is kept of a line that is too long: more than a record and a carriage return, so that no
+/// format takes it for a whole one.
+const LINE_BYTES_MAX: usize = RECORD_BYTES_MAX + 2;
 /// Longest wait for a line before an empty chunk is given.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
@@ -124,8 +127,7 @@ impl StdinReader {
         let mut records = Vec::new();
         let mut parts = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(part) = parts.next() {
-            // A line that is too long is cut off behind the limit, where no format takes it.
-            let room = RECORD_BYTES_MAX + 1 - self.line.len();
+            let room = LINE_BYTES_MAX - self.line.len();
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if parts.peek().is_some() {
                 records.extend(self.record());
@@ -138,7 +140,8 @@ impl StdinReader {
     fn record(&mut self) -> Option<Record> {
         self.number += 1;
         let mut data = std::mem::take(&mut self.line);
-        if data.last() == Some(&b'\r') {
+        // Of a line that was cut off, the last byte is no line end.
+        if data.len() < LINE_BYTES_MAX && data.last() == Some(&b'\r') {
             data.pop();
         }
         let is_before = match &self.from {

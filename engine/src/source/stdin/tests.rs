@@ -110,17 +110,26 @@ async fn a_reader_that_waits_says_to_when_it_is_complete_and_goes_on_where_it_wa
 }
 
 #[tokio::test]
-async fn a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() {
-    let mut text = vec![b'x'; RECORD_BYTES_MAX + 10];
-    text.extend_from_slice(b"\nnext\n");
-    let read = lines(reader(
-        spool(std::io::Cursor::new(text)),
-        Position::Start,
-        OnDataLoss::Fail,
-    ))
-    .await;
-    assert_eq!(read[0].1.len(), RECORD_BYTES_MAX + 1);
-    assert_eq!(read[1], (2, "next".into()));
+async fn a_line_that_is_too_long_stays_too_long_and_the_next_one_is_whole() {
+    // Whatever byte stands where it is cut off.
+    for tail in ["xxxxx", "\rxxxx", "x\rxxx", "xx\rxx", "\r\rxxx"] {
+        let text = format!("{}{tail}\nnext\n", "x".repeat(RECORD_BYTES_MAX));
+        let input = spool(std::io::Cursor::new(text));
+        let read = lines(reader(input, Position::Start, OnDataLoss::Fail)).await;
+        assert!(read[0].1.len() > RECORD_BYTES_MAX, "{tail:?}");
+        assert_eq!(read[1], (2, "next".into()));
+    }
+}
+
+#[tokio::test]
+async fn the_longest_record_is_whole_whatever_ends_its_line() {
+    for end in ["", "\n", "\r\n"] {
+        let text = format!("{}{end}", "x".repeat(RECORD_BYTES_MAX));
+        let input = spool(std::io::Cursor::new(text));
+        let read = lines(reader(input, Position::Start, OnDataLoss::Fail)).await;
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].1.len(), RECORD_BYTES_MAX, "{end:?}");
+    }
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ static PAYLOAD_COMPRESSION: Key<Word<PayloadCompression>> = key(
         ("auto", PayloadCompression::Auto),
     ]),
     Absent::Is(PayloadCompression::None),
-    "`auto`: payloads in gzip, zstd or snappy's framing are told by their first bytes and unpacked",
+    "`auto`: payloads in gzip, zstd or snappy's framing are recognised by their first bytes and unpacked",
 );
 static GRACE: Key<Span> = key(
     "grace",
@@ -253,24 +253,13 @@ impl SourceFacts for KinesisSource {
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?)))
             .collect();
-        fields.extend([
-            ("poll_interval", duration_text(self.poll_interval)),
-            (
-                "max_records_per_read",
-                self.max_records_per_read.to_string(),
-            ),
-            ("format", self.format.name().to_owned()),
-            ("compression", fields_text(&self.compression)),
-            ("grace", duration_text(self.grace)),
-            ("starting_position", start_text(spec.starting_position)),
-        ]);
-        fields.extend(self.format.fields());
+        fields.extend(self.defaults(spec));
         fields
     }
 
     fn defaults(&self, spec: &SourceSpec) -> Fields {
-        vec![
-            ("starting_position", fields_text(&spec.starting_position)),
+        let mut fields = vec![
+            ("starting_position", start_text(spec.starting_position)),
             ("poll_interval", duration_text(self.poll_interval)),
             (
                 "max_records_per_read",
@@ -278,7 +267,10 @@ impl SourceFacts for KinesisSource {
             ),
             ("compression", fields_text(&self.compression)),
             ("grace", duration_text(self.grace)),
-        ]
+            ("format", self.format.name().to_owned()),
+        ];
+        fields.extend(self.format.fields());
+        fields
     }
 
     fn refuses(&self, key: &str, change: &SourceChange<'_>) -> Option<Refusal> {

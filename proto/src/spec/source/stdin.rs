@@ -66,13 +66,13 @@ impl SourceFacts for StdinSource {
     }
 
     fn fields(&self, spec: &SourceSpec, _: Option<&StreamAddress>) -> Fields {
-        let mut fields = self.defaults(spec);
-        fields.extend(self.format.fields());
-        fields
+        self.defaults(spec)
     }
 
     fn defaults(&self, _: &SourceSpec) -> Fields {
-        vec![("format", self.format.name().to_owned())]
+        let mut fields = vec![("format", self.format.name().to_owned())];
+        fields.extend(self.format.fields());
+        fields
     }
 
     fn refuses(&self, _: &str, _: &SourceChange<'_>) -> Option<Refusal> {

@@ -651,13 +651,13 @@ fn line_16_the_status_has_the_figures_of_every_shard() {
     let life = scene.place.start(1);
     life.submit(&scene.whole_job());
     scene.everything_is_there_once(&life, "sales");
-    let told = |status: &JobStatus| {
+    let reported = |status: &JobStatus| {
         status
             .shards
             .iter()
             .all(|shard| shard.records == 4 && shard.last_arrival_ms > 0)
     };
-    let status = life.until("sales", "the figures of both shards", STEP, told);
+    let status = life.until("sales", "the figures of both shards", STEP, reported);
     let [first, second] = &status.shards[..] else {
         panic!("{:?}", status.shards)
     };

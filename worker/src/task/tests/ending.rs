@@ -35,7 +35,7 @@ async fn a_release_inside_a_window_reports_what_was_read_and_the_next_task_goes_
         all.iter().map(|report| report.window).collect::<Vec<_>>(),
         [window(0), window(1)]
     );
-    let told: Vec<i64> = messages
+    let reported: Vec<i64> = messages
         .iter()
         .filter_map(|m| {
             if let Message::Progress(p) = m {
@@ -46,8 +46,8 @@ async fn a_release_inside_a_window_reports_what_was_read_and_the_next_task_goes_
         })
         .collect();
     assert!(
-        told.iter().all(|ms| *ms <= 0),
-        "what is left of the windows comes from the next task: {told:?}"
+        reported.iter().all(|ms| *ms <= 0),
+        "what is left of the windows comes from the next task: {reported:?}"
     );
 
     bed.push("a", 3, &[1_020]);
@@ -122,14 +122,14 @@ async fn a_drain_finishes_the_windows_up_to_its_time_and_takes_no_later_record()
         chained(&reports(&messages), &Position::Start)[&shard("a")],
         2
     );
-    let told = messages.iter().filter_map(|m| {
+    let reported = messages.iter().filter_map(|m| {
         if let Message::Progress(p) = m {
             Some(p.watermark_ms)
         } else {
             None
         }
     });
-    assert_eq!(told.max(), Some(2_000));
+    assert_eq!(reported.max(), Some(2_000));
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ async fn the_first_records_are_told_before_the_next_progress_is_due() {
     bed.push("a", 0, &[10]);
     let begin = tokio::time::Instant::now();
     bed.start(&["a"]);
-    let read = |message: &Message| matches!(message, Message::Progress(told) if told.shards[0].records == 1);
+    let read = |message: &Message| matches!(message, Message::Progress(notice) if notice.shards[0].records == 1);
     bed.until(read).await;
     assert!(
         begin.elapsed() < super::super::PROGRESS_INTERVAL,
