@@ -10,7 +10,6 @@ mod tests;
 
 pub use perform::Performer;
 
-use crate::core::{Core, CoreSettings, DesiredState, Effect, Event};
 use crate::handle::{Handle, Input};
 use crate::metrics::window_of;
 use crate::store::Leadership;
@@ -18,6 +17,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_core::stored::DesiredState;
+use streamctl_core::{Core, CoreSettings, Effect, Event, JobEvent, WorkerEvent};
 use streamctl_engine::clock::steady;
 use streamctl_proto::JobName;
 use tokio::sync::{mpsc, watch};
@@ -125,13 +126,24 @@ impl Driver {
     fn step(&mut self, event: Event, running: &mut JoinSet<()>, outcomes: &mpsc::Sender<Outcome>) {
         let quiet = matches!(
             event,
-            Event::Ticked | Event::WorkerHeard { .. } | Event::WorkerSpoke { .. }
+            Event::Ticked
+                | Event::Worker {
+                    event: WorkerEvent::Heard { .. },
+                    ..
+                }
+                | Event::Worker {
+                    event: WorkerEvent::Spoke,
+                    ..
+                }
         );
         let ticked = matches!(event, Event::Ticked);
         let forgets = matches!(
             event,
-            Event::WantedRecorded {
-                wanted: DesiredState::Deleted,
+            Event::Job {
+                event: JobEvent::WantedRecorded {
+                    wanted: DesiredState::Deleted,
+                    ..
+                },
                 ..
             }
         );

@@ -5,11 +5,11 @@
 //! Rule: only the driver accesses the core; others send it an event or a question, and wait.
 //! However many callers request a status, the driver computes it once per [`STATUS_INTERVAL`].
 
-use crate::core::{Core, Event};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use streamctl_core::{Core, Event};
 use streamctl_proto::{JobName, Term, v1};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -175,8 +175,8 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::CoreSettings;
     use std::sync::atomic::AtomicUsize;
+    use streamctl_core::CoreSettings;
 
     /// A driver of a core without jobs that counts questions.
     fn driver() -> (Handle, watch::Sender<u64>, Arc<AtomicUsize>) {

@@ -164,7 +164,7 @@ mod tests {
         let mut head = None;
         let checkpoints = Checkpoints::of(storages, &job);
         for epoch in 1..=epochs {
-            let mut manifest = crate::core::Job::new(job.clone()).manifest(
+            let mut manifest = streamctl_core::Job::new(job.clone()).manifest(
                 streamctl_proto::WindowSize::from_ms(1_000)
                     .unwrap()
                     .window_of(epoch as i64 * 1_000),

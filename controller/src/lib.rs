@@ -1,13 +1,12 @@
 //! The control plane: which controller leads, which jobs run, which worker reads which shards, what
 //! is committed. It never sees record bytes.
 //!
-//! Owns: the pure core ([`core`]), its driver, the store, shard discovery, publishing, the
-//! services.
+//! Owns: the driver of the pure core (`streamctl_core`), the store, shard discovery, publishing,
+//! the services.
 //! Does not own: records, rows, queries at run time (workers).
-//! Rule: decisions are pure and in [`core`]; everything else performs them and reports the results.
+//! Rule: decisions are pure and in `streamctl_core`; everything else performs them and reports the results.
 
 pub mod admission;
-pub mod core;
 pub mod driver;
 pub mod handle;
 pub mod history;
@@ -18,7 +17,7 @@ pub mod metrics;
 pub mod node;
 pub mod publish;
 pub mod restored;
-pub mod scaling;
+pub mod scaling_flags;
 pub mod service;
 pub mod sessions;
 pub mod shards;

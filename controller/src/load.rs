@@ -4,13 +4,13 @@
 //! a store is older than the checkpoint location ([`crate::restored`]), when to read again (core).
 //! Rule: data of one job stops only that job. The caller retries temporary errors.
 
-use crate::core::Event;
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::restored::{Last, Standing, epoch_of, judge, last_of, published_before};
 use crate::store::{Store, StoredJob};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::BTreeMap;
+use streamctl_core::{Event, JobEvent, LoadedJob};
 use streamctl_engine::storage::{StorageError, Storages};
 use streamctl_proto::{
     Epoch, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, Term, describe,
@@ -139,11 +139,14 @@ pub async fn read(storages: &Storages, stored: StoredJob) -> Result<Read, Checkp
             let hint = unreadable.hint(&job);
             tracing::error!(job = %job.spec.name, error, hint, "the job cannot be led");
             Ok(Read {
-                event: Event::JobUnreadable {
-                    job: Box::new(job),
-                    error,
-                    hint,
-                    repairs,
+                event: Event::Job {
+                    job: job.spec.name.clone(),
+                    event: JobEvent::Unreadable {
+                        job: Box::new(job),
+                        error,
+                        hint,
+                        repairs,
+                    },
                 },
                 highest_term,
             })
@@ -182,8 +185,8 @@ async fn read_job(
     if let Some(head) = head.filter(|head| published < head.epoch) {
         unpublished = checkpoints.read_back(&head, published).await?;
     }
-    Ok(Event::JobLoaded {
-        job: Box::new(job),
+    Ok(Event::loaded(LoadedJob {
+        job,
         wanted,
         head: newest,
         unpublished,
@@ -191,7 +194,7 @@ async fn read_job(
         replays,
         lookups,
         repairs,
-    })
+    }))
 }
 
 /// The lookup versions that the head used, of unchanged lookups. The next windows begin with them,

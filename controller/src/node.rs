@@ -6,7 +6,6 @@
 //! in memory.
 
 use crate::admission::Admission;
-use crate::core::CoreSettings;
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
 use crate::http::{self, Ask, MoreFigures, Shown};
@@ -26,6 +25,7 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_core::CoreSettings;
 use streamctl_engine::clock::{Clock, system_clock};
 use streamctl_engine::http::{Door, health};
 use streamctl_engine::resolve::World;

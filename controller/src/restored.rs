@@ -8,7 +8,7 @@
 //! because that one was begun after the head had moved, or if something of it was published,
 //! because that happens only after the commit.
 
-use crate::core::job::PUBLISH_BACKLOG_MAX;
+use streamctl_core::job::PUBLISH_BACKLOG_MAX;
 use streamctl_proto::{Epoch, Manifest, ManifestRef};
 
 /// A manifest of an epoch after the head.

@@ -5,10 +5,10 @@
 //! Rule: a worker that does not read its messages loses its session; it reconnects and reports its
 //! state.
 
-use crate::core::SessionId;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use streamctl_core::SessionId;
 use streamctl_proto::{WorkerId, v1};
 use tokio::sync::mpsc;
 use tonic::Status;

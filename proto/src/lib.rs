@@ -57,3 +57,6 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// and their envelope.
 pub const EPOCH_ANSWER_BYTES_MAX: usize =
     (manifest::MANIFEST_BYTES_MAX + resolved::RESOLVED_BYTES_MAX) as usize + 4_096;
+
+/// Most shards of one source: far beyond what one job can read.
+pub const SHARDS_MAX: usize = 100_000;

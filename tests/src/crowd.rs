@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
-use streamctl_controller::core::{Core, CoreSettings, Effect, Event, KnownShard, SessionId};
 use streamctl_controller::store::contract;
+use streamctl_core::{
+    Core, CoreSettings, Effect, Event, JobEvent, KnownShard, SessionId, TaskEvent, WorkerEvent,
+};
 use streamctl_proto::report::{Counts, Report, ShardRange, StageTimes};
 use streamctl_proto::{JobName, Position, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
 
@@ -43,13 +45,15 @@ impl Crowd {
     pub fn given(mut self, shards: usize) -> Self {
         let job = job(self.core.jobs.len());
         let name = job.spec.name.clone();
-        self.tell(Event::JobCreated { job: Box::new(job) });
+        self.tell(Event::created(job));
         let shards = (0..shards).map(shard).collect();
-        self.tell(Event::ShardsListed {
+        self.tell(Event::Job {
             job: name,
-            generation: 1,
-            shards,
-            stream: None,
+            event: JobEvent::ShardsListed {
+                generation: 1,
+                shards,
+                stream: None,
+            },
         });
         self
     }
@@ -68,12 +72,14 @@ impl Crowd {
         let worker = worker(n);
         let session = n as SessionId + 1;
         let flight_address = String::new();
-        self.tell(Event::WorkerJoined {
+        self.tell(Event::Worker {
             worker,
             session,
-            process: 0,
-            flight_address,
-            tasks: vec![],
+            event: WorkerEvent::Joined {
+                process: 0,
+                flight_address,
+                tasks: vec![],
+            },
         });
     }
 
@@ -102,12 +108,14 @@ impl Crowd {
             let talking: Vec<(WorkerId, SessionId)> =
                 talking.map(|(id, w)| (id.clone(), w.session)).collect();
             for (worker, session) in talking {
-                self.tell(Event::WorkerHeard {
+                self.tell(Event::Worker {
                     worker,
                     session,
-                    memory_bytes: 1,
-                    busy_permille: None,
-                    clock_skew_ms: None,
+                    event: WorkerEvent::Heard {
+                        memory_bytes: 1,
+                        busy_permille: None,
+                        clock_skew_ms: None,
+                    },
                 });
             }
             self.tell(Event::Ticked);
@@ -118,9 +126,10 @@ impl Crowd {
     pub fn lose(&mut self, lost: &BTreeSet<WorkerId>) {
         for worker in lost {
             let session = self.core.workers[worker].session;
-            self.tell(Event::WorkerDisconnected {
+            self.tell(Event::Worker {
                 worker: worker.clone(),
                 session,
+                event: WorkerEvent::Disconnected,
             });
         }
         self.after(LOST_AFTER_MS, lost);
@@ -145,27 +154,26 @@ impl Crowd {
             })
             .collect();
         for (_, id, task) in &tasks {
-            self.tell(Event::WindowRequested {
+            self.tell(Event::Task {
                 worker: task.worker.clone(),
                 task: *id,
-                window,
+                event: TaskEvent::WindowRequested(window),
             });
         }
         for (job, task_id, task) in tasks {
-            let report = Box::new(report(job, task_id, window, &task.shards, n));
-            self.tell(Event::Reported {
-                worker: task.worker.clone(),
-                report,
-            });
+            let report = report(job, task_id, window, &task.shards, n);
+            self.tell(Event::reported(task.worker.clone(), report));
             let worker = task.worker;
             let watermark_ms = window.end_ms;
-            self.tell(Event::Progressed {
+            self.tell(Event::Task {
                 worker,
                 task: task_id,
-                watermark_ms,
-                work_us: 0,
-                computing_ms: 0,
-                shards: vec![],
+                event: TaskEvent::Progressed {
+                    watermark_ms,
+                    work_us: 0,
+                    computing_ms: 0,
+                    shards: vec![],
+                },
             });
         }
         self.store_works();
@@ -206,20 +214,25 @@ fn done(effect: Effect) -> Option<Event> {
     match effect {
         Effect::WriteManifest { manifest } => {
             let (_, reference) = manifest.encode();
-            Some(Event::ManifestWritten {
+            Some(Event::Job {
                 job: manifest.job,
-                reference,
+                event: JobEvent::ManifestWritten { reference },
             })
         }
-        Effect::MoveHead { job, head, .. } => Some(Event::HeadMoved {
+        Effect::MoveHead { job, head, .. } => Some(Event::Job {
             job,
-            epoch: head.epoch,
+            event: JobEvent::HeadMoved { epoch: head.epoch },
         }),
-        Effect::Publish { manifest, .. } => Some(Event::EpochPublished {
+        Effect::Publish { manifest, .. } => Some(Event::Job {
             job: manifest.job,
-            epoch: manifest.epoch,
+            event: JobEvent::EpochPublished {
+                epoch: manifest.epoch,
+            },
         }),
-        Effect::RecordPublished { job, epoch, .. } => Some(Event::PublishedRecorded { job, epoch }),
+        Effect::RecordPublished { job, epoch, .. } => Some(Event::Job {
+            job,
+            event: JobEvent::PublishedRecorded { epoch },
+        }),
         _ => None,
     }
 }
@@ -287,7 +300,7 @@ fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use streamctl_controller::core::invariants::check;
+    use streamctl_core::invariants::check;
     use streamctl_proto::Epoch;
 
     fn shards_per_worker(crowd: &Crowd) -> BTreeMap<WorkerId, usize> {

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use streamctl_controller::core::CoreSettings;
 use streamctl_controller::metrics::Metrics;
 use streamctl_controller::node::{self, Listeners, Parts};
-use streamctl_controller::scaling::ScalingFlags;
+use streamctl_controller::scaling_flags::ScalingFlags;
 use streamctl_controller::shards::SourceShards;
 use streamctl_controller::store::{
     EmbeddedStore, EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S, LeaderRecord, Store, StoreError,
 };
+use streamctl_core::CoreSettings;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
 use streamctl_engine::resolve::World;

@@ -5,20 +5,21 @@
 //! Rule: an effect with an unknown outcome is repeated; all effects are idempotent.
 
 use super::Outcome;
-use crate::core::repair::Stuck;
-use crate::core::unreadable::HeadRepair;
-use crate::core::{Core, DesiredState, Effect, EffectKind, Event, KnownShard};
 use crate::load;
 use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints, PublishError, publish};
 use crate::sessions::Sessions;
 use crate::shards::ShardLister;
-use crate::store::{CommitOutcome, Repair, Store, StoreError, WriteOutcome};
+use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use streamctl_core::effect::HeadRepair;
+use streamctl_core::event::Stuck;
+use streamctl_core::stored::{DesiredState, Repair};
+use streamctl_core::{Core, Effect, EffectKind, Event, JobEvent, KnownShard};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::lookup;
 use streamctl_engine::source::{ListError, ListedShard};
@@ -107,7 +108,7 @@ impl Performer {
                     return true;
                 };
                 let job_json = serde_json::to_string(resolved).unwrap_or_default();
-                let shard = |shard: &crate::core::TaskShard| v1::TaskShard {
+                let shard = |shard: &streamctl_core::TaskShard| v1::TaskShard {
                     shard: shard.shard.to_string(),
                     from: Some((&shard.from).into()),
                     after: shard.after.iter().map(ToString::to_string).collect(),
@@ -233,10 +234,9 @@ impl Performer {
                 Attempt::Again(reason) => {
                     tracing::warn!(job = %name, effect = kind.label(), reason, "effect failed, trying again");
                     is_delayed = true;
-                    let delayed = Event::EffectDelayed {
+                    let delayed = Event::Job {
                         job: name.clone(),
-                        kind,
-                        reason,
+                        event: JobEvent::EffectDelayed { kind, reason },
                     };
                     let _over = outcomes.send(of(Ok(delayed))).await;
                     tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
@@ -246,9 +246,9 @@ impl Performer {
             };
             if is_delayed && outcome.is_ok() {
                 let _over = outcomes
-                    .send(of(Ok(Event::EffectDone {
+                    .send(of(Ok(Event::Job {
                         job: name.clone(),
-                        kind,
+                        event: JobEvent::EffectDone { kind },
                     })))
                     .await;
             }
@@ -281,7 +281,13 @@ impl Performer {
             (Effect::MoveHead { job: name, .. }, Attempt::Done(_)) => {
                 self.metrics.committed(name, window, (self.clock)())
             }
-            (Effect::Publish { manifest, .. }, Attempt::Done(Event::EpochPublished { .. })) => {
+            (
+                Effect::Publish { manifest, .. },
+                Attempt::Done(Event::Job {
+                    event: JobEvent::EpochPublished { .. },
+                    ..
+                }),
+            ) => {
                 self.metrics.published(manifest, (self.clock)());
                 self.metrics.epoch_span(trace, manifest, begin);
                 let epoch = manifest.epoch.0;
@@ -322,9 +328,9 @@ impl Performer {
                     .commit(self.term, name, previous.as_ref(), head)
                     .await
                 {
-                    Ok(CommitOutcome::Committed) => Attempt::Done(Event::HeadMoved {
+                    Ok(CommitOutcome::Committed) => Attempt::Done(Event::Job {
                         job: name.clone(),
-                        epoch: head.epoch,
+                        event: JobEvent::HeadMoved { epoch: head.epoch },
                     }),
                     Ok(CommitOutcome::Fenced) => Attempt::StepDown("another term leads".into()),
                     Ok(CommitOutcome::Conflict { actual }) => {
@@ -343,9 +349,9 @@ impl Performer {
                 let written = self.store.set_published(self.term, name, *epoch).await;
                 recorded(
                     written,
-                    Event::PublishedRecorded {
+                    Event::Job {
                         job: name.clone(),
-                        epoch: *epoch,
+                        event: JobEvent::PublishedRecorded { epoch: *epoch },
                     },
                 )
             }
@@ -361,9 +367,11 @@ impl Performer {
                 let written = self.store.set_replays(self.term, name, replays).await;
                 recorded(
                     written,
-                    Event::ReplaysRecorded {
+                    Event::Job {
                         job: name.clone(),
-                        replays: replays.clone(),
+                        event: JobEvent::ReplaysRecorded {
+                            replays: replays.clone(),
+                        },
                     },
                 )
             }
@@ -371,15 +379,21 @@ impl Performer {
                 let job = name.clone();
                 let job_version = version.job_version;
                 match self.store.change_job(self.term, version).await {
-                    Err(StoreError::Refused { reason, hint }) => {
-                        Attempt::Done(Event::VersionRefused {
-                            job,
+                    Err(StoreError::Refused { reason, hint }) => Attempt::Done(Event::Job {
+                        job,
+                        event: JobEvent::VersionRefused {
                             job_version,
                             reason,
                             hint,
-                        })
-                    }
-                    written => recorded(written, Event::VersionRecorded { job, job_version }),
+                        },
+                    }),
+                    written => recorded(
+                        written,
+                        Event::Job {
+                            job,
+                            event: JobEvent::VersionRecorded { job_version },
+                        },
+                    ),
                 }
             }
             Effect::RecordWanted { job: name, wanted } => {
@@ -389,9 +403,11 @@ impl Performer {
                 };
                 recorded(
                     written,
-                    Event::WantedRecorded {
+                    Event::Job {
                         job: name.clone(),
-                        wanted: wanted.clone(),
+                        event: JobEvent::WantedRecorded {
+                            wanted: wanted.clone(),
+                        },
                     },
                 )
             }
@@ -482,11 +498,13 @@ impl Performer {
                     tracing::warn!(job = %name, %error, "the stream cannot be described: what is known of it stays");
                     None
                 });
-                Attempt::Done(Event::ShardsListed {
+                Attempt::Done(Event::Job {
                     job: name,
-                    generation,
-                    shards,
-                    stream,
+                    event: JobEvent::ShardsListed {
+                        generation,
+                        shards,
+                        stream,
+                    },
                 })
             }
             // This controller's credentials or permissions were refused. They may be renewed, and
@@ -500,10 +518,12 @@ impl Performer {
                 cause: RefusalCause::Request,
                 reason,
                 hint,
-            }) => Attempt::Done(Event::ListingRefused {
+            }) => Attempt::Done(Event::Job {
                 job: name,
-                error: reason,
-                hint,
+                event: JobEvent::ListingRefused {
+                    error: reason,
+                    hint,
+                },
             }),
             Err(error @ ListError::Unavailable { .. }) => Attempt::Again(error.to_string()),
         }
@@ -521,18 +541,22 @@ impl Performer {
         let job_name = job.spec.name.clone();
         let lookup = name.to_owned();
         match self.newest_lookup(job, name, current).boxed().await {
-            Ok((version, rows)) => Event::LookupSeen {
+            Ok((version, rows)) => Event::Job {
                 job: job_name,
-                job_version,
-                lookup,
-                version,
-                rows,
+                event: JobEvent::LookupSeen {
+                    job_version,
+                    lookup,
+                    version,
+                    rows,
+                },
             },
-            Err(problem) => Event::LookupFailed {
+            Err(problem) => Event::Job {
                 job: job_name,
-                job_version,
-                lookup,
-                problem,
+                event: JobEvent::LookupFailed {
+                    job_version,
+                    lookup,
+                    problem,
+                },
             },
         }
     }
@@ -582,9 +606,9 @@ impl Performer {
             .write_manifest(manifest)
             .await
         {
-            Ok(reference) => Attempt::Done(Event::ManifestWritten {
+            Ok(reference) => Attempt::Done(Event::Job {
                 job: job.spec.name.clone(),
-                reference,
+                event: JobEvent::ManifestWritten { reference },
             }),
             Err(error @ CheckpointError::TooLarge { .. }) => {
                 let hint = "nothing of it is committed. Write fewer objects per window: partition by columns with fewer \
@@ -592,11 +616,13 @@ impl Performer {
                             --change: the job goes on from its last epoch";
                 let job = job.spec.name.clone();
                 let epoch = manifest.epoch;
-                Attempt::Done(Event::ManifestRefused {
+                Attempt::Done(Event::Job {
                     job,
-                    epoch,
-                    error: describe(&error),
-                    hint: hint.to_owned(),
+                    event: JobEvent::ManifestRefused {
+                        epoch,
+                        error: describe(&error),
+                        hint: hint.to_owned(),
+                    },
                 })
             }
             Err(error) => Attempt::Again(describe(&error)),
@@ -662,7 +688,12 @@ impl Performer {
         let name = job.spec.name.clone();
         let epoch = manifest.epoch;
         let error = match publish(&self.storages, manifest, repairs).boxed().await {
-            Ok(()) => return Attempt::Done(Event::EpochPublished { job: name, epoch }),
+            Ok(()) => {
+                return Attempt::Done(Event::Job {
+                    job: name,
+                    event: JobEvent::EpochPublished { epoch },
+                });
+            }
             Err(error) => error,
         };
         let hint = error.hint();
@@ -679,15 +710,20 @@ impl Performer {
                     .is_noted(&reference)
                     .await
                 {
-                    Ok(true) => Attempt::Done(Event::EpochPublished { job: name, epoch }),
+                    Ok(true) => Attempt::Done(Event::Job {
+                        job: name,
+                        event: JobEvent::EpochPublished { epoch },
+                    }),
                     Ok(false) => {
                         let stuck = Stuck { epoch, lost };
                         let hint = hint.unwrap_or_default();
-                        Attempt::Done(Event::ObjectsLost {
+                        Attempt::Done(Event::Job {
                             job: name,
-                            stuck,
-                            error: text,
-                            hint,
+                            event: JobEvent::ObjectsLost {
+                                stuck,
+                                error: text,
+                                hint,
+                            },
                         })
                     }
                     Err(error) => Attempt::Again(describe(&error)),

@@ -4,6 +4,7 @@ use super::*;
 use crate::shards::ShardLister;
 use crate::store::{LeaderRecord, MemoryStore, Store, contract};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use streamctl_core::JobEvent;
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::source::{ListError, ListedShard, Listing};
 use streamctl_engine::storage::{MemoryStorage, Storages};
@@ -68,12 +69,7 @@ async fn until(handle: &mut Handle, holds: impl Fn(&Core) -> bool + Clone + Send
 
 async fn begins(store: &MemoryStore, handle: &Handle, job: &ResolvedJob) {
     store.create_job(handle.term, job).await.unwrap();
-    handle
-        .tell(Event::JobCreated {
-            job: Box::new(job.clone()),
-        })
-        .await
-        .unwrap();
+    handle.tell(Event::created(job.clone())).await.unwrap();
 }
 
 #[tokio::test]
@@ -106,16 +102,16 @@ async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew
         tokio::task::yield_now().await;
     }
     handle
-        .tell(Event::StopRequested {
+        .tell(Event::Job {
             job: name.clone(),
-            drain: false,
+            event: JobEvent::StopRequested { drain: false },
         })
         .await
         .unwrap();
     handle
-        .tell(Event::DeleteRequested {
+        .tell(Event::Job {
             job: name.clone(),
-            force: false,
+            event: JobEvent::DeleteRequested { force: false },
         })
         .await
         .unwrap();

@@ -7,12 +7,12 @@
 
 pub mod snapshot;
 
-use crate::core::{Effect, EffectKind};
 use crate::leading::{Leader, Who};
 use snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+use streamctl_core::{Effect, EffectKind};
 use streamctl_engine::metrics::{
     Counters, Histograms, METRIC_JOBS_MAX, Metric, Sheet, histograms, stages_named, waits_named,
 };
@@ -329,7 +329,7 @@ fn seconds(ms: i64) -> f64 {
 }
 
 /// The window of an effect, if the effect is a step of an epoch.
-pub fn window_of(core: &crate::core::Core, effect: &Effect) -> Option<Window> {
+pub fn window_of(core: &streamctl_core::Core, effect: &Effect) -> Option<Window> {
     match effect {
         Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => {
             Some(manifest.window)

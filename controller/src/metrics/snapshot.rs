@@ -3,7 +3,7 @@
 //! Rule: pure, and one pass over the core. A metric with many values is cut at a named limit, and
 //! another metric counts the omitted ones.
 
-use crate::core::Core;
+use streamctl_core::Core;
 use streamctl_engine::metrics::{Labels, METRIC_JOBS_MAX, METRIC_SHARDS_MAX, Metric, Sheet};
 use streamctl_proto::{JobName, json, v1};
 

@@ -9,11 +9,11 @@ use super::standing::{Standing, resumed, standing};
 use super::status_text::status_text;
 use super::submit::{Submitter, parse, refused, response};
 use super::{RECORD_TIMEOUT, not_found};
-use crate::core::versions::NoTakeOver;
-use crate::core::{Core, Event};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
 use std::collections::BTreeMap;
+use streamctl_core::versions::NoTakeOver;
+use streamctl_core::{Core, Event};
 use streamctl_engine::resolve::{World, output_columns, plan_text, resolve};
 use streamctl_proto::change::{FieldChange, compare};
 use streamctl_proto::manifest::sha256_hex;
@@ -234,11 +234,7 @@ struct Seen {
 /// store holds the new one.
 async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
     let name = next.spec.name.clone();
-    handle
-        .tell(Event::ChangeRequested {
-            next: Box::new(next.clone()),
-        })
-        .await?;
+    handle.tell(Event::change_requested(next.clone())).await?;
     let stored = async {
         loop {
             let asked = next.clone();

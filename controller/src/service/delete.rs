@@ -7,9 +7,9 @@
 
 use super::jobs::JobsService;
 use super::{RECORD_TIMEOUT, not_found, recorded};
-use crate::core::deletion::NoDeletion;
-use crate::core::{Core, Event};
 use crate::handle::Handle;
+use streamctl_core::deletion::NoDeletion;
+use streamctl_core::{Core, Event, JobEvent};
 use streamctl_proto::{Epoch, JobName, ResolvedJob, v1};
 use tonic::Status;
 
@@ -22,9 +22,9 @@ impl JobsService {
         let handle = self.leader.handle()?;
         let (resolved, epoch) = settled(handle.clone(), &job, force).await?;
         handle
-            .tell(Event::DeleteRequested {
+            .tell(Event::Job {
                 job: job.clone(),
-                force,
+                event: JobEvent::DeleteRequested { force },
             })
             .await?;
         recorded(handle.clone(), &job).await?;

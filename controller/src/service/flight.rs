@@ -9,8 +9,6 @@
 use super::not_found;
 use super::status_text::status_text;
 use crate::admission::Admission;
-use crate::core::Core;
-use crate::core::job::EpochFigures;
 use crate::history::History;
 use crate::leading::Leader;
 use arrow::datatypes::Schema;
@@ -23,6 +21,8 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use streamctl_core::Core;
+use streamctl_core::job::EpochFigures;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::resolve::output_schema;
 use streamctl_engine::security::dial::flight_location;

@@ -3,8 +3,6 @@
 use super::status_text::status_text;
 use super::submit::Submitter;
 use super::{RepairEvents, not_found, recorded};
-use crate::core::status::summary_of;
-use crate::core::{Core, Event};
 use crate::history::History;
 use crate::leading::Leader;
 use crate::publish::CheckpointError;
@@ -14,6 +12,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
+use streamctl_core::status::summary_of;
+use streamctl_core::{Core, Event, JobEvent};
 use streamctl_engine::security::{Caller, Peer, Role};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
@@ -140,9 +140,11 @@ impl v1::jobs_server::Jobs for JobsService {
         self.status(job.clone(), true).await?;
         let handle = self.leader.handle()?;
         handle
-            .tell(Event::StopRequested {
+            .tell(Event::Job {
                 job: job.clone(),
-                drain: request.drain,
+                event: JobEvent::StopRequested {
+                    drain: request.drain,
+                },
             })
             .await?;
         recorded(handle, &job).await?;

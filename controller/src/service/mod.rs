@@ -14,9 +14,10 @@ mod status_text;
 pub mod submit;
 pub mod workers;
 
-use crate::core::{Core, DesiredState};
 use crate::handle::Handle;
 use std::time::Duration;
+use streamctl_core::Core;
+use streamctl_core::stored::DesiredState;
 use streamctl_proto::{JobName, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;

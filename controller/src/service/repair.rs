@@ -8,14 +8,15 @@
 use super::jobs::JobsService;
 use super::status_text::status_text;
 use super::{READ_TIMEOUT, RepairEvents, not_found, read_anew};
-use crate::core::check::check_rebuilt;
-use crate::core::repair::Stuck;
-use crate::core::unreadable::HeadRepair;
-use crate::core::{Core, Event};
 use crate::handle::Handle;
 use crate::load::{CommittedSince, NoWay, committed_since};
-use crate::store::{Repaired, StoredJob};
+use crate::store::StoredJob;
 use std::time::Duration;
+use streamctl_core::check::check_rebuilt;
+use streamctl_core::effect::HeadRepair;
+use streamctl_core::event::Stuck;
+use streamctl_core::stored::Repaired;
+use streamctl_core::{Core, Event, JobEvent};
 use streamctl_proto::manifest::{EpochRepair, ManifestObject, objects_after};
 use streamctl_proto::v1::repair_event;
 use streamctl_proto::v1::repair_summary::Kind;
@@ -143,9 +144,9 @@ impl JobsService {
             .doing(format!("moving the head to epoch {epoch}"))
             .await;
         handle
-            .tell(Event::HeadRepairRequested {
+            .tell(Event::Job {
                 job: job.clone(),
-                to: Box::new(to),
+                event: JobEvent::HeadRepairRequested { to: Box::new(to) },
             })
             .await?;
         read_anew(handle.clone(), job, before).await?;
@@ -168,9 +169,9 @@ impl JobsService {
     ) -> Result<v1::RepairSummary, Status> {
         let Stuck { epoch, lost } = stuck;
         handle
-            .tell(Event::EpochRepairRequested {
+            .tell(Event::Job {
                 job: job.clone(),
-                epoch,
+                event: JobEvent::EpochRepairRequested { epoch },
             })
             .await?;
         let asked = job.clone();
@@ -238,10 +239,12 @@ impl JobsService {
         };
         teller.doing("recording it in the chain").await;
         handle
-            .tell(Event::EpochRepaired {
+            .tell(Event::Job {
                 job: job.clone(),
-                task,
-                repair: Box::new(repair),
+                event: JobEvent::EpochRepaired {
+                    task,
+                    repair: Box::new(repair),
+                },
             })
             .await?;
         let recorded_in = repaired(handle.clone(), job, epoch).await?;

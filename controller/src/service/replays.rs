@@ -7,10 +7,10 @@
 
 use super::jobs::{JobsService, name};
 use super::not_found;
-use crate::core::{Core, Event};
 use crate::history::History;
-use crate::store::{Replays, WantedReplay};
 use std::collections::BTreeSet;
+use streamctl_core::stored::{Replays, WantedReplay};
+use streamctl_core::{Core, Event, JobEvent};
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::{DeadLetterShard, Epoch, JobName, Manifest, ManifestRef, ResolvedJob, v1};
 use tonic::Status;
@@ -103,9 +103,11 @@ impl JobsService {
             .map(|wanted| wanted.letters.epoch())
             .collect();
         handle
-            .tell(Event::ReplayRequested {
+            .tell(Event::Job {
                 job: job.clone(),
-                epochs: found.wanted.clone(),
+                event: JobEvent::ReplayRequested {
+                    epochs: found.wanted.clone(),
+                },
             })
             .await?;
         loop {
@@ -250,7 +252,7 @@ mod tests {
             let window = WindowSize::from_ms(1_000)
                 .unwrap()
                 .window_of(i64::try_from(epoch).unwrap() * 1_000);
-            let mut manifest = crate::core::Job::new(job.clone()).manifest(window, Term(1), 0);
+            let mut manifest = streamctl_core::Job::new(job.clone()).manifest(window, Term(1), 0);
             (manifest.epoch, manifest.previous) = (Epoch(epoch), head.take());
             manifest.counts.rows_dead = if epoch % 2 == 0 { 3 } else { 0 };
             if epoch == 4 {

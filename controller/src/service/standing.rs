@@ -4,9 +4,9 @@
 //! (`change`).
 
 use super::{not_found, read_anew, recorded};
-use crate::core::versions::NoTakeOver;
-use crate::core::{Core, Event};
 use crate::handle::Handle;
+use streamctl_core::versions::NoTakeOver;
+use streamctl_core::{Core, Event, JobEvent};
 use streamctl_proto::{Epoch, JobName, ResolvedJob};
 use tonic::Status;
 
@@ -83,12 +83,18 @@ pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Sta
     let (stands, reads) = handle.ask(look).await?;
     if reads.is_some() {
         handle
-            .tell(Event::ResumeRequested { job: name.clone() })
+            .tell(Event::Job {
+                job: name.clone(),
+                event: JobEvent::ResumeRequested,
+            })
             .await?;
         read_anew(handle.clone(), name, reads).await?;
     }
     handle
-        .tell(Event::ResumeRequested { job: name.clone() })
+        .tell(Event::Job {
+            job: name.clone(),
+            event: JobEvent::ResumeRequested,
+        })
         .await?;
     recorded(handle.clone(), name).await?;
     Ok(stands)

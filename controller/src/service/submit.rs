@@ -6,13 +6,14 @@
 
 use super::standing::{Standing, check_version, resumed, standing};
 use super::status_text::status_text;
-use crate::core::{DesiredState, Event};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
 use crate::shards::{ShardLister, look};
 use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
+use streamctl_core::Event;
+use streamctl_core::stored::DesiredState;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve::{ResolveError, World, output_columns};
 use streamctl_engine::security::{Caller, Role};
@@ -118,11 +119,7 @@ impl Submitter {
     ) -> Result<v1::SubmitResponse, Status> {
         match self.store.create_job(handle.term, &job).await {
             Ok(CreateOutcome::Created) => {
-                handle
-                    .tell(Event::JobCreated {
-                        job: Box::new(job.clone()),
-                    })
-                    .await?;
+                handle.tell(Event::created(job.clone())).await?;
                 Ok(response(&job, true))
             }
             Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
@@ -150,11 +147,7 @@ impl Submitter {
                 stored.job.spec_digest
             )));
         }
-        handle
-            .tell(Event::JobCreated {
-                job: Box::new(stored.job.clone()),
-            })
-            .await?;
+        handle.tell(Event::created(stored.job.clone())).await?;
         let resumed = stored.wanted != DesiredState::Running && resumed(handle, name).await?;
         Ok(v1::SubmitResponse {
             resumed,

@@ -5,9 +5,6 @@
 //! reconnect and send the same message. A refused message about no task is skipped and logged.
 
 use crate::admission::Admission;
-use crate::core::{
-    EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats, TaskEnd,
-};
 use crate::handle::{Handle, NotLeading};
 use crate::leading::Leader;
 use crate::sessions::Sessions;
@@ -15,6 +12,10 @@ use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_core::{
+    EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats, TaskEnd,
+    TaskEvent, WorkerEvent,
+};
 use streamctl_proto::convert::{self, BadMessage, required};
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::parts::{Assembler, InParts, cut};
@@ -127,12 +128,14 @@ impl WorkersService {
                 message: Some(message),
             })
         });
-        let joins = Event::WorkerJoined {
+        let joins = Event::Worker {
             worker: worker.clone(),
             session,
-            process,
-            flight_address,
-            tasks,
+            event: WorkerEvent::Joined {
+                process,
+                flight_address,
+                tasks,
+            },
         };
         let refusals = refused.into_iter().map(|refused| refusal(&worker, refused));
         let reported = tell_admitted(&handle, refusals.collect(), joins, &mut log).await;
@@ -200,15 +203,16 @@ async fn listen(
     }
     sessions.close(&worker, session);
     let _over = handle
-        .tell(Event::WorkerDisconnected { worker, session })
+        .tell(Event::Worker {
+            worker,
+            session,
+            event: WorkerEvent::Disconnected,
+        })
         .await;
 }
 
 fn refusal(worker: &WorkerId, refused: RefusedTask) -> Event {
-    Event::TaskRefused {
-        worker: worker.clone(),
-        refused: Box::new(refused),
-    }
+    Event::refused(worker.clone(), refused)
 }
 
 /// Sends the admitted events to the core, after `before`. Heartbeats, of which there are many, have
@@ -220,14 +224,22 @@ async fn tell_admitted(
     log: &mut RefusalLog,
 ) -> Result<(), NotLeading> {
     let admitted = match event {
-        Event::WorkerHeard { .. }
-        | Event::WorkerSpoke { .. }
-        | Event::WorkerLeaving { .. }
-        | Event::TaskEnded { .. } => vec![event],
+        Event::Worker {
+            event: WorkerEvent::Heard { .. } | WorkerEvent::Spoke | WorkerEvent::Leaving,
+            ..
+        }
+        | Event::Task {
+            event: TaskEvent::Ended(..),
+            ..
+        } => vec![event],
         event => handle.ask(move |core| core.admit(event)).await?,
     };
     for event in before.into_iter().chain(admitted) {
-        if let Event::TaskRefused { refused, .. } = &event {
+        if let Event::Task {
+            event: TaskEvent::Refused(refused),
+            ..
+        } = &event
+        {
             log.note(Some(refused.task), &refused.problem);
         }
         handle.tell(event).await?;
@@ -279,7 +291,7 @@ impl RefusalLog {
 /// The identity of a worker and its running tasks; not yet compared with the core's state
 /// ([`Core::admit`]).
 ///
-/// [`Core::admit`]: crate::core::Core::admit
+/// [`Core::admit`]: streamctl_core::Core::admit
 #[derive(Debug)]
 pub struct Greeting {
     pub worker: WorkerId,
@@ -465,23 +477,22 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
             let memory_bytes = beat.memory_bytes;
             let busy_permille = beat.busy_permille;
             let clock_skew_ms = beat.clock_skew_ms;
-            Event::WorkerHeard {
+            Event::Worker {
                 worker,
                 session,
-                memory_bytes,
-                busy_permille,
-                clock_skew_ms,
+                event: WorkerEvent::Heard {
+                    memory_bytes,
+                    busy_permille,
+                    clock_skew_ms,
+                },
             }
         }
-        Message::WindowOpening(opening) => Event::WindowRequested {
+        Message::WindowOpening(opening) => Event::Task {
             worker,
             task: convert::task_id(opening.task)?,
-            window: convert::window(opening.window)?,
+            event: TaskEvent::WindowRequested(convert::window(opening.window)?),
         },
-        Message::Report(report) => Event::Reported {
-            worker,
-            report: Box::new(Report::try_from(report)?),
-        },
+        Message::Report(report) => Event::reported(worker, Report::try_from(report)?),
         Message::Progress(progress) => {
             let stats = |s: v1::ShardProgress| {
                 let lost = s.lost.map(TimeGap::try_from).transpose()?;
@@ -507,29 +518,39 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 .collect::<Result<_, BadMessage>>()?;
             let work_us = progress.work_us;
             let computing_ms = progress.computing_ms;
-            Event::Progressed {
+            Event::Task {
                 worker,
                 task,
-                watermark_ms,
-                work_us,
-                computing_ms,
-                shards,
+                event: TaskEvent::Progressed {
+                    watermark_ms,
+                    work_us,
+                    computing_ms,
+                    shards,
+                },
             }
         }
         Message::ShardEnded(ended) => {
             let task = convert::task_id(ended.task)?;
-            Event::ShardEnded {
+            Event::Task {
                 worker,
                 task,
-                ended: read_ended(ended)?,
+                event: TaskEvent::ShardEnded(read_ended(ended)?),
             }
         }
-        Message::TaskEnded(ended) => Event::TaskEnded {
+        Message::TaskEnded(ended) => Event::Task {
             worker,
             task: convert::task_id(ended.task)?,
-            end: TaskEnd::from_wire(&ended),
+            event: TaskEvent::Ended(TaskEnd::from_wire(&ended)),
         },
-        Message::Leaving(_) => Event::WorkerLeaving { worker, session },
-        Message::Part(_) => Event::WorkerSpoke { worker, session },
+        Message::Leaving(_) => Event::Worker {
+            worker,
+            session,
+            event: WorkerEvent::Leaving,
+        },
+        Message::Part(_) => Event::Worker {
+            worker,
+            session,
+            event: WorkerEvent::Spoke,
+        },
     })
 }

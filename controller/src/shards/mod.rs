@@ -16,9 +16,10 @@ pub use memory::MemoryShards;
 use async_trait::async_trait;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::source::{
-    Clients, LISTED_BYTES_MAX, ListError, ListedShard, Listing, SHARDS_MAX, connector,
+    Clients, LISTED_BYTES_MAX, ListError, ListedShard, Listing, connector,
 };
 use streamctl_engine::storage::{RefusalCause, Storages};
+use streamctl_proto::SHARDS_MAX;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::SourceKind;
 

@@ -4,21 +4,14 @@
 //! [`for_several`] needs a store that several processes share. Both panic with what is broken.
 
 use super::{
-    CommitOutcome, CreateOutcome, DesiredState, LeaderRecord, Leadership, Repair, Repaired,
-    Replays, Store, StoredJob, WantedReplay, WriteOutcome,
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, Store, StoredJob, WriteOutcome,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_proto::resolved::RESOLVED_VERSION;
-use streamctl_proto::spec::{
-    Compression, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss, SchemaFrom,
-    SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
-};
-use streamctl_proto::{
-    DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term,
-    WindowSize,
-};
+use streamctl_core::stored::{DesiredState, Repair, Repaired, Replays, WantedReplay};
+pub use streamctl_core::testing::{head, job, reading_kinesis};
+use streamctl_proto::{DeadLetterShard, Epoch, JobVersion, ResolvedJob, Term};
 
 /// A shared store under test.
 #[async_trait]
@@ -36,82 +29,6 @@ pub fn leader(id: &str) -> LeaderRecord {
     LeaderRecord {
         id: id.to_owned(),
         address: format!("{id}:7400"),
-    }
-}
-
-/// A reference to a manifest that does not exist.
-pub fn head(epoch: u64) -> ManifestRef {
-    let digest = format!("{epoch:064x}");
-    ManifestRef {
-        epoch: Epoch(epoch),
-        name: format!("j/epochs/{epoch:012}.json"),
-        digest,
-    }
-}
-
-/// The same job on a Kinesis stream.
-pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
-    job.spec.source.kind = SourceKind::Kinesis(KinesisSource {
-        stream: Some("stream".into()),
-        arn: None,
-        endpoint: None,
-        region: None,
-        role_arn: None,
-        session_name: None,
-        poll_interval: Duration::from_millis(200),
-        grace: GRACE_DEFAULT,
-        max_records_per_read: 10_000,
-        compression: Default::default(),
-        format: Default::default(),
-    });
-    job
-}
-
-pub fn job(name: &str) -> ResolvedJob {
-    let spec = JobSpec {
-        name: name.parse().expect("tests name jobs well"),
-        source: SourceSpec {
-            kind: SourceKind::Generator(GeneratorSource {
-                seed: 1,
-                shards: 2,
-                rate: 10.0,
-                records_per_shard: None,
-                bad_every: 0,
-                unmatched_every: 0,
-            }),
-            schema: SchemaFrom::BuiltIn,
-            starting_position: StartingPosition::TrimHorizon,
-            on_data_loss: OnDataLoss::Fail,
-        },
-        window: WindowSize::from_ms(60_000).expect("a minute is a window"),
-        lookups: vec![],
-        sql: "select * from source".into(),
-        sink: SinkSpec {
-            path: Location::folder("/out"),
-            format: SinkFormat::Json,
-            compression: Compression::None,
-            partition_by: vec![],
-            target_size: 1 << 20,
-        },
-        dead_letter: None,
-        checkpoint: Location::folder("/checkpoint"),
-        retries_max: 3,
-    };
-    ResolvedJob {
-        version: RESOLVED_VERSION,
-        spec,
-        spec_digest: "d".into(),
-        job_version: JobVersion::FIRST,
-        previous: None,
-        changed_ms: 0,
-        submitted_ms: 1_700_000_000_000,
-        start: Position::Start,
-        columns: vec![],
-        stream: None,
-        stream_identity: None,
-        whole_window: false,
-        query_digest: "q".into(),
-        output_schema: String::new(),
     }
 }
 

@@ -17,8 +17,6 @@ mod keys;
 mod leadership;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
-mod repairs;
-mod replays;
 
 pub use embedded::EmbeddedStore;
 pub use etcd::{EtcdLogin, EtcdSettings, EtcdStore, LEASE_TTL_S};
@@ -26,43 +24,15 @@ pub use keys::{JobKey, Keys};
 pub use leadership::Leadership;
 #[cfg(any(test, feature = "test-util"))]
 pub use memory::{Fault, MemoryStore, StoreCopy};
-pub use repairs::{REPAIRS_KEPT_MAX, Repair, Repaired, remembered};
-pub use replays::{REPLAYS_DONE_MAX, REPLAYS_WANTED_MAX, Replays, WantedReplay};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use streamctl_core::stored::{DesiredState, Repair, Replays};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 
 /// Largest stored form of a job version: etcd accepts requests of up to 1.5 MiB (its
 /// --max-request-bytes).
 pub const STORED_JOB_BYTES_MAX: usize = 1 << 20;
-
-/// The desired state of a job, or how it ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DesiredState {
-    Running,
-    /// Finish what was read, then stop.
-    Draining,
-    /// Stopped; it can continue from its head.
-    Stopped,
-    /// Its source ended and everything is published.
-    Completed,
-    /// It cannot continue by itself.
-    Failed {
-        error: String,
-        hint: String,
-    },
-    /// Deleted. Never stored: [`Store::delete_job`] performs it.
-    Deleted,
-}
-
-impl DesiredState {
-    /// It ended, or is about to, and continues on request.
-    pub fn can_go_on(&self) -> bool {
-        matches!(self, Self::Draining | Self::Stopped | Self::Failed { .. })
-    }
-}
 
 /// A job as the store holds it.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,9 +5,9 @@
 //! to check a step, so a job of any age is walked once, with two manifests in memory.
 
 use super::finding::{Finding, Kind};
-use crate::core::is_dead_letters;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use streamctl_core::is_dead_letters;
 use streamctl_proto::manifest::{Frontier, ManifestPart};
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::{Counts, Manifest, Position, ResolvedJob, ShardId, TaskId, count};

@@ -5,7 +5,6 @@
 //! Rule: any worker can do it; a worker that does not answer is skipped.
 
 use crate::admission::Admission;
-use crate::core::Core;
 use crate::leading::Leader;
 use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -14,6 +13,7 @@ use futures::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use streamctl_core::Core;
 use streamctl_engine::security::Dialer;
 use streamctl_engine::security::dial::flight_url;
 use streamctl_engine::security::grant::Use;

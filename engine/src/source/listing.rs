@@ -6,8 +6,6 @@ use crate::storage::RefusalCause;
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::StreamFacts;
 
-/// Most shards of one source: far beyond what one job can read.
-pub const SHARDS_MAX: usize = 100_000;
 /// Their names and details together: one task may get all of them, in one message.
 pub const LISTED_BYTES_MAX: usize = 64 << 20;
 

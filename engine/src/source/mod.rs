@@ -17,7 +17,7 @@ mod stdin;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
-pub use listing::{LISTED_BYTES_MAX, ListError, ListedShard, Listing, SHARDS_MAX};
+pub use listing::{LISTED_BYTES_MAX, ListError, ListedShard, Listing};
 
 use crate::aws::Aws;
 use crate::clock::{Clock, system_clock};

@@ -4,10 +4,11 @@
 //! Rule: a manifest that is read is written again unchanged, and a leader that loads it does not
 //! crash.
 
-use streamctl_controller::core::job::EpochFigures;
-use streamctl_controller::core::status::summary_of;
-use streamctl_controller::core::{Core, CoreSettings, DesiredState, Event};
 use streamctl_controller::store::contract;
+use streamctl_core::job::EpochFigures;
+use streamctl_core::status::summary_of;
+use streamctl_core::stored::DesiredState;
+use streamctl_core::{Core, CoreSettings, Event, LoadedJob};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, Manifest, ManifestRef, Term};
 
@@ -47,8 +48,8 @@ fn load(manifest: Manifest) {
     let head = Some(Box::new(manifest));
     core.step(
         0,
-        Event::JobLoaded {
-            job: Box::new(job),
+        Event::loaded(LoadedJob {
+            job,
             wanted: DesiredState::Running,
             head,
             unpublished,
@@ -56,7 +57,7 @@ fn load(manifest: Manifest) {
             replays: Default::default(),
             lookups: Default::default(),
             repairs: vec![],
-        },
+        }),
     );
     for now in [1, 2_000, 4_000] {
         core.step(now, Event::Ticked);

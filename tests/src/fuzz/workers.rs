@@ -12,11 +12,13 @@ use oracle::Oracle;
 use prost::Message as _;
 use said::Said;
 use std::time::Duration;
-use streamctl_controller::core::{
-    Core, CoreSettings, DesiredState, Effect, Event, KnownShard, RefusedTask, invariants,
-};
 use streamctl_controller::service::workers::{Greeting, Unreadable, read, read_hello};
 use streamctl_controller::store::contract;
+use streamctl_core::stored::DesiredState;
+use streamctl_core::{
+    Core, CoreSettings, Effect, Event, JobEvent, KnownShard, LoadedJob, RefusedTask, TaskEvent,
+    WorkerEvent, invariants,
+};
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, PartitionColumn};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{LookupVersion, ResolvedJob, ShardId, Term, WindowSize, WorkerId, v1};
@@ -142,7 +144,7 @@ impl<'a> World<'a> {
             todo,
             log,
         };
-        world.tell(Event::JobCreated { job: Box::new(job) });
+        world.tell(Event::created(job));
         for worker in &WORKERS[..2] {
             let hello = v1::Hello {
                 worker: (*worker).into(),
@@ -248,19 +250,25 @@ impl<'a> World<'a> {
             self.refused(&worker, refused);
         }
         let session = self.session;
-        self.tell_admitted(Event::WorkerJoined {
+        self.tell_admitted(Event::Worker {
             worker,
             session,
-            process: 0,
-            flight_address,
-            tasks,
+            event: WorkerEvent::Joined {
+                process: 0,
+                flight_address,
+                tasks,
+            },
         });
     }
 
     fn tell_admitted(&mut self, event: Event) {
         for event in self.core.admit(event) {
             match event {
-                Event::TaskRefused { worker, refused } => self.refused(&worker, *refused),
+                Event::Task {
+                    worker,
+                    event: TaskEvent::Refused(refused),
+                    ..
+                } => self.refused(&worker, *refused),
                 event => self.tell(event),
             }
         }
@@ -276,10 +284,7 @@ impl<'a> World<'a> {
         );
         let task = refused.task;
         let connected = self.core.workers.get(worker).map(|worker| worker.connected);
-        self.tell(Event::TaskRefused {
-            worker: worker.clone(),
-            refused: Box::new(refused),
-        });
+        self.tell(Event::refused(worker.clone(), refused));
         let live = |id| {
             self.core.jobs.values().any(|job| {
                 job.tasks
@@ -348,12 +353,14 @@ impl<'a> World<'a> {
             .collect();
         for (worker, session) in lives {
             if self.choices.below(4) != 3 {
-                self.tell(Event::WorkerHeard {
+                self.tell(Event::Worker {
                     worker,
                     session,
-                    memory_bytes: 0,
-                    busy_permille: None,
-                    clock_skew_ms: None,
+                    event: WorkerEvent::Heard {
+                        memory_bytes: 0,
+                        busy_permille: None,
+                        clock_skew_ms: None,
+                    },
                 });
             }
         }
@@ -363,16 +370,29 @@ impl<'a> World<'a> {
     fn breaks(&mut self) {
         let worker = WorkerId::new(WORKERS[self.choices.below(WORKERS.len())]);
         if let Some(session) = self.core.workers.get(&worker).map(|worker| worker.session) {
-            self.tell(Event::WorkerDisconnected { worker, session });
+            self.tell(Event::Worker {
+                worker,
+                session,
+                event: WorkerEvent::Disconnected,
+            });
         }
     }
 
     fn asked_by_user(&mut self) {
         let job = self.oracle.job.spec.name.clone();
         match self.choices.below(4) {
-            0 => self.tell(Event::StopRequested { job, drain: true }),
-            1 => self.tell(Event::StopRequested { job, drain: false }),
-            _ => self.tell(Event::ResumeRequested { job }),
+            0 => self.tell(Event::Job {
+                job,
+                event: JobEvent::StopRequested { drain: true },
+            }),
+            1 => self.tell(Event::Job {
+                job,
+                event: JobEvent::StopRequested { drain: false },
+            }),
+            _ => self.tell(Event::Job {
+                job,
+                event: JobEvent::ResumeRequested,
+            }),
         }
     }
 
@@ -388,32 +408,36 @@ impl<'a> World<'a> {
 
     fn perform(&mut self, effect: Effect) {
         let event = match effect {
-            Effect::ListShards { job, generation } => Event::ShardsListed {
+            Effect::ListShards { job, generation } => Event::Job {
                 job,
-                generation,
-                shards: listed(),
-                stream: None,
+                event: JobEvent::ShardsListed {
+                    generation,
+                    shards: listed(),
+                    stream: None,
+                },
             },
             Effect::CheckLookup {
                 job,
                 job_version,
                 lookup,
                 ..
-            } => Event::LookupSeen {
+            } => Event::Job {
                 job,
-                job_version,
-                lookup,
-                version: LookupVersion::new("v1"),
-                rows: Some(1),
+                event: JobEvent::LookupSeen {
+                    job_version,
+                    lookup,
+                    version: LookupVersion::new("v1"),
+                    rows: Some(1),
+                },
             },
             Effect::WriteManifest { manifest } => {
                 let (_, reference) = manifest.encode();
                 self.oracle
                     .written
                     .insert(reference.digest.clone(), (*manifest).clone());
-                Event::ManifestWritten {
+                Event::Job {
                     job: manifest.job.clone(),
-                    reference,
+                    event: JobEvent::ManifestWritten { reference },
                 }
             }
             Effect::MoveHead {
@@ -423,22 +447,30 @@ impl<'a> World<'a> {
             } => {
                 let judged = self.oracle.move_head(previous.as_ref(), &head);
                 self.judge(judged);
-                Event::HeadMoved {
+                Event::Job {
                     job,
-                    epoch: head.epoch,
+                    event: JobEvent::HeadMoved { epoch: head.epoch },
                 }
             }
-            Effect::Publish { manifest, .. } => Event::EpochPublished {
+            Effect::Publish { manifest, .. } => Event::Job {
                 job: manifest.job.clone(),
-                epoch: manifest.epoch,
+                event: JobEvent::EpochPublished {
+                    epoch: manifest.epoch,
+                },
             },
             Effect::RecordPublished { job, epoch, .. } => {
                 self.oracle.published = epoch;
-                Event::PublishedRecorded { job, epoch }
+                Event::Job {
+                    job,
+                    event: JobEvent::PublishedRecorded { epoch },
+                }
             }
             Effect::RecordWanted { job, wanted } => {
                 self.oracle.wanted = wanted.clone();
-                Event::WantedRecorded { job, wanted }
+                Event::Job {
+                    job,
+                    event: JobEvent::WantedRecorded { wanted },
+                }
             }
             _ => return,
         };
@@ -455,10 +487,10 @@ impl<'a> World<'a> {
             CoreSettings::default(),
         );
         let (head, unpublished) = self.oracle.load();
-        let job = Box::new(self.oracle.job.clone());
+        let job = self.oracle.job.clone();
         let wanted = self.oracle.wanted.clone();
         let published = self.oracle.published;
-        self.tell(Event::JobLoaded {
+        self.tell(Event::loaded(LoadedJob {
             job,
             wanted,
             head: head.map(Box::new),
@@ -467,7 +499,7 @@ impl<'a> World<'a> {
             replays: Default::default(),
             lookups: Default::default(),
             repairs: vec![],
-        });
+        }));
     }
 
     /// All faulty workers are gone: the job must be able to continue.
@@ -475,7 +507,11 @@ impl<'a> World<'a> {
         for worker in WORKERS {
             let worker = WorkerId::new(worker);
             if let Some(session) = self.core.workers.get(&worker).map(|worker| worker.session) {
-                self.tell(Event::WorkerDisconnected { worker, session });
+                self.tell(Event::Worker {
+                    worker,
+                    session,
+                    event: WorkerEvent::Disconnected,
+                });
             }
         }
         for _ in 0..20 {

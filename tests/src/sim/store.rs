@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use streamctl_controller::core::Replays;
 use streamctl_controller::store::{
-    CommitOutcome, CreateOutcome, DesiredState, LeaderRecord, Leadership, MemoryStore, Repair,
-    Store, StoreError, StoredJob, WriteOutcome,
+    CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Store, StoreError,
+    StoredJob, WriteOutcome,
 };
+use streamctl_core::stored::Replays;
+use streamctl_core::stored::{DesiredState, Repair};
 use streamctl_engine::storage::{MemoryStorage, Storage};
 use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, Term};
 use tokio::time::{sleep, timeout};

@@ -7,8 +7,10 @@
 use super::weather::Weather;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use streamctl_controller::core::{Core, Effect, Event, invariants};
 use streamctl_controller::driver::Witness;
+use streamctl_core::{
+    Core, Effect, Event, JobEvent, LoadedJob, TaskEvent, WorkerEvent, invariants,
+};
 
 /// Watches the core of one process.
 pub struct Watcher {
@@ -30,7 +32,15 @@ impl Witness for Watcher {
         }
         if !matches!(
             event,
-            Event::Ticked | Event::WorkerHeard { .. } | Event::Progressed { .. }
+            Event::Ticked
+                | Event::Worker {
+                    event: WorkerEvent::Heard { .. },
+                    ..
+                }
+                | Event::Task {
+                    event: TaskEvent::Progressed { .. },
+                    ..
+                }
         ) || !effects.is_empty()
         {
             self.weather
@@ -56,14 +66,18 @@ impl Witness for Watcher {
 
 fn event_label(event: &Event) -> String {
     match event {
-        Event::JobLoaded {
-            job,
-            wanted,
-            head,
-            unpublished,
-            published,
+        Event::Job {
+            event: JobEvent::Loaded(loaded),
             ..
         } => {
+            let LoadedJob {
+                job,
+                wanted,
+                head,
+                unpublished,
+                published,
+                ..
+            } = loaded.as_ref();
             let job = &job.spec.name;
             let head = head.as_ref().map(|manifest| manifest.epoch);
             format!(
@@ -71,17 +85,22 @@ fn event_label(event: &Event) -> String {
                 unpublished.len()
             )
         }
-        Event::JobCreated { job } => format!("JobCreated {}", job.spec.name),
-        Event::ChangeRequested { next } => {
-            format!("ChangeRequested {} {}", next.spec.name, next.job_version)
-        }
-        Event::WorkerJoined {
-            worker,
-            session,
-            tasks,
+        Event::Job {
+            event: JobEvent::Created(job),
+            ..
+        } => format!("JobCreated {}", job.spec.name),
+        Event::Job {
+            event: JobEvent::ChangeRequested(next),
             ..
         } => {
-            let task = |task: &streamctl_controller::core::RunningTask| {
+            format!("ChangeRequested {} {}", next.spec.name, next.job_version)
+        }
+        Event::Worker {
+            worker,
+            session,
+            event: WorkerEvent::Joined { tasks, .. },
+        } => {
+            let task = |task: &streamctl_core::RunningTask| {
                 let reports: Vec<String> = task
                     .reports
                     .iter()
@@ -101,25 +120,37 @@ fn event_label(event: &Event) -> String {
                 tasks.iter().map(task).collect::<Vec<_>>()
             )
         }
-        Event::WorkerHeard {
-            worker, session, ..
+        Event::Worker {
+            worker,
+            session,
+            event: WorkerEvent::Heard { .. },
         } => format!("WorkerHeard {worker} {session}"),
-        Event::Reported { worker, report } => {
+        Event::Task {
+            worker,
+            event: TaskEvent::Reported(report),
+            ..
+        } => {
             format!(
                 "Reported {worker} {} {} {:?} {:?}",
                 report.task, report.window, report.ranges, report.counts
             )
         }
-        Event::Progressed {
+        Event::Task {
             worker,
             task,
-            watermark_ms,
-            shards,
-            ..
+            event:
+                TaskEvent::Progressed {
+                    watermark_ms,
+                    shards,
+                    ..
+                },
         } => {
             format!("Progressed {worker} {task} {watermark_ms} {shards:?}")
         }
-        Event::ManifestWritten { job, reference } => {
+        Event::Job {
+            job,
+            event: JobEvent::ManifestWritten { reference },
+        } => {
             format!("ManifestWritten {job} {}", reference.epoch)
         }
         other => format!("{other:?}"),

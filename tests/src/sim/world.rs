@@ -19,11 +19,10 @@ use futures::{FutureExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use streamctl_controller::core::CoreSettings;
 use streamctl_controller::node::{Node, Parts};
-use streamctl_controller::store::{
-    DesiredState, LeaderRecord, MemoryStore, Store, StoreCopy, StoredJob,
-};
+use streamctl_controller::store::{LeaderRecord, MemoryStore, Store, StoreCopy, StoredJob};
+use streamctl_core::CoreSettings;
+use streamctl_core::stored::DesiredState;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::clock::Clock;
 use streamctl_engine::resolve;

@@ -9,7 +9,7 @@ use crate::aws::{SenderRejection, sender_rejection};
 use crate::foreign_answer::Answering;
 use crate::source::kinesis::HashRange;
 use crate::source::kinesis::service_date::DateInterceptor;
-use crate::source::{ListError, ListedShard, SHARDS_MAX};
+use crate::source::{ListError, ListedShard};
 use crate::storage::RefusalCause;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::describe_stream_summary::DescribeStreamSummaryError;
@@ -17,6 +17,7 @@ use aws_sdk_kinesis::operation::list_shards::{ListShardsError, ListShardsOutput}
 use aws_sdk_kinesis::types::StreamDescriptionSummary;
 use aws_sdk_kinesis::{Client, Config};
 use std::time::Duration;
+use streamctl_proto::SHARDS_MAX;
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 

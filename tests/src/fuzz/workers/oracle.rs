@@ -4,7 +4,8 @@
 //! Rule: it knows the job and the earlier commits, and nothing of the core's reasons.
 
 use std::collections::BTreeMap;
-use streamctl_controller::core::{Core, DesiredState};
+use streamctl_core::Core;
+use streamctl_core::stored::DesiredState;
 use streamctl_proto::report::{ObjectKind, Staging};
 use streamctl_proto::{Counts, Epoch, Manifest, ManifestRef, Position, ResolvedJob, ShardId};
 

@@ -5,8 +5,8 @@
 //! correct: grossly invalid messages are refused at the first check.
 
 use super::{Choices, SHARDS, WINDOW_MS, WORKERS};
-use streamctl_controller::core::Core;
-use streamctl_controller::core::job::Job;
+use streamctl_core::Core;
+use streamctl_core::job::Job;
 use streamctl_proto::report::{ObjectKind, object_name};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{Position, ShardId, TaskId, Term, Window, v1};

@@ -1,0 +1,639 @@
+//! Validation of worker messages: every field that may end up in a manifest, be published, or be
+//! sent to others.
+//!
+//! Owns: which values a correct worker never sends. Does not own: messages that are merely late
+//! (`job` refuses those, and the task is cancelled), the consequences of a refusal
+//! (`refusals`).
+//! Rule: pure. A refusal names the field and the task, and nothing of the message is used. The core
+//! trusts a worker about what it read, but never about where output goes: only objects of this job,
+//! window and task are ever published.
+
+use super::job::{NEVER_MS, WINDOWS_AHEAD_MAX};
+use super::{
+    Core, EndedShard, Event, Job, KnownShard, RefusedTask, RunningTask, TaskEvent, WorkerEvent,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use streamctl_proto::SHARDS_MAX;
+use streamctl_proto::convert::BadMessage;
+use streamctl_proto::names::{
+    self, LOCATION_BYTES_MAX, SHARD_BYTES_MAX, TEXT_BYTES_MAX, UPLOAD_BYTES_MAX,
+    is_partition_folder,
+};
+use streamctl_proto::report::{ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name};
+use streamctl_proto::spec::{Location, PartitionColumn};
+use streamctl_proto::window::is_nameable;
+use streamctl_proto::{
+    LookupVersion, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Window, WorkerId,
+};
+
+/// Largest number in a report: integers up to this value are exact in JSON for every reader.
+pub const FIGURE_MAX: u64 = 1 << 53;
+/// Largest object, the limit of S3.
+pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
+/// Most parts of a multipart upload, the limit of S3.
+pub const PARTS_MAX: usize = 10_000;
+/// Most children or parents of one shard. A split makes two children, a merge has two parents.
+pub const CHILDREN_MAX: usize = 16;
+
+type Checked = Result<(), BadMessage>;
+
+enum Shards<'a> {
+    Given(&'a BTreeSet<ShardId>),
+    Offered(&'a BTreeMap<ShardId, Position>),
+}
+
+impl Shards<'_> {
+    fn contains(&self, id: &ShardId) -> bool {
+        match self {
+            Self::Given(shards) => shards.contains(id),
+            Self::Offered(base) => base.contains_key(id),
+        }
+    }
+
+    fn all(&self, holds: impl Fn(&ShardId) -> bool) -> bool {
+        match self {
+            Self::Given(shards) => shards.iter().all(holds),
+            Self::Offered(base) => base.keys().all(holds),
+        }
+    }
+}
+
+fn bad<T>(field: &'static str, problem: impl ToString) -> Result<T, BadMessage> {
+    Err(BadMessage {
+        field,
+        problem: problem.to_string(),
+    })
+}
+
+fn ensure(good: bool, field: &'static str, problem: impl ToString) -> Checked {
+    if good { Ok(()) } else { bad(field, problem) }
+}
+
+impl Core {
+    /// Returns the events to apply: the event itself, or a refusal of its task in its place. Of a
+    /// Hello, only the refused tasks are left out. Their refusals come first, while their jobs
+    /// still know the tasks.
+    pub fn admit(&self, event: Event) -> Vec<Event> {
+        match event {
+            Event::Worker {
+                worker,
+                session,
+                event:
+                    WorkerEvent::Joined {
+                        process,
+                        flight_address,
+                        tasks,
+                    },
+            } => {
+                let (tasks, refused) = self.sift(tasks);
+                let refusal = |refused| Event::refused(worker.clone(), refused);
+                let mut events: Vec<Event> = refused.into_iter().map(refusal).collect();
+                events.push(Event::Worker {
+                    worker,
+                    session,
+                    event: WorkerEvent::Joined {
+                        process,
+                        flight_address,
+                        tasks,
+                    },
+                });
+                events
+            }
+            Event::Task {
+                worker,
+                task,
+                event,
+            } => match self.check(&worker, task, &event) {
+                Err(problem) => {
+                    let job = None;
+                    vec![Event::refused(worker, RefusedTask { task, job, problem })]
+                }
+                Ok(()) => vec![Event::Task {
+                    worker,
+                    task,
+                    event,
+                }],
+            },
+            event => vec![event],
+        }
+    }
+
+    /// Checks what a message claims about its task. A message about an unknown task is late, not
+    /// invalid.
+    fn check(&self, worker: &WorkerId, task: TaskId, event: &TaskEvent) -> Checked {
+        let Some((job, shards)) = self.task_of(worker, task) else {
+            return Ok(());
+        };
+        match event {
+            TaskEvent::Reported(report) => {
+                check_report(&job.resolved, report)?;
+                own(&shards, report)
+            }
+            TaskEvent::WindowRequested(window) => check_window(&job.resolved, *window),
+            TaskEvent::Progressed { watermark_ms, .. } => {
+                check_watermark(*watermark_ms, shards.all(|id| has_ended(job, id)))
+            }
+            TaskEvent::ShardEnded(ended) => check_ended(job, &shards, ended),
+            TaskEvent::Ended(_) | TaskEvent::Refused(_) => Ok(()),
+        }
+    }
+
+    /// The job and the shards of a live task of this worker. A task that waits for its adoption was
+    /// checked when it was offered; its later messages are checked as if all its shards had ended.
+    fn task_of(&self, worker: &WorkerId, id: TaskId) -> Option<(&Job, Shards<'_>)> {
+        let live = || {
+            let job = self.jobs.get(self.task_index.job_of(id)?)?;
+            let task = job.tasks.get(&id).filter(|task| task.worker == *worker)?;
+            Some((job, Shards::Given(&task.shards)))
+        };
+        let waiting = || {
+            let running = self.pending_adoptions.get(worker, id)?;
+            Some((self.jobs.get(&running.job)?, Shards::Offered(&running.base)))
+        };
+        live().or_else(waiting)
+    }
+
+    /// Splits the tasks of a Hello into valid and refused ones. A duplicate is refused.
+    fn sift(&self, tasks: Vec<RunningTask>) -> (Vec<RunningTask>, Vec<RefusedTask>) {
+        let mut good: BTreeMap<TaskId, RunningTask> = BTreeMap::new();
+        let mut refused: BTreeMap<TaskId, RefusedTask> = BTreeMap::new();
+        for running in tasks {
+            let id = running.task;
+            let twice = good.remove(&id).is_some() || refused.contains_key(&id);
+            let checked = ensure(!twice, "tasks", format_args!("{id} is there twice"));
+            match checked.and_then(|()| self.check_running(&running)) {
+                Ok(()) => _ = good.insert(id, running),
+                Err(problem) => {
+                    let job = Some(running.job);
+                    refused.entry(id).or_insert(RefusedTask {
+                        task: id,
+                        job,
+                        problem,
+                    });
+                }
+            }
+        }
+        (
+            good.into_values().collect(),
+            refused.into_values().collect(),
+        )
+    }
+
+    fn check_running(&self, running: &RunningTask) -> Checked {
+        // A task of another version of the job, or of an earlier job with its name, is cancelled;
+        // its content does not matter.
+        let same = |job: &&Job| running.is_of(&job.resolved);
+        match self.jobs.get(&running.job).filter(same) {
+            Some(job) => check_task(job, running),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the job knows that the shard has no more records. A job that was just loaded knows less
+/// than the tasks that wait for their adoption.
+fn has_ended(job: &Job, id: &ShardId) -> bool {
+    job.shards
+        .get(id)
+        .is_none_or(|shard| shard.task.is_none() || shard.ended())
+}
+
+/// Checks that the report has only shards of its task.
+fn own(shards: &Shards<'_>, report: &Report) -> Checked {
+    match report.ranges.keys().find(|id| !shards.contains(id)) {
+        Some(foreign) => bad(
+            "ranges",
+            format_args!("shard {foreign:?} is not one of {}", report.task),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Checks whether a task that a worker reports as running can belong to this job.
+fn check_task(job: &Job, running: &RunningTask) -> Checked {
+    let resolved = &job.resolved;
+    let shards = Shards::Offered(&running.base);
+    ensure(
+        !running.base.is_empty(),
+        "tasks.shards",
+        format_args!("{} has none", running.task),
+    )?;
+    running.base.keys().try_for_each(check_shard)?;
+    for report in &running.reports {
+        ensure(
+            report.task == running.task,
+            "tasks.reports",
+            format_args!("{} is another task's", report.task),
+        )?;
+        check_report(resolved, report)?;
+        own(&shards, report)?;
+    }
+    let windows_max = WINDOWS_AHEAD_MAX + 2 * running.base.len();
+    ensure(
+        running.windows.len() <= windows_max,
+        "tasks.windows",
+        format_args!("more than {windows_max}"),
+    )?;
+    for (window, lookups) in &running.windows {
+        check_window(resolved, *window)?;
+        check_lookups(resolved, lookups.iter())?;
+    }
+    for ended in &running.ended {
+        check_ended(job, &shards, ended)?;
+    }
+    let all_ended = shards.all(|id| running.ended.iter().any(|ended| ended.shard == *id));
+    check_watermark(running.watermark_ms, all_ended)
+}
+
+/// Checks a report against its job: the window is one of the job's, the ranges go forward, the
+/// figures add up, and the objects are where this task writes its objects of this window.
+///
+/// # Errors
+/// [`BadMessage`] names the field.
+pub fn check_report(job: &ResolvedJob, report: &Report) -> Checked {
+    let name = &job.spec.name;
+    ensure(
+        report.job == *name,
+        "report.job",
+        format_args!("{} is not {name}, whose task it is", report.job),
+    )?;
+    check_window(job, report.window)?;
+    report.ranges.keys().try_for_each(check_shard)?;
+    for (id, range) in &report.ranges {
+        let forward = matches!(range.to, Position::After { .. }) && !range.to.reaches(&range.from);
+        ensure(
+            forward,
+            "ranges",
+            format_args!("shard {id:?}: {} is not after {}", range.to, range.from),
+        )?;
+    }
+    check_figures(report)?;
+    check_lookups(job, report.lookups.iter())?;
+    check_unmatched(job, report)?;
+    let mut locations = BTreeSet::new();
+    for object in &report.objects {
+        check_object(job, report, object)?;
+        ensure(
+            locations.insert(&object.location),
+            "object.location",
+            format_args!("{:?} twice", object.location),
+        )?;
+    }
+    Ok(())
+}
+
+fn check_window(job: &ResolvedJob, window: Window) -> Checked {
+    let Window { start_ms, end_ms } = window;
+    let size_ms = job.spec.window.ms();
+    let problem = format_args!("[{start_ms}, {end_ms}) is not one of the windows of {size_ms} ms");
+    ensure(job.spec.window.has(window), "window", problem)
+}
+
+/// Checks a watermark. The final value is valid only for a task whose shards have all ended.
+fn check_watermark(watermark_ms: i64, all_ended: bool) -> Checked {
+    let known = watermark_ms == i64::MIN
+        || is_nameable(watermark_ms)
+        || (watermark_ms > NEVER_MS && all_ended);
+    ensure(
+        known,
+        "watermark_ms",
+        format_args!("{watermark_ms} is no time, and a shard has not ended"),
+    )
+}
+
+fn check_shard(id: &ShardId) -> Checked {
+    let problem = |why| BadMessage {
+        field: "shard",
+        problem: format!("{:.80?} is no name of one: {why}", id.as_str()),
+    };
+    names::check_shard(id.as_str()).map_err(problem)
+}
+
+fn is_text(text: &str, bytes_max: usize) -> bool {
+    names::check_name(text, bytes_max).is_ok()
+}
+
+fn check_ended(job: &Job, shards: &Shards<'_>, ended: &EndedShard) -> Checked {
+    ensure(
+        shards.contains(&ended.shard),
+        "ended.shard",
+        format_args!("{:?} is not its task's", ended.shard),
+    )?;
+    let floor_ms = ended.floor_ms;
+    let begins = is_nameable(floor_ms) && floor_ms.rem_euclid(job.resolved.spec.window.ms()) == 0;
+    ensure(
+        floor_ms == i64::MIN || begins,
+        "floor_ms",
+        format_args!("no window begins at {floor_ms}"),
+    )?;
+    let reached = job
+        .shards
+        .get(&ended.shard)
+        .map(|shard| &shard.reached)
+        .filter(|at| **at != Position::End);
+    let forward =
+        reached.is_none_or(|reached| reached.reaches(&ended.last)) && ended.last != Position::End;
+    ensure(
+        forward,
+        "last",
+        format_args!("{} is before what is reported", ended.last),
+    )?;
+    let few = ended.children.len() <= CHILDREN_MAX
+        && job.shards.len() + ended.children.len() <= SHARDS_MAX;
+    ensure(
+        few,
+        "children",
+        format_args!("there are {}", ended.children.len()),
+    )?;
+    ensure(
+        ended.children.is_empty() || job.lists_again(),
+        "children",
+        "shards of this source have none",
+    )?;
+    for KnownShard {
+        shard: child,
+        parents,
+        detail,
+    } in &ended.children
+    {
+        check_shard(child)?;
+        ensure(
+            detail.is_empty() || is_text(detail, SHARD_BYTES_MAX),
+            "children",
+            "a detail is none of a shard",
+        )?;
+        parents.iter().try_for_each(check_shard)?;
+        let parented = parents.len() <= CHILDREN_MAX
+            && parents.contains(&ended.shard)
+            && !parents.contains(child);
+        ensure(
+            parented,
+            "children",
+            format_args!("{child:?} is not a child of {:?}", ended.shard),
+        )?;
+    }
+    Ok(())
+}
+
+fn check_figures(report: &Report) -> Checked {
+    let counts = &report.counts;
+    let figures = [
+        counts.rows_in,
+        counts.bytes_in,
+        counts.rows_out,
+        counts.rows_unmatched,
+        counts.rows_rejected,
+    ];
+    ensure(
+        figures.iter().all(|figure| *figure <= FIGURE_MAX),
+        "counts",
+        format_args!("more than {FIGURE_MAX}"),
+    )?;
+    ensure(
+        counts.balanced(),
+        "counts",
+        "rows_in is not rows_decoded + rows_dead",
+    )?;
+    ensure(
+        counts.rows_late <= counts.rows_in,
+        "counts.rows_late",
+        "is more than rows_in",
+    )?;
+    let records = sum(report.ranges.values().map(|range| range.records));
+    ensure(
+        records == Some(counts.rows_in),
+        "counts.rows_in",
+        "is not the sum over the ranges",
+    )?;
+    let bytes = sum(report.ranges.values().map(|range| range.bytes));
+    ensure(
+        bytes == Some(counts.bytes_in),
+        "counts.bytes_in",
+        "is not the sum over the ranges",
+    )?;
+    let rows = |kind| {
+        sum(report
+            .objects
+            .iter()
+            .filter(move |object| object.kind == kind)
+            .map(|object| object.rows))
+    };
+    ensure(
+        rows(ObjectKind::Data) == Some(counts.rows_out),
+        "counts.rows_out",
+        "is not what the objects hold",
+    )?;
+    ensure(
+        rows(ObjectKind::DeadLetter) == Some(counts.rows_dead),
+        "counts.rows_dead",
+        "is not what the objects hold",
+    )?;
+    let rejected = rows(ObjectKind::RejectedRow);
+    ensure(
+        rejected == Some(counts.rows_rejected),
+        "counts.rows_rejected",
+        "is not what the objects hold",
+    )
+}
+
+fn sum(mut figures: impl Iterator<Item = u64>) -> Option<u64> {
+    figures.try_fold(0_u64, u64::checked_add)
+}
+
+fn check_lookups<'a>(
+    job: &ResolvedJob,
+    lookups: impl ExactSizeIterator<Item = (&'a String, &'a LookupVersion)>,
+) -> Checked {
+    let wanted = &job.spec.lookups;
+    ensure(
+        lookups.len() == wanted.len(),
+        "lookups",
+        format_args!("{}, the job has {}", lookups.len(), wanted.len()),
+    )?;
+    for (lookup, version) in lookups {
+        ensure(
+            wanted.iter().any(|spec| spec.name == *lookup),
+            "lookups",
+            format_args!("{lookup:.80?} is none"),
+        )?;
+        // The version names a folder of the checkpoint location.
+        let plain = version
+            .as_str()
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-');
+        ensure(
+            plain && is_text(version.as_str(), TEXT_BYTES_MAX),
+            "lookups",
+            "a version is letters and digits",
+        )?;
+    }
+    Ok(())
+}
+
+fn check_unmatched(job: &ResolvedJob, report: &Report) -> Checked {
+    ensure(
+        report.unmatched.len() <= UNMATCHED_KEYS_MAX,
+        "unmatched",
+        format_args!("more than {UNMATCHED_KEYS_MAX}"),
+    )?;
+    for key in &report.unmatched {
+        let good = key.rows <= FIGURE_MAX
+            && key.key.len() <= TEXT_BYTES_MAX
+            && job
+                .spec
+                .lookups
+                .iter()
+                .any(|lookup| lookup.name == key.lookup);
+        ensure(
+            good,
+            "unmatched",
+            "a key is too long or too frequent, or of no lookup",
+        )?;
+    }
+    Ok(())
+}
+
+/// Checks that the object will be visible where this task writes objects of this kind, and that its
+/// bytes are staged in the right place.
+fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Checked {
+    check_rebuilt(job, report.window, report.task, object)
+}
+
+/// The same check for an object that replaces a lost one.
+///
+/// # Errors
+/// [`BadMessage`] names the field.
+pub fn check_rebuilt(
+    job: &ResolvedJob,
+    window: Window,
+    task: TaskId,
+    object: &StagedObject,
+) -> Checked {
+    let StagedObject {
+        kind,
+        location,
+        size,
+        rows,
+        ..
+    } = object;
+    ensure(
+        *size <= OBJECT_BYTES_MAX && *rows <= FIGURE_MAX,
+        "object.size",
+        format_args!("{size} bytes, {rows} rows"),
+    )?;
+    let problem = |why| BadMessage {
+        field: "object.location",
+        problem: format!("{location:.200?} is none: {why}"),
+    };
+    names::check_name(location, LOCATION_BYTES_MAX).map_err(problem)?;
+    let refused = || {
+        bad(
+            "object.location",
+            format_args!("{location:?} is not where {task} writes"),
+        )
+    };
+    let Some(below) = location.strip_prefix(folder_of(job, *kind).as_str()) else {
+        return refused();
+    };
+    let (folders, name) = below
+        .rsplit_once('/')
+        .map_or(("", below), |(folders, name)| (folders, name));
+    let partitions: &[PartitionColumn] = match kind {
+        ObjectKind::Data => &job.spec.sink.partition_by,
+        ObjectKind::DeadLetter | ObjectKind::RejectedRow => &[],
+    };
+    if !are_partitions(partitions, folders) || !is_name(job, window, task, *kind, name) {
+        return refused();
+    }
+    check_staging(location, name, &object.staging)
+}
+
+fn folder_of(job: &ResolvedJob, kind: ObjectKind) -> Location {
+    match kind {
+        ObjectKind::Data => job.spec.sink.path.clone(),
+        ObjectKind::DeadLetter | ObjectKind::RejectedRow => job.spec.dead_letters(),
+    }
+}
+
+/// Checks for one folder per partition column. No folder can be `.` or `..`.
+fn are_partitions(columns: &[PartitionColumn], folders: &str) -> bool {
+    let parts: Vec<&str> = folders.split('/').filter(|_| !folders.is_empty()).collect();
+    let named = |(column, part): (&PartitionColumn, &&str)| {
+        let name = match column {
+            PartitionColumn::IngestYear => "ingest_year",
+            PartitionColumn::IngestMonth => "ingest_month",
+            PartitionColumn::IngestDay => "ingest_day",
+            PartitionColumn::IngestHour => "ingest_hour",
+            PartitionColumn::Column(name) => name,
+        };
+        is_partition_folder(name, part)
+    };
+    parts.len() == columns.len() && columns.iter().zip(&parts).all(named)
+}
+
+/// Checks for the name that this task gives its objects of this window, with any number.
+fn is_name(job: &ResolvedJob, window: Window, task: TaskId, kind: ObjectKind, name: &str) -> bool {
+    let extension = job.spec.sink.extension(kind);
+    let rest = name
+        .strip_suffix(extension)
+        .and_then(|rest| rest.strip_suffix('.'));
+    let number = rest
+        .and_then(|rest| rest.rsplit_once('-'))
+        .and_then(|(_, number)| number.parse().ok());
+    number
+        .is_some_and(|number| object_name(window, &job.spec.name, task, number, extension) == name)
+}
+
+fn check_staging(location: &str, name: &str, staging: &Staging) -> Checked {
+    match staging {
+        Staging::Multipart { upload_id, etags } => {
+            ensure(
+                location.starts_with("s3://"),
+                "object.staging",
+                "an upload is of an object in S3",
+            )?;
+            let good =
+                is_text(upload_id, UPLOAD_BYTES_MAX) && (1..=PARTS_MAX).contains(&etags.len());
+            ensure(
+                good,
+                "object.upload_id",
+                format_args!("no name of an upload, or {} parts", etags.len()),
+            )?;
+            ensure(
+                etags.iter().all(|etag| is_text(etag, UPLOAD_BYTES_MAX)),
+                "object.etags",
+                "one is none",
+            )
+        }
+        Staging::File { staged_path } => {
+            ensure(
+                !location.starts_with("s3://"),
+                "object.staging",
+                "a file is not staged for S3",
+            )?;
+            let folder = location.strip_suffix(name).unwrap_or_default();
+            let beside = staged_path
+                .strip_prefix(folder)
+                .filter(|rest| !rest.contains('/'));
+            let hidden = beside.and_then(|rest| {
+                rest.strip_prefix('.')?
+                    .strip_prefix(name)?
+                    .strip_prefix('.')
+            });
+            let good = hidden.is_some_and(|rest| rest.ends_with(".staged"));
+            ensure(
+                (good || is_in_memory(location)) && is_text(staged_path, LOCATION_BYTES_MAX),
+                "object.staging",
+                "is not its staged file",
+            )
+        }
+    }
+}
+
+/// Tests keep objects in memory; their staged form is no file.
+fn is_in_memory(location: &str) -> bool {
+    cfg!(any(test, feature = "test-util")) && location.starts_with("memory://")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! When a job may be deleted.
+//!
+//! Owns: the moment. Does not own: the store's keys; data in the sink and in the checkpoint
+//! location (it stays).
+//! Rule: the store deletes first. Without `force`, a job with committed but unpublished epochs is
+//! not deleted, because these would never become visible.
+
+use super::Effect;
+use super::job::Job;
+use crate::stored::DesiredState;
+
+/// Why a job cannot be deleted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoDeletion {
+    #[error("it is running")]
+    Runs,
+    /// An epoch is being committed or published.
+    #[error("what it has committed is not published yet")]
+    Unpublished,
+    /// Another change of its desired state is being written to the store.
+    #[error("the store is being told of a change of it")]
+    Recording,
+}
+
+impl Job {
+    /// Returns why the job cannot be deleted now. With `force`, unpublished epochs are no reason.
+    pub fn closed_to_deletion(&self, force: bool) -> Option<NoDeletion> {
+        match self.wanted {
+            DesiredState::Running | DesiredState::Draining => Some(NoDeletion::Runs),
+            _ if self.committing.is_some() || !(force || self.publishing.is_empty()) => {
+                Some(NoDeletion::Unpublished)
+            }
+            _ if self.changing.is_some() || self.replays.recording => Some(NoDeletion::Recording),
+            DesiredState::Stopped
+            | DesiredState::Completed
+            | DesiredState::Failed { .. }
+            | DesiredState::Deleted => None,
+        }
+    }
+
+    /// A user requested the deletion of the job. It stays until the store has deleted it.
+    pub(super) fn delete(&mut self, force: bool, out: &mut Vec<Effect>) {
+        if self.closed_to_deletion(force).is_none() && self.wanted != DesiredState::Deleted {
+            self.want(DesiredState::Deleted, out);
+        }
+    }
+}

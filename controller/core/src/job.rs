@@ -1,0 +1,366 @@
+//! One job: its shards, tasks and open windows, and the epoch being committed.
+//!
+//! Owns: what is read, reported and committed, one topic per file. Does not own: which workers live
+//! and where tasks run (`assign`).
+//! Rule: `reached` moves only by accepted reports, `committed` only by `HeadMoved`; both move only
+//! forward (I2, I3).
+
+mod avoid;
+mod changing;
+mod commit;
+mod deaths;
+mod lineage;
+mod refusals;
+mod repairing;
+mod replaying;
+mod reports;
+mod shard;
+mod stall;
+mod stream;
+mod tasks;
+mod unreadable;
+
+pub use avoid::{
+    AvoidTimes, Avoided, AvoidedFor, REFUSAL_ROUNDS_AGREED_MAX, REFUSAL_ROUNDS_ALONE_MAX,
+    REFUSED_WORKERS_MAX, Refusal,
+};
+pub use changing::{Change, RefusedChange};
+pub use commit::{Committing, EpochFigures};
+pub use deaths::{Death, Deaths, SUSPECT_DEATHS};
+pub use refusals::Refusals;
+pub use repairing::Repairing;
+pub use replaying::{ReplayState, is_dead_letters};
+pub use reports::OpenWindow;
+pub use shard::Shard;
+pub use stall::Stall;
+pub use tasks::{Task, TaskState};
+pub use unreadable::Unreadable;
+
+use super::effect::EffectKind;
+use super::event::Stuck;
+use crate::stored::{DesiredState, Repair};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::resolved::{StreamFacts, StreamIdentity};
+use streamctl_proto::{
+    Counts, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId, Window, WorkerId,
+};
+
+/// Most windows of a job that may be open, or reported and not committed. This limits how far a
+/// fast task runs ahead of a slow one.
+pub const WINDOWS_AHEAD_MAX: usize = 16;
+/// Most epochs that may be committed and not yet published.
+pub const PUBLISH_BACKLOG_MAX: usize = 8;
+/// Most epochs whose figures are kept in memory; older ones are read from their manifests.
+pub const RECENT_EPOCHS_MAX: usize = 200;
+
+/// Most windows that a task may have requested and not been sent, in addition to one for each of
+/// its shards.
+pub const ASKED_MAX: usize = 64;
+
+/// Values after this are not times. They mean that all shards have ended (`i64::MAX`, or up to the
+/// longest window less).
+pub const NEVER_MS: i64 = i64::MAX - 86_400_000;
+
+/// Most tasks whose workers are remembered, to fetch results from them.
+pub const TASK_WORKERS_MAX: usize = 1_000;
+
+/// The state of a lookup.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    /// The version that the next window uses.
+    pub version: Option<LookupVersion>,
+    pub rows: u64,
+    /// When it was last seen to have this version.
+    pub seen_ms: i64,
+    /// Why it is not newer.
+    pub problem: Option<String>,
+    pub check_at_ms: i64,
+    pub checking: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    pub asked: u64,
+    /// The last listing request that was answered.
+    pub answered: u64,
+    /// Nothing is committed before this request is answered, because children may be missing.
+    pub needed: u64,
+    pub again_at_ms: i64,
+}
+
+/// How long a drain may take beyond the end of its last window. After that, the rest is given up.
+pub const DRAIN_GRACE_MS: i64 = 60_000;
+
+/// The extent of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Windows that end at or before this time are finished.
+    pub until_ms: i64,
+    /// When the drain is given up.
+    pub give_up_ms: i64,
+}
+
+/// What a drain did not finish. It is read again when the job continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotDrained {
+    pub from_ms: i64,
+    /// Up to this time. None: a new leader took over, and does not know it.
+    pub until_ms: Option<i64>,
+}
+
+/// What is being retried while the job cannot continue, or not as it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Delay {
+    Effect(EffectKind),
+    Task,
+}
+
+impl Delay {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Effect(kind) => kind.label(),
+            Self::Task => "task",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The resolved job of submit: the version that makes the next epoch.
+    pub resolved: ResolvedJob,
+    /// The identity of its stream; none until it is known.
+    pub identity: Option<StreamIdentity>,
+    /// Stream facts of the last listing; none before the first.
+    pub stream: Option<StreamFacts>,
+    pub wanted: DesiredState,
+    /// The desired state is being written to the store.
+    pub recording: bool,
+    /// The extent of a drain. None: the job does not drain, or an earlier leader started the drain.
+    pub drain: Option<Drain>,
+    /// What the last drain did not finish.
+    pub not_drained: Option<NotDrained>,
+    /// The last committed epoch.
+    pub head: Option<ManifestRef>,
+    /// The end of the last committed window.
+    pub head_end_ms: i64,
+    /// The last published epoch.
+    pub published: Epoch,
+    pub totals: Counts,
+    pub shards: BTreeMap<ShardId, Shard>,
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// Workers that had a task of the job. They may hold reports, and are informed of commits.
+    pub commit_subscribers: BTreeSet<WorkerId>,
+    /// Windows after the head that a task has opened.
+    pub windows: BTreeMap<Window, OpenWindow>,
+    /// Tasks that wait for a window to open.
+    pub waiting: BTreeSet<(Window, TaskId)>,
+    /// The epoch that is being committed.
+    pub committing: Option<Committing>,
+    /// Committed epochs that are not yet published; the first one is being published.
+    pub publishing: VecDeque<Manifest>,
+    pub lookups: BTreeMap<String, Lookup>,
+    /// When to check again whether an epoch without records is due.
+    pub idle_check_at_ms: i64,
+    pub listing: Listing,
+    /// Tasks that failed since the last commit.
+    pub failures: u32,
+    /// Tasks that failed since this term began.
+    pub retries: u64,
+    /// The job's position cannot be read. The job must not run until it is known.
+    pub unreadable: Option<Unreadable>,
+    /// Manual repairs, oldest first.
+    pub repairs: Vec<Repair>,
+    /// Set if its first unpublished epoch has lost objects.
+    pub stuck: Option<Stuck>,
+    pub repairing: Option<Repairing>,
+    /// When to sweep orphans again.
+    pub sweep_at_ms: i64,
+    /// No task starts before this time.
+    pub pause_until_ms: i64,
+    /// The last error of each effect that is being retried.
+    pub delays: BTreeMap<Delay, String>,
+    /// Workers that are avoided, or were until a short time ago.
+    pub avoided: BTreeMap<WorkerId, Avoided>,
+    /// Workers that died with tasks of the job.
+    pub deaths: Deaths,
+    /// Rounds since the last commit in which every worker was refused.
+    pub refusal_rounds: u32,
+    /// Workers whose messages about its tasks were refused; at most as many as there are.
+    pub refusals: BTreeMap<WorkerId, Refusals>,
+    /// What is stalled.
+    pub stall: Stall,
+    pub recent: VecDeque<EpochFigures>,
+    /// Dead letters to replay.
+    pub replays: ReplayState,
+    /// The version that waits to take over.
+    pub changing: Option<Change>,
+    /// The last version that the store refused.
+    pub refused_change: Option<RefusedChange>,
+    /// The last epoch of the previous version, as far as this leader saw it.
+    pub took_over_after: Epoch,
+    /// Something changed that the assignment of shards depends on.
+    pub plan_due: bool,
+    /// The first shard that was not past a window's end at the last check. All shards before it are
+    /// past.
+    not_past: Option<(i64, ShardId)>,
+    /// The workers of the last tasks, live or not, to fetch results from. At most
+    /// [`TASK_WORKERS_MAX`].
+    pub task_workers: BTreeMap<TaskId, WorkerId>,
+}
+
+impl Job {
+    /// A job of which nothing has been read.
+    pub fn new(resolved: ResolvedJob) -> Self {
+        let lookups = resolved
+            .spec
+            .lookups
+            .iter()
+            .map(|spec| (spec.name.clone(), Lookup::default()))
+            .collect();
+        Self {
+            identity: resolved.stream_identity.clone(),
+            stream: None,
+            resolved,
+            wanted: DesiredState::Running,
+            drain: None,
+            not_drained: None,
+            recording: false,
+            head: None,
+            head_end_ms: i64::MIN,
+            published: Epoch(0),
+            totals: Counts::default(),
+            shards: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            commit_subscribers: BTreeSet::new(),
+            windows: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            committing: None,
+            publishing: VecDeque::new(),
+            lookups,
+            idle_check_at_ms: i64::MIN,
+            listing: Listing::default(),
+            failures: 0,
+            retries: 0,
+            unreadable: None,
+            repairs: vec![],
+            stuck: None,
+            repairing: None,
+            sweep_at_ms: i64::MIN,
+            pause_until_ms: i64::MIN,
+            delays: BTreeMap::new(),
+            avoided: BTreeMap::new(),
+            refusal_rounds: 0,
+            deaths: Deaths::default(),
+            refusals: BTreeMap::new(),
+            stall: Stall::default(),
+            recent: VecDeque::new(),
+            replays: ReplayState::default(),
+            changing: None,
+            refused_change: None,
+            took_over_after: Epoch(0),
+            plan_due: true,
+            not_past: None,
+            task_workers: BTreeMap::new(),
+        }
+    }
+
+    /// Restores the job to its position in the store.
+    pub fn restore(
+        &mut self,
+        head: Option<&Manifest>,
+        unpublished: Vec<Manifest>,
+        published: Epoch,
+    ) {
+        if let Some(manifest) = head {
+            let (_, reference) = manifest.encode();
+            self.recent
+                .push_back(EpochFigures::of(manifest, &reference.name));
+            self.head = Some(reference);
+            self.head_end_ms = manifest.window.end_ms;
+            self.totals = manifest.totals;
+            self.identity = self.identity.take().or_else(|| manifest.stream.clone());
+            for (id, frontier) in &manifest.frontier {
+                let position = frontier.position.clone();
+                let parents = frontier.parents.clone();
+                let mut shard = Shard::new(
+                    position,
+                    parents,
+                    frontier.detail.clone(),
+                    manifest.window.end_ms,
+                );
+                shard.listed = is_dead_letters(id);
+                shard.read_to_ms = frontier.read_to_ms.unwrap_or(manifest.window.end_ms);
+                shard.lost = frontier.lost;
+                shard.committed_lost = frontier.lost;
+                self.shards.insert(id.clone(), shard);
+            }
+        }
+        self.published = published;
+        self.publishing = unpublished.into();
+    }
+
+    /// Starts with the versions that the head used, even if their lookups have changed since:
+    /// windows can open with them at once.
+    pub fn begin_with_lookups(&mut self, versions: BTreeMap<String, LookupVersion>) {
+        for (name, version) in versions {
+            if let Some(lookup) = self.lookups.get_mut(&name) {
+                lookup.version = Some(version);
+            }
+        }
+    }
+
+    pub fn name(&self) -> &JobName {
+        &self.resolved.spec.name
+    }
+
+    pub fn runs(&self) -> bool {
+        self.wanted == DesiredState::Running
+    }
+
+    /// It reads, or finishes what it has read.
+    pub fn is_live(&self) -> bool {
+        matches!(self.wanted, DesiredState::Running | DesiredState::Draining)
+    }
+
+    /// The job reads up to the end of its drain, but not all of its shards may be assigned.
+    pub fn drains(&self) -> bool {
+        self.wanted == DesiredState::Draining && self.drain.is_some()
+    }
+
+    /// A drain takes nothing more of this shard.
+    pub fn is_drained(&self, shard: &Shard) -> bool {
+        self.drain
+            .is_some_and(|drain| shard.floor_ms >= drain.until_ms)
+    }
+
+    /// What a drain that ends now leaves unfinished.
+    pub fn unfinished(&self) -> Option<NotDrained> {
+        let Some(drain) = self.drain else {
+            return Some(NotDrained {
+                from_ms: self.head_end_ms,
+                until_ms: None,
+            });
+        };
+        let behind = self
+            .shards
+            .values()
+            .filter(|shard| !shard.done() && shard.floor_ms < drain.until_ms);
+        let from_ms = behind
+            .map(|shard| shard.floor_ms.max(self.head_end_ms))
+            .min()?;
+        Some(NotDrained {
+            from_ms,
+            until_ms: Some(drain.until_ms),
+        })
+    }
+
+    pub fn lists_again(&self) -> bool {
+        self.resolved.spec.source.kind.reads_stream()
+    }
+
+    /// The number of the last committed epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.head.as_ref().map_or(Epoch(0), |head| head.epoch)
+    }
+}
