@@ -1,10 +1,10 @@
 //! The data logic that controller and worker share.
 //!
-//! Owns: object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog ([`catalog`]),
-//! lookup versions and their rows ([`lookup`]), the query ([`query`]), resolving a job file against
-//! the outside world ([`resolve`]), and other shared parts of the programs: HTTP servers
-//! ([`http`]), protection ([`security`]), metrics ([`metrics`]). Does not own: reading the stream,
-//! windows, the commit.
+//! Owns: sources ([`source`]) and formats ([`format`]) by kind, object storage ([`storage`]), AWS
+//! clients ([`aws`]), the Data Catalog ([`catalog`]), lookup versions and their rows ([`lookup`]),
+//! the query ([`query`]), resolving a job file against the outside world ([`resolve`]), and the
+//! plumbing of the programs: HTTP servers ([`http`]), protection ([`security`]), metrics
+//! ([`metrics`]). Does not own: windows, the commit.
 //! Rule: a question about data has the same answer everywhere: for the controller at submit, a
 //! worker at run time, a replay next week.
 
@@ -14,6 +14,7 @@ pub mod clock;
 pub mod dead_letters;
 pub mod foreign_answer;
 pub mod format;
+mod host;
 pub mod http;
 pub mod lookup;
 pub mod memory;

@@ -6,7 +6,7 @@
 //! operator allowed, or to one that a user with the role `admin` named; in plain text it goes only
 //! to this machine.
 
-use crate::security::dial::is_loopback;
+use crate::host::is_loopback;
 use std::sync::Arc;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::Problem;

@@ -12,8 +12,8 @@ use super::{SecurityError, Token};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderValue, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use crate::host::is_loopback;
 use std::error::Error;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -318,13 +318,6 @@ pub fn flight_url(location: &str) -> String {
     } else {
         format!("http://{rest}")
     }
-}
-
-/// Whether a host is a loopback name or address of this machine.
-pub fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_matches(['[', ']']);
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The root cause of an error, with a hint if it is about trust.

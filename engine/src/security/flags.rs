@@ -8,7 +8,8 @@
 use super::SecurityError;
 use super::accept::{ConfigNow, for_grpc, for_http};
 use super::access::{AccessTable, Policy};
-use super::dial::{Dialer, DialerFiles, is_loopback};
+use super::dial::{Dialer, DialerFiles};
+use crate::host::is_loopback;
 use super::files::Reloading;
 use super::gate::Gate;
 use super::same_user;
