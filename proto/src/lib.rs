@@ -20,6 +20,7 @@ pub mod resolved;
 pub mod spec;
 pub mod staged_name;
 mod stream;
+pub mod time_pattern;
 pub mod verify;
 pub mod window;
 
@@ -32,6 +33,7 @@ pub use position::{Position, SequenceNumber};
 pub use report::{Counts, Report, ShardRange, StagedObject};
 pub use resolved::{ResolvedJob, VersionRef};
 pub use spec::JobSpec;
+pub use time_pattern::TimePattern;
 pub use window::{Clamp, Window, WindowSize};
 
 /// Generated from `streamctl/v1/*.proto`.

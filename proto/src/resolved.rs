@@ -201,6 +201,7 @@ mod tests {
                 schema,
                 starting_position,
                 on_data_loss: OnDataLoss::Fail,
+                values: Default::default(),
             },
             window: WindowSize::from_ms(60_000).unwrap(),
             lookups: vec![],

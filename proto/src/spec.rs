@@ -19,6 +19,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod text;
+mod values;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
 pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
@@ -32,6 +33,7 @@ pub use source::{
     SourceKind, StdinSource,
 };
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
+pub use values::{Decimals, OnBadValue, TIME_FORMATS_MAX, TimestampNumbers, ValueRules};
 
 use crate::manifest::CheckpointNames;
 use crate::report::ObjectKind;
@@ -138,6 +140,9 @@ pub struct SourceSpec {
     pub starting_position: StartingPosition,
     /// What to do if records were lost before they could be read.
     pub on_data_loss: OnDataLoss,
+    /// How values become those of their columns. Not stored if it is the default.
+    #[serde(default, skip_serializing_if = "ValueRules::is_default")]
+    pub values: ValueRules,
 }
 
 /// Whether payloads may be compressed.

@@ -287,6 +287,7 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     all.extend(
         source
             .into_iter()
+            .chain(spec.source.values.fields())
             .map(|(key, value)| ("source", key, value)),
     );
     all.extend([

@@ -82,6 +82,7 @@ pub fn job(name: &str) -> ResolvedJob {
             schema: SchemaFrom::BuiltIn,
             starting_position: StartingPosition::TrimHorizon,
             on_data_loss: OnDataLoss::Fail,
+            values: Default::default(),
         },
         window: WindowSize::from_ms(60_000).expect("a minute is a window"),
         lookups: vec![],

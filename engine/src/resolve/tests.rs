@@ -26,6 +26,7 @@ fn generator() -> SourceSpec {
         schema: SchemaFrom::BuiltIn,
         starting_position: StartingPosition::Latest,
         on_data_loss: OnDataLoss::Fail,
+        values: Default::default(),
     }
 }
 

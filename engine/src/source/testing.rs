@@ -19,6 +19,7 @@ fn spec(kind: SourceKind) -> JobSpec {
             schema: SchemaFrom::BuiltIn,
             starting_position: StartingPosition::TrimHorizon,
             on_data_loss: OnDataLoss::Fail,
+            values: Default::default(),
         },
         window: WindowSize::from_ms(60_000).expect("not zero"),
         lookups: Vec::new(),

@@ -67,6 +67,9 @@ fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
         SchemaFrom::BuiltIn => {}
     }
     add("on_data_loss", value_text(&spec.on_data_loss));
+    for (key, value) in spec.values.fields() {
+        add(key, value);
+    }
 }
 
 fn lookup(spec: &LookupSpec, all: &mut Fields) {

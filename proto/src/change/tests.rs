@@ -156,6 +156,16 @@ fn what_no_position_and_no_committed_window_depends_on_is_taken_over() {
                 "source.on_data_loss",
             ],
         ),
+        (
+            "stream = \"orders\"",
+            "stream = \"orders\"\ntimestamp_numbers = \"seconds\"\ntimestamp_formats = [\"dd.MM.yyyy\"]\ndecimals = \"exact\"\non_bad_value = \"null\"",
+            vec![
+                "source.timestamp_numbers",
+                "source.timestamp_formats",
+                "source.decimals",
+                "source.on_bad_value",
+            ],
+        ),
         ("1m", "30s", vec!["window.size"]),
         ("1m", "3m", vec!["window.size"]),
     ] {

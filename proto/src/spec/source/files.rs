@@ -7,7 +7,7 @@ use crate::spec::key::{Absent, Fields, Key, Part, Special, Text, Word};
 use crate::spec::keys::{folder, key};
 use crate::spec::location::{self, Named};
 use crate::spec::raw::Table;
-use crate::spec::{Location, RecordFormat, SourceSpec};
+use crate::spec::{JsonFormat, Location, PayloadFormat, RecordFormat, SourceSpec};
 use serde::{Deserialize, Serialize};
 
 /// Files below a folder; each is a shard.
@@ -100,6 +100,13 @@ impl SourceFacts for FilesSource {
 
     fn arrival_column(&self) -> Option<&str> {
         self.arrival_time.as_deref()
+    }
+
+    /// Rows of CSV become objects.
+    fn payload_format(&self) -> PayloadFormat {
+        PayloadFormat::Json(JsonFormat {
+            of_rows: self.format == RecordFormat::Csv,
+        })
     }
 
     /// A column may hold arrivals that are years old.

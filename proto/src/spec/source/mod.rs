@@ -21,6 +21,7 @@ use super::key::{Absent, Fields, Key, Kind, Part, Read};
 use super::keys::{self, HIVE_TYPES, key};
 use super::location::{self, Named};
 use super::raw::{Entry, Table, nearest_hint};
+use super::values;
 use super::{
     Location, PayloadCompression, PayloadFormat, SchemaFrom, SourceSpec, StartingPosition,
 };
@@ -159,6 +160,10 @@ pub(super) static SOURCE: Part = Part {
         &keys::SCHEMA_FILE,
         &keys::SCHEMA_KEY,
         &keys::ON_DATA_LOSS,
+        &values::TIMESTAMP_NUMBERS,
+        &values::TIMESTAMP_FORMATS,
+        &values::DECIMALS,
+        &values::ON_BAD_VALUE,
     ],
 };
 
@@ -194,6 +199,7 @@ pub(super) fn source<'a>(
 ) -> Option<SourceSpec> {
     let registered = table.value(&TYPE)?;
     let on_data_loss = table.value(&keys::ON_DATA_LOSS);
+    let values = values::read(&mut table);
     let mut context = SourceContext { base_dir, places };
     let kind = (registered.read)(&mut table, &mut context);
     let schema = schema(&mut table, base_dir, registered);
@@ -204,6 +210,7 @@ pub(super) fn source<'a>(
         schema: schema?,
         starting_position,
         on_data_loss: on_data_loss?,
+        values: values?,
     })
 }
 
