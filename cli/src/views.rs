@@ -137,6 +137,15 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             String::new()
         },
     );
+    line(
+        "null values",
+        if totals.values_null > 0 {
+            let values = count(totals.values_null, "value");
+            format!("{values} did not fit and became NULL")
+        } else {
+            String::new()
+        },
+    );
     line("lag", milliseconds(job.lag_ms));
     line(
         "shards",
@@ -194,6 +203,14 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
                 ),
             );
         }
+    }
+    for null in job.last_epoch.iter().flat_map(|epoch| &epoch.null_values) {
+        let values = count(null.values, "value");
+        let column = &null.column;
+        line(
+            "null values",
+            format!("in the last epoch: {values} of column {column} did not fit"),
+        );
     }
     // A lookup that was never checked, as in a job that had ended before, has no version.
     for lookup in job
@@ -480,6 +497,7 @@ pub(crate) mod tests {
             rows_out: 95,
             rows_late: 4,
             rows_rejected: 0,
+            ..v1::Counts::default()
         };
         let task = Some(v1::TaskId {
             term: 3,
@@ -505,6 +523,7 @@ pub(crate) mod tests {
                 counts: Some(counts),
                 objects: 2,
                 bytes_out: 2048,
+                null_values: vec![],
                 unmatched: vec![v1::UnmatchedKey {
                     lookup: "country_lookup".into(),
                     key: "Russia".into(),

@@ -1,10 +1,10 @@
 //! The data logic that controller and worker share.
 //!
 //! Owns: object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog ([`catalog`]),
-//! lookup versions and their rows ([`lookup`]), the query ([`query`]), resolving a job file against
-//! the outside world ([`resolve`]), and other shared parts of the programs: HTTP servers
-//! ([`http`]), protection ([`security`]), metrics ([`metrics`]). Does not own: reading the stream,
-//! windows, the commit.
+//! times and numbers from text ([`values`]), lookup versions and their rows ([`lookup`]), the query
+//! ([`query`]), resolving a job file against the outside world ([`resolve`]), and other shared parts
+//! of the programs: HTTP servers ([`http`]), protection ([`security`]), metrics ([`metrics`]). Does
+//! not own: reading the stream, windows, the commit.
 //! Rule: a question about data has the same answer everywhere: for the controller at submit, a
 //! worker at run time, a replay next week.
 
@@ -25,3 +25,4 @@ pub mod security;
 pub mod source;
 pub mod storage;
 pub mod traces;
+pub mod values;

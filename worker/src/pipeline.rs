@@ -15,6 +15,7 @@ use streamctl_engine::query::{
     OpenQuery, Pace, Pushed, QueryInput, QueryOutput, QueryPlan, UnmatchedCounter,
 };
 use streamctl_engine::source::Record;
+use streamctl_proto::report::NullValues;
 
 /// Records decoded at once.
 pub const DECODE_RECORDS_MAX: usize = 8_192;
@@ -75,6 +76,10 @@ pub struct Step {
     pub records: usize,
     /// Which of these are bad; the others are rows.
     pub bad: Vec<BadRecord>,
+    /// Rows beyond the first of each record.
+    pub further_rows: u64,
+    /// Bad values that became null, per column.
+    pub nulls: Vec<NullValues>,
     pub decoding: Duration,
     rows: RecordBatch,
     room: Option<UnpackRoom>,
@@ -104,7 +109,9 @@ impl Input<'_> {
         } = next;
         Ok(Step {
             records: count,
+            further_rows: decoded.further_rows(),
             bad: decoded.bad,
+            nulls: decoded.nulls,
             decoding: began.elapsed(),
             rows: decoded.batch,
             room,

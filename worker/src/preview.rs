@@ -15,7 +15,7 @@ use streamctl_engine::query::{QueryError, QueryPlan};
 use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
 use streamctl_proto::ShardId;
-use streamctl_proto::report::UnmatchedKey;
+use streamctl_proto::report::{NullValues, UnmatchedKey, most_null};
 use tokio::time::{Instant, timeout_at};
 
 /// Most records of a preview: all of them are held in memory.
@@ -54,6 +54,8 @@ pub struct Outcome {
     pub unmatched: u64,
     /// The most frequent keys of these.
     pub unmatched_keys: Vec<UnmatchedKey>,
+    /// The columns whose bad values became null.
+    pub null_values: Vec<NullValues>,
 }
 
 /// Reads up to `wanted` records, about as many from each shard, for at most `within`.
@@ -179,16 +181,18 @@ pub async fn compute(
     let feed = async move {
         let mut done = 0;
         let mut bad = Vec::new();
+        let mut nulls = Vec::new();
         while done < records.len() {
             let step = input.decode(&records[done..]).await?;
             bad.extend(step.bad.iter().map(|one| Bad {
                 index: done + one.index,
                 reason: one.reason.clone(),
             }));
+            nulls.extend_from_slice(&step.nulls);
             done += step.records;
             input.push("", step).await?;
         }
-        Ok::<_, TaskError>(bad)
+        Ok::<_, TaskError>((bad, most_null(nulls.iter())))
     };
     let give = async {
         let mut batches = Vec::new();
@@ -208,7 +212,7 @@ pub async fn compute(
         }
         Ok::<_, TaskError>(batches)
     };
-    let (bad, batches) = tokio::try_join!(feed, give)?;
+    let ((bad, null_values), batches) = tokio::try_join!(feed, give)?;
     let unmatched_rows = unmatched.rows();
     let unmatched_keys = unmatched.top();
     Ok(Outcome {
@@ -217,6 +221,7 @@ pub async fn compute(
         bad,
         unmatched: unmatched_rows,
         unmatched_keys,
+        null_values,
     })
 }
 

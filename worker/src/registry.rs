@@ -475,6 +475,7 @@ mod tests {
             lookups: BTreeMap::new(),
             objects: vec![],
             unmatched: vec![],
+            null_values: vec![],
             stages: Default::default(),
         }
     }

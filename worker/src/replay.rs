@@ -329,6 +329,7 @@ pub(crate) mod tests {
             counts: Counts::default(),
             totals: Counts::default(),
             unmatched: vec![],
+            null_values: vec![],
             stages: Default::default(),
             repair: None,
         }

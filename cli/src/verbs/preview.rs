@@ -22,6 +22,7 @@ use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
 use streamctl_engine::source::sample::SampleFrom;
 use streamctl_engine::source::{ListedShard, ShardToRead, connector};
+use streamctl_proto::report::NullValues;
 use streamctl_proto::spec::{Problems, StartingPosition, parse_duration};
 use streamctl_proto::{ResolvedJob, count};
 use streamctl_worker::memory::MemoryBudget;
@@ -233,6 +234,14 @@ fn as_text(shown: &Shown) -> String {
             table(["LOOKUP", "KEY", "ROWS"], &rows)
         ));
     }
+    if !shown.outcome.null_values.is_empty() {
+        let row = |null: &NullValues| [null.column.clone(), null.values.to_string()];
+        let rows: Vec<_> = shown.outcome.null_values.iter().map(row).collect();
+        parts.push(format!(
+            "did not fit and became NULL:\n{}",
+            table(["COLUMN", "VALUES"], &rows)
+        ));
+    }
     parts.join("\n\n")
 }
 
@@ -309,6 +318,7 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
     };
     let outcome = &shown.outcome;
     let key = |key: &streamctl_proto::report::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    let nulls = |one: &NullValues| json!({"column": one.column, "values": one.values});
     json!({
         "job": shown.job, "shards": shown.shards, "shards_read": shown.read, "cut_short": shown.sample.cut_short,
         "records": shown.sample.records.len(), "whole_window": shown.whole_window,
@@ -316,6 +326,7 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
         "dead_letters": bad(shown).map(letter).collect::<Vec<_>>(),
         "rows_unmatched": outcome.unmatched,
         "unmatched": outcome.unmatched_keys.iter().map(key).collect::<Vec<_>>(),
+        "null_values": outcome.null_values.iter().map(nulls).collect::<Vec<_>>(),
     })
 }
 

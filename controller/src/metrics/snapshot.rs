@@ -83,6 +83,11 @@ const ROWS_LATE: Metric = Metric::counter(
     &["job_name"],
     "Records whose window is not that of their arrival, since the job began",
 );
+const VALUES_NULL: Metric = Metric::counter(
+    "streamctl_job_values_null_total",
+    &["job_name"],
+    "Values that did not fit their column and became null, since the job began",
+);
 const BYTES_IN: Metric = Metric::counter(
     "streamctl_job_bytes_in_total",
     &["job_name"],
@@ -314,7 +319,7 @@ impl Snapshot {
 
     fn job_sums(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::JobStatus) -> u64);
-        let sums: [Figure; 8] = [
+        let sums: [Figure; 9] = [
             (&ROWS_IN, |job| {
                 job.totals.map_or(0, |totals| totals.rows_in)
             }),
@@ -332,6 +337,9 @@ impl Snapshot {
             }),
             (&ROWS_LATE, |job| {
                 job.totals.map_or(0, |totals| totals.rows_late)
+            }),
+            (&VALUES_NULL, |job| {
+                job.totals.map_or(0, |totals| totals.values_null)
             }),
             (&BYTES_IN, |job| {
                 job.totals.map_or(0, |totals| totals.bytes_in)

@@ -171,6 +171,7 @@ impl Scene {
             counts,
             totals,
             unmatched: vec![],
+            null_values: vec![],
             stages: StageTimes::default(),
             repair: None,
         };

@@ -71,9 +71,14 @@ impl Context {
 
     /// Decodes the job's records into these columns of its source.
     pub fn decoder(&self, schema: SchemaRef, columns: &[usize]) -> Result<Decoder, TaskError> {
-        let source = &self.job.spec.source.kind;
-        let decoder = Decoder::new(&source.payload_format(), schema, columns)?;
-        let decoder = decoder.with_compression(source.payload_compression());
+        let spec = &self.job.spec.source;
+        let source = &spec.kind;
+        let names = self.job.columns.iter().map(|column| column.name.trim());
+        let names: Vec<&str> = names.collect();
+        let decoder = Decoder::named(&source.payload_format(), &schema, &names, columns)?;
+        let decoder = decoder
+            .with_values(&spec.values)
+            .with_compression(source.payload_compression());
         Ok(decoder.with_unpacked_bytes(self.budget.decode_bytes()))
     }
 

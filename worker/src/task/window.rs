@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryOutput};
 use streamctl_engine::source::Record;
-use streamctl_proto::report::{ObjectKind, StageTimes, UnmatchedKey};
+use streamctl_proto::report::{
+    NullValues, ObjectKind, StageTimes, UnmatchedKey, most_null, sum_null,
+};
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
@@ -41,6 +43,7 @@ pub struct Finished {
     /// The outcome of the records.
     pub counts: Counts,
     pub unmatched: Vec<UnmatchedKey>,
+    pub null_values: Vec<NullValues>,
     pub stages: StageTimes,
     /// When the last record was decoded, the last row computed, the last object staged.
     pub over: [Instant; 3],
@@ -94,13 +97,19 @@ pub async fn run(
         .then_some(which.window);
     let fed = feed(input, first, feeds, late_in, &mut dead);
     let worked = work(fed, drain(output, sink, rows, &query_memory, pace)).await;
-    let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
+    let (fed, (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
             dead.abort().await;
             return Err(error);
         }
     };
+    let Fed {
+        mut counts,
+        null_values,
+        mut stages,
+        decoded,
+    } = fed;
     let began = Instant::now();
     let mut objects = match sink.finish().await {
         Ok(objects) => objects,
@@ -132,14 +141,23 @@ pub async fn run(
         objects,
         counts,
         unmatched: unmatched.top(),
+        null_values: most_null(null_values.iter()),
         stages,
         over,
         rows,
     })
 }
 
+/// What became of the records.
+struct Fed {
+    counts: Counts,
+    null_values: Vec<NullValues>,
+    stages: StageTimes,
+    /// When the last one was decoded.
+    decoded: Instant,
+}
+
 /// With the time when it ended.
-type Fed = (Counts, StageTimes, Instant);
 type Drained = (WindowSink, Rows, StageTimes, Instant);
 
 /// Feeds and drains at the same time. If the result cannot be written, the input is not awaited: it
@@ -238,6 +256,7 @@ async fn feed(
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
     let mut counts = Counts::default();
+    let mut null_values = Vec::new();
     let mut stages = StageTimes::default();
     let mut next = first;
     while let Some(feed) = next {
@@ -254,6 +273,12 @@ async fn feed(
             counts.rows_late += now.iter().filter(is_late).count() as u64;
             counts.rows_decoded += step.rows() as u64;
             counts.rows_dead += step.bad.len() as u64;
+            counts.rows_further += step.further_rows;
+            counts.values_null += step.nulls.iter().map(|null| null.values).sum::<u64>();
+            if !step.nulls.is_empty() {
+                null_values.extend_from_slice(&step.nulls);
+                null_values = sum_null(null_values.iter());
+            }
             for bad in &step.bad {
                 dead.write(&feed.shard, &now[bad.index], &bad.reason)
                     .await?;
@@ -263,7 +288,12 @@ async fn feed(
         drop(feed);
         next = feeds.recv().await;
     }
-    Ok((counts, stages, Instant::now()))
+    Ok(Fed {
+        counts,
+        null_values,
+        stages,
+        decoded: Instant::now(),
+    })
 }
 
 /// Stages the rows that the query returns.

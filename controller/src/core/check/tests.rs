@@ -73,6 +73,7 @@ fn report() -> Report {
             ),
         ],
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
     }
 }

@@ -126,7 +126,7 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         rows_out: rows,
         ..Counts::default()
     };
-    let (lookups, objects, unmatched, stages) = Default::default();
+    let (lookups, objects, unmatched, null_values, stages) = Default::default();
     Report {
         task,
         job: "sales".parse().unwrap(),
@@ -136,6 +136,7 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         lookups,
         objects,
         unmatched,
+        null_values,
         stages,
     }
 }

@@ -1,6 +1,7 @@
 //! From a key to its column.
 //!
-//! Owns: case-insensitive comparison, the remembered order of keys.
+//! Owns: case-insensitive comparison, which keys have a column's exact name, the remembered order
+//! of keys.
 //! Rule: the memory is only an optimisation; a lookup returns the same result without it.
 
 use super::scan::unescape;
@@ -17,13 +18,32 @@ const HEAD: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Keys {
-    columns: HashMap<String, usize>,
+    /// By the name in lower case.
+    columns: HashMap<String, Named>,
     /// Keys as written, in the order of the records. Most records have the keys of the record
     /// before them.
-    order: Vec<(Written, Option<usize>)>,
+    order: Vec<(Written, Option<Target>)>,
     /// Where in `order` the next key is expected.
     cursor: usize,
+    /// A column was met by its exact name and by another spelling.
+    is_mixed: bool,
     scratch: String,
+}
+
+/// The column of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub column: usize,
+    /// The key is the column's name in each letter.
+    pub is_exact: bool,
+}
+
+#[derive(Debug)]
+struct Named {
+    column: usize,
+    name: String,
+    /// Met by another spelling, and by its exact name.
+    met: [bool; 2],
 }
 
 /// A key as written, from its opening quote to its colon. The same bytes always have the same
@@ -63,14 +83,28 @@ impl Written {
 }
 
 impl Keys {
-    /// Names in lower case, each with its number.
-    pub fn new(columns: HashMap<String, usize>) -> Self {
+    /// The names of columns; each has its place as its number.
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let named = |(column, name): (usize, &str)| {
+            let named = Named {
+                column,
+                name: name.to_owned(),
+                met: [false; 2],
+            };
+            (name.to_lowercase(), named)
+        };
         Self {
-            columns,
+            columns: names.enumerate().map(named).collect(),
             order: Vec::new(),
             cursor: 0,
+            is_mixed: false,
             scratch: String::new(),
         }
+    }
+
+    /// Whether a record may have a column by its exact name and by another spelling.
+    pub fn is_mixed(&self) -> bool {
+        self.is_mixed
     }
 
     pub fn begin(&mut self) {
@@ -80,7 +114,7 @@ impl Keys {
     /// The key at the beginning of `rest`, if it was expected: its length with the colon, and its
     /// column.
     #[inline]
-    pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+    pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<Target>)> {
         let ahead = self.order[self.cursor..]
             .iter()
             .take(LOOK_AHEAD)
@@ -92,13 +126,13 @@ impl Keys {
 
     /// The column of a key that was not expected. `raw` is the text between its quotes; `written`
     /// extends to its colon. `None`: no query column uses it.
-    pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<usize> {
+    pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<Target> {
         let column = self.look_up(raw, escaped);
         self.remember(written, column);
         column
     }
 
-    fn look_up(&mut self, raw: &str, escaped: bool) -> Option<usize> {
+    fn look_up(&mut self, raw: &str, escaped: bool) -> Option<Target> {
         self.scratch.clear();
         if escaped {
             unescape(raw, &mut self.scratch)
@@ -106,15 +140,17 @@ impl Keys {
         } else {
             self.scratch.push_str(raw);
         }
-        if self.scratch.is_ascii() {
-            self.scratch.make_ascii_lowercase();
-        } else {
-            self.scratch = self.scratch.to_lowercase();
-        }
-        self.columns.get(&self.scratch).copied()
+        let named = self.columns.get_mut(&self.scratch.to_lowercase())?;
+        let is_exact = named.name == self.scratch;
+        named.met[usize::from(is_exact)] = true;
+        self.is_mixed |= named.met == [true; 2];
+        Some(Target {
+            column: named.column,
+            is_exact,
+        })
     }
 
-    fn remember(&mut self, written: &[u8], column: Option<usize>) {
+    fn remember(&mut self, written: &[u8], column: Option<Target>) {
         if written.len() > REMEMBERED_BYTES_MAX {
             return;
         }

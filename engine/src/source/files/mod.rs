@@ -1,12 +1,13 @@
 //! Files below a folder: each is a shard, each line (or CSV row) a record.
 //!
 //! Owns: the reader: fetching, positions, arrival times. Cutting into records is [`lines`]', CSV is
-//! [`csv_row`]'s. The listing is [`listing`]'s.
+//! [`csv_row`]'s, files that are one JSON document are [`document`]'s. The listing is [`listing`]'s.
 //! Rule: a record's number is its line's (its row's) number in the file, from 1, header and blank
 //! lines counted; a file is read as it was listed or not at all.
 
 mod arrival;
 mod csv_row;
+mod document;
 pub mod lines;
 mod listing;
 mod shard;
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::memory::{MemoryLimit, ReadRoom, Reads, mib};
 use crate::source::sample::{End, SampleFrom, Sampling};
 use crate::storage::{RefusalCause, Storage, StorageError, Storages};
+use crate::values::Times;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ pub struct FileReader {
     storage: Arc<dyn Storage>,
     format: RecordFormat,
     arrival_column: Option<String>,
+    times: Times,
     on_data_loss: OnDataLoss,
     clock: Clock,
     from: Position,
@@ -92,6 +95,7 @@ impl FileReader {
             file,
             format: source.format,
             arrival_column: source.arrival_time.clone(),
+            times: Times::new(&job.spec.source.values),
             on_data_loss: job.spec.source.on_data_loss,
             clock: readers.clock.clone(),
             from: shard.from.clone(),
@@ -264,7 +268,8 @@ impl FileReader {
             Some(column) => {
                 // Parse lines before the position too: a record without a time takes that of the
                 // record before it.
-                self.arrival_ms = arrival::of_record(&data, column).unwrap_or(self.arrival_ms);
+                self.arrival_ms =
+                    arrival::of_record(&data, column, &self.times).unwrap_or(self.arrival_ms);
                 self.arrival_ms
             }
             None => now_ms,
@@ -303,6 +308,13 @@ impl ShardReader for FileReader {
                 return self.give();
             };
             let quoted = self.format == RecordFormat::Csv;
+            if !quoted
+                && self.from == Position::Start
+                && let Some(found) = document::found(&self.file.location, bytes.clone())
+            {
+                let reason = format!("{} is {found}", self.file.location);
+                return Err(self.refused(reason, document::HINT));
+            }
             let lines = Lines::open(&self.file.location, bytes, quoted);
             let hint = "the file is damaged; write it again and submit the job again";
             self.lines = Some(

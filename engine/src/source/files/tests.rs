@@ -6,7 +6,7 @@ use crate::storage::{ObjectInfo, PutOutcome, StagedWriter};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use streamctl_proto::StagedObject;
-use streamctl_proto::spec::Location;
+use streamctl_proto::spec::{Location, TimestampNumbers, ValueRules};
 use streamctl_proto::staged_name::Orphans;
 
 const FILE: &str = "/in/a.json";
@@ -90,6 +90,7 @@ fn reader(files: &Arc<Files>, source: FilesSource, from: Position) -> FileReader
         storage: files.clone(),
         format: source.format,
         arrival_column: source.arrival_time,
+        times: Times::default(),
         on_data_loss: OnDataLoss::Fail,
         clock: clock_at(5_000).0,
         from,
@@ -182,13 +183,17 @@ async fn a_record_without_a_time_has_that_of_the_one_before_it_also_after_a_rest
 #[tokio::test]
 async fn csv_rows_become_objects_of_strings_and_the_header_is_line_one() {
     let files = Files::one("Name,t\nÅland,1\n\"a\nb\",2\nshort\n");
-    let got = read_all(reader(
+    let mut by_column = reader(
         &files,
         source(RecordFormat::Csv, Some("t")),
         Position::Start,
-    ))
-    .await
-    .unwrap();
+    );
+    // A number in a text is a time only with its unit.
+    by_column.times = Times::new(&ValueRules {
+        timestamp_numbers: TimestampNumbers::Seconds,
+        ..ValueRules::default()
+    });
+    let got = read_all(by_column).await.unwrap();
     let want = [
         (2, 1_000, "{\"Name\":\"Åland\",\"t\":\"1\"}"),
         (3, 2_000, "{\"Name\":\"a\\nb\",\"t\":\"2\"}"),
@@ -203,6 +208,25 @@ async fn csv_rows_become_objects_of_strings_and_the_header_is_line_one() {
     .await
     .unwrap();
     assert_eq!(tail.len(), 1);
+}
+
+#[tokio::test]
+async fn p12_a_file_that_is_one_json_document_is_refused_as_a_whole() {
+    for text in ["[{\"id\": 1}]", "{\n  \"id\": 1\n}\n"] {
+        let json = source(RecordFormat::Json, None);
+        let files = Files::one(text);
+        let got = read_all(reader(&files, json.clone(), Position::Start)).await;
+        let Err(ReadError::Refused { reason, hint, .. }) = got else {
+            panic!("{text}: {got:?}");
+        };
+        assert!(reason.starts_with("/in/a.json is "), "{reason}");
+        assert!(hint.contains("one JSON object per line"), "{hint}");
+        // What an earlier build has read of it can be read again.
+        let rest = reader(&files, json, Position::after(1.into()));
+        assert!(read_all(rest).await.is_ok());
+        let csv = reader(&files, source(RecordFormat::Csv, None), Position::Start);
+        assert!(read_all(csv).await.is_ok());
+    }
 }
 
 #[tokio::test]
