@@ -279,6 +279,7 @@ fn report(
         lookups: BTreeMap::new(),
         objects: vec![],
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
     }
 }

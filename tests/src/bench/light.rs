@@ -243,6 +243,7 @@ impl Light {
             lookups,
             objects: vec![],
             unmatched: vec![],
+            null_values: vec![],
             stages: StageTimes::default(),
         };
         task.done_ms = window.end_ms;

@@ -905,6 +905,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         counts: Counts::default(),
         totals: Counts::default(),
         unmatched: vec![],
+        null_values: vec![],
         stages: Default::default(),
         repair: None,
     };

@@ -34,4 +34,5 @@ mod structure;
 mod support;
 mod top;
 mod traces;
+mod values;
 mod verify;

@@ -327,6 +327,7 @@ fn large_report(task: TaskId, window: Window, out: &Path) -> Report {
         lookups: BTreeMap::new(),
         objects: (0..OBJECTS).map(object).collect(),
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
     }
 }
@@ -514,6 +515,7 @@ fn whatever_a_worker_names_the_controller_accepts() {
             lookups: BTreeMap::from([("country".into(), LookupVersion::new("0123abcd"))]),
             objects: runtime.block_on(staged(&job, window, task, &column, values.clone())),
             unmatched: vec![key],
+            null_values: vec![],
             stages: StageTimes::default(),
         };
         let sent = Report::try_from(v1::Report::from(&report)).unwrap();
