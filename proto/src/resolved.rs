@@ -171,7 +171,7 @@ impl ResolvedJob {
 mod tests {
     use super::*;
     use crate::spec::{
-        Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec,
+        Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec,
     };
     use crate::spec::{GeneratorSource, SourceKind, StartingPosition};
     use crate::{Position, WindowSize};
@@ -208,6 +208,7 @@ mod tests {
             sink,
             dead_letter: None,
             checkpoint: Location::folder("/checkpoint"),
+            dialect: Dialect::default(),
             retries_max: 3,
         };
         let previous = VersionRef {

@@ -48,6 +48,9 @@ pub struct JobSpec {
     pub lookups: Vec<LookupSpec>,
     /// The query over `source` and the lookups.
     pub sql: String,
+    /// The dialect in which the query is written.
+    #[serde(default, skip_serializing_if = "Dialect::is_default")]
+    pub dialect: Dialect,
     pub sink: SinkSpec,
     /// The location of records that cannot be decoded; `None`: below the checkpoint location.
     pub dead_letter: Option<Location>,
@@ -189,6 +192,30 @@ pub enum StartingPosition {
     TrimHorizon,
     /// At a time, milliseconds since the Unix epoch.
     Timestamp(i64),
+}
+
+/// What the words, operators and functions of a query mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    #[default]
+    Datafusion,
+    /// Spark SQL 3.5, with ANSI off and the time zone UTC.
+    Spark,
+}
+
+impl Dialect {
+    /// The word in a job file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Datafusion => "datafusion",
+            Self::Spark => "spark",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What to do if records were lost.

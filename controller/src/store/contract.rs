@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
-    Compression, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss, SchemaFrom,
-    SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
+    Compression, Dialect, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss,
+    SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
 };
 use streamctl_proto::{
     DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term,
@@ -95,6 +95,7 @@ pub fn job(name: &str) -> ResolvedJob {
         },
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint"),
+        dialect: Dialect::default(),
         retries_max: 3,
     };
     ResolvedJob {

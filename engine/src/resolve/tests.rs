@@ -5,8 +5,9 @@ use crate::aws::AwsSettings;
 use crate::storage::MemoryStorage;
 use std::time::Duration;
 use streamctl_proto::WindowSize;
+use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::spec::{
-    Compression, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
+    Compression, Dialect, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
     LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceKind, SourceSpec,
 };
 
@@ -72,6 +73,7 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
         },
         dead_letter: None,
         checkpoint: Location::folder("memory://checkpoint/"),
+        dialect: Dialect::default(),
         retries_max: 3,
     }
 }

@@ -6,8 +6,8 @@ use crate::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamctl_proto::spec::{
-    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec,
-    StartingPosition,
+    Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind,
+    SourceSpec, StartingPosition,
 };
 use streamctl_proto::{JobSpec, Position, ResolvedJob, WindowSize};
 
@@ -32,6 +32,7 @@ fn spec(kind: SourceKind) -> JobSpec {
         },
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint/"),
+        dialect: Dialect::default(),
         retries_max: 3,
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn fields(job: &ResolvedJob) -> Fields {
     all.push(("window.size".into(), window_text(spec.window)));
     spec.lookups.iter().for_each(|spec| lookup(spec, &mut all));
     all.push(("transform.sql".into(), spec.sql.trim().to_owned()));
+    all.push(("transform.dialect".into(), spec.dialect.word().to_owned()));
     sink(&spec.sink, &mut all);
     all.push(("dead_letter.path".into(), spec.dead_letters().to_string()));
     all.push(("checkpoint.location".into(), spec.checkpoint.to_string()));

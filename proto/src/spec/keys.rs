@@ -6,7 +6,7 @@
 //! it: a key that is not here does not exist.
 
 use super::key::{Absent, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
-use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};
+use super::{Compression, Dialect, LookupFormat, OnDataLoss, SinkFormat};
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
@@ -279,12 +279,21 @@ pub(super) static SQL: Key<Text> = key(
     Absent::Refused("for example sql = \"SELECT * FROM source\""),
     "one SELECT over `source`, the records of a window, and the lookups by their names",
 );
+pub(super) static DIALECT: Key<Word<Dialect>> = key(
+    "dialect",
+    Word(&[
+        ("datafusion", Dialect::Datafusion),
+        ("spark", Dialect::Spark),
+    ]),
+    Absent::Is(Dialect::Datafusion),
+    "what names, operators and functions of `sql` mean: DataFusion's, or those of [Spark SQL](spark-dialect.md) 3.5",
+);
 pub(super) static TRANSFORM: Part = Part {
     title: "[transform]",
     about: "[The query](query.md) has types, JSON, lookups, what is refused, and what stands for functions of Spark. A name with capitals \
             needs double quotes. A value that cannot be cast fails the window: `TRY_CAST` gives NULL instead. A query that needs the \
             whole window (aggregate, `DISTINCT`, `ORDER BY`, `LIMIT`) runs on one worker.",
-    keys: &[&SQL],
+    keys: &[&SQL, &DIALECT],
 };
 
 pub(super) static SINK_PATH: Key<Special> = key(

@@ -9,8 +9,8 @@ use super::keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 use super::location::{self, Named};
 use super::raw::{Entry, Log, Table};
 use super::{
-    Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems, SinkFormat,
-    SinkSpec,
+    Compression, Dialect, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems,
+    SinkFormat, SinkSpec,
 };
 use super::{keys, source};
 use crate::{JobName, WindowSize};
@@ -81,7 +81,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         Some(entry) => lookups(&entry, base_dir, &mut places),
         None => Some(Vec::new()),
     };
-    let sql = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
+    let query = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
     let sink = table(&mut root, &keys::SINK_TABLE)
         .and_then(|table| sink_table(table, base_dir, &mut places));
     let dead_letter = match root
@@ -103,12 +103,14 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
     root.finish(|_| None);
     location::refuse_overlaps(&places);
     location::refuse_long(&places, name.as_ref());
+    let (sql, dialect) = query?;
     Some(JobSpec {
         name: name?,
         source: source?,
         window: window?,
         lookups: lookups?,
-        sql: sql?,
+        sql,
+        dialect,
         sink: sink?,
         dead_letter: dead_letter?,
         checkpoint: checkpoint?,
@@ -133,10 +135,11 @@ fn window(mut table: Table<'_>) -> Option<WindowSize> {
     WindowSize::from_ms(i64::try_from(size?.as_millis()).ok()?)
 }
 
-fn transform(mut table: Table<'_>) -> Option<String> {
+fn transform(mut table: Table<'_>) -> Option<(String, Dialect)> {
     let sql = table.value(&keys::SQL);
+    let dialect = table.value(&keys::DIALECT);
     table.finish(|_| None);
-    sql
+    Some((sql?, dialect?))
 }
 
 fn retry(mut table: Table<'_>) -> Option<u64> {
