@@ -1,8 +1,7 @@
 //! The query: how a job transforms the rows of a window.
 //!
 //! Owns: which SQL is allowed ([`sql`], [`allowed`], [`limits`]) and its error messages ([`words`],
-//! [`functions`]), what its functions may return ([`bounded`]), which parts of Spark's SQL mean
-//! something else ([`spark`]), the threads on which it is planned ([`planning`]), whether it needs
+//! [`functions`]), what its functions may return ([`bounded`]), the dialect of Spark ([`spark`]), the threads on which it is planned ([`planning`]), whether it needs
 //! the whole window ([`rule`]), its execution over a stream of batches ([`open`]), the count of
 //! rows without a match ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
@@ -10,9 +9,11 @@
 
 mod allowed;
 mod bounded;
+mod compared;
 mod error;
 mod functions;
 mod limits;
+mod names;
 mod open;
 mod operators;
 mod pace;
@@ -23,9 +24,11 @@ mod probe;
 mod rule;
 mod spark;
 mod sql;
+mod strftime;
 mod table;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod unmatched;
 mod words;
 
@@ -33,7 +36,7 @@ pub use error::QueryError;
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
 pub use pace::Pace;
 pub use pool::QueryMemory;
-pub use spark::spark_differences;
+pub use texts::QueryText;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;
@@ -70,12 +73,15 @@ pub const CONSTANT_BYTES_MAX: u64 = 16 << 10;
 ///
 /// # Errors
 /// [`QueryError::Sql`], with a hint if there is one.
-pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
-    let sql = sql.to_owned();
+pub fn check<'a>(
+    text: impl Into<QueryText<'a>>,
+    lookups: &[&str],
+) -> Result<Option<Vec<String>>, QueryError> {
+    let text = text.into().owned();
     let lookups: Vec<String> = lookups.iter().map(|name| (*name).to_owned()).collect();
     planning::blocking(move || {
         let names: Vec<&str> = lookups.iter().map(String::as_str).collect();
-        sql::check(&sql, &names)
+        sql::check(text.borrowed(), &names)
     })
 }
 
@@ -93,38 +99,37 @@ pub struct QueryPlan {
 }
 
 impl QueryPlan {
-    /// Plans `sql` over `source` (lower-case columns) and the lookups, given by name and schema, on
+    /// Plans a query over `source` (lower-case columns) and the lookups, given by name and schema, on
     /// its own thread: bounded in time and depth, with few plannings at once.
     ///
     /// [`QueryError::Sql`], with a hint if there is one; [`QueryError::Late`] or
     /// [`QueryError::Busy`] if it cannot be planned in time.
-    /// be planned in time.
-    pub async fn new(
+    pub async fn new<'a>(
         source: SchemaRef,
         lookups: Vec<(String, SchemaRef)>,
-        sql: &str,
+        text: impl Into<QueryText<'a>>,
     ) -> Result<Self, QueryError> {
-        let sql = sql.to_owned();
-        planning::bounded(move || Self::here(source, lookups, &sql)).await
+        let text = text.into().owned();
+        planning::bounded(move || Self::here(source, lookups, text.borrowed())).await
     }
 
     /// Like [`Self::new`], for tests: blocks the thread.
     #[cfg(test)]
-    pub(crate) fn blocking(
+    pub(crate) fn blocking<'a>(
         source: SchemaRef,
         lookups: Vec<(String, SchemaRef)>,
-        sql: &str,
+        text: impl Into<QueryText<'a>>,
     ) -> Result<Self, QueryError> {
-        let sql = sql.to_owned();
-        planning::blocking(move || Self::here(source, lookups, &sql))
+        let text = text.into().owned();
+        planning::blocking(move || Self::here(source, lookups, text.borrowed()))
     }
 
     fn here(
         source: SchemaRef,
         lookups: Vec<(String, SchemaRef)>,
-        sql: &str,
+        text: QueryText<'_>,
     ) -> Result<Self, QueryError> {
-        let plan = sql::plan(&source, &lookups, sql)?;
+        let plan = sql::plan(&source, &lookups, text)?;
         let source_columns = rule::source_columns(&plan, source.fields().len());
         let input_schema = source
             .project(&source_columns)

@@ -10,7 +10,7 @@ use super::{
 };
 use super::{lookup_rows, stream_address};
 use crate::catalog;
-use crate::query::QueryPlan;
+use crate::query::{QueryPlan, QueryText};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
@@ -109,9 +109,10 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
                 .iter()
                 .map(|(name, lookup)| (name.clone(), lookup.rows.schema()))
                 .collect();
-            log.ok(QueryPlan::new(schema, schemas, &spec.sql).await, |error| {
-                Failure::of_query(&error)
-            })
+            log.ok(
+                QueryPlan::new(schema, schemas, QueryText::submitted(spec)).await,
+                |error| Failure::of_query(&error),
+            )
         }
     };
     if let Some(plan) = &plan {

@@ -11,7 +11,7 @@ pub mod foreign;
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
 use crate::lookup::{self, Listed, LookupError, rows};
-use crate::query::{self, QueryError, QueryPlan};
+use crate::query::{self, QueryError, QueryPlan, QueryText};
 use crate::source::connector;
 use crate::storage::{StorageError, Storages};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -20,7 +20,6 @@ use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use explore::explore;
-use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{
     LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, StartingPosition,
@@ -75,7 +74,7 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
         .iter()
         .map(|lookup| lookup.name.as_str())
         .collect();
-    let names = match query::check(&spec.sql, &lookups) {
+    let names = match query::check(QueryText::submitted(spec), &lookups) {
         Ok(Some(names)) => names,
         Ok(None) => return vec![],
         Err(error) => return vec![error.problem()],
@@ -119,7 +118,7 @@ fn pinned(
         stream,
         stream_identity: None,
         whole_window: plan.whole_window(),
-        query_digest: sha256_hex(spec.sql.as_bytes()),
+        query_digest: QueryText::stored(&spec).digest(),
         output_schema: encode_schema(plan.output_schema()).map_err(|error| {
             let message = format!("its result cannot be written down: {error}");
             let hint = "give every column a type that Arrow's file form has".to_owned();
@@ -189,7 +188,7 @@ pub async fn plan_of(
 ) -> Result<QueryPlan, QueryError> {
     let schema =
         catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
-    QueryPlan::new(schema, lookups, &job.spec.sql).await
+    QueryPlan::new(schema, lookups, QueryText::stored(&job.spec)).await
 }
 
 /// The plan of a job's query on its lookups in their current state, as text; `None` if it cannot be

@@ -83,7 +83,11 @@ impl Pipeline {
             .enable_all()
             .build()?;
         let schemas = vec![(lookup.name.clone(), rows.schema())];
-        let plan = runtime.block_on(QueryPlan::new(Arc::clone(&schema), schemas, &spec.sql))?;
+        let plan = runtime.block_on(QueryPlan::new(
+            Arc::clone(&schema),
+            schemas,
+            spec.sql.as_str(),
+        ))?;
         let lookups = BTreeMap::from([(lookup.name.clone(), rows)]);
         Ok(Self {
             spec,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
 use streamctl_engine::format::{Decoded, Decoder};
-use streamctl_engine::query::QueryPlan;
+use streamctl_engine::query::{QueryPlan, QueryText};
 use streamctl_engine::source::Record;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{LookupVersion, ResolvedJob};
@@ -129,7 +129,10 @@ impl Context {
                     .iter()
                     .map(|(name, rows)| (name.clone(), rows.schema()))
                     .collect();
-                Arc::new(QueryPlan::new(self.source_schema()?, schemas, &self.job.spec.sql).await?)
+                {
+                    let text = QueryText::stored(&self.job.spec);
+                    Arc::new(QueryPlan::new(self.source_schema()?, schemas, text).await?)
+                }
             }
         };
         *plan = Some(Arc::clone(&made));
