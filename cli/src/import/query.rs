@@ -212,7 +212,7 @@ impl Writer<'_> {
                     }
                 }
                 (
-                    query.trim().trim_end_matches(';').replace('`', "\""),
+                    query.trim().trim_end_matches(';').to_owned(),
                     Columns::Unknown,
                 )
             }
@@ -243,7 +243,7 @@ impl Writer<'_> {
                 sql_type(to_type)
             };
             list.push(match cast {
-                Some(cast) => format!("TRY_CAST({source} AS {cast}) AS {target}"),
+                Some(cast) => format!("CAST({source} AS {cast}) AS {target}"),
                 None if source == target => source,
                 None => format!("{source} AS {target}"),
             });
@@ -394,12 +394,12 @@ fn sql_type(glue: &str) -> Option<String> {
     let lower = glue.trim().to_lowercase();
     let digits = |c: char| c.is_ascii_digit() || matches!(c, '(' | ')' | ',' | ' ');
     Some(match lower.as_str() {
-        "string" | "varchar" | "char" => "VARCHAR".to_owned(),
+        "string" | "varchar" | "char" => "STRING".to_owned(),
         "int" | "integer" => "INT".to_owned(),
         "long" | "bigint" => "BIGINT".to_owned(),
         "short" | "smallint" => "SMALLINT".to_owned(),
         "byte" | "tinyint" => "TINYINT".to_owned(),
-        "float" => "REAL".to_owned(),
+        "float" => "FLOAT".to_owned(),
         "double" => "DOUBLE".to_owned(),
         "boolean" => "BOOLEAN".to_owned(),
         "date" => "DATE".to_owned(),
@@ -461,6 +461,6 @@ pub fn quoted(name: &str) -> String {
     if simple && !words.contains(&name) {
         name.to_owned()
     } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
+        format!("`{}`", name.replace('`', "``"))
     }
 }

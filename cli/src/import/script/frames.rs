@@ -112,8 +112,6 @@ impl Script<'_> {
             .iter()
             .filter_map(|(name, value)| Some((name.clone(), value.frame()?)))
             .collect();
-        self.flow
-            .note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &["transformation_ctx"], StepKind::Sql(query, tables)))
     }
 
@@ -124,8 +122,6 @@ impl Script<'_> {
         if views.is_empty() {
             return None;
         }
-        self.flow
-            .note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &[], StepKind::Sql(query, views)))
     }
 
