@@ -70,6 +70,10 @@ pub enum StepKind {
     Select(StepId, Vec<String>),
     Rename(StepId, String, String),
     Filter(StepId, String),
+    /// What is selected, and what follows the table: `GROUP BY`.
+    Compute(StepId, String, String),
+    /// A column that is added, or replaces one: its name and its SQL.
+    With(StepId, String, String),
     /// SQL, with the names of its tables.
     Sql(String, Vec<(String, StepId)>),
 }

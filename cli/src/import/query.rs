@@ -102,6 +102,8 @@ fn inputs(kind: &StepKind) -> Vec<StepId> {
         | StepKind::Drop(input, _)
         | StepKind::Select(input, _)
         | StepKind::Rename(input, ..)
+        | StepKind::Compute(input, ..)
+        | StepKind::With(input, ..)
         | StepKind::Filter(input, _) => vec![*input],
         StepKind::Join { left, right, .. } => vec![left.0, right.0],
         StepKind::Sql(_, tables) => tables.iter().map(|(_, id)| *id).collect(),
@@ -201,6 +203,12 @@ impl Writer<'_> {
                 format!("SELECT * FROM {} WHERE {condition}", self.name_of(*input)),
                 self.columns_of(*input),
             ),
+            StepKind::Compute(input, list, tail) => {
+                let from = self.name_of(*input);
+                let body = format!("SELECT {list} FROM {from} {tail}");
+                (body.trim_end().to_owned(), Columns::Unknown)
+            }
+            StepKind::With(input, name, sql) => self.with(*input, name, sql),
             StepKind::Sql(query, tables) => {
                 for (alias, input) in tables {
                     let name = self.name_of(*input);
@@ -346,6 +354,33 @@ impl Writer<'_> {
             format!("SELECT * EXCLUDE ({}) FROM {from}", list.join(", ")),
             columns,
         )
+    }
+
+    /// A column that the expression reads, or that is known, is replaced; another one is added.
+    fn with(&mut self, input: StepId, name: &str, sql: &str) -> (String, Columns) {
+        let columns = self.columns_of(input);
+        let from = self.name_of(input);
+        let column = quoted(name);
+        let is_known = match &columns {
+            Columns::Known(names) => names.iter().any(|known| known.eq_ignore_ascii_case(name)),
+            Columns::Lower | Columns::Unknown => {
+                let is_part = |c: char| c.is_alphanumeric() || c == '_';
+                sql.split(|c| !is_part(c))
+                    .any(|word| word.eq_ignore_ascii_case(name))
+            }
+        };
+        if is_known {
+            let body = format!("SELECT * EXCLUDE ({column}), {sql} AS {column} FROM {from}");
+            return (body, columns);
+        }
+        let columns = match columns {
+            Columns::Known(mut names) => {
+                names.push(name.to_owned());
+                Columns::Known(names)
+            }
+            Columns::Lower | Columns::Unknown => Columns::Unknown,
+        };
+        (format!("SELECT *, {sql} AS {column} FROM {from}"), columns)
     }
 
     fn rename(&mut self, input: StepId, old: &str, new: &str) -> (String, Columns) {

@@ -59,7 +59,7 @@ fn planned(spec: &JobSpec) -> Vec<String> {
     let plan = runtime.block_on(QueryPlan::new(
         arrow_schema(&columns).unwrap(),
         lookups,
-        QueryText::submitted(&spec),
+        QueryText::submitted(spec),
     ));
     let plan = plan.unwrap_or_else(|error| panic!("{error}\n{}", spec.sql));
     plan.output_schema()
@@ -264,6 +264,54 @@ fn a_filter_by_a_list_and_by_a_regular_expression_as_studio_writes_it_is_kept() 
         spec.sql
     );
     assert_eq!(planned(&spec), ["kind", "amount"]);
+}
+
+/// P32: calls of PySpark's data frames.
+#[test]
+fn columns_of_pyspark_become_columns_of_the_query() {
+    let call = "sparkSqlQuery(\n            glueContext,\n            query=\"select kind, amount from myDataSource where amount < 100\",\n            \
+                mapping={\"myDataSource\": Filter_node3},\n            transformation_ctx=\"SQLQuery_node4\",\n        )";
+    let with = |calls: &str| {
+        let frame = format!("DynamicFrame.fromDF(Filter_node3.toDF(){calls}, glueContext, \"x\")");
+        script(&STUDIO.replace(call, &frame)).unwrap()
+    };
+    let spec = |written: &Written| JobSpec::parse(&written.toml).unwrap();
+    let computed = with(
+        ".withColumn(\"half\", F.round(F.col(\"amount\") / 2, 1))\
+         .withColumn(\"size\", F.when(F.col(\"half\") > 1.5, \"large\").otherwise(\"it's small\"))\
+         .filter(F.col(\"kind\").isin(\"a\", \"b\") & ~F.col(\"half\").isNull())\
+         .select(\"kind\", F.col(\"half\").cast(\"string\").alias(\"h\"), \"size\")",
+    );
+    assert_eq!(planned(&spec(&computed)), ["kind", "h", "size"]);
+    let sql = spec(&computed).sql;
+    for part in [
+        "round((amount / 2), 1) AS half",
+        "CASE WHEN (half > CAST('1.5' AS DOUBLE)) THEN 'large' ELSE 'it\\'s small' END AS size",
+        "((kind IN ('a', 'b')) AND (NOT (half IS NULL)))",
+        "CAST(half AS string) AS h",
+    ] {
+        assert!(sql.contains(part), "{part}: {sql}");
+    }
+    let grouped = with(
+        ".groupBy(\"kind\").agg(F.sum(\"amount\").alias(\"total\"), F.count(\"*\").alias(\"n\")).where(\"total > 3\")",
+    );
+    assert_eq!(planned(&spec(&grouped)), ["kind", "total", "n"]);
+    let replaced = with(
+        ".withColumn(\"kind\", F.upper(\"kind\")).selectExpr(\"kind\", \"amount * 2 AS twice\")",
+    );
+    assert_eq!(planned(&spec(&replaced)), ["kind", "twice"]);
+    for unknown in [
+        ".withColumn(\"k\", my_udf(row))",
+        ".withColumn(\"k\", F.col(\"a.b\"))",
+        ".select(F.upper(\"kind\"))",
+    ] {
+        let written = with(unknown);
+        assert!(
+            notes(&written).contains("is not carried over"),
+            "{unknown}: {}",
+            notes(&written)
+        );
+    }
 }
 
 #[test]
