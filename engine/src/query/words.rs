@@ -189,7 +189,14 @@ impl Written<'_> {
             .filter_map(|line| line.strip_prefix('\t'))
             .filter(|line| line.contains('('))
             .collect();
-        let cast = "a text becomes a number by TRY_CAST(column AS DOUBLE), anything becomes text by CAST(column AS VARCHAR)";
+        let cast = match self.dialect {
+            Dialect::Datafusion => {
+                "a text becomes a number by TRY_CAST(column AS DOUBLE), anything becomes text by CAST(column AS VARCHAR)"
+            }
+            Dialect::Spark => {
+                "a text becomes a number by CAST(column AS DOUBLE), anything becomes text by CAST(column AS STRING)"
+            }
+        };
         let hint = match takes.is_empty() {
             true => cast.to_owned(),
             false => format!("it takes {}; {cast}", takes.join(" or ")),

@@ -189,6 +189,10 @@ fn place_seconds(zone: &str, local: NaiveDateTime) -> Option<i32> {
     if let Some(seconds) = zone_seconds(zone) {
         return Some(seconds);
     }
+    // A name begins with a letter: an offset that is not read above is none.
+    if !zone.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
+        return None;
+    }
     let place: Tz = zone.parse().ok()?;
     let offset = place
         .offset_from_local_datetime(&local)

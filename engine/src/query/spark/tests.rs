@@ -145,8 +145,8 @@ fn what_is_not_proven_is_refused_by_name_with_its_line() {
         ),
         (
             "SELECT sum(country) AS s FROM source",
-            "sum() does not take string",
-            "CAST(x AS DOUBLE)",
+            "sum() does not take",
+            "by CAST(column AS DOUBLE)",
             None,
         ),
         (
