@@ -25,3 +25,4 @@ pub mod security;
 pub mod source;
 pub mod storage;
 pub mod traces;
+pub mod written;

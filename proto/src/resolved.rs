@@ -171,7 +171,8 @@ impl ResolvedJob {
 mod tests {
     use super::*;
     use crate::spec::{
-        Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec,
+        Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes, SourceSpec,
+        TimestampFormat,
     };
     use crate::spec::{GeneratorSource, SourceKind, StartingPosition};
     use crate::{Position, WindowSize};
@@ -193,6 +194,8 @@ mod tests {
             compression: Compression::None,
             partition_by: vec![],
             target_size: 1 << 20,
+            types: SinkTypes::Hive,
+            timestamp_format: TimestampFormat::Iso,
         };
         let spec = JobSpec {
             name: "sales".parse().unwrap(),

@@ -22,6 +22,7 @@ mod text;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
 pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
+use keys::{LOOKUP_BYTES_DEFAULT, REFRESH_DEFAULT};
 pub use locate::line_of;
 pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
@@ -214,6 +215,88 @@ pub struct LookupSpec {
     pub refresh: Duration,
     /// Most bytes that it may have.
     pub size_max: u64,
+    /// Whether a version without rows may replace one with rows.
+    #[serde(default)]
+    pub allow_empty: bool,
+    /// How its CSV files are written.
+    #[serde(default)]
+    pub csv: LookupCsv,
+    /// The types of some of its columns; the others have those of the files.
+    #[serde(default)]
+    pub schema: Vec<ColumnType>,
+    /// Whether folders `Code=DE/` are columns. Jobs that were stored before they could be have only
+    /// the columns of the files.
+    #[serde(default)]
+    pub folder_columns: bool,
+}
+
+impl LookupSpec {
+    /// A lookup with the default of every other key, as a job file gives it.
+    pub fn new(name: &str, path: Location, format: LookupFormat) -> Self {
+        Self {
+            name: name.to_owned(),
+            path,
+            format,
+            refresh: REFRESH_DEFAULT,
+            size_max: LOOKUP_BYTES_DEFAULT,
+            allow_empty: false,
+            csv: LookupCsv::default(),
+            schema: vec![],
+            folder_columns: true,
+        }
+    }
+
+    /// Whether the files of both are the same table: only then may one go on with a version that
+    /// the other read.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        let of = |spec: &Self| {
+            (
+                spec.path.clone(),
+                spec.format,
+                spec.csv.clone(),
+                spec.schema.clone(),
+                spec.folder_columns,
+            )
+        };
+        of(self) == of(other)
+    }
+}
+
+/// How the CSV files of a lookup are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupCsv {
+    /// Between two fields; ASCII.
+    pub delimiter: char,
+    /// Around a field that holds the delimiter, a line end, or itself, doubled; ASCII.
+    pub quote: char,
+    pub encoding: TextEncoding,
+    /// A field with this text is null, in quotes too; an empty field is null in any case.
+    pub null_text: String,
+}
+
+impl Default for LookupCsv {
+    fn default() -> Self {
+        Self {
+            delimiter: ',',
+            quote: '"',
+            encoding: TextEncoding::Utf8,
+            null_text: String::new(),
+        }
+    }
+}
+
+/// How text is written in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TextEncoding {
+    #[default]
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// Windows-1252, which readers take for Latin-1 too.
+    #[serde(rename = "windows-1252")]
+    Windows1252,
+    /// UTF-16 with a byte-order mark; little-endian without one.
+    #[serde(rename = "utf-16")]
+    Utf16,
 }
 
 /// The format of a lookup's files.
@@ -234,6 +317,35 @@ pub struct SinkSpec {
     pub partition_by: Vec<PartitionColumn>,
     /// Objects are cut at about this size.
     pub target_size: u64,
+    /// Which types and text forms the rows are written in. Jobs that were stored before there was a
+    /// choice continue with Arrow's.
+    #[serde(default)]
+    pub types: SinkTypes,
+    /// How JSON and CSV write a timestamp.
+    #[serde(default)]
+    pub timestamp_format: TimestampFormat,
+}
+
+/// The types and text forms in which rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkTypes {
+    /// Those that Hive, Spark and Trino read.
+    Hive,
+    /// Those of the query's result, as Arrow's writers write them.
+    #[default]
+    Arrow,
+}
+
+/// How JSON and CSV write a timestamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimestampFormat {
+    /// `2026-11-24T00:45:00.5`, with a `Z` if it is a point in time.
+    #[default]
+    Iso,
+    /// `2026-11-24 00:45:00.5`, in UTC.
+    Hive,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //! Rule: bounded in records, shards and time; it does not wait for a source that returns nothing.
 
 use crate::pipeline::Pipeline;
+use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use streamctl_engine::query::{QueryError, QueryPlan};
 use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
+use streamctl_engine::written::{Form, Formed};
 use streamctl_proto::ShardId;
 use streamctl_proto::report::UnmatchedKey;
 use tokio::time::{Instant, timeout_at};
@@ -45,9 +47,11 @@ pub struct Bad {
 
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The columns of the result.
+    /// The columns of the result, as the sink writes them.
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
+    /// Why rows would be rejected: a value has no place in the type of its column.
+    pub rejected: Vec<String>,
     /// The records that would be dead letters.
     pub bad: Vec<Bad>,
     /// Rows without a match in a lookup.
@@ -209,11 +213,20 @@ pub async fn compute(
         Ok::<_, TaskError>(batches)
     };
     let (bad, batches) = tokio::try_join!(feed, give)?;
+    let form = Form::new(plan.output_schema(), &context.job.spec.sink);
+    let mut formed = Vec::with_capacity(batches.len());
+    let mut rejected = vec![];
+    for batch in &batches {
+        let Formed { rows, refused } = form.rows(batch).map_err(SinkError::Split)?;
+        formed.push(rows);
+        rejected.extend(refused.into_iter().map(|(reason, _)| reason));
+    }
     let unmatched_rows = unmatched.rows();
     let unmatched_keys = unmatched.top();
     Ok(Outcome {
-        schema: plan.output_schema().clone(),
-        batches,
+        schema: Arc::clone(form.schema()),
+        batches: formed,
+        rejected,
         bad,
         unmatched: unmatched_rows,
         unmatched_keys,

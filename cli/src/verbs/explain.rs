@@ -18,6 +18,7 @@ use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
 use streamctl_controller::shards::{SourceShards, look};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::Explored;
+use streamctl_engine::written;
 use streamctl_proto::spec::Problems;
 use streamctl_proto::{JobSpec, count};
 
@@ -147,7 +148,8 @@ fn as_text(job: &Explained) -> String {
         );
     }
     if let Some(query) = &found.plan {
-        let fields = query.output_schema().fields().iter();
+        let written = written::schema(query.output_schema(), &spec.sink);
+        let fields = written.fields().iter();
         let rows: Vec<_> = fields
             .map(|f| [f.name().clone(), f.data_type().to_string()])
             .collect();
@@ -294,6 +296,7 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
         ("sink", "compression", word(&spec.sink.compression)),
         ("sink", "partition_by", "no folders".to_owned()),
         ("sink", "target_size", bytes(spec.sink.target_size)),
+        ("sink", "types", word(&spec.sink.types)),
         ("dead_letter", "path", "below the checkpoint".to_owned()),
         ("retry", "max", spec.retries_max.to_string()),
     ]);
@@ -311,6 +314,7 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
             ("format", word(&lookup.format)),
             ("refresh", duration(lookup.refresh)),
             ("size_max", bytes(lookup.size_max)),
+            ("allow_empty", lookup.allow_empty.to_string()),
         ];
         let left_out = values
             .into_iter()
@@ -356,7 +360,7 @@ fn as_json(job: &Explained) -> Value {
         "stream": found.stream.as_ref().map(|stream| stream.arn.as_ref().unwrap_or(&stream.name)),
         "source_columns": columns,
         "lookups": found.lookups.iter().map(lookup).collect::<Vec<_>>(),
-        "output_columns": found.plan.as_ref().map(|plan| fields(plan.output_schema())),
+        "output_columns": found.plan.as_ref().map(|plan| fields(&written::schema(plan.output_schema(), &spec.sink))),
         "whole_window": found.plan.as_ref().map(|plan| plan.whole_window()),
         "plan": plan.as_ref().map(|plan| plan.lines().collect::<Vec<_>>()),
         "stored": stored(spec).into_iter().map(|(what, place)| json!({"what": what, "where": place})).collect::<Vec<_>>(),

@@ -22,7 +22,10 @@ use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
 use streamctl_engine::source::sample::SampleFrom;
 use streamctl_engine::source::{ListedShard, ShardToRead, connector};
-use streamctl_proto::spec::{Problems, StartingPosition, parse_duration};
+use streamctl_engine::written::{self, TextForm};
+use streamctl_proto::spec::{
+    Problems, SinkTypes, StartingPosition, TimestampFormat, parse_duration,
+};
 use streamctl_proto::{ResolvedJob, count};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::preview::{
@@ -30,6 +33,9 @@ use streamctl_worker::preview::{
 };
 use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
+
+/// Reasons of rejected rows that are shown.
+const REJECTED_SHOWN_MAX: usize = 20;
 
 /// Which records are sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,6 +45,12 @@ pub enum From {
     /// The newest ones.
     Latest,
 }
+
+/// Whatever the sink writes: bytes and numbers that JSON has no form for are shown as text.
+const PREVIEW_TEXT: TextForm = TextForm {
+    types: SinkTypes::Hive,
+    timestamps: TimestampFormat::Iso,
+};
 
 /// Of `preview`.
 #[derive(Args, Debug)]
@@ -223,6 +235,16 @@ fn as_text(shown: &Shown) -> String {
             table(["SHARD", "SEQUENCE NUMBER", "REASON", "PAYLOAD"], &bad)
         ));
     }
+    if !shown.outcome.rejected.is_empty() {
+        let reasons: String = shown
+            .outcome
+            .rejected
+            .iter()
+            .take(REJECTED_SHOWN_MAX)
+            .map(|reason| format!("\n{reason}"))
+            .collect();
+        parts.push(format!("rejected rows:{reasons}"));
+    }
     if !shown.outcome.unmatched_keys.is_empty() {
         let row = |key: &streamctl_proto::report::UnmatchedKey| {
             [key.lookup.clone(), key.key.clone(), key.rows.to_string()]
@@ -266,12 +288,16 @@ fn summary(shown: &Shown) -> String {
     } else {
         ""
     };
+    let rejected = match outcome.rejected.len() {
+        0 => String::new(),
+        rows => format!(", {rows} rejected"),
+    };
     let whole = match shown.whole_window {
         true => "\nthe query needs whole windows: these are figures of the sample, not of a window",
         false => "",
     };
     format!(
-        "{} of {read} of {}: {} out, {} dead, {} unmatched{short}; nothing was written{whole}",
+        "{} of {read} of {}: {} out, {} dead, {} unmatched{rejected}{short}; nothing was written{whole}",
         count(sample.records.len(), "record"),
         count(shards, "shard"),
         count(rows_out(outcome), "row"),
@@ -282,13 +308,10 @@ fn summary(shown: &Shown) -> String {
 
 /// The rows as JSON objects; nulls are written explicitly.
 fn json_rows(outcome: &Outcome) -> Result<Vec<Value>, arrow::error::ArrowError> {
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(Vec::new());
+    let mut text = Vec::new();
     for batch in &outcome.batches {
-        writer.write(batch)?;
+        written::json::write_lines(batch, PREVIEW_TEXT, true, &mut text)?;
     }
-    writer.finish()?;
-    let text = writer.into_inner();
     let rows = text
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -314,6 +337,8 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
         "records": shown.sample.records.len(), "whole_window": shown.whole_window,
         "columns": outcome.schema.fields().iter().map(column).collect::<Vec<_>>(), "rows": rows,
         "dead_letters": bad(shown).map(letter).collect::<Vec<_>>(),
+        "rows_rejected": outcome.rejected.len(),
+        "rejected": outcome.rejected,
         "rows_unmatched": outcome.unmatched,
         "unmatched": outcome.unmatched_keys.iter().map(key).collect::<Vec<_>>(),
     })

@@ -13,7 +13,7 @@ use std::time::Duration;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
     Compression, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss, SchemaFrom,
-    SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
+    SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec, StartingPosition, TimestampFormat,
 };
 use streamctl_proto::{
     DeadLetterShard, Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, Term,
@@ -92,6 +92,8 @@ pub fn job(name: &str) -> ResolvedJob {
             compression: Compression::None,
             partition_by: vec![],
             target_size: 1 << 20,
+            types: SinkTypes::Hive,
+            timestamp_format: TimestampFormat::Iso,
         },
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint"),

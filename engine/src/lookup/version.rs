@@ -455,6 +455,7 @@ mod tests {
                 format: LookupFormat::Csv,
                 refresh: Duration::from_secs(60),
                 size_max: 1000,
+                ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
             },
             checkpoint: Location::folder("memory://data/checkpoint"),
             job: "sales".parse().unwrap(),

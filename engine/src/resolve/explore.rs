@@ -5,8 +5,8 @@
 //! Rule: it sends the same requests as a submit, reports with the same texts, and changes nothing.
 
 use super::{
-    Failure, Log, ResolveError, World, check_arrival_time, check_partitions, check_places,
-    check_types, pinned, schema_field, source_table,
+    Failure, Log, ResolveError, World, check_arrival_time, check_names, check_partitions,
+    check_places, check_types, pinned, schema_field, source_table,
 };
 use super::{lookup_rows, stream_address};
 use crate::catalog;
@@ -115,6 +115,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         }
     };
     if let Some(plan) = &plan {
+        check_names(spec, plan.output_schema(), &mut log);
         check_partitions(spec, plan.output_schema(), &mut log);
         check_types(spec, plan.output_schema(), &mut log);
     }

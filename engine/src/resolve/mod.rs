@@ -14,6 +14,7 @@ use crate::lookup::{self, Listed, LookupError, rows};
 use crate::query::{self, QueryError, QueryPlan};
 use crate::source::connector;
 use crate::storage::{StorageError, Storages};
+use crate::written;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
@@ -81,15 +82,13 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
         Err(error) => return vec![error.problem()],
     };
     let mut log = Log::default();
-    // Only the partition names are checked: any text can name a folder.
+    // Only names are checked: any text can name a folder.
     let text = names
         .into_iter()
         .map(|name| Field::new(name, DataType::Utf8, true));
-    check_partitions(
-        spec,
-        &SchemaRef::new(Schema::new(text.collect::<Vec<_>>())),
-        &mut log,
-    );
+    let text = SchemaRef::new(Schema::new(text.collect::<Vec<_>>()));
+    check_names(spec, &text, &mut log);
+    check_partitions(spec, &text, &mut log);
     log.apart().0
 }
 
@@ -167,10 +166,10 @@ pub fn output_schema(job: &ResolvedJob) -> Result<SchemaRef, ArrowError> {
     Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
 }
 
-/// Name and Arrow type of each column of a job's result.
+/// Name and Arrow type of each column of a job's result, as its sink writes them.
 pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
     let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
-    schema
+    written::schema(&schema, &job.spec.sink)
         .fields()
         .iter()
         .map(|field| (field.name().clone(), field.data_type().to_string()))
@@ -440,28 +439,30 @@ fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
     );
 }
 
+/// Whether readers take the names of the result's columns.
+fn check_names(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
+    let folders: Vec<&str> = spec
+        .sink
+        .partition_by
+        .iter()
+        .map(PartitionColumn::name)
+        .collect();
+    for (message, hint) in written::check_names(output, &folders) {
+        log.problem("transform.sql", message, Some(hint));
+    }
+}
+
 /// Whether the sink's files can hold the result.
 fn check_types(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let flat = spec.sink.format == SinkFormat::Csv;
-    for field in output.fields() {
-        let kind = field.data_type();
-        let no_form = matches!(kind, DataType::Interval(_) | DataType::Union(..));
-        if no_form || (flat && kind.is_nested()) {
-            let format = match spec.sink.format {
-                SinkFormat::Csv => "csv",
-                SinkFormat::Parquet => "parquet",
-                SinkFormat::Json => "json",
-            };
-            let message = format!(
-                "column {:?} of the result is {kind}, which {format} files cannot hold",
-                field.name()
-            );
-            let hint = format!(
-                "cast it: CAST({} AS VARCHAR), or leave it out",
-                field.name()
-            );
-            log.problem("sink.format", message, Some(hint));
-        }
+    let format = match spec.sink.format {
+        SinkFormat::Csv => "csv",
+        SinkFormat::Parquet => "parquet",
+        SinkFormat::Json => "json",
+    };
+    for (column, kind, reason) in written::unwritable(output, &spec.sink) {
+        let message =
+            format!("column {column:?} of the result is {kind}, which {format} files cannot hold");
+        log.problem("sink.format", message, Some(reason.hint(&column)));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use streamctl_proto::WindowSize;
 use streamctl_proto::spec::{
     Compression, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
-    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceKind, SourceSpec,
+    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec, TimestampFormat,
 };
 
 const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate,
@@ -61,6 +61,7 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
             format: LookupFormat::Csv,
             refresh: Duration::from_secs(60),
             size_max: 1 << 20,
+            ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }],
         sql: sql.into(),
         sink: SinkSpec {
@@ -69,6 +70,8 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
             compression: Compression::Zstd,
             partition_by,
             target_size: 1 << 20,
+            types: SinkTypes::Hive,
+            timestamp_format: TimestampFormat::Iso,
         },
         dead_letter: None,
         checkpoint: Location::folder("memory://checkpoint/"),

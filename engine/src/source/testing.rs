@@ -6,8 +6,8 @@ use crate::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamctl_proto::spec::{
-    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec,
-    StartingPosition,
+    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec,
+    StartingPosition, TimestampFormat,
 };
 use streamctl_proto::{JobSpec, Position, ResolvedJob, WindowSize};
 
@@ -29,6 +29,8 @@ fn spec(kind: SourceKind) -> JobSpec {
             compression: Compression::None,
             partition_by: Vec::new(),
             target_size: 1 << 20,
+            types: SinkTypes::Hive,
+            timestamp_format: TimestampFormat::Iso,
         },
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint/"),

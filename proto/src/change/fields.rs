@@ -3,9 +3,9 @@
 //! Rule: the resolved value counts, not how it was resolved: a stream named by the catalog and the
 //! same one named in the file are one value.
 
-use crate::resolved::StreamAddress;
+use crate::resolved::{ColumnType, StreamAddress};
 use crate::spec::{
-    LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, bytes_text, duration_text,
+    LookupFormat, LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, bytes_text, duration_text,
 };
 use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
@@ -76,14 +76,36 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
         format,
         refresh,
         size_max,
+        allow_empty,
+        csv,
+        schema,
+        folder_columns,
     } = spec;
-    let values = [
-        ("path", path.to_string()),
-        ("format", value_text(format)),
-        ("refresh", duration_text(*refresh)),
-        ("size_max", bytes_text(*size_max)),
+    let mut values = vec![
+        ("path".to_owned(), path.to_string()),
+        ("format".to_owned(), value_text(format)),
+        ("refresh".to_owned(), duration_text(*refresh)),
+        ("size_max".to_owned(), bytes_text(*size_max)),
+        ("allow_empty".to_owned(), allow_empty.to_string()),
     ];
-    all.extend(values.map(|(key, value)| (format!("lookup.{name}.{key}"), value)));
+    if *format == LookupFormat::Csv {
+        values.extend([
+            ("delimiter".to_owned(), csv.delimiter.to_string()),
+            ("quote".to_owned(), csv.quote.to_string()),
+            ("encoding".to_owned(), value_text(&csv.encoding)),
+            ("null_text".to_owned(), csv.null_text.clone()),
+        ]);
+    }
+    let typed = |column: &ColumnType| (format!("schema.{}", column.name), column.type_name.clone());
+    values.extend(schema.iter().map(typed));
+    let folders = if *folder_columns { "columns" } else { "passed over" };
+    values.push(("folders".to_owned(), folders.to_owned()));
+    all.extend(
+        values
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| (format!("lookup.{name}.{key}"), value)),
+    );
 }
 
 fn sink(spec: &SinkSpec, all: &mut Fields) {
@@ -98,6 +120,8 @@ fn sink(spec: &SinkSpec, all: &mut Fields) {
         ("compression", value_text(&spec.compression)),
         ("partition_by", columns.join(", ")),
         ("target_size", bytes_text(spec.target_size)),
+        ("types", value_text(&spec.types)),
+        ("timestamp_format", value_text(&spec.timestamp_format)),
     ];
     all.extend(
         values

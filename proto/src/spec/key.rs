@@ -146,6 +146,9 @@ pub(super) struct Rate {
     pub most: f64,
 }
 
+/// True or false.
+pub(super) struct Flag;
+
 /// One of several words, each with its value.
 pub(super) struct Word<T: 'static>(pub &'static [(&'static str, T)]);
 
@@ -262,6 +265,22 @@ impl Kind for Whole {
 impl Read for Whole {
     fn read(&self, entry: &Entry<'_>) -> Option<u64> {
         entry.integer(self.least..self.most + 1)
+    }
+}
+
+impl Kind for Flag {
+    type Value = bool;
+    fn words(&self) -> String {
+        "`true` or `false`".to_owned()
+    }
+    fn shown(&self, value: &bool) -> String {
+        value.to_string()
+    }
+}
+
+impl Read for Flag {
+    fn read(&self, entry: &Entry<'_>) -> Option<bool> {
+        entry.flag()
     }
 }
 

@@ -5,14 +5,21 @@
 //! Rule: the parser reads a key by its declaration here, and `docs/job-file.md` is generated from
 //! it: a key that is not here does not exist.
 
-use super::key::{Absent, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
-use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};
+use super::format::csv::{AnyText, Ascii};
+use super::key::{Absent, Flag, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
+use super::{
+    Compression, LookupFormat, OnDataLoss, SinkFormat, SinkTypes, TextEncoding, TimestampFormat,
+};
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
 /// Most lookups of one job.
 pub const LOOKUPS_MAX: usize = 64;
 pub const PARTITION_COLUMNS_MAX: usize = 16;
+/// How often a lookup is looked at, if its job does not say.
+pub(super) const REFRESH_DEFAULT: Duration = Duration::from_secs(60);
+/// Most bytes of a lookup, if its job does not say.
+pub(super) const LOOKUP_BYTES_DEFAULT: u64 = 256 << 20;
 
 /// Types that a column may have.
 pub(super) const HIVE_TYPES: [&str; 19] = [
@@ -244,7 +251,7 @@ pub(super) static LOOKUP_FORMAT: Key<Word<LookupFormat>> = key(
         ("parquet", LookupFormat::Parquet),
     ]),
     Absent::Is(LookupFormat::Csv),
-    "CSV has a header, and all its columns are text",
+    "CSV has a header, and columns that `schema` does not name are text",
 );
 pub(super) static REFRESH: Key<Span> = key(
     "refresh",
@@ -252,24 +259,75 @@ pub(super) static REFRESH: Key<Span> = key(
         least: Duration::from_secs(1),
         most: DAY,
     },
-    Absent::Is(Duration::from_secs(60)),
+    Absent::Is(REFRESH_DEFAULT),
     "how often to look for a new version",
 );
 pub(super) static SIZE_MAX: Key<Size> = key(
     "size_max",
     Size { least: 1 },
-    Absent::Is(256 << 20),
+    Absent::Is(LOOKUP_BYTES_DEFAULT),
     "a larger version is refused, and the one before stays in use",
+);
+pub(super) static ALLOW_EMPTY: Key<Flag> = key(
+    "allow_empty",
+    Flag,
+    Absent::Is(false),
+    "whether a version without rows may follow one with rows; otherwise it is refused",
+);
+pub(super) static LOOKUP_DELIMITER: Key<Ascii> = key(
+    "delimiter",
+    Ascii,
+    Absent::Is(','),
+    "CSV: between two fields; `\"\\t\"` is a tab",
+);
+pub(super) static LOOKUP_QUOTE: Key<Ascii> = key(
+    "quote",
+    Ascii,
+    Absent::Is('"'),
+    "CSV: around a field that holds the delimiter, a line end or a quote; a quote inside is doubled",
+);
+pub(super) static LOOKUP_ENCODING: Key<Word<TextEncoding>> = key(
+    "encoding",
+    Word(&[
+        ("utf-8", TextEncoding::Utf8),
+        ("latin-1", TextEncoding::Windows1252),
+        ("windows-1252", TextEncoding::Windows1252),
+        ("utf-16", TextEncoding::Utf16),
+    ]),
+    Absent::Is(TextEncoding::Utf8),
+    "CSV: how its text is written in bytes; `latin-1` and `windows-1252` are the same",
+);
+pub(super) static LOOKUP_NULL_TEXT: Key<AnyText> = key(
+    "null_text",
+    AnyText,
+    Absent::Means("empty"),
+    "CSV: a field of just this text is null, in quotes too; an empty field always is",
+);
+pub(super) static LOOKUP_SCHEMA: Key<Special> = key(
+    "schema",
+    Special(|| "a table `[lookup.schema]`".to_owned()),
+    Absent::Means("text in CSV, the files' types in Parquet"),
+    "Hive types of some of its columns, such as `id = \"bigint\"`; a version with a value that does \
+     not fit is refused",
 );
 pub(super) static LOOKUP: Part = Part {
     title: "[[lookup]]",
-    about: "A table in files, which every worker holds in memory. A window takes the newest version there is when it opens, and its manifest names it.",
+    about: "A table in files, which every worker holds in memory. A window takes the newest version there is when it opens, and its manifest names it. \
+            A version is taken only if the query can run on it: it has the columns that the query reads, in types that become those of the submit \
+            without loss, and rows if the one before had some. Otherwise the one before stays, and the status says why. \
+            A folder `Code=DE/` below the path is a column of its files, as in Hive.",
     keys: &[
         &LOOKUP_NAME,
         &LOOKUP_PATH,
         &LOOKUP_FORMAT,
         &REFRESH,
         &SIZE_MAX,
+        &ALLOW_EMPTY,
+        &LOOKUP_DELIMITER,
+        &LOOKUP_QUOTE,
+        &LOOKUP_ENCODING,
+        &LOOKUP_NULL_TEXT,
+        &LOOKUP_SCHEMA,
     ],
 };
 
@@ -319,13 +377,30 @@ pub(super) static PARTITION_BY: Key<Special> = key(
     Special(|| format!("a list of up to {PARTITION_COLUMNS_MAX} names")),
     Absent::Means("no folders"),
     "each becomes a folder `name=value/`: columns of the result, or `ingest_year`, `ingest_month`, `ingest_day`, `ingest_hour` of the \
-     window's start (UTC)",
+     window's start (UTC). One task may write to 1,000 folders in one window; more stop the job",
 );
 pub(super) static TARGET_SIZE: Key<Size> = key(
     "target_size",
     Size { least: 1 << 20 },
     Absent::Is(128 << 20),
     "objects are cut at about this size",
+);
+pub(super) static SINK_TYPES: Key<Word<SinkTypes>> = key(
+    "types",
+    Word(&[("hive", SinkTypes::Hive), ("arrow", SinkTypes::Arrow)]),
+    Absent::Is(SinkTypes::Hive),
+    "`hive`: [types and text forms](query.md#what-is-written) that Hive, Spark and Athena read; \
+     `arrow`: those of the query's result, as jobs of earlier versions are written",
+);
+pub(super) static TIMESTAMP_FORMAT: Key<Word<TimestampFormat>> = key(
+    "timestamp_format",
+    Word(&[
+        ("iso", TimestampFormat::Iso),
+        ("hive", TimestampFormat::Hive),
+    ]),
+    Absent::Is(TimestampFormat::Iso),
+    "JSON and CSV: `iso` is `2026-11-24T00:45:00`, which Spark reads and writes; `hive` is \
+     `2026-11-24 00:45:00`, which the SerDes of Hive and Athena need",
 );
 pub(super) static SINK: Part = Part {
     title: "[sink]",
@@ -336,6 +411,8 @@ pub(super) static SINK: Part = Part {
         &SINK_COMPRESSION,
         &PARTITION_BY,
         &TARGET_SIZE,
+        &SINK_TYPES,
+        &TIMESTAMP_FORMAT,
     ],
 };
 

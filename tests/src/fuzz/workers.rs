@@ -113,6 +113,7 @@ fn job(kind: u8) -> ResolvedJob {
             format,
             refresh,
             size_max: 1 << 20,
+            ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }];
     }
     if kind & 8 == 8 {

@@ -475,6 +475,7 @@ fn whatever_a_worker_names_the_controller_accepts() {
             format: LookupFormat::Csv,
             refresh: Duration::from_secs(1),
             size_max: 1,
+            ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }];
         // As a listing has it: one that cannot be a shard's name is refused there.
         let shards: Vec<String> = (0..4).map(|_| random_text(&mut random, 40)).collect();

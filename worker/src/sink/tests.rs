@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use streamctl_engine::storage::{ObjectInfo, PutOutcome, StagedWriter};
 use streamctl_proto::Term;
 use streamctl_proto::report::Staging;
-use streamctl_proto::spec::{Compression, Location, PartitionColumn, SinkFormat};
+use streamctl_proto::spec::{Compression, Location, PartitionColumn, SinkFormat, SinkTypes, TimestampFormat};
 use streamctl_proto::staged_name::Orphans;
 
 /// Staged objects by location; implements only what a sink calls.
@@ -195,6 +195,8 @@ fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
         compression,
         partition_by: Vec::new(),
         target_size: 128 << 20,
+        types: SinkTypes::Hive,
+        timestamp_format: TimestampFormat::Iso,
     }
 }
 

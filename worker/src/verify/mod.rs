@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use stored::{Keyed, Rows};
+use streamctl_engine::written::Form;
 use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::Pace;
 use streamctl_engine::source::{ReadError, Record};
@@ -162,14 +163,9 @@ async fn pass(
 ) -> Result<Vec<String>, VerifyError> {
     let (plan, _) = context.plan(&manifest.lookups).await?;
     let spec = &context.job.spec;
-    let split = || {
-        Partitioner::new(
-            &spec.sink.partition_by,
-            manifest.window,
-            plan.output_schema(),
-        )
-    };
-    let mut rows = Rows::new(&spec.sink, split()?)?;
+    let form = Form::new(plan.output_schema(), &spec.sink);
+    let split = Partitioner::new(&spec.sink.partition_by, manifest.window, form.schema())?;
+    let mut rows = Rows::new(&spec.sink, form, split)?;
     for object in &manifest.objects {
         let kind = object.staged.kind;
         let bytes = stored::read(&context.storages, &object.staged).await?;

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use streamctl_engine::source::Record;
 use streamctl_engine::source::files::lines::Lines;
 use streamctl_engine::storage::Storages;
+use streamctl_engine::written::{Form, TextForm};
 use streamctl_proto::spec::{Compression, SinkFormat, SinkSpec};
 use streamctl_proto::{ShardId, StagedObject};
 
@@ -51,6 +52,7 @@ pub async fn read(storages: &Storages, object: &StagedObject) -> Result<Bytes, S
 /// Rows of a job's result.
 pub struct Rows {
     sink: SinkSpec,
+    form: Form,
     partitioner: Partitioner,
     converter: RowConverter,
     key: Vec<u8>,
@@ -58,7 +60,11 @@ pub struct Rows {
 
 impl Rows {
     /// Encodes rows like this sink.
-    pub fn new(sink: &SinkSpec, partitioner: Partitioner) -> Result<Self, SinkError> {
+    pub fn new(
+        sink: &SinkSpec,
+        form: Form,
+        partitioner: Partitioner,
+    ) -> Result<Self, SinkError> {
         let fields = partitioner.schema().fields().iter();
         // Text formats never use it, so that a type that it does not support stops only Parquet.
         let fields: Vec<SortField> = match sink.format {
@@ -70,6 +76,7 @@ impl Rows {
         let converter = RowConverter::new(fields).map_err(EncodeError::from)?;
         Ok(Self {
             sink: sink.clone(),
+            form,
             partitioner,
             converter,
             key: vec![],
@@ -105,9 +112,12 @@ impl Rows {
 
     /// The rows of a batch of the result.
     pub fn of_batch(&mut self, batch: &RecordBatch, give: Give<'_>) -> Result<(), SinkError> {
-        let Parts { folders, rejected } = self.partitioner.split(&self.sink.path, batch)?;
+        let Parts { folders, rejected } =
+            self.partitioner
+                .split_formed(&self.sink.path, &self.form, batch)?;
+        let text = TextForm::of(&self.sink);
         for RejectedRows { rows, .. } in rejected {
-            for row in rows_as_json(&rows)?
+            for row in rows_as_json(&rows, text)?
                 .split(|byte| *byte == b'\n')
                 .filter(|row| !row.is_empty())
             {
@@ -120,7 +130,10 @@ impl Rows {
                 format @ (SinkFormat::Json | SinkFormat::Csv) => {
                     // A new encoder for each: in CSV it begins with the header, as an object does.
                     let mut encoder = Encoder::new(
-                        Encoding::new(format, Compression::None),
+                        Encoding {
+                            text,
+                            ..Encoding::new(format, Compression::None)
+                        },
                         self.partitioner.schema(),
                     )?;
                     let bytes = encoder.encode(&rows)?;

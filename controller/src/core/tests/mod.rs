@@ -51,6 +51,7 @@ fn with_lookup(mut job: ResolvedJob) -> ResolvedJob {
         format: LookupFormat::Csv,
         refresh: std::time::Duration::from_secs(1),
         size_max: 1 << 20,
+        ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
     }];
     job
 }

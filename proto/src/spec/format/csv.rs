@@ -19,9 +19,9 @@ pub struct CsvFormat {
 }
 
 /// One ASCII character.
-struct Ascii;
+pub(in crate::spec) struct Ascii;
 /// Any text, also an empty one.
-struct AnyText;
+pub(in crate::spec) struct AnyText;
 
 static DELIMITER: Key<Ascii> = key(
     "delimiter",

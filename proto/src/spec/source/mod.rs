@@ -278,6 +278,11 @@ fn catalog_table(mut table: Table<'_>) -> Option<SchemaFrom> {
 }
 
 fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
+    columns(table).map(SchemaFrom::Inline)
+}
+
+/// Columns and their types, a line for each; at least one.
+pub(super) fn columns(table: &Table<'_>) -> Option<Vec<ColumnType>> {
     let mut columns: Vec<ColumnType> = Vec::new();
     let mut good = true;
     for (name, entry) in table.all() {
@@ -304,7 +309,7 @@ fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
     if good && columns.is_empty() {
         table.refuse("has no column", "add lines such as uuid = \"string\"");
     }
-    good.then_some(SchemaFrom::Inline(columns))
+    good.then_some(columns)
 }
 
 fn column_type(entry: &Entry<'_>) -> Option<String> {

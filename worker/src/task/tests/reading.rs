@@ -264,6 +264,7 @@ async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
         format,
         refresh,
         size_max: 1 << 20,
+        ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
     }];
     let mut bed = Bed::new(joined);
     let names = ["old", "new", "newest"];

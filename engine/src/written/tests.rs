@@ -1,0 +1,1 @@
+//! Every type that a query can yield, in every format.
