@@ -10,6 +10,7 @@ use crate::manifest::{CheckpointNames, sha256_hex};
 pub use crate::stream::{StreamFacts, StreamIdentity};
 use crate::{JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The stored form that this build writes; it does not read later ones.
 pub const RESOLVED_VERSION: u32 = 3;
@@ -79,6 +80,10 @@ pub struct ResolvedJob {
     pub query_digest: String,
     /// The result's columns: an Arrow IPC stream without batches, in base64.
     pub output_schema: String,
+    /// The columns of each lookup at submit, in the same form. Absent in jobs of earlier builds:
+    /// they plan with the version that a task meets first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookup_columns: BTreeMap<String, String>,
 }
 
 /// An earlier version of a job: its name in the checkpoint location and the SHA-256 of its bytes.
@@ -194,7 +199,7 @@ mod tests {
             compression: Compression::None,
             partition_by: vec![],
             target_size: 1 << 20,
-            types: SinkTypes::Hive,
+            types: SinkTypes::Arrow,
             timestamp_format: TimestampFormat::Iso,
         };
         let spec = JobSpec {
@@ -239,6 +244,7 @@ mod tests {
             whole_window: false,
             query_digest: sha256_hex(b"SELECT uuid FROM source"),
             output_schema: "c2NoZW1h".into(),
+            lookup_columns: Default::default(),
         }
     }
 

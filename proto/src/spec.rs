@@ -21,8 +21,8 @@ mod tests;
 mod text;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
-pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 use keys::{LOOKUP_BYTES_DEFAULT, REFRESH_DEFAULT};
+pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use locate::line_of;
 pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
@@ -202,6 +202,12 @@ pub enum OnDataLoss {
     Continue,
 }
 
+/// Keys that jobs of earlier builds do not have are not stored with their defaults: a stored job
+/// keeps its bytes.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A table to join with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LookupSpec {
@@ -216,17 +222,17 @@ pub struct LookupSpec {
     /// Most bytes that it may have.
     pub size_max: u64,
     /// Whether a version without rows may replace one with rows.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub allow_empty: bool,
     /// How its CSV files are written.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub csv: LookupCsv,
     /// The types of some of its columns; the others have those of the files.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub schema: Vec<ColumnType>,
     /// Whether folders `Code=DE/` are columns. Jobs that were stored before they could be have only
     /// the columns of the files.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub folder_columns: bool,
 }
 
@@ -319,10 +325,10 @@ pub struct SinkSpec {
     pub target_size: u64,
     /// Which types and text forms the rows are written in. Jobs that were stored before there was a
     /// choice continue with Arrow's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub types: SinkTypes,
     /// How JSON and CSV write a timestamp.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub timestamp_format: TimestampFormat,
 }
 

@@ -114,6 +114,7 @@ pub fn job(name: &str) -> ResolvedJob {
         whole_window: false,
         query_digest: "q".into(),
         output_schema: String::new(),
+        lookup_columns: Default::default(),
     }
 }
 

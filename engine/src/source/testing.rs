@@ -6,8 +6,8 @@ use crate::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamctl_proto::spec::{
-    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec,
-    StartingPosition, TimestampFormat,
+    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes, SourceKind,
+    SourceSpec, StartingPosition, TimestampFormat,
 };
 use streamctl_proto::{JobSpec, Position, ResolvedJob, WindowSize};
 
@@ -55,6 +55,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         whole_window: false,
         query_digest: String::new(),
         output_schema: String::new(),
+        lookup_columns: Default::default(),
     }
 }
 

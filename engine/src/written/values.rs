@@ -29,9 +29,7 @@ pub(super) fn formed(batch: &RecordBatch, written: &SchemaRef) -> Result<Formed,
     let mut refused = vec![];
     for (column, field) in batch.columns().iter().zip(written.fields()) {
         let converted = convert(column, field.data_type())?;
-        if may_lose(column.data_type(), field.data_type())
-            && values(&converted) != values(column)
-        {
+        if may_lose(column.data_type(), field.data_type()) && values(&converted) != values(column) {
             for (row, kept) in kept.iter_mut().enumerate().filter(|(_, kept)| **kept) {
                 if values(&converted.slice(row, 1)) != values(&column.slice(row, 1)) {
                     *kept = false;
@@ -46,8 +44,10 @@ pub(super) fn formed(batch: &RecordBatch, written: &SchemaRef) -> Result<Formed,
         RecordBatch::try_new_with_options(Arc::clone(written), columns, &rows)?
     } else {
         let nullable = RecordBatch::try_new_with_options(nullable(written), columns, &rows)?;
-        filter_record_batch(&nullable, &BooleanArray::from(kept))?
-            .with_schema(Arc::clone(written))?
+        let kept = filter_record_batch(&nullable, &BooleanArray::from(kept))?;
+        let count = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
+        let columns = kept.columns().to_vec();
+        RecordBatch::try_new_with_options(Arc::clone(written), columns, &count)?
     };
     Ok(Formed { rows, refused })
 }
@@ -88,7 +88,9 @@ fn values(array: &dyn Array) -> usize {
             .filter(|row| array.is_valid(*row))
             .map(|row| values(&array.as_map().value(row)))
             .sum(),
-        DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::ListView(_)
+        DataType::LargeList(_)
+        | DataType::FixedSizeList(..)
+        | DataType::ListView(_)
         | DataType::LargeListView(_) => return as_list(array).map_or(own, |list| values(&list)),
         _ => 0,
     };
@@ -122,9 +124,9 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
             Arc::new(micros.with_timezone_opt(zone.clone()))
         }
         (Date64, Date32) => {
-            let days = array.as_primitive::<Date64Type>().unary_opt::<_, Date32Type>(|at| {
-                i32::try_from(at.div_euclid(DAY_MS)).ok()
-            });
+            let days = array
+                .as_primitive::<Date64Type>()
+                .unary_opt::<_, Date32Type>(|at| i32::try_from(at.div_euclid(DAY_MS)).ok());
             Arc::new(days)
         }
         (Duration(TimeUnit::Nanosecond), Int64) => {

@@ -5,7 +5,8 @@
 
 use crate::resolved::{ColumnType, StreamAddress};
 use crate::spec::{
-    LookupFormat, LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, bytes_text, duration_text,
+    LookupCsv, LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, TimestampFormat,
+    bytes_text, duration_text,
 };
 use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
@@ -86,20 +87,29 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
         ("format".to_owned(), value_text(format)),
         ("refresh".to_owned(), duration_text(*refresh)),
         ("size_max".to_owned(), bytes_text(*size_max)),
-        ("allow_empty".to_owned(), allow_empty.to_string()),
     ];
-    if *format == LookupFormat::Csv {
-        values.extend([
-            ("delimiter".to_owned(), csv.delimiter.to_string()),
-            ("quote".to_owned(), csv.quote.to_string()),
-            ("encoding".to_owned(), value_text(&csv.encoding)),
-            ("null_text".to_owned(), csv.null_text.clone()),
-        ]);
-    }
+    let default = LookupCsv::default();
+    // Defaults are not named: jobs of earlier builds do not have these keys.
+    let set = |is: bool, value: String| if is { value } else { String::new() };
+    values.extend(
+        [
+            ("allow_empty", set(*allow_empty, "true".into())),
+            (
+                "delimiter",
+                set(csv.delimiter != default.delimiter, csv.delimiter.into()),
+            ),
+            ("quote", set(csv.quote != default.quote, csv.quote.into())),
+            (
+                "encoding",
+                set(csv.encoding != default.encoding, value_text(&csv.encoding)),
+            ),
+            ("null_text", csv.null_text.clone()),
+            ("folders", set(!folder_columns, "passed over".into())),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
     let typed = |column: &ColumnType| (format!("schema.{}", column.name), column.type_name.clone());
     values.extend(schema.iter().map(typed));
-    let folders = if *folder_columns { "columns" } else { "passed over" };
-    values.push(("folders".to_owned(), folders.to_owned()));
     all.extend(
         values
             .into_iter()
@@ -121,7 +131,13 @@ fn sink(spec: &SinkSpec, all: &mut Fields) {
         ("partition_by", columns.join(", ")),
         ("target_size", bytes_text(spec.target_size)),
         ("types", value_text(&spec.types)),
-        ("timestamp_format", value_text(&spec.timestamp_format)),
+        (
+            "timestamp_format",
+            match spec.timestamp_format {
+                TimestampFormat::Iso => String::new(),
+                TimestampFormat::Hive => value_text(&spec.timestamp_format),
+            },
+        ),
     ];
     all.extend(
         values

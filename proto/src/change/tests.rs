@@ -80,6 +80,7 @@ fn job(text: &str) -> ResolvedJob {
         whole_window: false,
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: String::new(),
+        lookup_columns: Default::default(),
         spec,
     }
 }

@@ -149,6 +149,12 @@ pub(super) struct Rate {
 /// True or false.
 pub(super) struct Flag;
 
+/// One ASCII character.
+pub(super) struct Ascii;
+
+/// Any text, also an empty one.
+pub(super) struct AnyText;
+
 /// One of several words, each with its value.
 pub(super) struct Word<T: 'static>(pub &'static [(&'static str, T)]);
 
@@ -306,6 +312,47 @@ impl Read for Rate {
             );
         }
         good.then_some(rate)
+    }
+}
+
+impl Kind for Ascii {
+    type Value = char;
+    fn words(&self) -> String {
+        "one ASCII character".to_owned()
+    }
+    fn shown(&self, value: &char) -> String {
+        value.to_string()
+    }
+}
+
+impl Read for Ascii {
+    fn read(&self, entry: &Entry<'_>) -> Option<char> {
+        let text = entry.any_text("for example \",\"")?;
+        let mut chars = text.chars();
+        match (chars.next(), chars.next()) {
+            (Some(one), None) if one.is_ascii() && !matches!(one, '\n' | '\r' | '\0') => Some(one),
+            _ => {
+                let message = format_args!("{text:?} is not one ASCII character");
+                entry.refuse(message, "for example \";\", \"|\" or \"\\t\"");
+                None
+            }
+        }
+    }
+}
+
+impl Kind for AnyText {
+    type Value = String;
+    fn words(&self) -> String {
+        "text".to_owned()
+    }
+    fn shown(&self, value: &String) -> String {
+        value.clone()
+    }
+}
+
+impl Read for AnyText {
+    fn read(&self, entry: &Entry<'_>) -> Option<String> {
+        entry.any_text("for example \"\\\\N\"").map(str::to_owned)
     }
 }
 

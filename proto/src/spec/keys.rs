@@ -5,8 +5,9 @@
 //! Rule: the parser reads a key by its declaration here, and `docs/job-file.md` is generated from
 //! it: a key that is not here does not exist.
 
-use super::format::csv::{AnyText, Ascii};
-use super::key::{Absent, Flag, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
+use super::key::{
+    Absent, AnyText, Ascii, Flag, Key, Kind, Part, Size, Span, Special, Text, Whole, Word,
+};
 use super::{
     Compression, LookupFormat, OnDataLoss, SinkFormat, SinkTypes, TextEncoding, TimestampFormat,
 };

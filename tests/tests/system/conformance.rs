@@ -184,6 +184,7 @@ fn resolved(address: &str) -> ResolvedJob {
         whole_window: false,
         query_digest: String::new(),
         output_schema: String::new(),
+        lookup_columns: Default::default(),
     }
 }
 

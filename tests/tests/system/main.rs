@@ -16,6 +16,7 @@ mod deploy;
 mod docs;
 mod formats;
 mod from_glue;
+mod hive_files;
 mod image;
 mod local_mode;
 mod memory;

@@ -5,7 +5,7 @@
 //! Rule: no code outside matches on the format: a new one is a module here, one in
 //! `engine/src/format/`, and a line in the registry of each.
 
-pub(super) mod csv;
+mod csv;
 mod json;
 
 pub use csv::CsvFormat;
