@@ -10,7 +10,7 @@ pub use streamctl_proto::json::{
     status as status_json, task, time, worker as worker_json,
 };
 use streamctl_proto::report::StageTimes;
-use streamctl_proto::{count, v1};
+use streamctl_proto::{Duplicates, count, v1};
 
 /// Whether a job in such a state is healthy.
 pub fn tone(status: &v1::JobStatus) -> Tone {
@@ -130,7 +130,8 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         if totals.rows_rejected > 0 {
             let rows = count(totals.rows_rejected, "row");
             format!(
-                "{rows} whose partition cannot be the name of a folder; they are kept beside the \
+                "{rows} whose partition cannot be the name of a folder, or with a value that its \
+                 column's type in files cannot hold; they are kept beside the \
                  dead letters"
             )
         } else {
@@ -189,8 +190,8 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             line(
                 "unmatched",
                 format!(
-                    "in the last epoch: {:?} is not in {}, {rows}",
-                    key.key, key.lookup
+                    "in the last epoch: no row of {} that the query takes has {:?}, {rows}",
+                    key.lookup, key.key
                 ),
             );
         }
@@ -220,6 +221,14 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             "lookup",
             format!("{} {rows}{version}{problem}", lookup.name),
         );
+        let duplicates = Duplicates {
+            keys: lookup.duplicate_keys,
+            rows: lookup.duplicate_rows,
+            examples: lookup.duplicates.clone(),
+        };
+        if let Some(text) = duplicates.text() {
+            line("duplicates", format!("in {}: {text}", lookup.name));
+        }
     }
     for part in [shards_text(&job.shards), tasks_text(&job.tasks)]
         .into_iter()
@@ -555,7 +564,7 @@ lag:        1.2 s
 shards:     1 open, 0 ended
 sink:       s3://b/out/
 last epoch: 8, window 2026-11-24T00:45:00Z, 100 rows in, 95 out, 2 objects, 2 KiB
-unmatched:  in the last epoch: \"Russia\" is not in country_lookup, 3 rows
+unmatched:  in the last epoch: no row of country_lookup that the query takes has \"Russia\", 3 rows
 lookup:     country_lookup 249 rows, version abc
 
 SHARD      WORKER  TASK  LAG   RECORDS  BYTES   THROTTLES  COMMITTED

@@ -4,6 +4,7 @@
 //! Rule: stop first, then finished effects, then time, then the inbox, so that a flood of messages
 //! blocks neither time nor commits.
 
+mod lookups;
 mod perform;
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,9 @@ pub fn status(job: &v1::JobStatus) -> Value {
     let lookup = |lookup: &v1::LookupStatus| {
         json!({
             "name": lookup.name, "version": lookup.version, "rows": lookup.rows, "seen_ms": lookup.seen_ms,
-            "problem": lookup.problem,
+            "problem": lookup.problem, "refused_version": lookup.refused_version,
+            "duplicate_keys": lookup.duplicate_keys, "duplicate_rows": lookup.duplicate_rows,
+            "duplicates": lookup.duplicates,
         })
     };
     let avoided = |avoided: &v1::AvoidedWorker| {

@@ -17,7 +17,7 @@ use streamctl_controller::core::assign::TASKS_PER_WORKER_MAX;
 use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
 use streamctl_controller::shards::{SourceShards, look};
 use streamctl_engine::resolve::World;
-use streamctl_engine::resolve::explore::Explored;
+use streamctl_engine::resolve::explore::{Explored, ExploredLookup};
 use streamctl_engine::written;
 use streamctl_proto::spec::Problems;
 use streamctl_proto::{JobSpec, count};
@@ -142,10 +142,11 @@ fn as_text(job: &Explained) -> String {
             bytes(lookup.bytes),
         ]
         .join(", ");
-        part(
-            &format!("LOOKUP {name} ({size})"),
-            table(["COLUMN", "TYPE"], &rows),
-        );
+        let mut text = table(["COLUMN", "TYPE"], &rows);
+        for remark in remarks(spec, name, lookup) {
+            text.push_str(&format!("\nnote: {remark}"));
+        }
+        part(&format!("LOOKUP {name} ({size})"), text);
     }
     if let Some(query) = &found.plan {
         let written = written::schema(query.output_schema(), &spec.sink);
@@ -180,6 +181,11 @@ fn as_text(job: &Explained) -> String {
         part("COULD NOT BE ASKED", lines.join("\n"));
     }
     parts.join("\n\n")
+}
+
+fn remarks(spec: &JobSpec, name: &str, lookup: &ExploredLookup) -> Vec<String> {
+    let of = spec.lookups.iter().find(|spec| spec.name == name);
+    of.map(|spec| lookup.remarks(spec)).unwrap_or_default()
 }
 
 fn indented(text: &str) -> String {
@@ -341,13 +347,10 @@ fn as_json(job: &Explained) -> Value {
         let column = |(name, kind, read)| json!({"name": name, "type": kind, "read": read});
         columns.into_iter().map(column).collect::<Vec<_>>()
     });
-    let lookup = |(name, lookup): (
-        &String,
-        &streamctl_engine::resolve::explore::ExploredLookup,
-    )| {
+    let lookup = |(name, lookup): (&String, &ExploredLookup)| {
         json!({
             "name": name, "rows": lookup.rows.num_rows(), "files": lookup.files, "bytes": lookup.bytes,
-            "columns": fields(&lookup.rows.schema()),
+            "columns": fields(&lookup.rows.schema()), "remarks": remarks(spec, name, lookup),
         })
     };
     let problem = |problem: &streamctl_proto::spec::Problem| {

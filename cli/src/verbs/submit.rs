@@ -80,7 +80,12 @@ fn as_text(answer: &SubmitResponse, dry_run: bool) -> String {
         .iter()
         .map(|column| [column.name.clone(), column.r#type.clone()]);
     let columns = table(["COLUMN", "TYPE"], &rows.collect::<Vec<_>>());
-    format!("job {} {what}{whole}\n\n{columns}", answer.job)
+    let remarks: String = answer
+        .remarks
+        .iter()
+        .map(|remark| format!("\nnote: {remark}"))
+        .collect();
+    format!("job {} {what}{whole}{remarks}\n\n{columns}", answer.job)
 }
 
 fn as_json(answer: &SubmitResponse, dry_run: bool) -> Value {
@@ -93,6 +98,7 @@ fn as_json(answer: &SubmitResponse, dry_run: bool) -> Value {
     json!({
         "job": answer.job, "created": answer.created, "dry_run": dry_run, "whole_window": answer.whole_window,
         "job_version": answer.job_version, "changed": answer.changed, "resumed": answer.resumed, "after_epoch": answer.after_epoch,
+        "remarks": answer.remarks,
         "changes": answer.changes.iter().map(change_json).collect::<Vec<_>>(),
         "source_columns": columns(&answer.source_columns), "output_columns": columns(&answer.output_columns),
     })

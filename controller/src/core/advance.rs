@@ -109,16 +109,14 @@ impl Core {
                 lookup.checking = true;
                 lookup.check_at_ms =
                     now + i64::try_from(spec.refresh.as_millis()).unwrap_or(i64::MAX / 2);
-                // If this leader has not seen the version, it does not know the number of rows;
-                // read it once.
-                let current = lookup.version.clone().filter(|_| lookup.seen_ms > 0);
-                let job = name.clone();
-                let lookup = spec.name.clone();
                 out.push(Effect::CheckLookup {
-                    job,
+                    job: name.clone(),
                     job_version,
-                    lookup,
-                    current,
+                    lookup: spec.name.clone(),
+                    in_use: lookup.version.clone(),
+                    // If this leader has not seen the version, it is read once.
+                    rows_in_use: (lookup.seen_ms > 0).then_some(lookup.rows),
+                    refused: lookup.refused.clone(),
                 });
             }
         }

@@ -296,7 +296,7 @@ impl Core {
                 job_version,
                 lookup,
                 version,
-                rows,
+                read,
             } => {
                 let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else {
                     return;
@@ -304,8 +304,25 @@ impl Core {
                 lookup.checking = false;
                 lookup.seen_ms = now;
                 lookup.problem = None;
+                lookup.refused = None;
                 lookup.version = Some(version);
-                lookup.rows = rows.unwrap_or(lookup.rows);
+                if let Some((rows, duplicates)) = read {
+                    (lookup.rows, lookup.duplicates) = (rows, duplicates);
+                }
+            }
+            Event::LookupRefused {
+                job,
+                job_version,
+                lookup,
+                version,
+                problem,
+            } => {
+                let Some(lookup) = self.lookup_of(&job, job_version, &lookup) else {
+                    return;
+                };
+                lookup.checking = false;
+                lookup.refused = Some(version);
+                lookup.problem = problem.or(lookup.problem.take());
             }
             Event::LookupFailed {
                 job,
@@ -317,6 +334,8 @@ impl Core {
                     return;
                 };
                 lookup.checking = false;
+                // Its text takes the place of the reason: the version is read again.
+                lookup.refused = None;
                 lookup.problem = Some(problem);
             }
             Event::EffectDelayed { job, kind, reason } => {

@@ -41,6 +41,7 @@ impl Core {
             | Event::ShardsListed { job, .. }
             | Event::ListingRefused { job, .. }
             | Event::LookupSeen { job, .. }
+            | Event::LookupRefused { job, .. }
             | Event::LookupFailed { job, .. }
             | Event::ManifestWritten { job, .. }
             | Event::ManifestRefused { job, .. }

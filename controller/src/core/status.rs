@@ -340,6 +340,14 @@ fn lookups(job: &Job) -> Vec<v1::LookupStatus> {
         rows: lookup.rows,
         seen_ms: lookup.seen_ms,
         problem: lookup.problem.clone().unwrap_or_default(),
+        refused_version: lookup
+            .refused
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        duplicate_keys: lookup.duplicates.keys,
+        duplicate_rows: lookup.duplicates.rows,
+        duplicates: lookup.duplicates.examples.clone(),
     };
     job.lookups.iter().map(status).collect()
 }

@@ -5,6 +5,7 @@
 //! Rule: an effect with an unknown outcome is repeated; all effects are idempotent.
 
 use super::Outcome;
+use super::lookups::{self, Found, Known};
 use crate::core::repair::Stuck;
 use crate::core::unreadable::HeadRepair;
 use crate::core::{Core, DesiredState, Effect, EffectKind, Event, KnownShard};
@@ -20,7 +21,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use streamctl_engine::clock::Clock;
-use streamctl_engine::lookup;
 use streamctl_engine::source::{ListError, ListedShard};
 use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_engine::traces::{WindowTrace, now};
@@ -31,8 +31,7 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{
-    Epoch, JobName, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term,
-    Window, v1,
+    Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term, Window, v1,
 };
 use tokio::sync::mpsc;
 
@@ -301,10 +300,20 @@ impl Performer {
             Effect::ListShards { generation, .. } => self.list_shards(job, *generation).await,
             Effect::CheckLookup {
                 lookup,
-                current,
+                in_use,
+                rows_in_use,
+                refused,
                 job_version,
                 ..
-            } => Attempt::Done(self.check_lookup(job, lookup, current, *job_version).await),
+            } => {
+                let known = Known {
+                    lookup,
+                    in_use: in_use.as_ref(),
+                    rows_in_use: *rows_in_use,
+                    refused: refused.as_ref(),
+                };
+                Attempt::Done(self.check_lookup(job, known, *job_version).await)
+            }
             Effect::ReadJob { job: name } => self.read_job(name).await,
             Effect::RepairHead {
                 job: name,
@@ -509,72 +518,47 @@ impl Performer {
         }
     }
 
-    /// Checks a lookup. A new version is kept in the checkpoint location and read once before it is
-    /// used.
     async fn check_lookup(
         &self,
         job: &ResolvedJob,
-        name: &str,
-        current: &Option<LookupVersion>,
+        known: Known<'_>,
         job_version: JobVersion,
     ) -> Event {
-        let job_name = job.spec.name.clone();
-        let lookup = name.to_owned();
-        match self.newest_lookup(job, name, current).boxed().await {
-            Ok((version, rows)) => Event::LookupSeen {
-                job: job_name,
+        let name = job.spec.name.clone();
+        let lookup = known.lookup.to_owned();
+        match lookups::check(&self.storages, job, known).boxed().await {
+            Ok(Found::Current(version)) => Event::LookupSeen {
+                job: name,
                 job_version,
                 lookup,
                 version,
+                read: None,
+            },
+            Ok(Found::Usable {
+                version,
                 rows,
+                duplicates,
+            }) => Event::LookupSeen {
+                job: name,
+                job_version,
+                lookup,
+                version,
+                read: Some((rows, duplicates)),
+            },
+            Ok(Found::Refused { version, problem }) => Event::LookupRefused {
+                job: name,
+                job_version,
+                lookup,
+                version,
+                problem,
             },
             Err(problem) => Event::LookupFailed {
-                job: job_name,
+                job: name,
                 job_version,
                 lookup,
                 problem,
             },
         }
-    }
-
-    async fn newest_lookup(
-        &self,
-        job: &ResolvedJob,
-        name: &str,
-        current: &Option<LookupVersion>,
-    ) -> Result<(LookupVersion, Option<u64>), String> {
-        let spec = job
-            .spec
-            .lookups
-            .iter()
-            .find(|spec| spec.name == name)
-            .ok_or("the job has no such lookup")?;
-        let storages = &self.storages;
-        let checkpoint = &job.spec.checkpoint;
-        let job_name = &job.spec.name;
-        let listed = lookup::current_version(storages, spec)
-            .await
-            .map_err(|e| describe(&e))?;
-        if current.as_ref() == Some(&listed.version) {
-            return Ok((listed.version, None));
-        }
-        lookup::keep(storages, checkpoint, job_name, spec, &listed)
-            .await
-            .map_err(|e| describe(&e))?;
-        let files = lookup::fetch(
-            storages,
-            checkpoint,
-            job_name,
-            name,
-            &listed.version,
-            spec.size_max,
-        )
-        .await
-        .map_err(|e| describe(&e))?;
-        let rows = lookup::rows::read(spec, files)
-            .await
-            .map_err(|e| describe(&e))?;
-        Ok((listed.version, Some(rows.num_rows() as u64)))
     }
 
     async fn write_manifest(&self, job: &ResolvedJob, manifest: &Manifest) -> Attempt {

@@ -71,7 +71,8 @@ const ROWS_DEAD: Metric = Metric::counter(
 const ROWS_REJECTED: Metric = Metric::counter(
     "streamctl_job_rows_rejected_total",
     &["job_name"],
-    "Rows whose partition cannot be the name of a folder, since the job began",
+    "Rows whose partition cannot be the name of a folder, or with a value that its column's type \
+     in files cannot hold, since the job began",
 );
 const ROWS_UNMATCHED: Metric = Metric::counter(
     "streamctl_job_rows_unmatched_total",
@@ -138,6 +139,11 @@ const LOOKUP_PROBLEM: Metric = Metric::gauge(
     &["job_name", "lookup"],
     "1 while a newer version cannot be used",
 );
+const LOOKUP_DUPLICATES: Metric = Metric::gauge(
+    "streamctl_lookup_duplicate_rows",
+    &["job_name", "lookup"],
+    "Rows of the version in use whose key another one has: a record with it becomes several rows",
+);
 const WORKERS: Metric = Metric::gauge(
     "streamctl_workers",
     &["state"],
@@ -178,6 +184,7 @@ pub const METRICS: &[Metric] = &[
     LOOKUP_ROWS,
     LOOKUP_SEEN,
     LOOKUP_PROBLEM,
+    LOOKUP_DUPLICATES,
     WORKERS,
     WORKERS_DESIRED,
 ];
@@ -377,12 +384,13 @@ impl Snapshot {
 
     fn lookups(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::LookupStatus) -> f64);
-        let gauges: [Figure; 3] = [
+        let gauges: [Figure; 4] = [
             (&LOOKUP_ROWS, |lookup| lookup.rows as f64),
             (&LOOKUP_SEEN, |lookup| seconds(lookup.seen_ms)),
             (&LOOKUP_PROBLEM, |lookup| {
                 f64::from(u8::from(!lookup.problem.is_empty()))
             }),
+            (&LOOKUP_DUPLICATES, |lookup| lookup.duplicate_rows as f64),
         ];
         for (metric, value) in gauges {
             let of_job = |job: &JobFigures| -> Vec<(Labels, f64)> {

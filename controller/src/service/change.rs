@@ -14,7 +14,7 @@ use crate::core::{Core, Event};
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
 use std::collections::BTreeMap;
-use streamctl_engine::resolve::{World, output_columns, plan_text, resolve};
+use streamctl_engine::resolve::{World, output_columns, plan_text, resolve, schema_text};
 use streamctl_proto::change::{FieldChange, compare};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, JobName, JobVersion, ResolvedJob, describe, v1};
@@ -138,6 +138,21 @@ fn changes(standing: &Standing, next: &ResolvedJob) -> Vec<FieldChange> {
             was.get(&name).cloned(),
             will_be.get(&name).cloned(),
         ));
+    }
+    for (name, columns) in &next.lookup_columns {
+        // Jobs of earlier builds do not know what they were planned with.
+        if let Some(before) = old
+            .lookup_columns
+            .get(name)
+            .filter(|before| *before != columns)
+        {
+            let shown = |text: &String| Some(schema_text(text));
+            all.extend(derived(
+                format!("lookup.{name}.columns"),
+                shown(before),
+                shown(columns),
+            ));
+        }
     }
     all.extend(derived(
         "spread".to_owned(),

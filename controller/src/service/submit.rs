@@ -72,17 +72,30 @@ impl Submitter {
         }
         let (found, listing) = look(&self.world, &*self.lister, &spec, true).await;
         let now_ms = submitted_ms((self.clock)(), listing.as_ref());
+        let remarks = found.remarks(&spec);
         let mut job = found
             .job(spec, digest, now_ms)
             .map_err(|error| refused(error, text))?;
         let stream = listing.and_then(|listing| listing.stream.ok().flatten());
         job.stream_identity = stream.map(|stream| stream.identity);
         check_size(&job)?;
+        let answer = self.take(handle, request, standing, job).await?;
+        Ok(v1::SubmitResponse { remarks, ..answer })
+    }
+
+    /// Creates the job, or changes the one that is there.
+    async fn take(
+        &self,
+        handle: &Handle,
+        request: &v1::SubmitRequest,
+        standing: Option<Standing>,
+        job: ResolvedJob,
+    ) -> Result<v1::SubmitResponse, Status> {
         match standing {
             Some(standing) => self.change(handle, request, standing, job).await,
             None => {
                 self.check_unused(&job).await?;
-                if dry_run {
+                if request.dry_run {
                     Ok(response(&job, false))
                 } else {
                     self.create(handle, job).await
@@ -233,6 +246,7 @@ pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
         changes: vec![],
         after_epoch: 0,
         resumed: false,
+        remarks: vec![],
     }
 }
 

@@ -5,7 +5,7 @@
 //! Rule: nothing that a version contains stops a job. What the query cannot run on is refused here,
 //! with the reason, and the version before stays.
 
-use super::fit::Misfit;
+use crate::query::Misfit;
 
 /// What is known of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,38 @@ use streamctl_proto::spec::TextEncoding;
 
 /// The characters of 0x80 to 0x9F in Windows-1252; `None`: there is none.
 const WINDOWS_1252: [Option<char>; 32] = [
-    Some('€'), None, Some('‚'), Some('ƒ'), Some('„'), Some('…'), Some('†'), Some('‡'),
-    Some('ˆ'), Some('‰'), Some('Š'), Some('‹'), Some('Œ'), None, Some('Ž'), None,
-    None, Some('‘'), Some('’'), Some('“'), Some('”'), Some('•'), Some('–'), Some('—'),
-    Some('˜'), Some('™'), Some('š'), Some('›'), Some('œ'), None, Some('ž'), Some('Ÿ'),
+    Some('€'),
+    None,
+    Some('‚'),
+    Some('ƒ'),
+    Some('„'),
+    Some('…'),
+    Some('†'),
+    Some('‡'),
+    Some('ˆ'),
+    Some('‰'),
+    Some('Š'),
+    Some('‹'),
+    Some('Œ'),
+    None,
+    Some('Ž'),
+    None,
+    None,
+    Some('‘'),
+    Some('’'),
+    Some('“'),
+    Some('”'),
+    Some('•'),
+    Some('–'),
+    Some('—'),
+    Some('˜'),
+    Some('™'),
+    Some('š'),
+    Some('›'),
+    Some('œ'),
+    None,
+    Some('ž'),
+    Some('Ÿ'),
 ];
 
 /// The file as UTF-8, without its byte-order mark.
@@ -20,9 +48,7 @@ const WINDOWS_1252: [Option<char>; 32] = [
 /// Why the bytes are not in this encoding.
 pub(super) fn decoded(bytes: &[u8], encoding: TextEncoding) -> Result<Cow<'_, [u8]>, String> {
     Ok(match encoding {
-        TextEncoding::Utf8 => {
-            Cow::Borrowed(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
-        }
+        TextEncoding::Utf8 => Cow::Borrowed(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)),
         TextEncoding::Windows1252 => {
             let text: String = bytes.iter().copied().map(windows_1252).collect();
             Cow::Owned(text.into_bytes())
@@ -69,11 +95,22 @@ mod tests {
             decoded(b"\xc5land;5 \x80", TextEncoding::Windows1252).unwrap(),
             text.as_bytes()
         );
-        let little = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
-        let big = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>();
+        let little = |text: &str| {
+            text.encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<_>>()
+        };
+        let big = |text: &str| {
+            text.encode_utf16()
+                .flat_map(u16::to_be_bytes)
+                .collect::<Vec<_>>()
+        };
         let marked = format!("\u{feff}{text}");
         for bytes in [little(&marked), big(&marked), little(text)] {
-            assert_eq!(decoded(&bytes, TextEncoding::Utf16).unwrap(), text.as_bytes());
+            assert_eq!(
+                decoded(&bytes, TextEncoding::Utf16).unwrap(),
+                text.as_bytes()
+            );
         }
         assert!(decoded(&little(text)[1..], TextEncoding::Utf16).is_err());
         assert!(decoded(b"\x00\xd8", TextEncoding::Utf16).is_err());

@@ -4,13 +4,14 @@
 //! [`functions`]), what its functions may return ([`bounded`]), which parts of Spark's SQL mean
 //! something else ([`spark`]), the threads on which it is planned ([`planning`]), whether it needs
 //! the whole window ([`rule`]), its execution over a stream of batches ([`open`]), the count of
-//! rows without a match ([`unmatched`]).
+//! rows without a match ([`unmatched`]), which rows of a lookup it can use ([`fit`], [`trial`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
 mod allowed;
 mod bounded;
 mod error;
+mod fit;
 mod functions;
 mod limits;
 mod open;
@@ -26,10 +27,12 @@ mod sql;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod unmatched;
 mod words;
 
 pub use error::QueryError;
+pub use fit::{Misfit, Needs, fit, lossless};
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
 pub use pace::Pace;
 pub use pool::QueryMemory;
@@ -39,8 +42,9 @@ pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use streamctl_proto::Duplicates;
 
 /// The table name of the stream's rows.
 pub const SOURCE: &str = "source";
@@ -87,6 +91,8 @@ pub struct QueryPlan {
     input_schema: SchemaRef,
     output_schema: SchemaRef,
     lookups: BTreeMap<String, SchemaRef>,
+    /// The columns of each lookup that it reads.
+    lookup_columns: BTreeMap<String, BTreeSet<String>>,
     scan: rule::SourceUse,
     keeps_rows: bool,
     makes_large_rows: bool,
@@ -135,6 +141,7 @@ impl QueryPlan {
             makes_large_rows: bounded::makes_large_rows(&plan)
                 .map_err(|error| QueryError::Plan(error.to_string()))?,
             scan: rule::source_use(&plan),
+            lookup_columns: rule::lookup_columns(&plan),
             plan: Arc::new(plan),
             source_columns,
             input_schema: input_schema.into(),
@@ -182,12 +189,35 @@ impl QueryPlan {
         planning::bounded(move || open::describe(&query)).await
     }
 
+    /// What the rows of a lookup must have; `None`: there is no such lookup.
+    pub fn needs(&self, lookup: &str) -> Option<Needs> {
+        Some(Needs {
+            columns: Arc::clone(self.lookups.get(lookup)?),
+            read: self.lookup_columns.get(lookup).cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Runs the query on no records, with these rows of one lookup: the keys that more than one of
+    /// them has. Computes on the caller's thread.
+    ///
+    /// # Errors
+    /// [`QueryError::Lookup`] if the rows do not fit, [`QueryError::Rows`] if the query fails on
+    /// one of them.
+    pub async fn trial(
+        &self,
+        lookup: &str,
+        rows: &RecordBatch,
+        memory_bytes_max: usize,
+    ) -> Result<Duplicates, QueryError> {
+        trial::run(self, lookup, rows, memory_bytes_max).await
+    }
+
     /// Opens the query for one window. `lookups` holds the rows of every lookup by name;
     /// `memory_bytes_max` bounds what joins, aggregates and kept rows may hold.
     ///
     /// # Errors
-    /// [`QueryError::Lookup`] if a lookup is missing or lacks a planned column. Added columns and
-    /// another order are harmless.
+    /// [`QueryError::Lookup`] if a lookup is missing or lacks a column that the query reads. Added
+    /// columns and another order are harmless.
     pub async fn open(
         &self,
         lookups: &BTreeMap<String, RecordBatch>,

@@ -4,6 +4,7 @@
 //! Rule: a slow reader of the output blocks the pusher; closing the input ends the window.
 
 use super::error::QueryError;
+use super::fit;
 use super::pace::{Pace, paced};
 use super::pool::{QueryMemory, SharedPool};
 use super::table::{Feed, PushedRows, Rows};
@@ -127,7 +128,7 @@ impl QueryOutput {
 
 /// The resources of a query.
 pub(super) struct QueryResources {
-    pool: Arc<dyn MemoryPool>,
+    pub pool: Arc<dyn MemoryPool>,
     memory_bytes_max: usize,
     batch_rows: usize,
     pace: Arc<Pace>,
@@ -208,7 +209,7 @@ async fn start(
     execute_stream(plan, Arc::new(TaskContext::from(&state)))
 }
 
-async fn physical(
+pub(super) async fn physical(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
     feed: Arc<Feed>,
@@ -248,7 +249,7 @@ pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
 
 /// Nothing is spilled: a worker keeps nothing on disk, and reaching a limit is an error that names
 /// it.
-fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+pub(super) fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError> {
     RuntimeEnvBuilder::new()
         .with_memory_pool(pool)
         .with_disk_manager_builder(
@@ -259,36 +260,21 @@ fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError
 
 /// The lookups' rows with the planned columns, in the planned order: a column added since is
 /// harmless.
-fn fitted(
+pub(super) fn fitted(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
 ) -> Result<BTreeMap<String, RecordBatch>, QueryError> {
-    let fit = |(name, planned): (&String, &SchemaRef)| {
+    let fit = |name: &String| {
         let wrong = |reason: String| QueryError::Lookup {
             name: name.clone(),
             reason,
         };
-        let rows = lookups
-            .get(name)
+        let (needs, rows) = query
+            .needs(name)
+            .zip(lookups.get(name))
             .ok_or_else(|| wrong("it was not loaded".into()))?;
-        let mut columns = Vec::with_capacity(planned.fields().len());
-        for field in planned.fields() {
-            let column = rows.column_by_name(field.name());
-            let column =
-                column.ok_or_else(|| wrong(format!("its column {:?} is gone", field.name())))?;
-            if column.data_type() != field.data_type() {
-                let was = field.data_type();
-                let is = column.data_type();
-                return Err(wrong(format!(
-                    "its column {:?} was {was} and is {is} now",
-                    field.name()
-                )));
-            }
-            columns.push(Arc::clone(column));
-        }
-        let rows = RecordBatch::try_new(Arc::clone(planned), columns)
-            .map_err(|error| wrong(error.to_string()))?;
+        let rows = fit::fit(rows, &needs).map_err(|misfit| wrong(misfit.to_string()))?;
         Ok((name.clone(), rows))
     };
-    query.lookups.iter().map(fit).collect()
+    query.lookups.keys().map(fit).collect()
 }

@@ -734,7 +734,11 @@ async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not()
     let lost = opened(batch(&[("CountryName", &[None]), ("Kode", &[None])]))
         .await
         .unwrap_err();
-    assert_eq!(lost.to_string(), "lookup c: its column \"Code\" is gone");
+    assert_eq!(
+        lost.to_string(),
+        "lookup c: it has no column \"Code\", which the query reads; its columns are: CountryName, \
+         Kode"
+    );
     assert!(matches!(
         plan.open(&BTreeMap::new(), LIMIT).await,
         Err(QueryError::Lookup { .. })

@@ -42,6 +42,8 @@ pub const KEYS_TRACKED_MAX: usize = 10_000;
 /// Longer keys are cut after this many characters.
 pub const KEY_CHARS_MAX: usize = 200;
 
+const NULL: &str = "NULL";
+
 const MARKER: &str = "__streamctl_matched";
 
 /// Counts the rows of one window without a match. Clones share the count; read it after the output
@@ -260,20 +262,29 @@ impl Counting {
             .iter()
             .map(|key| key.evaluate(&rows)?.into_array(rows.num_rows()));
         let keys = keys.collect::<Result<Vec<_>>>()?;
-        let options = FormatOptions::default().with_null("NULL");
+        let options = FormatOptions::default().with_null(NULL);
         let texts = keys
             .iter()
             .map(|key| ArrayFormatter::try_new(key.as_ref(), &options));
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
         let mut tally = self.counter.lock();
         for row in 0..rows.num_rows() {
-            let text: Vec<String> = texts
+            let text: Vec<String> = keys
                 .iter()
-                .map(|text| text.value(row).to_string())
+                .zip(&texts)
+                .map(|(key, text)| shown(text.value(row).to_string(), key.is_null(row)))
                 .collect();
             tally.add(&self.lookup, cut(text.join(",")));
         }
         Ok(())
+    }
+}
+
+/// `NULL` is no value; the text is in quotes.
+fn shown(text: String, is_null: bool) -> String {
+    match is_null || text != NULL {
+        true => text,
+        false => format!("'{NULL}'"),
     }
 }
 

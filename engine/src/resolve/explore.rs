@@ -10,12 +10,13 @@ use super::{
 };
 use super::{lookup_rows, stream_address};
 use crate::catalog;
+use crate::lookup::{rows, trial};
 use crate::query::QueryPlan;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
-use streamctl_proto::spec::{Problem, Problems};
-use streamctl_proto::{JobSpec, ResolvedJob};
+use streamctl_proto::spec::{LookupSpec, Problem, Problems};
+use streamctl_proto::{Duplicates, JobSpec, ResolvedJob};
 
 /// What is known of a job: each part that was available.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +41,17 @@ pub struct ExploredLookup {
     pub files: usize,
     pub bytes: u64,
     pub rows: RecordBatch,
+    /// Keys that more than one row has, of the query's joins.
+    pub duplicates: Duplicates,
+}
+
+impl ExploredLookup {
+    /// What the user should know about its rows.
+    pub fn remarks(&self, spec: &LookupSpec) -> Vec<String> {
+        let mut remarks = rows::remarks(spec, &self.rows);
+        remarks.extend(self.duplicates.text());
+        remarks
+    }
 }
 
 impl Explored {
@@ -70,7 +82,54 @@ impl Explored {
             )])
             .into());
         };
-        pinned(spec, spec_digest, now_ms, columns, self.stream, &plan)
+        let lookups = self.lookups.iter();
+        let lookups = lookups
+            .map(|(name, lookup)| (name.clone(), lookup.rows.schema()))
+            .collect();
+        pinned(
+            spec,
+            spec_digest,
+            now_ms,
+            columns,
+            self.stream,
+            &plan,
+            lookups,
+        )
+    }
+
+    /// What the user should know and need not fix, each with its lookup's name.
+    pub fn remarks(&self, spec: &JobSpec) -> Vec<String> {
+        let of = |lookup: &LookupSpec| -> Vec<String> {
+            let found = self.lookups.get(&lookup.name);
+            let remarks = found.map(|found| found.remarks(lookup)).unwrap_or_default();
+            let named = |remark| format!("lookup {}: {remark}", lookup.name);
+            remarks.into_iter().map(named).collect()
+        };
+        spec.lookups.iter().flat_map(of).collect()
+    }
+}
+
+/// Runs the query on each lookup's rows alone, as it is done with every later version.
+async fn try_lookups(
+    spec: &JobSpec,
+    plan: &QueryPlan,
+    lookups: &mut BTreeMap<String, ExploredLookup>,
+    log: &mut Log,
+) {
+    for (index, lookup) in spec.lookups.iter().enumerate() {
+        let Some(found) = lookups.get_mut(&lookup.name) else {
+            continue;
+        };
+        let before = log.failures.len();
+        match trial::run(plan, &lookup.name, &found.rows).await {
+            Ok(duplicates) => found.duplicates = duplicates,
+            Err(reason) => {
+                let message = format!("the query cannot run on it: {reason}");
+                let hint = "fix the value in its files, or cast it with TRY_CAST in the query";
+                log.problem("lookup.path", message, Some(hint.to_owned()));
+            }
+        }
+        log.of_element(before, index);
     }
 }
 
@@ -96,6 +155,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
                 files: listed.objects.len(),
                 bytes: listed.bytes,
                 rows,
+                duplicates: Duplicates::default(),
             };
             lookups.insert(lookup.name.clone(), explored);
         }
@@ -115,6 +175,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         }
     };
     if let Some(plan) = &plan {
+        try_lookups(spec, plan, &mut lookups, &mut log).await;
         check_names(spec, plan.output_schema(), &mut log);
         check_partitions(spec, plan.output_schema(), &mut log);
         check_types(spec, plan.output_schema(), &mut log);

@@ -21,6 +21,7 @@ use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use explore::explore;
+use std::collections::BTreeMap;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
 use streamctl_proto::spec::{
@@ -100,12 +101,24 @@ fn pinned(
     columns: Vec<ColumnType>,
     stream: Option<StreamAddress>,
     plan: &QueryPlan,
+    lookups: BTreeMap<String, SchemaRef>,
 ) -> Result<ResolvedJob, ResolveError> {
     let start = match spec.source.starting_position {
         StartingPosition::Latest => Position::Timestamp(now_ms),
         StartingPosition::TrimHorizon => Position::Start,
         StartingPosition::Timestamp(ms) => Position::Timestamp(ms),
     };
+    let encoded = |schema: &SchemaRef| {
+        encode_schema(schema).map_err(|error| {
+            let message = format!("its columns cannot be written down: {error}");
+            let hint = "give every column a type that Arrow's file form has".to_owned();
+            Problems(vec![Problem::new("transform.sql", message, Some(hint))])
+        })
+    };
+    let mut lookup_columns = BTreeMap::new();
+    for (name, schema) in &lookups {
+        lookup_columns.insert(name.clone(), encoded(schema)?);
+    }
     Ok(ResolvedJob {
         version: RESOLVED_VERSION,
         spec_digest,
@@ -119,11 +132,8 @@ fn pinned(
         stream_identity: None,
         whole_window: plan.whole_window(),
         query_digest: sha256_hex(spec.sql.as_bytes()),
-        output_schema: encode_schema(plan.output_schema()).map_err(|error| {
-            let message = format!("its result cannot be written down: {error}");
-            let hint = "give every column a type that Arrow's file form has".to_owned();
-            Problems(vec![Problem::new("transform.sql", message, Some(hint))])
-        })?,
+        output_schema: encoded(plan.output_schema())?,
+        lookup_columns,
         spec,
     })
 }
@@ -160,10 +170,32 @@ fn encode_schema(schema: &SchemaRef) -> Result<String, ArrowError> {
 /// # Errors
 /// When the stored text is not a schema.
 pub fn output_schema(job: &ResolvedJob) -> Result<SchemaRef, ArrowError> {
+    decode_schema(&job.output_schema)
+}
+
+fn decode_schema(text: &str) -> Result<SchemaRef, ArrowError> {
     let bytes = BASE64
-        .decode(&job.output_schema)
+        .decode(text)
         .map_err(|error| ArrowError::ParseError(error.to_string()))?;
     Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
+}
+
+/// The columns of a stored schema and their types, for users.
+pub fn schema_text(stored: &str) -> String {
+    let schema = decode_schema(stored).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
+    let column = |field: &std::sync::Arc<Field>| format!("{} {}", field.name(), field.data_type());
+    let columns: Vec<String> = schema.fields().iter().map(column).collect();
+    columns.join(", ")
+}
+
+/// The columns of the job's lookups at submit. Every task plans with them, whatever version it
+/// meets first. `None`: the job is of an earlier build that did not keep them.
+pub fn lookup_columns(job: &ResolvedJob) -> Option<Vec<(String, SchemaRef)>> {
+    let of = |spec: &LookupSpec| {
+        let text = job.lookup_columns.get(&spec.name)?;
+        Some((spec.name.clone(), decode_schema(text).ok()?))
+    };
+    job.spec.lookups.iter().map(of).collect()
 }
 
 /// Name and Arrow type of each column of a job's result, as its sink writes them.
@@ -194,7 +226,10 @@ pub async fn plan_of(
 /// The plan of a job's query on its lookups in their current state, as text; `None` if it cannot be
 /// made.
 pub async fn plan_text(world: &World, job: &ResolvedJob) -> Option<String> {
-    let lookups = lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?;
+    let lookups = match lookup_columns(job) {
+        Some(lookups) => lookups,
+        None => lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?,
+    };
     plan_of(job, lookups).await.ok()?.describe().await.ok()
 }
 
@@ -414,7 +449,8 @@ async fn lookup_rows(
         ));
     }
     let rows = log.ok(rows::read(spec, files).await, |error| {
-        Failure::problem("lookup.path", error.to_string(), None)
+        let hint = error.hint().map(str::to_owned);
+        Failure::problem("lookup.path", error.to_string(), hint)
     })?;
     Some((listed, rows))
 }

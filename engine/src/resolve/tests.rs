@@ -7,7 +7,8 @@ use std::time::Duration;
 use streamctl_proto::WindowSize;
 use streamctl_proto::spec::{
     Compression, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
-    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec, TimestampFormat,
+    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec,
+    TimestampFormat,
 };
 
 const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate,

@@ -405,7 +405,7 @@ impl<'a> World<'a> {
                 job_version,
                 lookup,
                 version: LookupVersion::new("v1"),
-                rows: Some(1),
+                read: Some((1, streamctl_proto::Duplicates::default())),
             },
             Effect::WriteManifest { manifest } => {
                 let (_, reference) = manifest.encode();

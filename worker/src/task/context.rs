@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
 use streamctl_engine::format::{Decoded, Decoder};
 use streamctl_engine::query::QueryPlan;
+use streamctl_engine::resolve::lookup_columns;
 use streamctl_engine::source::Record;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{LookupVersion, ResolvedJob};
@@ -125,10 +126,13 @@ impl Context {
         let made = match &*plan {
             Some(plan) => Arc::clone(plan),
             None => {
-                let schemas = tables
-                    .iter()
-                    .map(|(name, rows)| (name.clone(), rows.schema()))
-                    .collect();
+                // All tasks plan alike, whatever version each meets first.
+                let met = || {
+                    let schema =
+                        |(name, rows): (&String, &RecordBatch)| (name.clone(), rows.schema());
+                    tables.iter().map(schema).collect()
+                };
+                let schemas = lookup_columns(&self.job).unwrap_or_else(met);
                 Arc::new(QueryPlan::new(self.source_schema()?, schemas, &self.job.spec.sql).await?)
             }
         };

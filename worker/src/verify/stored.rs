@@ -60,11 +60,7 @@ pub struct Rows {
 
 impl Rows {
     /// Encodes rows like this sink.
-    pub fn new(
-        sink: &SinkSpec,
-        form: Form,
-        partitioner: Partitioner,
-    ) -> Result<Self, SinkError> {
+    pub fn new(sink: &SinkSpec, form: Form, partitioner: Partitioner) -> Result<Self, SinkError> {
         let fields = partitioner.schema().fields().iter();
         // Text formats never use it, so that a type that it does not support stops only Parquet.
         let fields: Vec<SortField> = match sink.format {

@@ -22,7 +22,8 @@ use crate::store::contract;
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec};
 use streamctl_proto::{
-    Counts, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize,
+    Counts, Duplicates, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange,
+    WindowSize,
 };
 
 /// Length of a window in every test.
@@ -515,7 +516,7 @@ impl Story {
             job_version,
             lookup: "country".into(),
             version,
-            rows: Some(1),
+            read: Some((1, Duplicates::default())),
         })
     }
 }

@@ -203,7 +203,7 @@ impl World {
                     job_version,
                     lookup,
                     version,
-                    rows: None,
+                    read: None,
                 }
             }
             Effect::WriteManifest { manifest } => {

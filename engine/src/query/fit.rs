@@ -1,7 +1,7 @@
 //! A lookup's rows in the columns that its job was planned with.
 //!
 //! Owns: which columns and types of a version are good enough. Does not own: what follows if they
-//! are not (`accept`).
+//! are not (`lookup::accept`).
 //! Rule: a value keeps its value, or the version does not fit. A column that the query does not
 //! read may be anything.
 
@@ -120,7 +120,7 @@ pub fn lossless(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Lost> {
     }
 }
 
-pub(super) fn is_text(data_type: &DataType) -> bool {
+fn is_text(data_type: &DataType) -> bool {
     matches!(
         data_type,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
@@ -128,9 +128,14 @@ pub(super) fn is_text(data_type: &DataType) -> bool {
 }
 
 fn shown(column: &ArrayRef, row: usize) -> String {
-    let text = ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default())
-        .map_or_else(|_| "one of its values".to_owned(), |all| all.value(row).to_string());
-    format!("{:?}", text.chars().take(VALUE_CHARS_MAX).collect::<String>())
+    let text = ArrayFormatter::try_new(column.as_ref(), &FormatOptions::default()).map_or_else(
+        |_| "one of its values".to_owned(),
+        |all| all.value(row).to_string(),
+    );
+    format!(
+        "{:?}",
+        text.chars().take(VALUE_CHARS_MAX).collect::<String>()
+    )
 }
 
 #[cfg(test)]
@@ -141,7 +146,9 @@ mod tests {
 
     fn rows(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         RecordBatch::try_from_iter_with_nullable(
-            columns.into_iter().map(|(name, column)| (name, column, true)),
+            columns
+                .into_iter()
+                .map(|(name, column)| (name, column, true)),
         )
         .unwrap()
     }
@@ -164,7 +171,11 @@ mod tests {
     #[test]
     fn p43_columns_are_found_by_name_and_what_is_not_read_may_be_missing() {
         let planned = needs(
-            &[("a", DataType::Utf8), ("b", DataType::Int64), ("c", DataType::Utf8)],
+            &[
+                ("a", DataType::Utf8),
+                ("b", DataType::Int64),
+                ("c", DataType::Utf8),
+            ],
             &["b", "c"],
         );
         let version = rows(vec![
@@ -192,13 +203,29 @@ mod tests {
     fn p43_a_type_is_cast_to_the_old_one_only_where_that_loses_nothing() {
         let long = DataType::Int64;
         let cases: Vec<(ArrayRef, DataType, Option<&str>)> = vec![
-            (Arc::new(Int32Array::from(vec![Some(1), None])), long.clone(), None),
+            (
+                Arc::new(Int32Array::from(vec![Some(1), None])),
+                long.clone(),
+                None,
+            ),
             (Arc::new(Float64Array::from(vec![2.0])), long.clone(), None),
-            (Arc::new(Float64Array::from(vec![2.5])), long.clone(), Some("2.5")),
-            (Arc::new(Float64Array::from(vec![f64::NAN])), long.clone(), Some("NaN")),
+            (
+                Arc::new(Float64Array::from(vec![2.5])),
+                long.clone(),
+                Some("2.5"),
+            ),
+            (
+                Arc::new(Float64Array::from(vec![f64::NAN])),
+                long.clone(),
+                Some("NaN"),
+            ),
             (texts(&["12", "007"]), long.clone(), None),
             (texts(&["12", "n/a"]), long.clone(), Some("n/a")),
-            (Arc::new(Int64Array::from(vec![1 << 40])), DataType::Int32, Some("1099511627776")),
+            (
+                Arc::new(Int64Array::from(vec![1 << 40])),
+                DataType::Int32,
+                Some("1099511627776"),
+            ),
             (
                 Arc::new(Int64Array::from(vec![(1 << 53) + 1])),
                 DataType::Float64,
