@@ -12,6 +12,27 @@ pub use streamctl_proto::json::{
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::{count, v1};
 
+/// Records that the query could not take; empty if there are none.
+pub fn failed(counts: &v1::Counts) -> String {
+    if counts.rows_failed == 0 {
+        return String::new();
+    }
+    let records = count(counts.rows_failed, "record");
+    format!("{records} that the query could not take, among the dead letters")
+}
+
+/// User records of other shards; empty if there are none.
+pub fn foreign(counts: &v1::Counts) -> String {
+    match counts.rows_foreign.unwrap_or_default() {
+        0 => String::new(),
+        records => format!(
+            "{} outside of the hash range of their shard: dead letters, rows or dropped, as \
+             [source] aggregates says",
+            count(records, "user record")
+        ),
+    }
+}
+
 /// Whether a job in such a state is healthy.
 pub fn tone(status: &v1::JobStatus) -> Tone {
     match status.state() {
@@ -137,6 +158,8 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             String::new()
         },
     );
+    line("failed", failed(&totals));
+    line("aggregates", foreign(&totals));
     line("lag", milliseconds(job.lag_ms));
     line(
         "shards",
@@ -480,6 +503,8 @@ pub(crate) mod tests {
             rows_out: 95,
             rows_late: 4,
             rows_rejected: 0,
+            rows_failed: 0,
+            rows_foreign: None,
         };
         let task = Some(v1::TaskId {
             term: 3,

@@ -130,6 +130,8 @@ impl From<&Counts> for v1::Counts {
             rows_out: c.rows_out,
             rows_late: c.rows_late,
             rows_rejected: c.rows_rejected,
+            rows_failed: c.rows_failed,
+            rows_foreign: c.rows_foreign,
         }
     }
 }
@@ -185,6 +187,8 @@ impl From<v1::Counts> for Counts {
             rows_out: c.rows_out,
             rows_late: c.rows_late,
             rows_rejected: c.rows_rejected,
+            rows_failed: c.rows_failed,
+            rows_foreign: c.rows_foreign,
         }
     }
 }
@@ -419,6 +423,8 @@ mod tests {
                 rows_out: 1,
                 rows_late: 1,
                 rows_rejected: 2,
+                rows_failed: 1,
+                rows_foreign: Some(4),
             },
             lookups: BTreeMap::from([("c".into(), LookupVersion::new("v"))]),
             objects: vec![StagedObject {

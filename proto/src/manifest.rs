@@ -415,6 +415,8 @@ mod tests {
                     rows_out: 39,
                     rows_late: 3,
                     rows_rejected: 0,
+                    rows_failed: 0,
+                    rows_foreign: None,
                 },
             }],
             frontier: BTreeMap::from([
@@ -468,6 +470,8 @@ mod tests {
                 rows_out: 39,
                 rows_late: 3,
                 rows_rejected: 0,
+                rows_failed: 0,
+                rows_foreign: None,
             },
             totals: Counts {
                 rows_in: 420,
@@ -478,6 +482,8 @@ mod tests {
                 rows_out: 390,
                 rows_late: 5,
                 rows_rejected: 0,
+                rows_failed: 0,
+                rows_foreign: None,
             },
             unmatched: vec![UnmatchedKey {
                 lookup: "country_lookup".into(),

@@ -23,7 +23,8 @@ pub struct Counts {
     pub rows_in: u64,
     pub bytes_in: u64,
     pub rows_decoded: u64,
-    /// Records in a dead-letter object.
+    /// Records in a dead-letter object: not decoded, not taken by the query, or of another shard's
+    /// part of an aggregate.
     pub rows_dead: u64,
     /// Rows without a match in a lookup.
     pub rows_unmatched: u64,
@@ -37,6 +38,13 @@ pub struct Counts {
     /// stored in objects beside the dead letters.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_rejected: u64,
+    /// Records that were decoded, and that the query could not take. Part of `rows_dead`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_failed: u64,
+    /// User records of aggregates of another shard's hash range, whatever became of them. `None`:
+    /// not counted; they were dropped unseen (before `[source] aggregates`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_foreign: Option<u64>,
 }
 
 impl Counts {
@@ -50,6 +58,11 @@ impl Counts {
         self.rows_out = self.rows_out.saturating_add(other.rows_out);
         self.rows_late = self.rows_late.saturating_add(other.rows_late);
         self.rows_rejected = self.rows_rejected.saturating_add(other.rows_rejected);
+        self.rows_failed = self.rows_failed.saturating_add(other.rows_failed);
+        self.rows_foreign = match (self.rows_foreign, other.rows_foreign) {
+            (Some(mine), Some(others)) => Some(mine.saturating_add(others)),
+            (known, None) | (None, known) => known,
+        };
     }
     /// Whether every record became a row or a dead letter.
     pub fn balanced(&self) -> bool {

@@ -188,6 +188,7 @@ mod tests {
     use crate::sink::tests::{FakeStorage, WINDOW, gunzip, memory, task};
     use bytes::Bytes;
     use serde_json::{Value, json};
+    use streamctl_engine::source::Foreign;
 
     fn sink(storage: &FakeStorage) -> DeadLetterSink {
         sink_within(storage, memory(1 << 30))
@@ -215,6 +216,7 @@ mod tests {
             arrival_ms,
             data: data.into(),
             origin: None,
+            foreign: Foreign::No,
         }
     }
 

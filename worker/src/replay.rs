@@ -6,7 +6,7 @@
 
 use crate::compute::{Compute, Running, Workload};
 use crate::memory::Holding;
-use crate::pipeline::{Input, Pipeline};
+use crate::pipeline::{DeadRecord, Input, Pipeline};
 use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryPlan};
 use streamctl_engine::source::{Record, ShardToRead, connector};
 use streamctl_proto::manifest::ManifestPart;
@@ -147,12 +146,12 @@ pub async fn replay(
 /// Observes what a replay reads and returns, one call at a time per method.
 #[async_trait]
 pub(crate) trait Witness: Sync {
-    /// Records of a range, in order, and which of them are bad.
+    /// Records of a range, in order, and which of them became no row.
     async fn read(
         &self,
         shard: &ShardId,
         records: &[Record],
-        bad: &[BadRecord],
+        dead: &[DeadRecord],
     ) -> Result<(), TaskError>;
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
 }
@@ -171,7 +170,7 @@ pub(crate) async fn recompute(
     let open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
     let mut pipeline = Pipeline::new(context, &plan, open, Arc::clone(pace))?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
-    let ranges = parts.flat_map(|part| part.ranges.clone());
+    let ranges = parts.cloned().flat_map(ranges_of);
     let details = manifest
         .frontier
         .iter()
@@ -200,7 +199,7 @@ async fn run(
 ) -> Result<(), TaskError> {
     let open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
     let mut pipeline = Pipeline::new(context, plan, open, Arc::clone(pace))?;
-    let ranges = parts.into_iter().flat_map(|part| part.ranges);
+    let ranges = parts.into_iter().flat_map(ranges_of);
     let read = read_ranges(context, ranges, &details, pipeline.input, None);
     let give = async {
         while let Some(batch) = pipeline.output.next().await? {
@@ -217,19 +216,32 @@ async fn run(
     Ok(())
 }
 
+/// A range of a shard, and whether user records of other shards were dropped unseen when it was
+/// first read.
+type RangeAgain = (ShardId, ShardRange, bool);
+
+fn ranges_of(part: ManifestPart) -> impl Iterator<Item = RangeAgain> {
+    let drops_foreign = part.counts.rows_foreign.is_none();
+    let ranges = part.ranges.into_iter();
+    ranges.map(move |(shard, range)| (shard, range, drops_foreign))
+}
+
 async fn read_ranges(
     context: &Context,
-    ranges: impl Iterator<Item = (ShardId, ShardRange)>,
+    ranges: impl Iterator<Item = RangeAgain>,
     details: &BTreeMap<ShardId, String>,
     mut input: Input<'_>,
     witness: Option<&dyn Witness>,
 ) -> Result<(), TaskError> {
-    for (shard, range) in ranges {
+    for (shard, range, drops_foreign) in ranges {
         let detail = match details.get(&shard).filter(|detail| !detail.is_empty()) {
             Some(detail) => detail.clone(),
             None => detail(context, &shard).await?,
         };
-        let to_read = ShardToRead::new(shard.clone(), range.from.clone(), detail);
+        let to_read = ShardToRead {
+            drops_foreign,
+            ..ShardToRead::new(shard.clone(), range.from.clone(), detail)
+        };
         let mut reader = context.sources.open_again(&context.job, &to_read).await?;
         let mut left = range.records;
         let mut empty = 0;
@@ -248,13 +260,12 @@ async fn read_ranges(
             }
             let mut rest = records.as_slice();
             while !rest.is_empty() {
-                let step = input.decode(rest).await?;
-                let (now, later) = rest.split_at(step.records);
+                let taken = input.take(&shard, rest).await?;
+                let (now, later) = rest.split_at(taken.records);
                 rest = later;
                 if let Some(witness) = witness {
-                    witness.read(&shard, now, &step.bad).await?;
+                    witness.read(&shard, now, &taken.dead).await?;
                 }
-                input.push(shard.as_str(), step).await?;
                 if input.has_enough() && witness.is_none() {
                     return Ok(());
                 }
@@ -296,9 +307,9 @@ pub(crate) mod tests {
     use arrow::compute::concat_batches;
     use arrow::json::ArrayWriter;
     use streamctl_engine::aws::{Aws, AwsSettings};
-    use streamctl_engine::source::ReadError;
     use streamctl_engine::source::kinesis::{Answer, Calls, Failure, IteratorKind, MadeIterator};
     use streamctl_engine::source::testing::clock_at;
+    use streamctl_engine::source::{Foreign, ReadError};
     use streamctl_proto::resolved::StreamAddress;
     use streamctl_proto::spec::{FilesSource, GeneratorSource, SourceKind};
     use streamctl_proto::spec::{Location, RecordFormat};
@@ -481,6 +492,7 @@ pub(crate) mod tests {
                     arrival_ms: 10,
                     data,
                     origin: None,
+                    foreign: Foreign::No,
                 }
             };
             Ok(Answer {

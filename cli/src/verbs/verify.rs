@@ -12,7 +12,7 @@ use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::local::LocalJob;
 use crate::output::Output;
-use crate::views::bytes;
+use crate::views::{bytes, failed, foreign};
 use futures::{Stream, TryStreamExt};
 use serde_json::{Value, json};
 use streamctl_controller::verify::Events;
@@ -250,6 +250,14 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
             counts.rows_late
         ),
     );
+    for (name, value) in [
+        ("failed", failed(&counts)),
+        ("aggregates", foreign(&counts)),
+    ] {
+        if !value.is_empty() {
+            line(name, value);
+        }
+    }
     let VerifySummary {
         objects,
         objects_read,
@@ -303,7 +311,8 @@ fn document(findings: &[VerifyFinding], summary: &VerifySummary) -> Value {
             "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
             "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
             "rows_late": counts.rows_late,
-            "rows_rejected": counts.rows_rejected,
+            "rows_rejected": counts.rows_rejected, "rows_failed": counts.rows_failed,
+            "rows_foreign": counts.rows_foreign.unwrap_or_default(),
         },
         "objects": summary.objects, "bytes": summary.bytes, "objects_read": summary.objects_read,
         "foreign_objects": summary.foreign_objects, "listed": summary.listed,

@@ -398,6 +398,7 @@ fn check_figures(report: &Report) -> Checked {
         counts.rows_out,
         counts.rows_unmatched,
         counts.rows_rejected,
+        counts.rows_foreign.unwrap_or_default(),
     ];
     ensure(
         figures.iter().all(|figure| *figure <= FIGURE_MAX),
@@ -413,6 +414,11 @@ fn check_figures(report: &Report) -> Checked {
         counts.rows_late <= counts.rows_in,
         "counts.rows_late",
         "is more than rows_in",
+    )?;
+    ensure(
+        counts.rows_failed <= counts.rows_dead,
+        "counts.rows_failed",
+        "is more than rows_dead",
     )?;
     let records = sum(report.ranges.values().map(|range| range.records));
     ensure(

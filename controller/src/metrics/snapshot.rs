@@ -68,6 +68,16 @@ const ROWS_DEAD: Metric = Metric::counter(
     &["job_name"],
     "Records that became dead letters, since the job began",
 );
+const ROWS_FAILED: Metric = Metric::counter(
+    "streamctl_job_rows_failed_total",
+    &["job_name"],
+    "Records that became dead letters because the query could not take them, since the job began",
+);
+const ROWS_FOREIGN: Metric = Metric::counter(
+    "streamctl_job_rows_foreign_total",
+    &["job_name"],
+    "User records of KPL aggregates outside of their shard's hash range, since the job began",
+);
 const ROWS_REJECTED: Metric = Metric::counter(
     "streamctl_job_rows_rejected_total",
     &["job_name"],
@@ -164,6 +174,8 @@ pub const METRICS: &[Metric] = &[
     ROWS_IN,
     ROWS_OUT,
     ROWS_DEAD,
+    ROWS_FAILED,
+    ROWS_FOREIGN,
     ROWS_REJECTED,
     ROWS_UNMATCHED,
     ROWS_LATE,
@@ -314,7 +326,7 @@ impl Snapshot {
 
     fn job_sums(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::JobStatus) -> u64);
-        let sums: [Figure; 8] = [
+        let sums: [Figure; 10] = [
             (&ROWS_IN, |job| {
                 job.totals.map_or(0, |totals| totals.rows_in)
             }),
@@ -323,6 +335,14 @@ impl Snapshot {
             }),
             (&ROWS_DEAD, |job| {
                 job.totals.map_or(0, |totals| totals.rows_dead)
+            }),
+            (&ROWS_FAILED, |job| {
+                job.totals.map_or(0, |totals| totals.rows_failed)
+            }),
+            (&ROWS_FOREIGN, |job| {
+                job.totals
+                    .and_then(|totals| totals.rows_foreign)
+                    .unwrap_or_default()
             }),
             (&ROWS_REJECTED, |job| {
                 job.totals.map_or(0, |totals| totals.rows_rejected)

@@ -60,6 +60,7 @@ pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
         session_name: None,
         poll_interval: Duration::from_millis(200),
         grace: GRACE_DEFAULT,
+        aggregates: Default::default(),
         max_records_per_read: 10_000,
         compression: Default::default(),
         format: Default::default(),
@@ -96,6 +97,7 @@ pub fn job(name: &str) -> ResolvedJob {
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint"),
         retries_max: 3,
+        query_errors: Default::default(),
     };
     ResolvedJob {
         version: RESOLVED_VERSION,

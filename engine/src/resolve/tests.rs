@@ -39,6 +39,7 @@ fn kinesis(schema: SchemaFrom) -> SourceSpec {
         session_name: None,
         poll_interval: Duration::from_secs(1),
         grace: GRACE_DEFAULT,
+        aggregates: Default::default(),
         max_records_per_read: 10_000,
         compression: Default::default(),
         format: Default::default(),
@@ -73,6 +74,7 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
         dead_letter: None,
         checkpoint: Location::folder("memory://checkpoint/"),
         retries_max: 3,
+        query_errors: Default::default(),
     }
 }
 

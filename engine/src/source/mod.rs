@@ -47,6 +47,37 @@ pub struct Record {
     pub data: Bytes,
     /// The origin of a replayed dead letter; `None` for a record of the source.
     pub origin: Option<Box<Origin>>,
+    /// Whether it is, or stands for, user records of a KPL aggregate that belong to other shards.
+    pub foreign: Foreign,
+}
+
+/// User records of a KPL aggregate outside of the shard's hash range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Foreign {
+    #[default]
+    No,
+    /// The record is one.
+    Yes,
+    /// So many beside this record were dropped.
+    Dropped(u64),
+}
+
+impl Foreign {
+    /// How many it is or stands for.
+    pub fn count(self) -> u64 {
+        match self {
+            Self::No => 0,
+            Self::Yes => 1,
+            Self::Dropped(records) => records,
+        }
+    }
+
+    /// Stands for so many more.
+    pub(crate) fn add_dropped(&mut self, more: u64) {
+        if more > 0 {
+            *self = Self::Dropped(self.count() + more);
+        }
+    }
 }
 
 /// Where a record was before it became a dead letter that is replayed.
@@ -110,7 +141,7 @@ pub struct ReaderStats {
     pub iterator_renewals: u64,
     /// How often records were lost before they could be read (`on_data_loss = "continue"`).
     pub data_losses: u64,
-    /// User records of KPL aggregates that belong to another shard and were dropped.
+    /// User records of KPL aggregates that belong to another shard, whatever becomes of them.
     pub foreign_records: u64,
     /// The last gap in the records read, if its time is known (`on_data_loss = "continue"`).
     pub lost: Option<TimeGap>,
@@ -178,6 +209,9 @@ pub struct ShardToRead {
     pub read_to_ms: Option<i64>,
     /// How long the source keeps records; `None`: for ever, or not known.
     pub retention_ms: Option<i64>,
+    /// User records of aggregates of other shards are dropped, whatever the job says: so it was
+    /// when these records were read first, by an earlier build.
+    pub drops_foreign: bool,
 }
 
 impl ShardToRead {
@@ -189,6 +223,7 @@ impl ShardToRead {
             detail,
             read_to_ms: None,
             retention_ms: None,
+            drops_foreign: false,
         }
     }
 }

@@ -33,6 +33,7 @@ fn spec(kind: SourceKind) -> JobSpec {
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint/"),
         retries_max: 3,
+        query_errors: Default::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use flate2::bufread::GzDecoder;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use streamctl_engine::source::{Origin, Record};
+use streamctl_engine::source::{Foreign, Origin, Record};
 use streamctl_engine::storage::{StorageError, Storages};
 use streamctl_proto::{Epoch, StagedObject};
 
@@ -44,6 +44,7 @@ impl Letter {
             arrival_ms,
             data: self.data,
             origin,
+            foreign: Foreign::No,
         }
     }
 }

@@ -54,6 +54,8 @@ fn report() -> Report {
             rows_dead: 1,
             rows_out: 2,
             rows_rejected: 1,
+            rows_failed: 0,
+            rows_foreign: None,
             ..Counts::default()
         },
         lookups: BTreeMap::new(),

@@ -34,6 +34,8 @@ fn counts(records: u64, dead: u64) -> Counts {
         rows_out: records - dead,
         rows_late: 0,
         rows_rejected: 0,
+        rows_failed: 0,
+        rows_foreign: None,
     }
 }
 

@@ -16,8 +16,8 @@ pub use shard::FileShard;
 use self::csv_row::Header;
 use self::lines::{Line, Lines};
 use super::{
-    Chunk, Clients, Connector, ListError, Listing, Opening, ReadError, ReaderStats, Record,
-    ShardReader, unfit,
+    Chunk, Clients, Connector, Foreign, ListError, Listing, Opening, ReadError, ReaderStats,
+    Record, ShardReader, unfit,
 };
 use crate::clock::Clock;
 use crate::memory::{MemoryLimit, ReadRoom, Reads, mib};
@@ -290,6 +290,7 @@ impl FileReader {
             arrival_ms,
             data: Bytes::from(data),
             origin: None,
+            foreign: Foreign::No,
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::format::json::Syntax;
 use crate::format::json::scan::{Scanner, unescape};
 use crate::format::{Kind, Span};
 use crate::source::kinesis::HashRange;
-use crate::source::{Child, Record};
+use crate::source::{Child, Foreign, Record};
 use base64_simd::{Out, STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -172,6 +172,7 @@ fn with_payloads(found: Vec<Found>, text: &str, now_ms: i64) -> Result<Vec<Recor
             arrival_ms,
             data,
             origin: None,
+            foreign: Foreign::No,
         }
     };
     Ok(found.into_iter().zip(ends).map(record).collect())

@@ -2,16 +2,18 @@
 //! users' records.
 //!
 //! Owns: the format (magic, protobuf, MD5), which user records belong to the shard, their places.
-//! Does not own: payloads, reading.
+//! Does not own: payloads, reading, what becomes of those of another shard (the worker's
+//! `pipeline`), unless they are dropped.
 //! Rule: pure; a record that is not a whole aggregate is an ordinary record. Payloads are slices of
 //! the record, not copies.
 
-use crate::source::Record;
 use crate::source::kinesis::HashRange;
+use crate::source::{Foreign, Record};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+use streamctl_proto::spec::Aggregates;
 
 /// Prefix of every aggregate.
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
@@ -44,42 +46,55 @@ struct User {
     data: Bytes,
 }
 
-/// Splits a record of the stream and appends the result to `out`: the user records that belong to a
-/// shard of this range, or the record itself if it is not an aggregate. Returns how many belong to
-/// other shards; 0 if the range is unknown.
+/// Splits a record of the stream and appends the result to `out`: its user records, or the record
+/// itself if it is not an aggregate. Those that do not belong to a shard of this range are marked,
+/// or dropped and counted in the next one that is left, the last of them in the one before. Returns
+/// how many there are; 0 if the range is unknown.
 ///
 /// User record `k` of the aggregate has the sub-sequence `k`, counted from 1 and including dropped
 /// ones. The last returned one has 0: with it the whole record is read.
-pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record>) -> u64 {
+pub fn take_apart(
+    record: Record,
+    range: Option<HashRange>,
+    aggregates: Aggregates,
+    out: &mut Vec<Record>,
+) -> u64 {
     let Some(users) = users(&record.data, range) else {
         out.push(record);
         return 0;
     };
-    let all = users.len();
-    let kept: Vec<(usize, Bytes)> = users
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, data)| Some((index, data?)))
-        .collect();
-    let dropped = all - kept.len();
-    let last = kept.last().map(|(index, _)| *index);
-    let user = |(index, data): (usize, Bytes)| Record {
-        sequence: record.sequence.clone(),
-        sub_sequence: if Some(index) == last {
-            0
-        } else {
-            index as u64 + 1
-        },
-        arrival_ms: record.arrival_ms,
-        data,
-        origin: None,
-    };
-    out.extend(kept.into_iter().map(user));
-    dropped as u64
+    let first = out.len();
+    let mut all_foreign = 0;
+    let mut dropped = 0;
+    for (index, (data, is_own)) in users.into_iter().enumerate() {
+        all_foreign += u64::from(!is_own);
+        if !is_own && aggregates == Aggregates::Drop {
+            dropped += 1;
+            continue;
+        }
+        let foreign = match (is_own, std::mem::take(&mut dropped)) {
+            (false, _) => Foreign::Yes,
+            (true, 0) => Foreign::No,
+            (true, dropped) => Foreign::Dropped(dropped),
+        };
+        out.push(Record {
+            sequence: record.sequence.clone(),
+            sub_sequence: index as u64 + 1,
+            arrival_ms: record.arrival_ms,
+            data,
+            origin: None,
+            foreign,
+        });
+    }
+    if let Some(last) = out[first..].last_mut() {
+        last.sub_sequence = 0;
+        last.foreign.add_dropped(dropped);
+    }
+    all_foreign
 }
 
-/// The payloads, `None` for one that belongs to another shard. The outer `None`: not an aggregate.
-fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
+/// The payloads, and whether each belongs to the shard. `None`: not an aggregate.
+fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<(Bytes, bool)>> {
     if data.len() < MAGIC.len() + DIGEST_BYTES || data[..MAGIC.len()] != MAGIC {
         return None;
     }
@@ -107,11 +122,7 @@ fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
             Some(index) => at(&explicit, index)?,
             None => by_partition,
         };
-        Some(
-            range
-                .is_none_or(|range| range.contains(key))
-                .then_some(user.data),
-        )
+        Some((user.data, range.is_none_or(|range| range.contains(key))))
     };
     aggregated.records.into_iter().map(user).collect()
 }
@@ -180,12 +191,13 @@ pub(super) mod tests {
             arrival_ms: 5,
             data: data.into(),
             origin: None,
+            foreign: Foreign::No,
         }
     }
 
     fn apart(data: impl Into<Bytes>, range: Option<HashRange>) -> (Vec<(u64, String)>, u64) {
         let mut out = vec![];
-        let dropped = take_apart(record(data), range, &mut out);
+        let dropped = take_apart(record(data), range, Aggregates::Drop, &mut out);
         let text = |record: Record| {
             (
                 record.sub_sequence,
@@ -239,6 +251,40 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn p38_user_records_of_other_shards_are_marked_or_dropped_and_counted_either_way() {
+        let data = aggregate(&[
+            ("a", Some(50), "A"),
+            ("b", Some(5), "B"),
+            ("c", Some(51), "C"),
+            ("d", Some(6), "D"),
+            ("e", Some(52), "E"),
+        ]);
+        let of = |aggregates| {
+            let mut out = vec![];
+            let foreign = take_apart(
+                record(data.clone()),
+                HashRange::new("0", "9"),
+                aggregates,
+                &mut out,
+            );
+            assert_eq!(foreign, 3);
+            assert_eq!(out.iter().map(|one| one.foreign.count()).sum::<u64>(), 3);
+            let marks: Vec<_> = out
+                .iter()
+                .map(|one| (one.sub_sequence, one.foreign))
+                .collect();
+            marks
+        };
+        let yes = Foreign::Yes;
+        let no = Foreign::No;
+        let all = vec![(1, yes), (2, no), (3, yes), (4, no), (0, yes)];
+        assert_eq!(of(Aggregates::DeadLetter), all);
+        assert_eq!(of(Aggregates::Keep), all);
+        let left = vec![(2, Foreign::Dropped(1)), (0, Foreign::Dropped(2))];
+        assert_eq!(of(Aggregates::Drop), left);
+    }
+
+    #[test]
     fn line_14_a_partition_key_counts_by_its_md5() {
         let data = aggregate(&[("a", None, "A"), ("b", None, "B")]);
         // md5("a") = 0cc1..., md5("b") = 92eb...
@@ -271,7 +317,12 @@ pub(super) mod tests {
         for data in bad {
             let mut out = vec![];
             assert_eq!(
-                take_apart(record(data.clone()), HashRange::new("0", "0"), &mut out),
+                take_apart(
+                    record(data.clone()),
+                    HashRange::new("0", "0"),
+                    Aggregates::Drop,
+                    &mut out
+                ),
                 0
             );
             assert_eq!(out, [record(data)]);

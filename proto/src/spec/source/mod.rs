@@ -13,7 +13,9 @@ mod stdin;
 
 pub use files::FilesSource;
 pub use generator::{GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GeneratorSource};
-pub use kinesis::{GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX};
+pub use kinesis::{
+    Aggregates, GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX,
+};
 pub use stdin::StdinSource;
 
 use super::format;
@@ -77,6 +79,10 @@ pub trait SourceFacts {
     /// Whether payloads may be compressed.
     fn payload_compression(&self) -> PayloadCompression {
         PayloadCompression::None
+    }
+    /// What becomes of user records of other shards, if a record may be an aggregate.
+    fn aggregates(&self) -> Option<Aggregates> {
+        None
     }
     /// The columns of its records, all text, if the source itself defines them.
     fn own_columns(&self) -> Option<&'static [&'static str]> {

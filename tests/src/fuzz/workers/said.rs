@@ -151,6 +151,8 @@ impl Said<'_, '_> {
             rows_out: rows - rows_rejected,
             rows_late: 0,
             rows_rejected,
+            rows_failed: 0,
+            rows_foreign: None,
         };
         let mut objects = vec![];
         if rows > rows_rejected {

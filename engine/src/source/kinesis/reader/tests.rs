@@ -3,10 +3,10 @@
 use super::super::pace::Reading;
 use super::super::shared::Shared;
 use super::*;
-use crate::source::Record;
 use crate::source::kinesis::api::Calls;
 use crate::source::kinesis::fake::{Fake, Fault};
 use crate::source::testing::clock_at;
+use crate::source::{Foreign, Record};
 use streamctl_proto::SequenceNumber;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::GRACE_DEFAULT;
@@ -716,6 +716,7 @@ impl Calls for Endless {
             arrival_ms: 0,
             data: "x".into(),
             origin: None,
+            foreign: Foreign::No,
         };
         let next_iterator = Some(iterator);
         Ok(Answer {
