@@ -209,6 +209,7 @@ mod tests {
             dead_letter: None,
             checkpoint: Location::folder("/checkpoint"),
             retries_max: 3,
+            query_errors: Default::default(),
         };
         let previous = VersionRef {
             job_version: JobVersion(1),

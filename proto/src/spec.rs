@@ -27,9 +27,9 @@ pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{
-    FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GRACE_DEFAULT,
-    GeneratorSource, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX, SourceFacts,
-    SourceKind, StdinSource,
+    Aggregates, FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX,
+    GRACE_DEFAULT, GeneratorSource, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX,
+    SourceFacts, SourceKind, StdinSource,
 };
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 
@@ -55,6 +55,59 @@ pub struct JobSpec {
     pub checkpoint: Location,
     /// How often a failing epoch is retried before the job stops as failed.
     pub retries_max: u32,
+    /// What becomes of records that the query cannot take. Not stored if it is the default: jobs of
+    /// earlier builds do not have it, and none of their epochs has such a record.
+    #[serde(default, skip_serializing_if = "QueryErrors::is_default")]
+    pub query_errors: QueryErrors,
+}
+
+/// What becomes of records that the query cannot take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryErrors {
+    pub on: OnQueryError,
+    /// Above this share of a window's records, in millionths, the job stops.
+    pub max_bad_ppm: u32,
+}
+
+/// `on_query_error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnQueryError {
+    /// The record becomes a dead letter.
+    DeadLetter,
+    /// The window fails.
+    Fail,
+}
+
+pub(super) const BAD_SHARE_PPM_DEFAULT: u32 = 100_000;
+/// So many bad records of a window never stop a job, whatever their share: one of three is no sign
+/// of a wrong query.
+pub const BAD_RECORDS_FREE: u64 = 10;
+
+impl Default for QueryErrors {
+    fn default() -> Self {
+        Self {
+            on: OnQueryError::DeadLetter,
+            max_bad_ppm: BAD_SHARE_PPM_DEFAULT,
+        }
+    }
+}
+
+impl QueryErrors {
+    /// Whether so many bad ones of so many records stop the job.
+    pub fn are_too_many(&self, bad: u64, records: u64) -> bool {
+        let allowed = u128::from(records) * u128::from(self.max_bad_ppm);
+        bad > BAD_RECORDS_FREE && u128::from(bad) * 1_000_000 > allowed
+    }
+
+    /// `max_bad_share` as a job file has it.
+    pub fn max_bad_share(&self) -> String {
+        key::share_text(self.max_bad_ppm)
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl JobSpec {

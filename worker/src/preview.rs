@@ -167,7 +167,7 @@ pub async fn compute(
     let open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
     let pipeline = Pipeline::new(context, plan, open, Arc::default())?;
     let Pipeline {
-        mut input,
+        input,
         mut output,
         unmatched,
     } = pipeline;
@@ -176,17 +176,19 @@ pub async fn compute(
         .iter()
         .map(|(_, record)| record.clone())
         .collect();
-    let feed = async move {
+    let feed = async {
+        let mut input = input;
         let mut done = 0;
         let mut bad = Vec::new();
         while done < records.len() {
-            let step = input.decode(&records[done..]).await?;
-            bad.extend(step.bad.iter().map(|one| Bad {
+            let taken = input
+                .take(&sample.records[done].0, &records[done..])
+                .await?;
+            bad.extend(taken.dead.into_iter().map(|one| Bad {
                 index: done + one.index,
-                reason: one.reason.clone(),
+                reason: one.reason,
             }));
-            done += step.records;
-            input.push("", step).await?;
+            done += taken.records;
         }
         Ok::<_, TaskError>(bad)
     };

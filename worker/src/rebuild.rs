@@ -8,6 +8,7 @@
 
 use crate::compute::{Compute, Workload};
 use crate::dead_letter::DeadLetterSink;
+use crate::pipeline::DeadRecord;
 use crate::replay::{Witness, recompute};
 use crate::sink::{WindowSink, abandon_all};
 use crate::task::window::{WindowKey, dead_letters, sink_context};
@@ -16,7 +17,6 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::Pace;
 use streamctl_engine::source::{ReadError, Record};
 use streamctl_proto::manifest::ManifestObject;
@@ -252,17 +252,17 @@ impl Witness for Staging {
         &self,
         shard: &ShardId,
         records: &[Record],
-        bad: &[BadRecord],
+        dead: &[DeadRecord],
     ) -> Result<(), TaskError> {
         if !self.lost.lock().await.dead_letters {
             return Ok(());
         }
-        for BadRecord { index, reason } in bad {
+        for one in dead {
             self.sinks
                 .lock()
                 .await
                 .dead
-                .write(shard, &records[*index], reason)
+                .write(shard, &records[one.index], &one.reason)
                 .await?;
         }
         Ok(())

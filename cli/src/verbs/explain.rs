@@ -290,6 +290,12 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
             .map(|(key, value)| ("source", key, value)),
     );
     all.extend([
+        ("transform", "on_query_error", word(&spec.query_errors.on)),
+        (
+            "transform",
+            "max_bad_share",
+            spec.query_errors.max_bad_share(),
+        ),
         ("sink", "format", word(&spec.sink.format)),
         ("sink", "compression", word(&spec.sink.compression)),
         ("sink", "partition_by", "no folders".to_owned()),

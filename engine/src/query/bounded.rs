@@ -17,7 +17,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-pub(super) use pieces::in_pieces;
+pub(super) use pieces::{in_pieces, with_arguments_below};
 #[cfg(test)]
 pub(super) use tests::column;
 

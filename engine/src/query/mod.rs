@@ -3,8 +3,8 @@
 //! Owns: which SQL is allowed ([`sql`], [`allowed`], [`limits`]) and its error messages ([`words`],
 //! [`functions`]), what its functions may return ([`bounded`]), which parts of Spark's SQL mean
 //! something else ([`spark`]), the threads on which it is planned ([`planning`]), whether it needs
-//! the whole window ([`rule`]), its execution over a stream of batches ([`open`]), the count of
-//! rows without a match ([`unmatched`]).
+//! the whole window ([`rule`]), its execution over a stream of batches ([`open`]), the search for rows
+//! that it cannot take ([`steps`], [`naming`]), the count of rows without a match ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
@@ -13,6 +13,7 @@ mod bounded;
 mod error;
 mod functions;
 mod limits;
+mod naming;
 mod open;
 mod operators;
 mod pace;
@@ -23,6 +24,7 @@ mod probe;
 mod rule;
 mod spark;
 mod sql;
+mod steps;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
 pub use pace::Pace;
 pub use pool::QueryMemory;
 pub use spark::spark_differences;
+pub use steps::BlamedRow;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;

@@ -1,14 +1,18 @@
 //! A query running on one window.
 //!
-//! Owns: the bounded channel in, the stream out, the memory limit.
+//! Owns: the bounded channel in, the stream out, the memory limit. Does not own: the part of a query
+//! that handles each row alone (`steps`).
 //! Rule: a slow reader of the output blocks the pusher; closing the input ends the window.
 
 use super::error::QueryError;
+use super::naming::{Tried, named};
 use super::pace::{Pace, paced};
 use super::pool::{QueryMemory, SharedPool};
+use super::steps::{BlamedRow, Following, Split, Steps, arguments_below, split};
 use super::table::{Feed, PushedRows, Rows};
 use super::unmatched::{UnmatchedCounter, count_unmatched};
 use super::{BATCH_ROWS, GROWING_BATCH_ROWS, KEPT_BATCH_ROWS, QueryPlan, SOURCE, bounded, sql};
+use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
@@ -18,7 +22,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use futures::{FutureExt, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -40,10 +44,25 @@ pub struct OpenQuery {
 /// Takes the rows of one window. Dropping it ends the window.
 #[derive(Debug)]
 pub struct QueryInput {
-    sender: mpsc::Sender<PushedRows>,
+    to: Destination,
     schema: SchemaRef,
-    keeps: bool,
 }
+
+/// Where a pushed batch goes.
+#[derive(Debug)]
+enum Destination {
+    /// Into the plan, which reads it when the output is read.
+    Plan {
+        sender: mpsc::Sender<PushedRows>,
+        keeps: bool,
+    },
+    /// It is computed at once.
+    Steps(Box<Steps>),
+}
+
+/// Rows of a few that are tried one by one, to find the one that failed: their batch is computed
+/// again in halves.
+const TRIED_ROWS_MAX: usize = 64;
 
 /// Whether a batch was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +75,48 @@ pub enum Pushed {
 
 impl QueryInput {
     /// Pushes a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come in their
-    /// order; waits while [`INPUT_BATCHES_MAX`] are unread.
+    /// order. A query that handles each row alone computes it now; waits while
+    /// [`INPUT_BATCHES_MAX`] are unread.
     ///
     /// # Errors
-    /// [`QueryError::Input`] for a batch of another schema.
-    pub async fn push(&self, shard: &str, batch: RecordBatch) -> Result<Pushed, QueryError> {
+    /// [`QueryError::Input`] for a batch of another schema. [`QueryError::Rows`] for the first row
+    /// that the query cannot take.
+    pub async fn push(&mut self, shard: &str, batch: RecordBatch) -> Result<Pushed, QueryError> {
+        let mut blamed = Vec::new();
+        let pushed = self.push_good(shard, batch, &mut blamed).await?;
+        match blamed.into_iter().next() {
+            Some(first) => Err(QueryError::Rows(first.reason)),
+            None => Ok(pushed),
+        }
+    }
+
+    /// The same; rows that the query cannot take are left out and added to `blamed`, in their
+    /// order.
+    ///
+    /// # Errors
+    /// [`QueryError::Input`] as above; any other error that is not of a single row.
+    pub async fn push_good(
+        &mut self,
+        shard: &str,
+        batch: RecordBatch,
+        blamed: &mut Vec<BlamedRow>,
+    ) -> Result<Pushed, QueryError> {
+        self.check(&batch)?;
+        match &mut self.to {
+            Destination::Steps(steps) => steps.push(&batch, blamed).await,
+            Destination::Plan { sender, keeps } => {
+                let rows = PushedRows {
+                    shard: keeps.then(|| shard.to_owned()),
+                    batches: vec![batch],
+                    memory: None,
+                };
+                let sent = sender.send(rows).await;
+                Ok(sent.map_or(Pushed::NotNeeded, |()| Pushed::Taken))
+            }
+        }
+    }
+
+    fn check(&self, batch: &RecordBatch) -> Result<(), QueryError> {
         let types = |schema: &SchemaRef| {
             schema
                 .fields()
@@ -68,22 +124,14 @@ impl QueryInput {
                 .map(|field| field.data_type().clone())
                 .collect::<Vec<_>>()
         };
-        if types(&batch.schema()) != types(&self.schema) {
-            return Err(QueryError::Input(format!(
-                "{:?}, not {:?}",
-                batch.schema().fields(),
-                self.schema.fields()
-            )));
+        if types(&batch.schema()) == types(&self.schema) {
+            return Ok(());
         }
-        let rows = PushedRows {
-            shard: self.keeps.then(|| shard.to_owned()),
-            batch,
-        };
-        Ok(self
-            .sender
-            .send(rows)
-            .await
-            .map_or(Pushed::NotNeeded, |()| Pushed::Taken))
+        Err(QueryError::Input(format!(
+            "{:?}, not {:?}",
+            batch.schema().fields(),
+            self.schema.fields()
+        )))
     }
 
     /// Ends the window: the output returns the rest and ends.
@@ -92,9 +140,60 @@ impl QueryInput {
 
 /// Returns the result of one window.
 pub struct QueryOutput {
-    /// `None` when it ended: a pusher must not wait for a reader that is gone.
-    stream: Option<SendableRecordBatchStream>,
+    from: ResultRows,
     memory_bytes_max: usize,
+}
+
+/// Where the result comes from.
+enum ResultRows {
+    /// It ended: a pusher must not wait for a reader that is gone.
+    Nowhere,
+    Plan(SendableRecordBatchStream),
+    Steps(Computed),
+}
+
+/// Rows that were computed when they were pushed.
+struct Computed {
+    receiver: mpsc::Receiver<PushedRows>,
+    waiting: VecDeque<RecordBatch>,
+    /// Gathers small batches into batches of this many rows; 0: none.
+    batch_rows: usize,
+    gathered: Option<BatchCoalescer>,
+}
+
+impl Computed {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, DataFusionError> {
+        loop {
+            if let Some(full) = self
+                .gathered
+                .as_mut()
+                .and_then(BatchCoalescer::next_completed_batch)
+            {
+                return Ok(Some(full));
+            }
+            if let Some(batch) = self.waiting.pop_front() {
+                if self.batch_rows == 0 {
+                    return Ok(Some(batch));
+                }
+                let most = self.batch_rows;
+                self.gathered
+                    .get_or_insert_with(|| {
+                        BatchCoalescer::new(batch.schema(), most)
+                            .with_biggest_coalesce_batch_size(Some(most / 2))
+                    })
+                    .push_batch(batch)?;
+                continue;
+            }
+            match (self.receiver.recv().await, &mut self.gathered) {
+                (Some(rows), _) => self.waiting.extend(rows.batches),
+                (None, Some(gathered)) => {
+                    gathered.finish_buffered_batch()?;
+                    return Ok(gathered.next_completed_batch());
+                }
+                (None, None) => return Ok(None),
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for QueryOutput {
@@ -110,18 +209,22 @@ impl QueryOutput {
     /// # Errors
     /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing follows an error.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
-        while let Some(stream) = &mut self.stream {
-            match stream.next().await {
-                Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                Some(Ok(batch)) => return Ok(Some(batch)),
-                Some(Err(error)) => {
-                    self.stream = None;
+        loop {
+            let next = match &mut self.from {
+                ResultRows::Nowhere => return Ok(None),
+                ResultRows::Plan(stream) => stream.next().await.transpose(),
+                ResultRows::Steps(computed) => computed.next().await,
+            };
+            match next {
+                Ok(Some(batch)) if batch.num_rows() == 0 => {}
+                Ok(Some(batch)) => return Ok(Some(batch)),
+                Ok(None) => self.from = ResultRows::Nowhere,
+                Err(error) => {
+                    self.from = ResultRows::Nowhere;
                     return Err(QueryError::at_run_time(&error, self.memory_bytes_max));
                 }
-                None => self.stream = None,
             }
         }
-        Ok(None)
     }
 }
 
@@ -177,16 +280,15 @@ pub(super) async fn open(
         batch_rows,
         ..resources
     };
-    let stream = start(query, &lookups, Arc::new(feed), resources, &unmatched).await;
-    let stream = stream.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
+    let started = start(query, &lookups, (sender, feed), resources, &unmatched).await;
+    let (to, from) = started.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
     Ok(OpenQuery {
         input: QueryInput {
-            sender,
+            to,
             schema: Arc::clone(&query.input_schema),
-            keeps,
         },
         output: QueryOutput {
-            stream: Some(stream),
+            from,
             memory_bytes_max,
         },
         unmatched,
@@ -196,16 +298,57 @@ pub(super) async fn open(
 async fn start(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
-    feed: Arc<Feed>,
+    (sender, feed): (mpsc::Sender<PushedRows>, Feed),
     resources: QueryResources,
     unmatched: &UnmatchedCounter,
-) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let state = sql::session(runtime(resources.pool)?, resources.batch_rows);
-    let plan = physical(query, lookups, feed, &state).await?;
-    let plan = count_unmatched(plan, unmatched)?;
-    let plan = bounded::in_pieces(plan)?;
-    let plan = paced(plan, &resources.pace)?;
-    execute_stream(plan, Arc::new(TaskContext::from(&state)))
+) -> Result<(Destination, ResultRows), DataFusionError> {
+    let QueryResources {
+        pool,
+        memory_bytes_max,
+        batch_rows,
+        pace,
+    } = resources;
+    let keeps = query.keeps_rows;
+    let state = sql::session(runtime(pool)?, batch_rows);
+    let mut plan = physical(query, lookups, Arc::new(feed), &state).await?;
+    if !keeps {
+        plan = arguments_below(plan)?;
+    }
+    let finished = |plan, unmatched: &UnmatchedCounter, tried| {
+        let plan = count_unmatched(plan, unmatched)?;
+        let plan = bounded::in_pieces(plan)?;
+        named(paced(plan, &pace)?, tried)
+    };
+    let task = Arc::new(TaskContext::from(&state));
+    let Some(parts) = (if keeps { None } else { split(&plan, query)? }) else {
+        let plan = finished(plan, unmatched, Tried::All)?;
+        let stream = execute_stream(plan, task)?;
+        return Ok((
+            Destination::Plan { sender, keeps },
+            ResultRows::Plan(stream),
+        ));
+    };
+    drop((sender, plan));
+    let runs = unmatched.of_runs();
+    let parts = Split {
+        steps: finished(parts.steps, &runs, Tried::Few(TRIED_ROWS_MAX))?,
+        rows: parts.rows,
+        rest: match parts.rest {
+            Some((rest, sender)) => Some((finished(rest, unmatched, Tried::All)?, sender)),
+            None => None,
+        },
+    };
+    let (steps, following) = parts.start(task, &pace, runs, memory_bytes_max)?;
+    let from = match following {
+        Following::Plan(stream) => ResultRows::Plan(stream),
+        Following::Rows { receiver, gathers } => ResultRows::Steps(Computed {
+            receiver,
+            waiting: VecDeque::new(),
+            batch_rows: if gathers { batch_rows } else { 0 },
+            gathered: None,
+        }),
+    };
+    Ok((Destination::Steps(Box::new(steps)), from))
 }
 
 async fn physical(

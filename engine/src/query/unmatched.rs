@@ -49,7 +49,13 @@ const MARKER: &str = "__streamctl_matched";
 #[derive(Clone, Debug, Default)]
 pub struct UnmatchedCounter {
     tally: Arc<Mutex<Tally>>,
+    /// The rows of the current run, if a plan runs on one batch after the other: whether they count
+    /// is known at its end.
+    run: Option<Arc<Mutex<RunKeys>>>,
 }
+
+/// Lookup and key of each row.
+type RunKeys = Vec<(String, String)>;
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -86,6 +92,49 @@ impl UnmatchedCounter {
         all.into_iter()
             .map(|(rows, lookup, key)| UnmatchedKey { lookup, key, rows })
             .collect()
+    }
+
+    /// The same count for a plan that runs on one batch after the other.
+    pub(super) fn of_runs(&self) -> Self {
+        Self {
+            tally: Arc::clone(&self.tally),
+            run: Some(Arc::default()),
+        }
+    }
+
+    /// Forgets the rows of a run that failed.
+    pub(super) fn begin_run(&self) {
+        if let Some(run) = &self.run {
+            run.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    /// Counts the rows of the current run.
+    pub(super) fn end_run(&self) {
+        let Some(run) = &self.run else {
+            return;
+        };
+        let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
+        if run.is_empty() {
+            return;
+        }
+        let mut tally = self.lock();
+        for (lookup, key) in run.drain(..) {
+            tally.add(&lookup, key);
+        }
+    }
+
+    fn add(&self, lookup: &str, keys: impl Iterator<Item = String>) {
+        match &self.run {
+            Some(run) => run
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(keys.map(|key| (lookup.to_owned(), key))),
+            None => {
+                let mut tally = self.lock();
+                keys.for_each(|key| tally.add(lookup, key));
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {
@@ -265,14 +314,15 @@ impl Counting {
             .iter()
             .map(|key| ArrayFormatter::try_new(key.as_ref(), &options));
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
-        let mut tally = self.counter.lock();
-        for row in 0..rows.num_rows() {
+        let key = |row: usize| {
             let text: Vec<String> = texts
                 .iter()
                 .map(|text| text.value(row).to_string())
                 .collect();
-            tally.add(&self.lookup, cut(text.join(",")));
-        }
+            cut(text.join(","))
+        };
+        self.counter
+            .add(&self.lookup, (0..rows.num_rows()).map(key));
         Ok(())
     }
 }

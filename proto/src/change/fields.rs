@@ -28,6 +28,9 @@ pub(super) fn fields(job: &ResolvedJob) -> Fields {
     all.push(("window.size".into(), window_text(spec.window)));
     spec.lookups.iter().for_each(|spec| lookup(spec, &mut all));
     all.push(("transform.sql".into(), spec.sql.trim().to_owned()));
+    let errors = &spec.query_errors;
+    all.push(("transform.on_query_error".into(), value_text(&errors.on)));
+    all.push(("transform.max_bad_share".into(), errors.max_bad_share()));
     sink(&spec.sink, &mut all);
     all.push(("dead_letter.path".into(), spec.dead_letters().to_string()));
     all.push(("checkpoint.location".into(), spec.checkpoint.to_string()));

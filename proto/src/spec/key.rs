@@ -142,6 +142,9 @@ pub(super) struct Whole {
     pub most: u64,
 }
 
+/// A share, 0 to 1, as millionths.
+pub(super) struct Share;
+
 pub(super) struct Rate {
     pub most: f64,
 }
@@ -288,6 +291,36 @@ impl Read for Rate {
         }
         good.then_some(rate)
     }
+}
+
+impl Kind for Share {
+    type Value = u32;
+    fn words(&self) -> String {
+        "a number, 0 to 1".to_owned()
+    }
+    fn shown(&self, ppm: &u32) -> String {
+        share_text(*ppm)
+    }
+}
+
+impl Read for Share {
+    fn read(&self, entry: &Entry<'_>) -> Option<u32> {
+        let share = entry.number()?;
+        if !(0.0..=1.0).contains(&share) {
+            entry.refuse(
+                format_args!("{share} is out of range: 0 to 1"),
+                "for example 0.1 for 10 %",
+            );
+            return None;
+        }
+        // It is at most a million.
+        Some((share * 1e6).round() as u32)
+    }
+}
+
+/// `0.1` for 100,000 millionths.
+pub(crate) fn share_text(ppm: u32) -> String {
+    (f64::from(ppm) / 1e6).to_string()
 }
 
 /// `a, b or c`.

@@ -5,8 +5,10 @@
 //! Rule: the parser reads a key by its declaration here, and `docs/job-file.md` is generated from
 //! it: a key that is not here does not exist.
 
-use super::key::{Absent, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
-use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};
+use super::key::{Absent, Key, Kind, Part, Share, Size, Span, Special, Text, Whole, Word};
+use super::{
+    BAD_SHARE_PPM_DEFAULT, Compression, LookupFormat, OnDataLoss, OnQueryError, SinkFormat,
+};
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
@@ -279,12 +281,29 @@ pub(super) static SQL: Key<Text> = key(
     Absent::Refused("for example sql = \"SELECT * FROM source\""),
     "one SELECT over `source`, the records of a window, and the lookups by their names",
 );
+pub(super) static ON_QUERY_ERROR: Key<Word<OnQueryError>> = key(
+    "on_query_error",
+    Word(&[
+        ("dead_letter", OnQueryError::DeadLetter),
+        ("fail", OnQueryError::Fail),
+    ]),
+    Absent::Is(OnQueryError::DeadLetter),
+    "what to do with a record that the query cannot take (a division by zero, a text that cannot be cast): it becomes a \
+     [dead letter](dead-letters.md#records-that-the-query-cannot-take) that names expression and value, or the window fails",
+);
+pub(super) static MAX_BAD_SHARE: Key<Share> = key(
+    "max_bad_share",
+    Share,
+    Absent::Is(BAD_SHARE_PPM_DEFAULT),
+    "the share of a window's records that may become such dead letters: if it is more, and more than 10 records, the job stops and \
+     names one",
+);
 pub(super) static TRANSFORM: Part = Part {
     title: "[transform]",
     about: "[The query](query.md) has types, JSON, lookups, what is refused, and what stands for functions of Spark. A name with capitals \
-            needs double quotes. A value that cannot be cast fails the window: `TRY_CAST` gives NULL instead. A query that needs the \
+            needs double quotes. Where a value cannot be cast, `TRY_CAST` gives NULL. A query that needs the \
             whole window (aggregate, `DISTINCT`, `ORDER BY`, `LIMIT`) runs on one worker.",
-    keys: &[&SQL],
+    keys: &[&SQL, &ON_QUERY_ERROR, &MAX_BAD_SHARE],
 };
 
 pub(super) static SINK_PATH: Key<Special> = key(
@@ -347,7 +366,7 @@ pub(super) static DEAD_LETTER_PATH: Key<Special> = key(
 );
 pub(super) static DEAD_LETTER: Part = Part {
     title: "[dead_letter]",
-    about: "Each record that cannot be decoded, whole, with shard, sequence number, time and reason: [dead letters](dead-letters.md).",
+    about: "Each record that cannot be decoded, or that the query cannot take, whole, with shard, sequence number, time and reason: [dead letters](dead-letters.md).",
     keys: &[&DEAD_LETTER_PATH],
 };
 

@@ -9,8 +9,8 @@ use super::keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 use super::location::{self, Named};
 use super::raw::{Entry, Log, Table};
 use super::{
-    Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems, SinkFormat,
-    SinkSpec,
+    Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems, QueryErrors,
+    SinkFormat, SinkSpec,
 };
 use super::{keys, source};
 use crate::{JobName, WindowSize};
@@ -81,7 +81,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         Some(entry) => lookups(&entry, base_dir, &mut places),
         None => Some(Vec::new()),
     };
-    let sql = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
+    let transform = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
     let sink = table(&mut root, &keys::SINK_TABLE)
         .and_then(|table| sink_table(table, base_dir, &mut places));
     let dead_letter = match root
@@ -101,6 +101,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         None => keys::RETRIES.default(),
     };
     root.finish(|_| None);
+    let (sql, query_errors) = transform.unzip();
     location::refuse_overlaps(&places);
     location::refuse_long(&places, name.as_ref());
     Some(JobSpec {
@@ -113,6 +114,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         dead_letter: dead_letter?,
         checkpoint: checkpoint?,
         retries_max: u32::try_from(retries_max?).ok()?,
+        query_errors: query_errors?,
     })
 }
 
@@ -133,10 +135,16 @@ fn window(mut table: Table<'_>) -> Option<WindowSize> {
     WindowSize::from_ms(i64::try_from(size?.as_millis()).ok()?)
 }
 
-fn transform(mut table: Table<'_>) -> Option<String> {
+fn transform(mut table: Table<'_>) -> Option<(String, QueryErrors)> {
     let sql = table.value(&keys::SQL);
+    let on = table.value(&keys::ON_QUERY_ERROR);
+    let max_bad_ppm = table.value(&keys::MAX_BAD_SHARE);
     table.finish(|_| None);
-    sql
+    let errors = QueryErrors {
+        on: on?,
+        max_bad_ppm: max_bad_ppm?,
+    };
+    Some((sql?, errors))
 }
 
 fn retry(mut table: Table<'_>) -> Option<u64> {

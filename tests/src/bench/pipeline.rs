@@ -168,7 +168,7 @@ impl Pipeline {
             )
             .await?;
         let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
-        let input = open.input;
+        let mut input = open.input;
         let decode_bytes = budget.decode_bytes();
         let feed = async {
             let mut read = Duration::ZERO;

@@ -12,6 +12,7 @@ mod tally;
 mod tests;
 
 use crate::compute::{Compute, Workload};
+use crate::pipeline::DeadRecord;
 use crate::replay::{Witness, recompute};
 use crate::sink::{EncodeError, Partitioner, SinkError};
 use crate::task::{Context, TaskError};
@@ -20,7 +21,6 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use stored::{Keyed, Rows};
-use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::Pace;
 use streamctl_engine::source::{ReadError, Record};
 use streamctl_engine::storage::StorageError;
@@ -236,7 +236,7 @@ impl Witness for Again<'_> {
         &self,
         shard: &ShardId,
         records: &[Record],
-        bad: &[BadRecord],
+        dead: &[DeadRecord],
     ) -> Result<(), TaskError> {
         let Seen {
             visit,
@@ -253,8 +253,8 @@ impl Witness for Again<'_> {
             let seen = shards.entry(shard.clone()).or_insert((0, Position::Start));
             *seen = (seen.0 + records.len() as u64, last.position());
         }
-        for BadRecord { index, reason } in bad {
-            stored::dead_letter(shard, &records[*index], reason, &mut |keyed| {
+        for one in dead {
+            stored::dead_letter(shard, &records[one.index], &one.reason, &mut |keyed| {
                 visit(ObjectKind::DeadLetter, Side::Replayed, keyed);
             });
         }

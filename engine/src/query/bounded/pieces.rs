@@ -90,7 +90,9 @@ fn replaced(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
         return with_piecewise_keys(sort);
     }
     match node.downcast_ref::<AggregateExec>() {
-        Some(aggregate) => with_arguments_below(aggregate),
+        Some(aggregate) => {
+            with_arguments_below(aggregate, grows, |projection| Pieces::of(&projection))
+        }
         None => Ok(None),
     }
 }
@@ -236,8 +238,13 @@ impl Pieces {
     }
 }
 
-/// The aggregate with its growing arguments computed below it, in pieces.
-fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+/// The aggregate with some of its arguments computed below it, by the operator that `below` makes
+/// of a projection. `None`: there are none such, or they cannot be computed there.
+pub(in super::super) fn with_arguments_below(
+    aggregate: &AggregateExec,
+    is_moved: impl Fn(&Arc<dyn PhysicalExpr>) -> Result<bool>,
+    make: impl FnOnce(ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>>,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let input = aggregate.input();
     let schema = input.schema();
     let column = |(at, field): (usize, &FieldRef)| ProjectionExpr {
@@ -247,7 +254,7 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
     let mut columns: Vec<ProjectionExpr> = schema.fields().iter().enumerate().map(column).collect();
     let own = columns.len();
     let mut below = |expr: &Arc<dyn PhysicalExpr>| -> Result<Arc<dyn PhysicalExpr>> {
-        if !grows(expr)? {
+        if !is_moved(expr)? {
             return Ok(Arc::clone(expr));
         }
         let at = columns.len();
@@ -294,7 +301,7 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
         return Ok(None);
     }
     let projection = ProjectionExec::try_new(columns, Arc::clone(input))?;
-    let Some(input) = Pieces::of(&projection)? else {
+    let Some(input) = make(projection)? else {
         return Ok(None);
     };
     let replaced = AggregateExec::try_new(
