@@ -358,6 +358,17 @@ impl Steps {
         batch: &RecordBatch,
         blamed: &mut Vec<BlamedRow>,
     ) -> Result<Pushed, QueryError> {
+        let pushed = self.compute(batch, blamed).await;
+        // The caller gives back the batch's memory now.
+        self.rows.clear();
+        pushed
+    }
+
+    async fn compute(
+        &mut self,
+        batch: &RecordBatch,
+        blamed: &mut Vec<BlamedRow>,
+    ) -> Result<Pushed, QueryError> {
         let held_max = HELD_BYTES_MAX.max(HELD_TIMES_MAX * batch.get_array_memory_size());
         let mut left = vec![Part {
             from: 0,

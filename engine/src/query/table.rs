@@ -76,6 +76,10 @@ impl RunRows {
             .schema()
     }
 
+    pub(super) fn clear(&self) {
+        self.set(RecordBatch::new_empty(self.schema()));
+    }
+
     pub(super) fn set(&self, batch: RecordBatch) {
         *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = batch;
     }

@@ -1142,6 +1142,7 @@ async fn a_join_whose_condition_is_never_true_stops_when_it_is_cancelled() {
 /// The rows of a query over batches of one text column each, and the places of the rows that it
 /// could not take: batch, row.
 async fn good_rows(
+    sql: &str,
     plan: &QueryPlan,
     batches: &[RecordBatch],
 ) -> (Vec<String>, Vec<(usize, usize)>, UnmatchedCounter) {
@@ -1159,8 +1160,10 @@ async fn good_rows(
             let batch = batch.project(&columns).unwrap();
             input.push_good("s", batch, &mut rows).await.unwrap();
             for BlamedRow { row, reason } in rows {
-                assert!(reason.contains("region = 'bad'"), "{reason}");
-                assert!(reason.contains("CAST(region AS Int64) fails"), "{reason}");
+                assert!(reason.contains("Cannot cast string 'bad'"), "{reason}");
+                // A projection of functions that grow has no names.
+                let is_named = reason.contains("CAST(region AS Int64) fails");
+                assert!(is_named || sql.contains("repeat("), "{sql}: {reason}");
                 blamed.push((at, row));
             }
         }
@@ -1248,8 +1251,8 @@ async fn every_place_of_a_bad_row_gives_exactly_the_other_rows() {
                     arrow::compute::filter_record_batch(batch, &good).unwrap()
                 })
                 .collect();
-            let (rows, blamed, unmatched) = good_rows(&plan, &batches).await;
-            let (expected, none, expected_unmatched) = good_rows(&plan, &good).await;
+            let (rows, blamed, unmatched) = good_rows(sql, &plan, &batches).await;
+            let (expected, none, expected_unmatched) = good_rows(sql, &plan, &good).await;
             let place = |(at, bad): (usize, &Vec<bool>)| {
                 let rows = bad.iter().enumerate();
                 let rows = rows.filter(|(row, bad)| is_blamed(*row, **bad));
@@ -1269,7 +1272,7 @@ async fn a_row_alone_decides_whether_the_query_takes_it() {
     let sql = "SELECT uuid FROM source WHERE region <> 'bad' AND CAST(region AS BIGINT) >= 0";
     let plan = plan(sql).unwrap();
     let bad: Vec<bool> = (0..20).map(|row| row % 2 == 0).collect();
-    let (rows, blamed, _) = good_rows(&plan, &[regions(&bad)]).await;
+    let (rows, blamed, _) = good_rows(sql, &plan, &[regions(&bad)]).await;
     assert_eq!((rows.len(), blamed), (10, vec![]));
 }
 
