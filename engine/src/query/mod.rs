@@ -32,11 +32,11 @@ mod unmatched;
 mod words;
 
 pub use error::QueryError;
-pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
+pub use open::{OpenQuery, QueryInput, QueryOutput};
 pub use pace::Pace;
 pub use pool::QueryMemory;
 pub use spark::spark_differences;
-pub use steps::BlamedRow;
+pub use steps::{BlamedRow, INPUT_BATCHES_MAX, Pushed};
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;

@@ -8,6 +8,7 @@
 use super::error::QueryError;
 use super::operators::{Around, Evaluation};
 use super::phrase::plain;
+use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, ScalarValue};
@@ -171,6 +172,35 @@ impl Named {
         };
         format!("{result}{shown} fails: {message}{values}")
     }
+}
+
+/// The failure of a projection, with the name of the expression, if one fails alone.
+#[cold]
+pub(super) fn of_projection(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &Schema,
+    batch: &RecordBatch,
+    error: DataFusionError,
+) -> DataFusionError {
+    if !is_of_rows(&error) {
+        return error;
+    }
+    for row in 0..batch.num_rows() {
+        let row = batch.slice(row, 1);
+        for (expr, field) in exprs.iter().zip(schema.fields()) {
+            if let Err(error) = expr.evaluate(&row)
+                && is_of_rows(&error)
+            {
+                let name = field.name();
+                let named = Named {
+                    result: (!name.starts_with(MADE_UP)).then(|| name.clone()),
+                    tried: Tried::All,
+                };
+                return DataFusionError::Execution(named.text(expr, &row, &error));
+            }
+        }
+    }
+    error
 }
 
 /// A failure that another value could have avoided.

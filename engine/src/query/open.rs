@@ -8,7 +8,9 @@ use super::error::QueryError;
 use super::naming::{Tried, named};
 use super::pace::{Pace, paced};
 use super::pool::{QueryMemory, SharedPool};
-use super::steps::{BlamedRow, Following, Split, Steps, arguments_below, split};
+use super::steps::{
+    BlamedRow, Following, INPUT_BATCHES_MAX, Pushed, Split, Steps, arguments_below, split,
+};
 use super::table::{Feed, PushedRows, Rows};
 use super::unmatched::{UnmatchedCounter, count_unmatched};
 use super::{BATCH_ROWS, GROWING_BATCH_ROWS, KEPT_BATCH_ROWS, QueryPlan, SOURCE, bounded, sql};
@@ -25,9 +27,6 @@ use futures::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// Batches that may wait between the decoder and the query.
-pub const INPUT_BATCHES_MAX: usize = 4;
 
 /// A query that takes the rows of one window. Two tasks use input and output, or one task in turn:
 /// a waiting pusher makes progress only while the output is read.
@@ -63,15 +62,6 @@ enum Destination {
 /// Rows of a few that are tried one by one, to find the one that failed: their batch is computed
 /// again in halves.
 const TRIED_ROWS_MAX: usize = 64;
-
-/// Whether a batch was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushed {
-    Taken,
-    /// The query reads no more rows: it has all that it needs (a limit), or it failed; the output
-    /// returns the reason.
-    NotNeeded,
-}
 
 impl QueryInput {
     /// Pushes a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come in their

@@ -15,11 +15,10 @@
 use super::bounded::with_arguments_below;
 use super::error::{QueryError, with_advice};
 use super::naming::{is_of_rows, is_plain};
-use super::open::Pushed;
 use super::probe::reads_source;
 use super::table::{Feed, PushedRows, RunRows, TableExec};
 use super::unmatched::UnmatchedCounter;
-use super::{INPUT_BATCHES_MAX, Pace, QueryPlan};
+use super::{Pace, QueryPlan};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
@@ -39,6 +38,9 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// Batches that may wait between the decoder and the query.
+pub const INPUT_BATCHES_MAX: usize = 4;
 
 /// A run holds back its result until it is over: at most this much beyond its first batch, or
 /// [`HELD_TIMES_MAX`] times its rows. If it is more, fewer rows are computed at once; the result of
@@ -63,6 +65,15 @@ const GATHERING: [&str; 4] = [
     "HashJoinExec",
     "NestedLoopJoinExec",
 ];
+
+/// Whether a batch was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    Taken,
+    /// The query reads no more rows: it has all that it needs (a limit), or it failed; the output
+    /// returns the reason.
+    NotNeeded,
+}
 
 /// A row of a pushed batch that the query cannot take.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -345,10 +345,14 @@ pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), 
 
 /// The letter of a record that is bad again.
 pub fn dead_letter(shard: &ShardId, record: &Record, reason: &str, give: Give<'_>) {
+    // A replayed record that is bad again has its first place.
+    let origin = record.origin.as_deref();
+    let shard = origin.map_or(shard, |origin| &origin.shard);
+    let sequence = origin.map_or(&record.sequence, |origin| &origin.sequence);
     let letter = Letter {
         shard: shard.as_str().to_owned(),
-        sequence_number: record.sequence.as_str().to_owned(),
-        sub_sequence: record.sub_sequence,
+        sequence_number: sequence.as_str().to_owned(),
+        sub_sequence: origin.map_or(record.sub_sequence, |origin| origin.sub_sequence),
         reason: reason.to_owned(),
         raw_base64: STANDARD.encode(&record.data),
     };

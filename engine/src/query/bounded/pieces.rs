@@ -10,6 +10,7 @@
 //! piece begins with the number of rows that fit; it doubles while little room is used. A
 //! projection returns each piece before it computes the next.
 
+use super::super::naming::of_projection;
 use super::super::operators::{Around, Evaluation, Operator, OperatorExec};
 use super::{Bounded, FUNCTION_BYTES_MAX, PIECE_BYTES, budget, bytes_of, scalar_bytes};
 use arrow::array::{Array, ArrayRef, UInt32Array};
@@ -366,7 +367,8 @@ impl PiecesStream {
     fn piece(&mut self, batch: &RecordBatch, is_rest: bool) -> Result<RecordBatch> {
         let (count, piece) = self
             .rows
-            .evaluate(batch, |piece| projected(&self.exprs, &self.schema, piece))?;
+            .evaluate(batch, |piece| projected(&self.exprs, &self.schema, piece))
+            .map_err(|error| of_projection(&self.exprs, &self.schema, batch, error))?;
         if count < batch.num_rows() {
             self.rest = Some(batch.slice(count, batch.num_rows() - count));
         }
