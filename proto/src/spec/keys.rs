@@ -6,36 +6,13 @@
 //! it: a key that is not here does not exist.
 
 use super::key::{Absent, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
-use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};
+use super::{Compression, HiveType, LookupFormat, OnDataLoss, SinkFormat};
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
 /// Most lookups of one job.
 pub const LOOKUPS_MAX: usize = 64;
 pub const PARTITION_COLUMNS_MAX: usize = 16;
-
-/// Types that a column may have.
-pub(super) const HIVE_TYPES: [&str; 19] = [
-    "string",
-    "varchar",
-    "char",
-    "boolean",
-    "tinyint",
-    "smallint",
-    "int",
-    "integer",
-    "bigint",
-    "float",
-    "double",
-    "real",
-    "decimal",
-    "date",
-    "timestamp",
-    "binary",
-    "array",
-    "map",
-    "struct",
-];
 
 const RETRIES_MAX: u64 = 100;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -194,10 +171,8 @@ pub(super) static CATALOG: Part = Part {
 static COLUMN: Key<Special> = key(
     "*column*",
     Special(|| {
-        format!(
-            "a Hive type: {}",
-            HIVE_TYPES.map(|name| format!("`{name}`")).join(", ")
-        )
+        let names: Vec<_> = HiveType::names().map(|name| format!("`{name}`")).collect();
+        format!("a Hive type: {}", names.join(", "))
     }),
     Absent::Means("at least one column"),
     "a column and its type, such as `amount = \"decimal(10,2)\"`; arrays, maps and structs become \
