@@ -10,6 +10,7 @@ use crate::manifest::{CheckpointNames, sha256_hex};
 pub use crate::stream::{StreamFacts, StreamIdentity};
 use crate::{JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The stored form that this build writes; it does not read later ones.
 pub const RESOLVED_VERSION: u32 = 3;
@@ -24,6 +25,38 @@ pub struct ColumnType {
     /// A Hive type: `string`, `bigint`, `decimal(10,2)`, `timestamp` ...
     #[serde(rename = "type")]
     pub type_name: String,
+}
+
+/// Which keys of a record hold its columns, where the catalog says more than the columns' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordKeys {
+    /// Columns, in lower case, that records have under another key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
+    /// A dot in a key of a record counts as `_`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dots_are_underscores: bool,
+    /// Keys are compared with regard to case.
+    #[serde(skip_serializing_if = "is_false")]
+    pub case_counts: bool,
+}
+
+impl RecordKeys {
+    /// Each column has its own name as its key, without regard to case.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The key of a column that is not its name.
+    pub fn of_column(&self, column: &str) -> Option<&str> {
+        self.names.get(&column.to_lowercase()).map(String::as_str)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's interface")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The location of a Kinesis stream and the role of its reader.
@@ -67,6 +100,9 @@ pub struct ResolvedJob {
     pub start: Position,
     /// The source's columns, in order.
     pub columns: Vec<ColumnType>,
+    /// Which keys of a record hold them. Absent before the catalog's mappings were read.
+    #[serde(default, skip_serializing_if = "RecordKeys::is_plain")]
+    pub keys: RecordKeys,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
     /// The identity of the stream at submit. Absent before version 3, and if the service did not
@@ -228,6 +264,7 @@ mod tests {
                 name: "uuid".into(),
                 type_name: "string".into(),
             }],
+            keys: RecordKeys::default(),
             stream: None,
             stream_identity: Some(StreamIdentity {
                 arn: None,
@@ -265,6 +302,21 @@ mod tests {
             (first.version, first.job_version, first.previous),
             (1, JobVersion::FIRST, None)
         );
+    }
+
+    #[test]
+    fn keys_of_records_are_stored_only_where_they_are_not_the_names() {
+        let keys = RecordKeys {
+            names: BTreeMap::from([("ts".into(), "timestamp".into())]),
+            dots_are_underscores: true,
+            case_counts: false,
+        };
+        let job = ResolvedJob { keys, ..changed() };
+        let text = serde_json::to_string(&job).unwrap();
+        let stored = r#""keys":{"names":{"ts":"timestamp"},"dots_are_underscores":true},"#;
+        assert!(text.contains(stored), "{text}");
+        assert_eq!(serde_json::from_str::<ResolvedJob>(&text).unwrap(), job);
+        assert!(!serde_json::to_string(&changed()).unwrap().contains("keys"));
     }
 
     #[test]

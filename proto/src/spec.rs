@@ -7,6 +7,7 @@
 //! [`JobSpec::parse`].
 
 mod format;
+mod hive;
 mod key;
 mod keys;
 mod locate;
@@ -21,6 +22,7 @@ mod tests;
 mod text;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
+pub use hive::{HiveType, NotAType};
 pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use locate::line_of;
 pub use parse::JOB_FILE_BYTES_MAX;
@@ -28,8 +30,8 @@ pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{
     FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GRACE_DEFAULT,
-    GeneratorSource, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX, SourceFacts,
-    SourceKind, StdinSource,
+    GeneratorSource, KinesisSource, OnBadArrival, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX,
+    RecordForm, SourceFacts, SourceKind, StdinSource,
 };
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 

@@ -18,6 +18,7 @@ use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
 use streamctl_controller::shards::{SourceShards, look};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::Explored;
+use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::Problems;
 use streamctl_proto::{JobSpec, count};
 
@@ -119,14 +120,21 @@ fn as_text(job: &Explained) -> String {
             read.map_or("unknown", |read| if read { "yes" } else { "no" })
                 .to_owned()
         };
-        let rows: Vec<_> = columns
-            .into_iter()
-            .map(|(name, kind, is_read)| [name, kind, read(is_read)])
-            .collect();
+        let row = |column: SourceColumn| {
+            let kind = match column.key {
+                Some(key) => format!("{}, key {key:?}", column.kind),
+                None => column.kind,
+            };
+            [column.name, kind, read(column.is_read)]
+        };
+        let rows: Vec<_> = columns.into_iter().map(row).collect();
         part(
             "COLUMNS OF THE SOURCE",
             table(["COLUMN", "TYPE", "READ"], &rows),
         );
+    }
+    if !found.notes.is_empty() {
+        part("NOTES", found.notes.join("\n"));
     }
     for (name, lookup) in &found.lookups {
         let schema = lookup.rows.schema();
@@ -187,27 +195,29 @@ fn indented(text: &str) -> String {
         .join("\n")
 }
 
-/// Name, type, and whether the query reads it; only a plan shows the last.
-fn columns(found: &Explored) -> Option<Vec<(String, String, Option<bool>)>> {
+/// A column of the source.
+struct SourceColumn {
+    name: String,
+    kind: String,
+    /// The key of a record that holds it, if that is not its name.
+    key: Option<String>,
+    /// Whether the query reads it; only a plan shows that.
+    is_read: Option<bool>,
+}
+
+fn columns(found: &Explored) -> Option<Vec<SourceColumn>> {
     let columns = found.columns.as_ref()?;
     let is_read = |index| {
-        found
-            .plan
-            .as_ref()
-            .map(|plan| plan.source_columns().contains(&index))
+        let plan = found.plan.as_ref();
+        plan.map(|plan| plan.source_columns().contains(&index))
     };
-    let column = columns.iter().enumerate();
-    Some(
-        column
-            .map(|(index, column)| {
-                (
-                    column.name.clone(),
-                    column.type_name.clone(),
-                    is_read(index),
-                )
-            })
-            .collect(),
-    )
+    let column = |(index, column): (usize, &ColumnType)| SourceColumn {
+        name: column.name.clone(),
+        kind: column.type_name.clone(),
+        key: found.keys.of_column(&column.name).map(str::to_owned),
+        is_read: is_read(index),
+    };
+    Some(columns.iter().enumerate().map(column).collect())
 }
 
 fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
@@ -334,7 +344,11 @@ fn as_json(job: &Explained) -> Value {
         schema.fields().iter().map(field).collect()
     };
     let columns = columns(found).map(|columns| {
-        let column = |(name, kind, read)| json!({"name": name, "type": kind, "read": read});
+        let column = |column: SourceColumn| {
+            json!({
+                "name": column.name, "type": column.kind, "key": column.key, "read": column.is_read,
+            })
+        };
         columns.into_iter().map(column).collect::<Vec<_>>()
     });
     let lookup = |(name, lookup): (
@@ -355,6 +369,7 @@ fn as_json(job: &Explained) -> Value {
         "job": spec.name.as_str(), "window_ms": spec.window.ms(), "shards": shards,
         "stream": found.stream.as_ref().map(|stream| stream.arn.as_ref().unwrap_or(&stream.name)),
         "source_columns": columns,
+        "notes": found.notes,
         "lookups": found.lookups.iter().map(lookup).collect::<Vec<_>>(),
         "output_columns": found.plan.as_ref().map(|plan| fields(plan.output_schema())),
         "whole_window": found.plan.as_ref().map(|plan| plan.whole_window()),

@@ -107,6 +107,7 @@ pub fn job(name: &str) -> ResolvedJob {
         submitted_ms: 1_700_000_000_000,
         start: Position::Start,
         columns: vec![],
+        keys: Default::default(),
         stream: None,
         stream_identity: None,
         whole_window: false,

@@ -21,6 +21,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use columns::{Cell, Column, type_name};
 use csv::CsvLocator;
 use json::JsonLocator;
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use streamctl_proto::describe;
@@ -67,6 +68,9 @@ enum Bad {
     /// The record is not of its format.
     #[error("{0}")]
     Format(String),
+    /// It is a record of its format, but its reader refuses it.
+    #[error("{0}")]
+    Refused(String),
     #[error("column {column}: {value} cannot become {type_name}")]
     Value {
         column: String,
@@ -145,8 +149,10 @@ impl Decoder {
                 return Err(DecodeError::Twice { column });
             }
             names.push(name);
-            // A key may always be missing, even if the catalog declares the column as not null.
-            fields.push(field.as_ref().clone().with_nullable(true));
+            // A key may always be missing, even if the catalog declares the column as not null. The
+            // keys of records, which the locator reads from the metadata, are of no use behind it.
+            let field = field.as_ref().clone().with_nullable(true);
+            fields.push(field.with_metadata(HashMap::new()));
         }
         Ok(Self {
             spans: vec![Span::NULL; fields.len()],
@@ -197,10 +203,8 @@ impl Decoder {
         if matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX {
             unpacked = Err(unpack::check(&record.data).err()?);
         }
-        Some(self.decode_each(
-            1,
-            std::iter::once(unpacked.map_err(|error| describe(&error))),
-        ))
+        let payload = unpacked.map_err(|error| describe(&error));
+        Some(self.decode_each(1, std::iter::once((payload, record.refusal()))))
     }
 
     /// The schema of the batches: the wanted columns in the order of the source's schema, all
@@ -211,7 +215,9 @@ impl Decoder {
 
     /// Decodes records, together at most [`BATCH_BYTES_MAX`] of payload.
     pub fn decode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> Decoded {
-        self.decode_payloads(records.into_iter().map(|record| &record.data[..]))
+        let records = records.into_iter();
+        let payload = |record: &'a Record| (Ok(&record.data[..]), record.refusal());
+        self.decode_each(records.size_hint().0, records.map(payload))
     }
 
     /// Decodes the first of these records, as many as `records_max` and `bytes_max` of payload
@@ -242,7 +248,7 @@ impl Decoder {
             }
             bytes += payload.as_ref().map_or(0, |payload| payload.len());
             taken += 1;
-            Some(payload.map_err(|error| describe(&error)))
+            Some((payload.map_err(|error| describe(&error)), record.refusal()))
         });
         let decoded = self.decode_each(records.len().min(records_max), unpacked);
         (taken, decoded)
@@ -251,21 +257,23 @@ impl Decoder {
     /// Decodes payloads, together at most [`BATCH_BYTES_MAX`].
     pub fn decode_payloads<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
         let payloads = payloads.into_iter();
-        self.decode_each(payloads.size_hint().0, payloads.map(Ok))
+        let each = payloads.map(|payload| (Ok(payload), None));
+        self.decode_each(each.size_hint().0, each)
     }
 
-    /// Decodes each payload into a row or a bad record; an unavailable payload carries the reason.
-    fn decode_each<P: AsRef<[u8]>>(
+    /// Decodes each payload into a row or a bad record. An unavailable payload carries the reason;
+    /// so does one that is bad even if it is well-formed.
+    fn decode_each<'r, P: AsRef<[u8]>>(
         &mut self,
         expected: usize,
-        payloads: impl Iterator<Item = Result<P, String>>,
+        payloads: impl Iterator<Item = (Result<P, String>, Option<&'r str>)>,
     ) -> Decoded {
         let mut columns = self.columns(expected);
         let mut rows = 0;
         let mut bad = Vec::new();
-        for (index, payload) in payloads.enumerate() {
+        for (index, (payload, refusal)) in payloads.enumerate() {
             let row = payload.and_then(|payload| {
-                self.row(payload.as_ref(), &mut columns)
+                self.row(payload.as_ref(), refusal, &mut columns)
                     .map_err(|e| e.to_string())
             });
             match row {
@@ -293,13 +301,21 @@ impl Decoder {
         fields.map(column).collect()
     }
 
-    fn row(&mut self, payload: &[u8], columns: &mut [Column]) -> Result<(), Bad> {
+    fn row(
+        &mut self,
+        payload: &[u8],
+        refusal: Option<&str>,
+        columns: &mut [Column],
+    ) -> Result<(), Bad> {
         let payload = std::str::from_utf8(payload).map_err(not_utf8)?;
         self.spans.fill(Span::NULL);
         let text = self
             .locator
             .locate(payload, &mut self.spans)
             .map_err(Bad::Format)?;
+        if let Some(reason) = refusal {
+            return Err(Bad::Refused(reason.to_owned()));
+        }
         for &index in &self.typed {
             let cell = columns[index].convert(self.spans[index], text, &mut self.scratch);
             self.cells[index] = match cell {

@@ -5,15 +5,15 @@
 //! Rule: it sends the same requests as a submit, reports with the same texts, and changes nothing.
 
 use super::{
-    Failure, Log, ResolveError, World, check_arrival_time, check_partitions, check_places,
-    check_types, pinned, schema_field, source_table,
+    Failure, Log, Pinned, ResolveError, World, check_arrival_time, check_partitions, check_places,
+    check_types, pinned, schema_field, source_table, table,
 };
 use super::{lookup_rows, stream_address};
-use crate::catalog;
+use crate::catalog::{self, Asked};
 use crate::query::QueryPlan;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
-use streamctl_proto::resolved::{ColumnType, StreamAddress};
+use streamctl_proto::resolved::{ColumnType, RecordKeys, StreamAddress};
 use streamctl_proto::spec::{Problem, Problems};
 use streamctl_proto::{JobSpec, ResolvedJob};
 
@@ -21,12 +21,16 @@ use streamctl_proto::{JobSpec, ResolvedJob};
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
     pub columns: Option<Vec<ColumnType>>,
+    /// Which keys of a record hold them.
+    pub keys: RecordKeys,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
     /// The current state of each lookup, by name; those that could not be read are missing.
     pub lookups: BTreeMap<String, ExploredLookup>,
     /// The plan, if columns and lookups are known and the query is valid.
     pub plan: Option<QueryPlan>,
+    /// What is right, but may not be expected.
+    pub notes: Vec<String>,
     /// The problems that the user must fix.
     pub problems: Vec<Problem>,
     /// Unavailable parts: the key that needed them, and the reason.
@@ -70,7 +74,12 @@ impl Explored {
             )])
             .into());
         };
-        pinned(spec, spec_digest, now_ms, columns, self.stream, &plan)
+        let source = Pinned {
+            columns,
+            keys: self.keys,
+            stream: self.stream,
+        };
+        pinned(spec, spec_digest, now_ms, source, &plan)
     }
 }
 
@@ -85,8 +94,10 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         })
     });
     let stream = stream_address(spec, table.as_ref(), &mut log);
+    let mut asked = Asked::default();
     if let Some(table) = &table {
         check_arrival_time(spec, &table.columns, &mut log);
+        asked = table::asked(spec, table, &mut log);
     }
     let mut lookups = BTreeMap::new();
     for (index, lookup) in spec.lookups.iter().enumerate() {
@@ -109,9 +120,11 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
                 .iter()
                 .map(|(name, lookup)| (name.clone(), lookup.rows.schema()))
                 .collect();
-            log.ok(QueryPlan::new(schema, schemas, &spec.sql).await, |error| {
-                Failure::of_query(&error)
-            })
+            let keys = table
+                .as_ref()
+                .map_or(&[][..], |table| &table.partition_keys);
+            let planned = table::plan(schema, schemas, &spec.sql, keys).await;
+            log.ok(planned, |failure| failure)
         }
     };
     if let Some(plan) = &plan {
@@ -124,6 +137,8 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     let (problems, unavailable) = log.apart();
     Explored {
         columns: table.map(|table| table.columns),
+        keys: asked.keys,
+        notes: asked.notes,
         stream,
         lookups,
         plan,

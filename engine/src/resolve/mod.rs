@@ -7,6 +7,7 @@
 
 pub mod explore;
 pub mod foreign;
+mod table;
 
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
@@ -21,7 +22,7 @@ use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use explore::explore;
 use streamctl_proto::manifest::sha256_hex;
-use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
+use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, RecordKeys, StreamAddress};
 use streamctl_proto::spec::{
     LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, StartingPosition,
 };
@@ -93,13 +94,19 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
     log.apart().0
 }
 
+/// What a submit keeps of a job's source.
+struct Pinned {
+    columns: Vec<ColumnType>,
+    keys: RecordKeys,
+    stream: Option<StreamAddress>,
+}
+
 /// The job with the results of the requests.
 fn pinned(
     spec: JobSpec,
     spec_digest: String,
     now_ms: i64,
-    columns: Vec<ColumnType>,
-    stream: Option<StreamAddress>,
+    source: Pinned,
     plan: &QueryPlan,
 ) -> Result<ResolvedJob, ResolveError> {
     let start = match spec.source.starting_position {
@@ -115,8 +122,9 @@ fn pinned(
         changed_ms: 0,
         submitted_ms: now_ms,
         start,
-        columns,
-        stream,
+        columns: source.columns,
+        keys: source.keys,
+        stream: source.stream,
         stream_identity: None,
         whole_window: plan.whole_window(),
         query_digest: sha256_hex(spec.sql.as_bytes()),
@@ -317,13 +325,7 @@ fn schema_field(schema: &SchemaFrom) -> &'static str {
 async fn source_table(world: &World, spec: &JobSpec, log: &mut Log) -> Option<CatalogTable> {
     let from = &spec.source.schema;
     let field = schema_field(from);
-    let bare = |columns| {
-        Some(CatalogTable {
-            columns,
-            stream: None,
-            classification: None,
-        })
-    };
+    let bare = |columns| Some(CatalogTable::of_columns(columns));
     match from {
         SchemaFrom::Catalog {
             catalog_id,

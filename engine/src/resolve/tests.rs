@@ -301,6 +301,8 @@ async fn the_column_of_arrival_times_must_be_one() {
         path: Location::folder("memory://in/"),
         format: streamctl_proto::spec::RecordFormat::Json,
         arrival_time: Some("when".into()),
+        on_bad_arrival_time: Default::default(),
+        max_arrival_ahead: None,
     });
     let columns = vec![ColumnType {
         name: "uuid".into(),
@@ -317,3 +319,5 @@ async fn the_column_of_arrival_times_must_be_one() {
         "source.arrival_time: the source has no column \"when\"\n  hint: the columns are: uuid"
     );
 }
+
+mod tables;

@@ -48,6 +48,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         submitted_ms,
         start: Position::Start,
         columns: Vec::new(),
+        keys: Default::default(),
         stream: None,
         stream_identity: None,
         whole_window: false,

@@ -3,7 +3,7 @@
 //! Rule: the resolved value counts, not how it was resolved: a stream named by the catalog and the
 //! same one named in the file are one value.
 
-use crate::resolved::StreamAddress;
+use crate::resolved::{ColumnType, StreamAddress};
 use crate::spec::{
     LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, bytes_text, duration_text,
 };
@@ -19,12 +19,7 @@ pub(super) fn fields(job: &ResolvedJob) -> Fields {
     let spec = &job.spec;
     let mut all = Fields::new();
     source(&spec.source, job.stream.as_ref(), &mut all);
-    all.extend(job.columns.iter().map(|c| {
-        (
-            format!("columns.{}", c.name.to_lowercase()),
-            c.type_name.clone(),
-        )
-    }));
+    columns(job, &mut all);
     all.push(("window.size".into(), window_text(spec.window)));
     spec.lookups.iter().for_each(|spec| lookup(spec, &mut all));
     all.push(("transform.sql".into(), spec.sql.trim().to_owned()));
@@ -67,6 +62,21 @@ fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
         SchemaFrom::BuiltIn => {}
     }
     add("on_data_loss", value_text(&spec.on_data_loss));
+}
+
+fn columns(job: &ResolvedJob, all: &mut Fields) {
+    let value = |column: &ColumnType| match job.keys.of_column(&column.name) {
+        Some(key) => format!("{}, key {key:?}", column.type_name),
+        None => column.type_name.clone(),
+    };
+    let field = |column: &ColumnType| format!("columns.{}", column.name.to_lowercase());
+    all.extend(job.columns.iter().map(|c| (field(c), value(c))));
+    let rules = [
+        ("dots in keys", job.keys.dots_are_underscores, "count as _"),
+        ("case of keys", job.keys.case_counts, "counts"),
+    ];
+    let rules = rules.into_iter().filter(|(_, holds, _)| *holds);
+    all.extend(rules.map(|(rule, _, value)| (format!("columns.({rule})"), value.to_owned())));
 }
 
 fn lookup(spec: &LookupSpec, all: &mut Fields) {

@@ -75,6 +75,7 @@ fn job(text: &str) -> ResolvedJob {
         submitted_ms: 0,
         start: Position::Start,
         columns,
+        keys: Default::default(),
         stream,
         stream_identity: None,
         whole_window: false,

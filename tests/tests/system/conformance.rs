@@ -175,6 +175,7 @@ fn resolved(address: &str) -> ResolvedJob {
         submitted_ms: 0,
         start: Position::Timestamp(0),
         columns: vec![],
+        keys: Default::default(),
         stream: Some(StreamAddress {
             name: STREAM.into(),
             endpoint,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
+use streamctl_engine::format::json::with_keys;
 use streamctl_engine::format::{Decoded, Decoder};
 use streamctl_engine::query::QueryPlan;
 use streamctl_engine::source::Record;
@@ -72,6 +73,7 @@ impl Context {
     /// Decodes the job's records into these columns of its source.
     pub fn decoder(&self, schema: SchemaRef, columns: &[usize]) -> Result<Decoder, TaskError> {
         let source = &self.job.spec.source.kind;
+        let schema = with_keys(schema, &self.job.keys);
         let decoder = Decoder::new(&source.payload_format(), schema, columns)?;
         let decoder = decoder.with_compression(source.payload_compression());
         Ok(decoder.with_unpacked_bytes(self.budget.decode_bytes()))

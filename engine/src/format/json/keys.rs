@@ -1,9 +1,10 @@
 //! From a key to its column.
 //!
-//! Owns: case-insensitive comparison, the remembered order of keys.
+//! Owns: the search, the remembered order of keys. Does not own: their comparison ([`super::wanted`]).
 //! Rule: the memory is only an optimisation; a lookup returns the same result without it.
 
 use super::scan::unescape;
+use super::wanted::Comparison;
 use std::collections::HashMap;
 
 /// Largest number of remembered keys; hostile records could send new ones without end.
@@ -18,6 +19,7 @@ const HEAD: usize = 16;
 #[derive(Debug)]
 pub(super) struct Keys {
     columns: HashMap<String, usize>,
+    comparison: Comparison,
     /// Keys as written, in the order of the records. Most records have the keys of the record
     /// before them.
     order: Vec<(Written, Option<usize>)>,
@@ -63,10 +65,11 @@ impl Written {
 }
 
 impl Keys {
-    /// Names in lower case, each with its number.
-    pub fn new(columns: HashMap<String, usize>) -> Self {
+    /// Keys in the form in which they are compared, each with the number of its column.
+    pub fn new(columns: HashMap<String, usize>, comparison: Comparison) -> Self {
         Self {
             columns,
+            comparison,
             order: Vec::new(),
             cursor: 0,
             scratch: String::new(),
@@ -106,11 +109,7 @@ impl Keys {
         } else {
             self.scratch.push_str(raw);
         }
-        if self.scratch.is_ascii() {
-            self.scratch.make_ascii_lowercase();
-        } else {
-            self.scratch = self.scratch.to_lowercase();
-        }
+        self.comparison.normalize(&mut self.scratch);
         self.columns.get(&self.scratch).copied()
     }
 

@@ -1,20 +1,23 @@
 //! `format = "json"`: one JSON object per record, white space around it allowed.
 //!
 //! Owns: which key is which column. Does not own: the grammar ([`scan`]).
-//! Rule: keys are compared without regard to case; of a key that comes twice the last one counts; a
+//! Rule: keys are compared without regard to case, unless the catalog says otherwise ([`wanted`]); of a key that comes twice the last one counts; a
 //! missing key and `null` are null. The whole object must be valid JSON (RFC 8259, UTF-8, no lone
 //! surrogates, at most [`JSON_DEPTH_MAX`] levels), including the parts that the query does not
 //! read: a record that is not JSON is a dead letter for every query.
 
 mod keys;
 pub(crate) mod scan;
+mod wanted;
 
 pub use scan::{JSON_DEPTH_MAX, Syntax};
+pub use wanted::with_keys;
 
 use super::{Kind, Locate, Span};
 use arrow::datatypes::Schema;
 use keys::Keys;
 use scan::Scanner;
+use wanted::Comparison;
 
 #[derive(Debug)]
 pub(super) struct JsonLocator {
@@ -23,15 +26,16 @@ pub(super) struct JsonLocator {
 
 impl JsonLocator {
     pub fn new(schema: &Schema, wanted: &[usize]) -> Self {
-        let names = wanted
+        let comparison = Comparison::of(schema);
+        let keys = wanted
             .iter()
-            .map(|index| schema.field(*index).name().to_lowercase());
-        let columns = names
+            .map(|index| comparison.wanted(schema.field(*index)));
+        let columns = keys
             .enumerate()
-            .map(|(column, name)| (name, column))
+            .map(|(column, key)| (key, column))
             .collect();
         Self {
-            keys: Keys::new(columns),
+            keys: Keys::new(columns, comparison),
         }
     }
 

@@ -235,6 +235,10 @@ impl SourceFacts for KinesisSource {
         self.format.clone()
     }
 
+    fn has_compression(&self) -> bool {
+        true
+    }
+
     fn payload_compression(&self) -> PayloadCompression {
         self.compression
     }

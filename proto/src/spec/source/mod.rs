@@ -11,18 +11,19 @@ mod generator;
 mod kinesis;
 mod stdin;
 
-pub use files::FilesSource;
+pub use files::{FilesSource, OnBadArrival};
 pub use generator::{GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GeneratorSource};
 pub use kinesis::{GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX};
 pub use stdin::StdinSource;
 
 use super::format;
 use super::key::{Absent, Fields, Key, Kind, Part, Read};
-use super::keys::{self, HIVE_TYPES, key};
+use super::keys::{self, key};
 use super::location::{self, Named};
 use super::raw::{Entry, Table, nearest_hint};
 use super::{
-    Location, PayloadCompression, PayloadFormat, SchemaFrom, SourceSpec, StartingPosition,
+    HiveType, Location, NotAType, PayloadCompression, PayloadFormat, SchemaFrom, SourceSpec,
+    StartingPosition,
 };
 use crate::change::{Refusal, SourceChange};
 use crate::json::time;
@@ -30,6 +31,26 @@ use crate::resolved::{ColumnType, StreamAddress};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::path::Path;
+
+/// Compressions that payloads are unpacked from, if the job file says so.
+const UNPACKED: [&str; 3] = ["gzip", "zstd", "snappy"];
+
+/// How a source's records are written, for comparison with what a catalog table says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordForm {
+    /// `json` or `csv`.
+    pub format: &'static str,
+    /// Keys of the format and their values; an empty value may be missing.
+    pub keys: Fields,
+    /// The same that no key of the job file changes.
+    pub fixed: Fields,
+    /// Lines before the first record that are not one.
+    pub header_lines: u64,
+    /// Compressions that are unpacked.
+    pub unpacks: &'static [&'static str],
+    /// `compression = "auto"` makes it unpack.
+    pub may_unpack: bool,
+}
 
 /// What the rest of the program asks of a kind of source.
 pub trait SourceFacts {
@@ -77,6 +98,26 @@ pub trait SourceFacts {
     /// Whether payloads may be compressed.
     fn payload_compression(&self) -> PayloadCompression {
         PayloadCompression::None
+    }
+    /// Whether it has a key for the compression of payloads.
+    fn has_compression(&self) -> bool {
+        false
+    }
+    /// How its records are written.
+    fn record_form(&self) -> RecordForm {
+        let format = self.payload_format();
+        let unpacks: &[&str] = match self.payload_compression() {
+            PayloadCompression::None => &[],
+            PayloadCompression::Auto => &UNPACKED,
+        };
+        RecordForm {
+            format: format.name(),
+            keys: format.fields(),
+            fixed: Fields::new(),
+            header_lines: 0,
+            unpacks,
+            may_unpack: self.has_compression(),
+        }
     }
     /// The columns of its records, all text, if the source itself defines them.
     fn own_columns(&self) -> Option<&'static [&'static str]> {
@@ -310,16 +351,18 @@ fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
 fn column_type(entry: &Entry<'_>) -> Option<String> {
     let text = entry
         .text("a Hive type such as \"string\", \"bigint\", \"decimal(10,2)\", \"timestamp\"")?;
-    let lower = text.trim().to_lowercase();
-    let base = lower.split(['(', '<']).next().unwrap_or_default().trim();
-    if HIVE_TYPES.contains(&base) {
-        return Some(lower);
-    }
-    let likely = nearest_hint(base, &HIVE_TYPES);
-    let hint = if likely.is_empty() {
-        format!("known types: {}", HIVE_TYPES.join(", "))
-    } else {
-        likely
+    let hint = match HiveType::parse(text) {
+        Ok(_) => return Some(text.trim().to_lowercase()),
+        Err(NotAType::Arguments { example }) => format!("write it as in {example:?}"),
+        Err(NotAType::Name(name)) => {
+            let names: Vec<_> = HiveType::names().collect();
+            let likely = nearest_hint(&name, &names);
+            if likely.is_empty() {
+                HiveType::hint()
+            } else {
+                likely
+            }
+        }
     };
     entry.refuse(format_args!("{text:?} is not a Hive type"), hint);
     None
