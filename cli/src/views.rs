@@ -137,6 +137,17 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             String::new()
         },
     );
+    line(
+        "no arrival",
+        if totals.rows_without_arrival > 0 {
+            let records = count(totals.rows_without_arrival, "record");
+            format!(
+                "{records} without an arrival time that can be used ([source] on_bad_arrival_time)"
+            )
+        } else {
+            String::new()
+        },
+    );
     line("lag", milliseconds(job.lag_ms));
     line(
         "shards",
@@ -480,6 +491,7 @@ pub(crate) mod tests {
             rows_out: 95,
             rows_late: 4,
             rows_rejected: 0,
+            rows_without_arrival: 0,
         };
         let task = Some(v1::TaskId {
             term: 3,

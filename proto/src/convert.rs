@@ -130,6 +130,7 @@ impl From<&Counts> for v1::Counts {
             rows_out: c.rows_out,
             rows_late: c.rows_late,
             rows_rejected: c.rows_rejected,
+            rows_without_arrival: c.rows_without_arrival,
         }
     }
 }
@@ -185,6 +186,7 @@ impl From<v1::Counts> for Counts {
             rows_out: c.rows_out,
             rows_late: c.rows_late,
             rows_rejected: c.rows_rejected,
+            rows_without_arrival: c.rows_without_arrival,
         }
     }
 }
@@ -419,6 +421,7 @@ mod tests {
                 rows_out: 1,
                 rows_late: 1,
                 rows_rejected: 2,
+                rows_without_arrival: 3,
             },
             lookups: BTreeMap::from([("c".into(), LookupVersion::new("v"))]),
             objects: vec![StagedObject {

@@ -158,7 +158,7 @@ fn counts(counts: Option<&v1::Counts>) -> Value {
         "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
         "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
         "rows_late": counts.rows_late,
-        "rows_rejected": counts.rows_rejected,
+        "rows_rejected": counts.rows_rejected, "rows_without_arrival": counts.rows_without_arrival,
     })
 }
 

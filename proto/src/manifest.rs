@@ -415,6 +415,7 @@ mod tests {
                     rows_out: 39,
                     rows_late: 3,
                     rows_rejected: 0,
+                    rows_without_arrival: 0,
                 },
             }],
             frontier: BTreeMap::from([
@@ -468,6 +469,7 @@ mod tests {
                 rows_out: 39,
                 rows_late: 3,
                 rows_rejected: 0,
+                rows_without_arrival: 0,
             },
             totals: Counts {
                 rows_in: 420,
@@ -478,6 +480,7 @@ mod tests {
                 rows_out: 390,
                 rows_late: 5,
                 rows_rejected: 0,
+                rows_without_arrival: 0,
             },
             unmatched: vec![UnmatchedKey {
                 lookup: "country_lookup".into(),

@@ -37,6 +37,10 @@ pub struct Counts {
     /// stored in objects beside the dead letters.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_rejected: u64,
+    /// Records that have no usable arrival time of their own: dead letters, or with the time of the
+    /// record before them. Part of `rows_in`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_without_arrival: u64,
 }
 
 impl Counts {
@@ -50,6 +54,9 @@ impl Counts {
         self.rows_out = self.rows_out.saturating_add(other.rows_out);
         self.rows_late = self.rows_late.saturating_add(other.rows_late);
         self.rows_rejected = self.rows_rejected.saturating_add(other.rows_rejected);
+        self.rows_without_arrival = self
+            .rows_without_arrival
+            .saturating_add(other.rows_without_arrival);
     }
     /// Whether every record became a row or a dead letter.
     pub fn balanced(&self) -> bool {

@@ -215,6 +215,7 @@ mod tests {
             arrival_ms,
             data: data.into(),
             origin: None,
+            extra: None,
         }
     }
 

@@ -441,6 +441,8 @@ pub(crate) mod tests {
             path,
             format: RecordFormat::Json,
             arrival_time: None,
+            on_bad_arrival_time: Default::default(),
+            max_arrival_ahead: None,
         });
         for (job, shard, windows) in [(generated, "generator-0000", 3), (files, "f.json", 1)] {
             let mut bed = Bed::new(job);
@@ -481,6 +483,7 @@ pub(crate) mod tests {
                     arrival_ms: 10,
                     data,
                     origin: None,
+                    extra: None,
                 }
             };
             Ok(Answer {

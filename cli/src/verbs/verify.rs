@@ -303,7 +303,7 @@ fn document(findings: &[VerifyFinding], summary: &VerifySummary) -> Value {
             "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
             "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
             "rows_late": counts.rows_late,
-            "rows_rejected": counts.rows_rejected,
+            "rows_rejected": counts.rows_rejected, "rows_without_arrival": counts.rows_without_arrival,
         },
         "objects": summary.objects, "bytes": summary.bytes, "objects_read": summary.objects_read,
         "foreign_objects": summary.foreign_objects, "listed": summary.listed,

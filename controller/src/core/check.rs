@@ -414,6 +414,11 @@ fn check_figures(report: &Report) -> Checked {
         "counts.rows_late",
         "is more than rows_in",
     )?;
+    ensure(
+        counts.rows_without_arrival <= counts.rows_in,
+        "counts.rows_without_arrival",
+        "is more than rows_in",
+    )?;
     let records = sum(report.ranges.values().map(|range| range.records));
     ensure(
         records == Some(counts.rows_in),

@@ -83,6 +83,11 @@ const ROWS_LATE: Metric = Metric::counter(
     &["job_name"],
     "Records whose window is not that of their arrival, since the job began",
 );
+const ROWS_WITHOUT_ARRIVAL: Metric = Metric::counter(
+    "streamctl_job_rows_without_arrival_total",
+    &["job_name"],
+    "Records without a usable arrival time of their own, since the job began",
+);
 const BYTES_IN: Metric = Metric::counter(
     "streamctl_job_bytes_in_total",
     &["job_name"],
@@ -167,6 +172,7 @@ pub const METRICS: &[Metric] = &[
     ROWS_REJECTED,
     ROWS_UNMATCHED,
     ROWS_LATE,
+    ROWS_WITHOUT_ARRIVAL,
     BYTES_IN,
     RETRIES,
     AVOIDED,
@@ -314,7 +320,7 @@ impl Snapshot {
 
     fn job_sums(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::JobStatus) -> u64);
-        let sums: [Figure; 8] = [
+        let sums: [Figure; 9] = [
             (&ROWS_IN, |job| {
                 job.totals.map_or(0, |totals| totals.rows_in)
             }),
@@ -332,6 +338,9 @@ impl Snapshot {
             }),
             (&ROWS_LATE, |job| {
                 job.totals.map_or(0, |totals| totals.rows_late)
+            }),
+            (&ROWS_WITHOUT_ARRIVAL, |job| {
+                job.totals.map_or(0, |totals| totals.rows_without_arrival)
             }),
             (&BYTES_IN, |job| {
                 job.totals.map_or(0, |totals| totals.bytes_in)

@@ -715,6 +715,7 @@ fn a_payload_that_is_large_unpacked_waits_for_room_and_its_neighbours_do_not() {
         arrival_ms: 0,
         data,
         origin: None,
+        extra: None,
     };
     let records = [
         record(packed(br#"{"id": "a"}"#)),

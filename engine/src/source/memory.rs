@@ -54,6 +54,7 @@ impl MemorySource {
                 arrival_ms,
                 data: data.into(),
                 origin: None,
+                extra: None,
             });
         });
     }

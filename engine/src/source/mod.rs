@@ -47,6 +47,19 @@ pub struct Record {
     pub data: Bytes,
     /// The origin of a replayed dead letter; `None` for a record of the source.
     pub origin: Option<Box<Origin>>,
+    /// What only some records have; `None`: nothing.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// What only some records have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Why the record is a dead letter whatever its payload is.
+    pub refusal: Option<String>,
+    /// It has no usable arrival time of its own, but that of another record.
+    pub lacks_arrival: bool,
+    /// Its partition key, if the job's query reads it.
+    pub partition_key: Option<String>,
 }
 
 /// Where a record was before it became a dead letter that is replayed.
@@ -63,6 +76,16 @@ pub struct Origin {
 }
 
 impl Record {
+    /// Why the record is a dead letter whatever its payload is.
+    pub fn refusal(&self) -> Option<&str> {
+        self.extra.as_ref()?.refusal.as_deref()
+    }
+
+    /// Whether it has the arrival time of another record.
+    pub fn lacks_arrival(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.lacks_arrival)
+    }
+
     /// Whether the record's window is not that of its arrival. A replayed dead letter is always in
     /// another window and does not count.
     pub fn is_late(&self, window: Window) -> bool {

@@ -35,6 +35,7 @@ impl Sales {
             arrival_ms: super::pipeline::WINDOW.start_ms,
             data: Bytes::from(record(SEED, 0, index, Options::default())),
             origin: None,
+            extra: None,
         };
         let records: Vec<Record> = (1..=count).map(one).collect();
         let bytes = records.iter().map(|record| record.data.len() as u64).sum();

@@ -41,6 +41,7 @@ fn record(data: &[u8]) -> Record {
         arrival_ms: 1_000,
         data: Bytes::copy_from_slice(data),
         origin: None,
+        extra: None,
     }
 }
 

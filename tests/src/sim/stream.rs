@@ -283,6 +283,7 @@ impl Stream {
             arrival_ms,
             data,
             origin: None,
+            extra: None,
         };
         shard.puts.push(Put {
             record,

@@ -44,6 +44,7 @@ impl Letter {
             arrival_ms,
             data: self.data,
             origin,
+            extra: None,
         }
     }
 }

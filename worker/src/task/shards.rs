@@ -263,6 +263,7 @@ mod tests {
             arrival_ms: *arrival_ms,
             data: Bytes::from_static(b"{}"),
             origin: None,
+            extra: None,
         };
         let records = arrivals.iter().enumerate().map(record).collect();
         Chunk {

@@ -252,6 +252,8 @@ async fn feed(
             counts.bytes_in += now.iter().map(bytes).sum::<u64>();
             let is_late = |record: &&Record| late_in.is_some_and(|window| record.is_late(window));
             counts.rows_late += now.iter().filter(is_late).count() as u64;
+            let lacks_arrival = |record: &&Record| record.lacks_arrival();
+            counts.rows_without_arrival += now.iter().filter(lacks_arrival).count() as u64;
             counts.rows_decoded += step.rows() as u64;
             counts.rows_dead += step.bad.len() as u64;
             for bad in &step.bad {

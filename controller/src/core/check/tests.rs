@@ -54,6 +54,7 @@ fn report() -> Report {
             rows_dead: 1,
             rows_out: 2,
             rows_rejected: 1,
+            rows_without_arrival: 0,
             ..Counts::default()
         },
         lookups: BTreeMap::new(),

@@ -34,6 +34,7 @@ fn counts(records: u64, dead: u64) -> Counts {
         rows_out: records - dead,
         rows_late: 0,
         rows_rejected: 0,
+        rows_without_arrival: 0,
     }
 }
 

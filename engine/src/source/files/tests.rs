@@ -1,12 +1,12 @@
 //! The files reader against files in memory.
 
 use super::*;
-use crate::source::testing::clock_at;
+use crate::source::testing::{clock_at, job};
 use crate::storage::{ObjectInfo, PutOutcome, StagedWriter};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use streamctl_proto::StagedObject;
-use streamctl_proto::spec::Location;
+use streamctl_proto::spec::{Location, OnBadArrival, SourceKind};
 use streamctl_proto::staged_name::Orphans;
 
 const FILE: &str = "/in/a.json";
@@ -76,10 +76,13 @@ fn source(format: RecordFormat, arrival_time: Option<&str>) -> FilesSource {
         path: Location::folder("/in/"),
         format,
         arrival_time: arrival_time.map(str::to_owned),
+        on_bad_arrival_time: OnBadArrival::Previous,
+        max_arrival_ahead: None,
     }
 }
 
 fn reader(files: &Arc<Files>, source: FilesSource, from: Position) -> FileReader {
+    let job = job(SourceKind::Files(source.clone()), 1_000);
     FileReader {
         shard: "a.json".into(),
         file: FileShard {
@@ -89,11 +92,11 @@ fn reader(files: &Arc<Files>, source: FilesSource, from: Position) -> FileReader
         },
         storage: files.clone(),
         format: source.format,
-        arrival_column: source.arrival_time,
         on_data_loss: OnDataLoss::Fail,
         clock: clock_at(5_000).0,
         from,
-        arrival_ms: 1_000,
+        stamps: Stamps::of(&source, &job),
+        bytes: None,
         header: None,
         lines: None,
         room: FileRoom::default(),
@@ -228,4 +231,25 @@ async fn a_deleted_file_is_a_data_loss_that_can_be_gone_over() {
     lenient.on_data_loss = OnDataLoss::Continue;
     assert_eq!(lenient.next().await.unwrap().end, Some(vec![]));
     assert_eq!(lenient.stats().data_losses, 1);
+}
+
+#[tokio::test]
+async fn p28_records_before_the_first_usable_time_do_not_take_the_others_along() {
+    let files = Files::one("{\"t\":\"soon\"}\n{}\n{\"t\":1000}\n{\"t\":\"?\"}\n");
+    let strict = FilesSource {
+        on_bad_arrival_time: OnBadArrival::DeadLetter,
+        max_arrival_ahead: Some(Duration::from_secs(86_400)),
+        ..source(RecordFormat::Json, Some("t"))
+    };
+    let mut reader = reader(&files, strict, Position::Start);
+    let records = reader.next().await.unwrap().records;
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| (record.arrival_ms, record.refusal().is_some()))
+        .collect();
+    let first = 1_000_000;
+    assert_eq!(
+        found,
+        [(first, true), (first, true), (first, false), (first, true)]
+    );
 }

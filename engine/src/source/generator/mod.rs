@@ -196,6 +196,7 @@ impl GeneratorReader {
             arrival_ms: self.schedule.arrival_ms(index),
             data: bytes.slice(start..end),
             origin: None,
+            extra: None,
         };
         range
             .zip(starts)

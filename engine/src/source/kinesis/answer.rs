@@ -172,6 +172,7 @@ fn with_payloads(found: Vec<Found>, text: &str, now_ms: i64) -> Result<Vec<Recor
             arrival_ms,
             data,
             origin: None,
+            extra: None,
         }
     };
     Ok(found.into_iter().zip(ends).map(record).collect())

@@ -73,6 +73,7 @@ pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record
         arrival_ms: record.arrival_ms,
         data,
         origin: None,
+        extra: None,
     };
     out.extend(kept.into_iter().map(user));
     dropped as u64
@@ -180,6 +181,7 @@ pub(super) mod tests {
             arrival_ms: 5,
             data: data.into(),
             origin: None,
+            extra: None,
         }
     }
 

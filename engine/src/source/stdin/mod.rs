@@ -157,6 +157,7 @@ impl StdinReader {
             arrival_ms: (self.clock)(),
             data: data.into(),
             origin: None,
+            extra: None,
         })
     }
 }

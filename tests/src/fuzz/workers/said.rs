@@ -151,6 +151,7 @@ impl Said<'_, '_> {
             rows_out: rows - rows_rejected,
             rows_late: 0,
             rows_rejected,
+            rows_without_arrival: 0,
         };
         let mut objects = vec![];
         if rows > rows_rejected {

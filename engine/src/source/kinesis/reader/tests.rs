@@ -716,6 +716,7 @@ impl Calls for Endless {
             arrival_ms: 0,
             data: "x".into(),
             origin: None,
+            extra: None,
         };
         let next_iterator = Some(iterator);
         Ok(Answer {
