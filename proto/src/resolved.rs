@@ -103,6 +103,9 @@ pub struct ResolvedJob {
     /// Which keys of a record hold them. Absent before the catalog's mappings were read.
     #[serde(default, skip_serializing_if = "RecordKeys::is_plain")]
     pub keys: RecordKeys,
+    /// The query reads the partition keys of records.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reads_partition_keys: bool,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
     /// The identity of the stream at submit. Absent before version 3, and if the service did not
@@ -265,6 +268,7 @@ mod tests {
                 type_name: "string".into(),
             }],
             keys: RecordKeys::default(),
+            reads_partition_keys: false,
             stream: None,
             stream_identity: Some(StreamIdentity {
                 arn: None,

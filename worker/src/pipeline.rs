@@ -6,15 +6,17 @@
 //! rows.
 
 use crate::memory::UnpackRoom;
+use crate::record_values::RecordValues;
 use crate::task::{Context, DecodedNext, TaskError};
 use arrow::record_batch::RecordBatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use streamctl_engine::format::{BadRecord, Decoder};
 use streamctl_engine::query::{
-    OpenQuery, Pace, Pushed, QueryInput, QueryOutput, QueryPlan, UnmatchedCounter,
+    OpenQuery, Pace, Pushed, QueryError, QueryInput, QueryOutput, QueryPlan, UnmatchedCounter,
 };
 use streamctl_engine::source::Record;
+use streamctl_proto::{ShardId, Window};
 
 /// Records decoded at once.
 pub const DECODE_RECORDS_MAX: usize = 8_192;
@@ -30,13 +32,15 @@ pub struct Pipeline<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    /// Decodes what `plan` reads into `open`.
+    /// Decodes what `plan` reads into `open`. `window`: that of all records; `None`: each has that of
+    /// its arrival.
     ///
     /// # Errors
     /// The source's columns are not decoded into.
     pub fn new(
         context: &'a Context,
-        plan: &QueryPlan,
+        plan: &'a QueryPlan,
+        window: Option<Window>,
         open: OpenQuery,
         pace: Arc<Pace>,
     ) -> Result<Self, TaskError> {
@@ -44,6 +48,7 @@ impl<'a> Pipeline<'a> {
         let input = Input {
             context,
             decoder: context.decoder(context.source_schema()?, columns)?,
+            of_records: RecordValues::new(&context.job, plan.record_columns(), window),
             query: open.input,
             records_max: (DECODE_VALUES_MAX / columns.len().max(1)).clamp(1, DECODE_RECORDS_MAX),
             bytes_max: context.budget.decode_bytes(),
@@ -62,6 +67,7 @@ impl<'a> Pipeline<'a> {
 pub struct Input<'a> {
     context: &'a Context,
     decoder: Decoder,
+    of_records: RecordValues<'a>,
     query: QueryInput,
     records_max: usize,
     bytes_max: usize,
@@ -87,11 +93,11 @@ impl Step {
 }
 
 impl Input<'_> {
-    /// Decodes the first of these records, at least one.
+    /// Decodes the first of these records of `shard`, at least one.
     ///
     /// # Errors
     /// A payload is too large for this worker, unpacked.
-    pub async fn decode(&mut self, records: &[Record]) -> Result<Step, TaskError> {
+    pub async fn decode(&mut self, shard: &ShardId, records: &[Record]) -> Result<Step, TaskError> {
         let began = Instant::now();
         let next = self
             .context
@@ -102,11 +108,16 @@ impl Input<'_> {
             decoded,
             room,
         } = next;
+        let of_rows = of_rows(count, &decoded.bad);
+        let rows = self
+            .of_records
+            .append(decoded.batch, of_rows, &records[..count], shard)
+            .map_err(|error| QueryError::Input(error.to_string()))?;
         Ok(Step {
             records: count,
             bad: decoded.bad,
             decoding: began.elapsed(),
-            rows: decoded.batch,
+            rows,
             room,
         })
     }
@@ -126,4 +137,10 @@ impl Input<'_> {
     pub fn has_enough(&self) -> bool {
         self.has_enough
     }
+}
+
+/// The record of each row, by its place among the records given.
+fn of_rows(records: usize, bad: &[BadRecord]) -> impl Iterator<Item = usize> {
+    let mut bad = bad.iter().map(|bad| bad.index).peekable();
+    (0..records).filter(move |index| bad.next_if_eq(index).is_none())
 }

@@ -154,6 +154,18 @@ fn fair(
     taken
 }
 
+/// The next records and their shard: only those of one shard, if their places count.
+fn some<'a>(
+    sampled: &'a [(ShardId, Record)],
+    records: &'a [Record],
+    of_shard: bool,
+) -> (&'a ShardId, &'a [Record]) {
+    let shard = &sampled[0].0;
+    let is_other = |(other, _): &(ShardId, Record)| of_shard && other != shard;
+    let end = sampled.iter().position(is_other).unwrap_or(records.len());
+    (shard, &records[..end])
+}
+
 /// Runs the job's query on a sample, with these rows as its lookups.
 ///
 /// # Errors
@@ -165,7 +177,7 @@ pub async fn compute(
     sample: &Sample,
 ) -> Result<Outcome, TaskError> {
     let open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
-    let pipeline = Pipeline::new(context, plan, open, Arc::default())?;
+    let pipeline = Pipeline::new(context, plan, None, open, Arc::default())?;
     let Pipeline {
         mut input,
         mut output,
@@ -176,11 +188,13 @@ pub async fn compute(
         .iter()
         .map(|(_, record)| record.clone())
         .collect();
+    let of_shard = !plan.record_columns().is_empty();
     let feed = async move {
         let mut done = 0;
         let mut bad = Vec::new();
         while done < records.len() {
-            let step = input.decode(&records[done..]).await?;
+            let (shard, rest) = some(&sample.records[done..], &records[done..], of_shard);
+            let step = input.decode(shard, rest).await?;
             bad.extend(step.bad.iter().map(|one| Bad {
                 index: done + one.index,
                 reason: one.reason.clone(),

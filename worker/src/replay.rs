@@ -19,7 +19,7 @@ use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryPlan};
 use streamctl_engine::source::{Record, ShardToRead, connector};
 use streamctl_proto::manifest::ManifestPart;
-use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
+use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId, Window};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Batches of a replay that may wait for its reader.
@@ -103,11 +103,14 @@ pub async fn replay(
     if parts.is_empty() {
         return Ok(None);
     }
-    let details = manifest
-        .frontier
-        .into_iter()
-        .map(|(shard, stands)| (shard, stands.detail))
-        .collect();
+    let details = manifest.frontier.into_iter();
+    let ranges = Ranges {
+        parts,
+        details: details
+            .map(|(shard, stands)| (shard, stands.detail))
+            .collect(),
+        window: manifest.window,
+    };
     let (memory, place) = context.budget.replay().await;
     let name = format!("replay of epoch {}", manifest.epoch);
     let workload = || Workload::new(&context.job.spec.name, name.clone());
@@ -123,17 +126,7 @@ pub async fn replay(
     let pace = Arc::clone(&workload.pace);
     let running = compute.spawn(workload, async move {
         let _place = place;
-        if let Err(error) = run(
-            &context,
-            memory,
-            &plan,
-            &tables,
-            (parts, details),
-            &outlet,
-            &pace,
-        )
-        .await
-        {
+        if let Err(error) = run(&context, memory, &plan, &tables, ranges, &outlet, &pace).await {
             let _over = outlet.sender.send(Err(error)).await;
         }
     });
@@ -169,7 +162,8 @@ pub(crate) async fn recompute(
     let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
-    let mut pipeline = Pipeline::new(context, &plan, open, Arc::clone(pace))?;
+    let window = Some(manifest.window);
+    let mut pipeline = Pipeline::new(context, &plan, window, open, Arc::clone(pace))?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.flat_map(|part| part.ranges.clone());
     let details = manifest
@@ -189,17 +183,29 @@ pub(crate) async fn recompute(
     Ok(())
 }
 
+/// What a replay reads.
+struct Ranges {
+    parts: Vec<ManifestPart>,
+    /// The detail of each shard.
+    details: BTreeMap<ShardId, String>,
+    window: Window,
+}
+
 async fn run(
     context: &Context,
     memory: Arc<Holding>,
     plan: &QueryPlan,
     tables: &BTreeMap<String, RecordBatch>,
-    (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
+    Ranges {
+        parts,
+        details,
+        window,
+    }: Ranges,
     outlet: &Outlet,
     pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
     let open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
-    let mut pipeline = Pipeline::new(context, plan, open, Arc::clone(pace))?;
+    let mut pipeline = Pipeline::new(context, plan, Some(window), open, Arc::clone(pace))?;
     let ranges = parts.into_iter().flat_map(|part| part.ranges);
     let read = read_ranges(context, ranges, &details, pipeline.input, None);
     let give = async {
@@ -248,7 +254,7 @@ async fn read_ranges(
             }
             let mut rest = records.as_slice();
             while !rest.is_empty() {
-                let step = input.decode(rest).await?;
+                let step = input.decode(&shard, rest).await?;
                 let (now, later) = rest.split_at(step.records);
                 rest = later;
                 if let Some(witness) = witness {

@@ -9,6 +9,7 @@ use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::bytes;
 use crate::views::spec::{duration, what, word};
+use arrow::datatypes::DataType;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use streamctl_controller::core::assign::TASKS_PER_WORKER_MAX;
 use streamctl_controller::core::job::WINDOWS_AHEAD_MAX;
 use streamctl_controller::shards::{SourceShards, look};
+use streamctl_engine::query::RecordColumn;
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::Explored;
 use streamctl_proto::resolved::ColumnType;
@@ -133,6 +135,17 @@ fn as_text(job: &Explained) -> String {
             table(["COLUMN", "TYPE", "READ"], &rows),
         );
     }
+    if let Some(columns) = record_columns(found) {
+        let row = |(name, kind, is_read): (&str, &str, bool)| {
+            let read = if is_read { "yes" } else { "no" };
+            [name.to_owned(), kind.to_owned(), read.to_owned()]
+        };
+        let rows: Vec<_> = columns.into_iter().map(row).collect();
+        part(
+            "COLUMNS OF EACH RECORD'S PLACE (not in *)",
+            table(["COLUMN", "TYPE", "READ"], &rows),
+        );
+    }
     if !found.notes.is_empty() {
         part("NOTES", found.notes.join("\n"));
     }
@@ -218,6 +231,26 @@ fn columns(found: &Explored) -> Option<Vec<SourceColumn>> {
         is_read: is_read(index),
     };
     Some(columns.iter().enumerate().map(column).collect())
+}
+
+/// The columns that a query may name besides: name, type, whether it does.
+fn record_columns(found: &Explored) -> Option<Vec<(&'static str, &'static str, bool)>> {
+    let plan = found.plan.as_ref()?;
+    let own = found.columns.iter().flatten();
+    let own: Vec<_> = own.map(|column| column.name.to_lowercase()).collect();
+    let column = |column: RecordColumn| {
+        let kind = match column.data_type() {
+            DataType::Utf8 => "string",
+            _ => "timestamp",
+        };
+        let is_read = plan.record_columns().contains(&column);
+        (column.name(), kind, is_read)
+    };
+    let all = RecordColumn::ALL.into_iter().map(column);
+    Some(
+        all.filter(|(name, ..)| !own.iter().any(|own| own == name))
+            .collect(),
+    )
 }
 
 fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
@@ -369,6 +402,10 @@ fn as_json(job: &Explained) -> Value {
         "job": spec.name.as_str(), "window_ms": spec.window.ms(), "shards": shards,
         "stream": found.stream.as_ref().map(|stream| stream.arn.as_ref().unwrap_or(&stream.name)),
         "source_columns": columns,
+        "record_columns": record_columns(found).map(|columns| {
+            let column = |(name, kind, is_read)| json!({"name": name, "type": kind, "read": is_read});
+            columns.into_iter().map(column).collect::<Vec<_>>()
+        }),
         "notes": found.notes,
         "lookups": found.lookups.iter().map(lookup).collect::<Vec<_>>(),
         "output_columns": found.plan.as_ref().map(|plan| fields(plan.output_schema())),

@@ -108,6 +108,7 @@ pub fn job(name: &str) -> ResolvedJob {
         start: Position::Start,
         columns: vec![],
         keys: Default::default(),
+        reads_partition_keys: false,
         stream: None,
         stream_identity: None,
         whole_window: false,

@@ -3,7 +3,7 @@
 //! Owns: which SQL is allowed ([`sql`], [`allowed`], [`limits`]) and its error messages ([`words`],
 //! [`functions`]), what its functions may return ([`bounded`]), which parts of Spark's SQL mean
 //! something else ([`spark`]), the threads on which it is planned ([`planning`]), whether it needs
-//! the whole window ([`rule`]), its execution over a stream of batches ([`open`]), the count of
+//! the whole window ([`rule`]), the columns of a record's place ([`record_columns`]), its execution over a stream of batches ([`open`]), the count of
 //! rows without a match ([`unmatched`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
@@ -20,6 +20,7 @@ mod phrase;
 mod planning;
 mod pool;
 mod probe;
+mod record_columns;
 mod rule;
 mod spark;
 mod sql;
@@ -33,6 +34,7 @@ pub use error::QueryError;
 pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
 pub use pace::Pace;
 pub use pool::QueryMemory;
+pub use record_columns::RecordColumn;
 pub use spark::spark_differences;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
@@ -84,6 +86,9 @@ pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryEr
 pub struct QueryPlan {
     plan: Arc<LogicalPlan>,
     source_columns: Vec<usize>,
+    record_columns: Vec<RecordColumn>,
+    /// Both, as indexes into the source's columns with those of records behind them.
+    input_columns: Vec<usize>,
     input_schema: SchemaRef,
     output_schema: SchemaRef,
     lookups: BTreeMap<String, SchemaRef>,
@@ -124,11 +129,22 @@ impl QueryPlan {
         lookups: Vec<(String, SchemaRef)>,
         sql: &str,
     ) -> Result<Self, QueryError> {
-        let plan = sql::plan(&source, &lookups, sql)?;
-        let source_columns = rule::source_columns(&plan, source.fields().len());
+        let width = source.fields().len();
+        let record_columns::Planned {
+            plan,
+            columns,
+            source,
+        } = record_columns::planned(&source, sql, |source, hidden| {
+            sql::plan(source, hidden, &lookups, sql)
+        })?;
+        let input_columns = rule::source_columns(&plan, source.fields().len());
         let input_schema = source
-            .project(&source_columns)
+            .project(&input_columns)
             .map_err(|error| QueryError::Plan(error.to_string()))?;
+        let (source_columns, of_records) = input_columns
+            .iter()
+            .partition::<Vec<usize>, _>(|index| **index < width);
+        let record_columns = of_records.iter().map(|index| columns[index - width]);
         Ok(Self {
             output_schema: plan.schema().as_arrow().clone().into(),
             keeps_rows: rule::keeps_rows(&plan),
@@ -137,6 +153,8 @@ impl QueryPlan {
             scan: rule::source_use(&plan),
             plan: Arc::new(plan),
             source_columns,
+            record_columns: record_columns.collect(),
+            input_columns,
             input_schema: input_schema.into(),
             lookups: lookups.into_iter().collect(),
         })
@@ -166,8 +184,13 @@ impl QueryPlan {
         &self.source_columns
     }
 
+    /// The columns of records that the query reads, ascending.
+    pub fn record_columns(&self) -> &[RecordColumn] {
+        &self.record_columns
+    }
+
     /// The schema of the batches that [`QueryInput::push`] takes: the source's, cut to
-    /// [`Self::source_columns`].
+    /// [`Self::source_columns`], and [`Self::record_columns`] behind them.
     pub fn input_schema(&self) -> &SchemaRef {
         &self.input_schema
     }

@@ -163,7 +163,7 @@ pub(super) async fn open(
     let lookups = fitted(query, lookups)?;
     let (sender, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
     let keeps = query.keeps_rows;
-    let feed = Feed::new(receiver, query.source_columns.clone(), keeps);
+    let feed = Feed::new(receiver, query.input_columns.clone(), keeps);
     let unmatched = UnmatchedCounter::default();
     // If the order of rows matters, so do the sizes of batches inside: they decide ties.
     let batch_rows = if keeps {
@@ -233,7 +233,7 @@ pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
     };
     let lookups = query.lookups.iter().map(empty).collect();
     let (_, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
-    let feed = Feed::new(receiver, query.source_columns.clone(), query.keeps_rows);
+    let feed = Feed::new(receiver, query.input_columns.clone(), query.keeps_rows);
     let state = sql::session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let planned = physical(query, &lookups, Arc::new(feed), &state).now_or_never();
     let plan = planned

@@ -11,8 +11,8 @@ use super::probe::ProbeWithSource;
 use super::table::{Rows, Table};
 use super::words::Written;
 use super::{
-    BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, SOURCE, allowed, bounded, functions, limits,
-    planning,
+    BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, RecordColumn, SOURCE, allowed, bounded, functions,
+    limits, planning, record_columns,
 };
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -102,9 +102,11 @@ impl OptimizerRule for StopWhenLate {
     }
 }
 
-/// Checks and plans a query. Call it on a thread with a large stack (`planning`).
+/// Checks and plans a query. `hidden`: columns of `source` that `*` leaves out. Call it on a thread
+/// with a large stack (`planning`).
 pub(super) fn plan(
     source: &SchemaRef,
+    hidden: &[RecordColumn],
     lookups: &[(String, SchemaRef)],
     sql: &str,
 ) -> Result<LogicalPlan, QueryError> {
@@ -124,7 +126,8 @@ pub(super) fn plan(
         .iter()
         .map(|(name, schema)| (*name, schema.fields().len()))
         .collect();
-    let statement = read(&state, &written, &widths)?;
+    let mut statement = read(&state, &written, &widths)?;
+    record_columns::hide(&mut statement, hidden);
     let plan = logical(&state, statement, &tables).map_err(|error| written.explain(&error))?;
     let forbid = SQLOptions::new()
         .with_allow_ddl(false)

@@ -12,7 +12,7 @@ mod table;
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
 use crate::lookup::{self, Listed, LookupError, rows};
-use crate::query::{self, QueryError, QueryPlan};
+use crate::query::{self, QueryError, QueryPlan, RecordColumn};
 use crate::source::connector;
 use crate::storage::{StorageError, Storages};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -124,6 +124,7 @@ fn pinned(
         start,
         columns: source.columns,
         keys: source.keys,
+        reads_partition_keys: plan.record_columns().contains(&RecordColumn::PartitionKey),
         stream: source.stream,
         stream_identity: None,
         whole_window: plan.whole_window(),

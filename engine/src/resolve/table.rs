@@ -5,10 +5,11 @@
 
 use super::{Failure, Log, schema_field};
 use crate::catalog::{Asked, CatalogTable};
-use crate::query::{QueryError, QueryPlan};
+use crate::query::{QueryError, QueryPlan, RecordColumn};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 use streamctl_proto::JobSpec;
+use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::{HiveType, Problem};
 
 /// Checks what reading the table's records takes.
@@ -20,6 +21,17 @@ pub(super) fn asked(spec: &JobSpec, table: &CatalogTable, log: &mut Log) -> Aske
         log.problem(field, refused.message.clone(), Some(refused.hint.clone()));
     }
     asked.notes.extend(lengths(table));
+    let is_of_records = |column: &&ColumnType| {
+        RecordColumn::ALL
+            .iter()
+            .any(|one| column.name.eq_ignore_ascii_case(one.name()))
+    };
+    for column in table.columns.iter().filter(is_of_records) {
+        let name = column.name.to_lowercase();
+        asked.notes.push(format!(
+            "{name} is the column of the records, not that of a record's place"
+        ));
+    }
     if !table.partition_keys.is_empty() {
         let keys = table.partition_keys.join(", ");
         asked.notes.push(format!(

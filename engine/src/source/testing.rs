@@ -49,6 +49,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         start: Position::Start,
         columns: Vec::new(),
         keys: Default::default(),
+        reads_partition_keys: false,
         stream: None,
         stream_identity: None,
         whole_window: false,

@@ -76,6 +76,7 @@ fn job(text: &str) -> ResolvedJob {
         start: Position::Start,
         columns,
         keys: Default::default(),
+        reads_partition_keys: false,
         stream,
         stream_identity: None,
         whole_window: false,

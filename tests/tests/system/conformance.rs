@@ -176,6 +176,7 @@ fn resolved(address: &str) -> ResolvedJob {
         start: Position::Timestamp(0),
         columns: vec![],
         keys: Default::default(),
+        reads_partition_keys: false,
         stream: Some(StreamAddress {
             name: STREAM.into(),
             endpoint,

@@ -14,6 +14,7 @@ mod corpus;
 mod dashboard;
 mod deploy;
 mod docs;
+mod files_as_found;
 mod formats;
 mod from_glue;
 mod image;

@@ -78,7 +78,7 @@ pub async fn run(
         input,
         output,
         unmatched,
-    } = Pipeline::new(&context, &plan, open, Arc::clone(pace))?;
+    } = Pipeline::new(&context, &plan, Some(which.window), open, Arc::clone(pace))?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let sink = WindowSink::new(
         sink_context(&context, &which, &memory),
@@ -243,7 +243,7 @@ async fn feed(
     while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
-            let step = input.decode(rest).await?;
+            let step = input.decode(&feed.shard, rest).await?;
             let (now, later) = rest.split_at(step.records);
             rest = later;
             stages.decode_us += micros(step.decoding);

@@ -6,8 +6,8 @@
 //! Rule: pure; a record that is not a whole aggregate is an ordinary record. Payloads are slices of
 //! the record, not copies.
 
-use crate::source::Record;
 use crate::source::kinesis::HashRange;
+use crate::source::{Extra, Record};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
@@ -63,6 +63,7 @@ pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record
         .collect();
     let dropped = all - kept.len();
     let last = kept.last().map(|(index, _)| *index);
+    let keys = record.extra.is_some().then(|| user_keys(&record.data));
     let user = |(index, data): (usize, Bytes)| Record {
         sequence: record.sequence.clone(),
         sub_sequence: if Some(index) == last {
@@ -73,7 +74,7 @@ pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record
         arrival_ms: record.arrival_ms,
         data,
         origin: None,
-        extra: None,
+        extra: keys.as_ref().and_then(|keys| keyed(keys, index)),
     };
     out.extend(kept.into_iter().map(user));
     dropped as u64
@@ -115,6 +116,25 @@ fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
         )
     };
     aggregated.records.into_iter().map(user).collect()
+}
+
+/// The partition key of each user record of an aggregate.
+fn user_keys(data: &Bytes) -> Vec<Option<String>> {
+    let body = data.slice(MAGIC.len()..data.len() - DIGEST_BYTES);
+    let Ok(aggregated) = Aggregated::decode(body) else {
+        return Vec::new();
+    };
+    let keys = &aggregated.partition_keys;
+    let key = |user: &User| keys.get(usize::try_from(user.partition_key).ok()?).cloned();
+    aggregated.records.iter().map(key).collect()
+}
+
+/// What a user record has beside its payload.
+fn keyed(keys: &[Option<String>], index: usize) -> Option<Box<Extra>> {
+    Some(Box::new(Extra {
+        partition_key: keys.get(index)?.clone(),
+        ..Extra::default()
+    }))
 }
 
 /// The hash key of a partition key, as the service computes it.
@@ -238,6 +258,23 @@ pub(super) mod tests {
             4,
             "an unknown range excludes nothing"
         );
+    }
+
+    #[test]
+    fn user_records_have_their_own_partition_keys_if_these_are_kept() {
+        let data = aggregate(&[("a", None, "1"), ("b", None, "2")]);
+        let kept = Record {
+            extra: Some(Box::default()),
+            ..record(data.clone())
+        };
+        let mut users = Vec::new();
+        take_apart(kept, None, &mut users);
+        let key = |record: &Record| record.extra.as_ref()?.partition_key.clone();
+        let keys: Vec<_> = users.iter().filter_map(key).collect();
+        assert_eq!(keys, ["a", "b"]);
+        let mut users = Vec::new();
+        take_apart(record(data), None, &mut users);
+        assert!(users.iter().all(|user| user.extra.is_none()));
     }
 
     #[test]

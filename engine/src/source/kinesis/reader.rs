@@ -6,7 +6,7 @@
 //! that a dropped read loses neither its response nor its place.
 
 use super::Settings;
-use super::answer::Answer;
+use super::answer::{Answer, PartitionKeys};
 use super::api::{Api, MadeIterator, Service};
 use super::cursor::{Call, Failure, IteratorKind, Next, after_failure, iterator_kind};
 use super::expiry::{Evidence, Expiry, Whole};
@@ -131,6 +131,10 @@ impl KinesisReader {
             stream,
             shard: shard.shard.clone(),
             records_max: source.max_records_per_read,
+            partition_keys: match job.reads_partition_keys {
+                true => PartitionKeys::Kept,
+                false => PartitionKeys::Counted,
+            },
             timeout: settings.call_timeout,
             calls: Arc::clone(&shared.calls),
         };

@@ -40,6 +40,7 @@ fn api(fake: &Fake) -> Api {
         stream,
         shard: SHARD.into(),
         records_max: 2,
+        partition_keys: PartitionKeys::Counted,
         timeout: settings().call_timeout,
         calls: calls(),
     }
@@ -743,6 +744,7 @@ async fn a_replay_waits_for_a_live_reader_of_its_shard_and_its_waits_are_no_empt
             stream: stream.clone(),
             shard: SHARD.into(),
             records_max: 2,
+            partition_keys: PartitionKeys::Counted,
             timeout: settings().call_timeout,
             calls: calls(),
         };
