@@ -67,7 +67,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, 5 could
+    /// 0 success, 1 failure, 2 usage or job file, 3 not found, 4 no controller answers, 5 could
     /// not be checked.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -13,12 +13,13 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 
-/// How data is printed.
+// The variants have no doc comments: clap would print each value on its own line.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    // For people.
     Table,
-    /// For programs: one JSON document per answer, one line per row.
+    // For programs: one JSON document per response, one line per row.
     Json,
 }
 

@@ -10,27 +10,27 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Of `context`.
+/// A verb of `context`.
 #[derive(Debug, Subcommand)]
 pub enum ContextVerb {
-    /// Add a context, or replace the one of this name
+    /// Add or replace a context
     Add(AddArgs),
-    /// Ask this cluster from now on
+    /// Set the current context
     Use(NameArgs),
-    /// List the contexts
+    /// List contexts
     List(ListArgs),
-    /// Forget a context
+    /// Remove a context
     Remove(NameArgs),
-    /// Show a context, or which controller would be asked and why
+    /// Show a context, or the one in effect and why
     Show(ShowArgs),
 }
 
 /// Of `context add`; its address is the global `--controller`, its files are the global ones.
 #[derive(Args, Debug, Default)]
 pub struct AddArgs {
-    /// Its name
+    /// Context name
     pub name: String,
-    /// Use it from now on; the first context is used at once
+    /// Make it the current context, as the first one always is
     #[arg(long = "use")]
     pub in_use: bool,
 }
@@ -38,7 +38,7 @@ pub struct AddArgs {
 /// Of `context list`.
 #[derive(Args, Debug, Default)]
 pub struct ListArgs {
-    /// The names only, one a line
+    /// Print only names, one per line
     #[arg(long, conflicts_with = "output")]
     pub names: bool,
 }
@@ -49,7 +49,7 @@ pub const KNOWN_CONTEXT: &str = "known-context";
 /// Of `context use` and `context remove`.
 #[derive(Args, Debug)]
 pub struct NameArgs {
-    /// Its name
+    /// Context name
     #[arg(id = KNOWN_CONTEXT, value_name = "NAME")]
     pub name: String,
 }
@@ -57,7 +57,7 @@ pub struct NameArgs {
 /// Of `context show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// Its name; the one that would be asked when left out
+    /// Context name (default: the one in effect)
     #[arg(id = KNOWN_CONTEXT, value_name = "NAME")]
     pub name: Option<String>,
 }

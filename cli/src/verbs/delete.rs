@@ -11,9 +11,9 @@ use streamctl_proto::v1::{DeleteJobRequest, DeleteJobResponse};
 /// Of `delete`.
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
-    /// The job
+    /// Job name
     pub job: String,
-    /// Also when it has committed what is not published: those rows are never seen
+    /// Delete the job even if committed epochs are not published; their rows never appear
     #[arg(long)]
     pub force: bool,
 }

@@ -17,18 +17,17 @@ const DIR: &str = "streamctl-demo";
 /// Of `demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// Where the demo's job file, lookup and results go
+    /// Directory for the job file, the lookup and the results
     #[arg(long, value_name = "DIR", default_value = DIR)]
     pub dir: PathBuf,
-    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the
-    /// control group has, at most 16GiB
+    /// Memory limit of the worker, at least 128MiB (default: 75 % of the machine or control group,
+    /// at most 16GiB)
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
-    /// Where the dashboard is served; port 0 takes one that is free
+    /// Address of the dashboard; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
-    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is
-    /// neither encrypted, nor is anybody asked who they are
+    /// Serve the dashboard to other machines and users, without TLS or authentication
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }

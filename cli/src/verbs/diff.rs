@@ -20,17 +20,16 @@ use streamctl_proto::{JobSpec, count};
 /// Of `diff`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 nothing would change, 1 something would, 5 it could not be compared; \
-                        else 2 wrong usage or job file, 3 no such job, 4 no controller answers"
+    after_help = "Exit codes: 0 nothing would change, 1 something would change, 2 usage error or invalid job \
+                        file, 3 no such job, 4 no controller answers, 5 could not be compared"
 )]
 pub struct DiffArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
-    /// Compare with the job of this name as `streamctl run` left it: without a cluster, and without
-    /// running it
+    /// Compare with the local state that `streamctl run` left
     #[arg(long)]
     pub local: bool,
-    /// The state folder of that run; beside the job file when left out
+    /// State directory of that run (default: next to the job file)
     #[arg(long, value_name = "DIR", requires = "local")]
     pub state: Option<PathBuf>,
 }

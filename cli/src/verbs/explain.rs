@@ -24,7 +24,7 @@ use streamctl_proto::{JobSpec, count};
 /// Of `explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
 }
 

@@ -31,28 +31,29 @@ use streamctl_worker::preview::{
 use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
 
+// The variants have no doc comments: clap would print each value on its own line.
 /// Which records are sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum From {
-    /// The oldest that the source has.
+    // The oldest that the source has.
     Earliest,
-    /// The newest ones.
+    // The newest ones.
     Latest,
 }
 
 /// Of `preview`.
 #[derive(Args, Debug)]
 pub struct PreviewArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
-    /// How many records are read
+    /// Number of records to read
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20,
           value_parser = clap::value_parser!(u64).range(1..=PREVIEW_RECORDS_MAX as u64))]
     pub records: u64,
-    /// Which ones; as the job's starting position says when left out
+    /// Which records to read (default: the job's start position)
     #[arg(long, value_enum, value_name = "END")]
     pub from: Option<From>,
-    /// How long to look for them
+    /// How long to wait for records
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = patience)]
     pub timeout: Duration,
 }

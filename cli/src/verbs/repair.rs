@@ -21,18 +21,16 @@ use tonic::Streaming;
 /// Of `repair`.
 #[derive(Args, Debug)]
 pub struct RepairArgs {
-    /// The job
+    /// Job name
     #[arg(required_unless_present = "local", conflicts_with = "local")]
     pub job: Option<String>,
-    /// Repair the job of this job file, as `streamctl run` left it: without a cluster, and without
-    /// running it
+    /// Repair the local state that `streamctl run` left for this job file
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
-    /// The state folder of that run; beside the job file when left out
+    /// State directory of that run (default: next to the job file)
     #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
     pub state: Option<PathBuf>,
-    /// Give up what a committed epoch has lost instead of computing it again: its rows are never
-    /// seen, and `verify` says so
+    /// Give up the lost rows of an epoch instead of recomputing them; `verify` reports them
     #[arg(long)]
     pub skip: bool,
 }

@@ -27,18 +27,18 @@ use tonic::{Code, Status};
 /// Of `tail`.
 #[derive(Args, Debug)]
 pub struct TailArgs {
-    /// The job
+    /// Job name
     pub job: String,
-    /// The first epoch wanted
+    /// First epoch
     #[arg(long, value_name = "EPOCH", conflicts_with = "epochs")]
     pub from: Option<u64>,
-    /// The last epoch wanted; goes on until the job ends when left out
+    /// Last epoch (default: follow until the job ends)
     #[arg(long, value_name = "EPOCH")]
     pub to: Option<u64>,
-    /// Begin with the newest N published epochs
+    /// Start with the newest N published epochs
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
     pub epochs: u64,
-    /// Also epochs that are committed and not published yet
+    /// Also print epochs that are committed but not yet published
     #[arg(long)]
     pub committed: bool,
 }

@@ -24,7 +24,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Of `top`.
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
-    /// How often the controllers are asked, at least 200ms
+    /// Refresh interval, at least 200ms
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     pub interval: Duration,
 }

@@ -20,12 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// How a program protects its lines. Files are read again when they change.
+/// How a program protects its connections. Files are read again when they change.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Protection")]
+#[command(next_help_heading = "Connection security")]
 pub struct SecurityFlags {
-    /// File with this program's certificate, and those that lead to who signed it (PEM): it then
-    /// speaks TLS
+    /// Certificate chain of this program (PEM); enables TLS
     #[arg(
         long,
         env = "STREAMCTL_TLS_CERT",
@@ -33,7 +32,7 @@ pub struct SecurityFlags {
         requires = "tls_key"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// File with its key (PEM)
+    /// Private key of the certificate (PEM)
     #[arg(
         long,
         env = "STREAMCTL_TLS_KEY",
@@ -41,12 +40,10 @@ pub struct SecurityFlags {
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
-    /// File with the certificates of those whom it trusts when it dials others; the system's
-    /// authorities by default
+    /// CA certificates for outgoing connections (PEM; default: the system's)
     #[arg(long, env = "STREAMCTL_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
-    /// File with the certificates of those whose clients are let in: everybody who connects must
-    /// then show one
+    /// CA certificates of clients (PEM); every client must then present a certificate
     #[arg(
         long,
         env = "STREAMCTL_TLS_CLIENT_CA",
@@ -54,12 +51,10 @@ pub struct SecurityFlags {
         requires = "tls_cert"
     )]
     pub tls_client_ca: Option<PathBuf>,
-    /// The name that certificates of other controllers and workers carry, where it is not their
-    /// address
+    /// Server name in the certificates of controllers and workers (default: their address)
     #[arg(long, env = "STREAMCTL_TLS_NAME", value_name = "NAME")]
     pub tls_name: Option<String>,
-    /// Allow what is not protected: listening beyond this machine without TLS or without asking who
-    /// comes, and dialling others without TLS
+    /// Allow connections to and from other machines without TLS or authentication
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }
