@@ -35,7 +35,7 @@ pub fn jobs_text(jobs: &[v1::JobStatus], paint: Paint) -> String {
         let totals = job.totals.unwrap_or_default();
         [
             job.job.clone(),
-            paint.word(tone(job), state(job)),
+            paint.text(tone(job), state(job)),
             job.published.to_string(),
             totals.rows_in.to_string(),
             totals.rows_out.to_string(),
@@ -73,7 +73,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         }
     };
     line("job", job.job.clone());
-    line("state", paint.word(tone(job), state(job)));
+    line("state", paint.text(tone(job), state(job)));
     line(
         "version",
         if job.job_version > 1 {
@@ -106,7 +106,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         if job.error.is_empty() {
             String::new()
         } else {
-            paint.word(Tone::Bad, &job.error)
+            paint.text(Tone::Bad, &job.error)
         },
     );
     line("hint", job.hint.clone());

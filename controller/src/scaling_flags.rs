@@ -46,8 +46,8 @@ pub struct ScalingFlags {
 fn time(text: &str) -> Result<Duration, String> {
     let long_enough =
         |time: &Duration| *time >= Duration::from_secs(2) && *time <= Duration::from_secs(86_400);
-    let words = || "not a time from 2s to 24h, written like 30s or 5m".to_owned();
-    parse_duration(text).filter(long_enough).ok_or_else(words)
+    let problem = || "not a time from 2s to 24h, written like 30s or 5m".to_owned();
+    parse_duration(text).filter(long_enough).ok_or_else(problem)
 }
 
 impl ScalingFlags {
@@ -89,8 +89,8 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<ScalingSettings, String> {
-        let words = std::iter::once("controller").chain(line.split_whitespace());
-        Flags::try_parse_from(words)
+        let problem = std::iter::once("controller").chain(line.split_whitespace());
+        Flags::try_parse_from(problem)
             .map_err(|error| error.to_string())?
             .scaling
             .settings()

@@ -151,7 +151,7 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListen
 }
 
 /// Waits for SIGTERM or SIGINT.
-pub async fn asked_to_stop() {
+pub async fn stop_signal() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,

@@ -56,7 +56,7 @@ pub struct Outcome {
     pub unmatched_keys: Vec<UnmatchedKey>,
 }
 
-/// Reads up to `wanted` records, about as many from each shard, for at most `within`.
+/// Reads up to `records_max` records, about as many from each shard, for at most `within`.
 ///
 /// # Errors
 /// A reader's error that a retry cannot fix.
@@ -64,14 +64,14 @@ pub async fn sample(
     context: &Context,
     shards: &[ShardToRead],
     end: End,
-    wanted: usize,
+    records_max: usize,
     within: Duration,
 ) -> Result<Sample, ReadError> {
     let deadline = Instant::now() + within;
     let shards = &shards[..shards.len().min(PREVIEW_SHARDS_MAX)];
     let reads = shards
         .iter()
-        .map(|shard| some_of(context, shard, end, wanted, deadline));
+        .map(|shard| some_of(context, shard, end, records_max, deadline));
     let mut all = Vec::new();
     let mut cut_short = false;
     for (shard, read) in shards
@@ -82,17 +82,17 @@ pub async fn sample(
         cut_short |= cut;
         all.push((shard.shard.clone(), records));
     }
-    let mut records = fair(all, end, wanted);
+    let mut records = fair(all, end, records_max);
     records.sort_by_key(|(_, record)| record.arrival_ms);
     Ok(Sample { records, cut_short })
 }
 
-/// Up to `wanted` records of one shard, and whether the time ran out before that.
+/// Up to `records_max` records of one shard, and whether the time ran out before that.
 async fn some_of(
     context: &Context,
     shard: &ShardToRead,
     end: End,
-    wanted: usize,
+    records_max: usize,
     deadline: Instant,
 ) -> Result<(VecDeque<Record>, bool), ReadError> {
     let mut kept = VecDeque::new();
@@ -113,10 +113,10 @@ async fn some_of(
         };
         kept.extend(chunk.records);
         match end {
-            End::First => kept.truncate(wanted),
-            End::Last => drop(kept.drain(..kept.len().saturating_sub(wanted))),
+            End::First => kept.truncate(records_max),
+            End::Last => drop(kept.drain(..kept.len().saturating_sub(records_max))),
         }
-        let enough = end == End::First && kept.len() >= wanted;
+        let enough = end == End::First && kept.len() >= records_max;
         if enough || chunk.end.is_some() || (chunk.behind_ms == 0 && chunk.complete_to_ms.is_some())
         {
             break;
@@ -129,11 +129,11 @@ async fn some_of(
 fn fair(
     mut shards: Vec<(ShardId, VecDeque<Record>)>,
     end: End,
-    wanted: usize,
+    records_max: usize,
 ) -> Vec<(ShardId, Record)> {
     let mut taken = Vec::new();
     let mut more = true;
-    while more && taken.len() < wanted {
+    while more && taken.len() < records_max {
         more = false;
         for (shard, records) in &mut shards {
             let next = if end == End::First {
@@ -141,7 +141,7 @@ fn fair(
             } else {
                 records.pop_back()
             };
-            if let Some(record) = next.filter(|_| taken.len() < wanted) {
+            if let Some(record) = next.filter(|_| taken.len() < records_max) {
                 taken.push((shard.clone(), record));
                 more = true;
             }

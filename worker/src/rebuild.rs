@@ -92,8 +92,8 @@ fn lost(
     order: &RebuildOrder,
     sink: &str,
 ) -> Result<BTreeMap<TaskId, Lost>, RebuildError> {
-    let wanted: BTreeSet<&str> = order.lost.iter().map(String::as_str).collect();
-    let is_lost = |object: &&ManifestObject| wanted.contains(object.staged.location.as_str());
+    let requested: BTreeSet<&str> = order.lost.iter().map(String::as_str).collect();
+    let is_lost = |object: &&ManifestObject| requested.contains(object.staged.location.as_str());
     let group = |object: &ManifestObject| {
         (
             object.task,
@@ -121,13 +121,13 @@ fn lost(
             ObjectKind::DeadLetter => of_task.dead_letters = true,
         }
     }
-    if seen < wanted.len() {
+    if seen < requested.len() {
         let known = |location: &&&str| {
             objects
                 .iter()
                 .any(|object| object.staged.location == **location)
         };
-        let unknown = wanted.iter().find(|location| !known(location));
+        let unknown = requested.iter().find(|location| !known(location));
         return Err(RebuildError::Unknown(
             unknown
                 .map(|location| (*location).to_owned())

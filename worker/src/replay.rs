@@ -503,17 +503,20 @@ pub(crate) mod tests {
             ..StreamAddress::default()
         });
         bed.job.spec.source.kind = kinesis_source(streamctl_proto::spec::PayloadCompression::None);
-        let asked = Arc::new(Asked::default());
+        let requested = Arc::new(Asked::default());
         let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages());
-        let sources = sources.with_stream(Arc::clone(&asked) as Arc<dyn Calls>);
+        let sources = sources.with_stream(Arc::clone(&requested) as Arc<dyn Calls>);
         bed.sources = Some(sources.clone());
         assert_eq!(replayed(bed.context(), &report).await.unwrap().len(), 1);
         let to_read = ShardToRead::new(shard("a"), Position::Start, String::new());
         let live = sources.open(&bed.job, &to_read).await.unwrap();
         assert_eq!(replayed(bed.context(), &report).await.unwrap().len(), 1);
         drop(live);
-        let asked = asked.0.lock().unwrap();
-        assert!(asked[0] == 10_000 && asked[1] < 10_000, "{asked:?}");
+        let requested = requested.0.lock().unwrap();
+        assert!(
+            requested[0] == 10_000 && requested[1] < 10_000,
+            "{requested:?}"
+        );
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::demo::{WINDOWS, prepare, sample};
 use crate::error::CliError;
-use crate::local::{LocalJob, Runner, Wish};
+use crate::local::{Flow, LocalJob, Runner};
 use crate::output::Output;
 use crate::views::{now_line, progress_line, status_json};
 use clap::Args;
@@ -54,16 +54,16 @@ pub async fn run(
     let mut shown = 0;
     let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
-        progress.say(now_line(status));
+        progress.show(now_line(status));
         let first = *first.get_or_insert(status.published);
         if status.published > shown.max(first) {
             shown = status.published;
             out.note(&progress_line(status));
         }
         if status.published >= first + WINDOWS {
-            Wish::Stop
+            Flow::Stop
         } else {
-            Wish::GoOn
+            Flow::Continue
         }
     };
     let last = runner(
@@ -112,13 +112,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut out, _, notes) = captured(Format::Json);
         let runner = async |_: LocalJob, listener: &mut Listener<'_>| {
-            let wishes = [7, 8, 9, 10].map(|published| {
+            let options = [7, 8, 9, 10].map(|published| {
                 listener(&JobStatus {
                     published,
                     ..status()
                 })
             });
-            assert_eq!(wishes, [Wish::GoOn, Wish::GoOn, Wish::GoOn, Wish::Stop]);
+            assert_eq!(
+                options,
+                [Flow::Continue, Flow::Continue, Flow::Continue, Flow::Stop]
+            );
             Ok(status())
         };
         let http_listen = "127.0.0.1:0".parse().unwrap();

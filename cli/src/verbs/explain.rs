@@ -8,12 +8,12 @@ use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::bytes;
-use crate::views::spec::{duration, what, word};
+use crate::views::spec::{duration, name_of, what};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
-use streamctl_controller::shards::{SourceShards, look};
+use streamctl_controller::shards::{SourceShards, explore_all};
 use streamctl_core::assign::TASKS_PER_WORKER_MAX;
 use streamctl_core::job::WINDOWS_AHEAD_MAX;
 use streamctl_engine::resolve::World;
@@ -45,7 +45,7 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups, shards and places");
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
-    let (mut found, listing) = look(&world, &lister, &spec, true).await;
+    let (mut found, listing) = explore_all(&world, &lister, &spec, true).await;
     let shards = listing.map(|listing| listing.shards.len());
     let plan = match &found.plan {
         Some(plan) => plan.describe().await.ok(),
@@ -70,11 +70,11 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     if !problems.is_empty() {
         return Err(job_file_error(&args.file, &Problems(problems)));
     }
-    not_asked(&unavailable)
+    check_available(&unavailable)
 }
 
 /// Missing information is unavailable: neither right nor wrong.
-pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError> {
+pub(super) fn check_available(unavailable: &[(String, String)]) -> Result<(), CliError> {
     let Some((field, reason)) = unavailable.first() else {
         return Ok(());
     };
@@ -84,7 +84,7 @@ pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError
         String::new()
     };
     Err(CliError::Partly {
-        message: format!("{field} could not be asked: {reason}{more}"),
+        message: format!("{field} could not be read: {reason}{more}"),
         hint: "check network, region and credentials (AWS_PROFILE, AWS_REGION), and try again"
             .into(),
     })
@@ -280,9 +280,10 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let Ok(file) = text.parse::<toml::Table>() else {
         return vec![];
     };
-    let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
+    let is_set =
+        |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
     let mut all: Vec<(&str, &str, String)> =
-        vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
+        vec![("source", "on_data_loss", name_of(&spec.source.on_data_loss))];
     let source = spec.source.kind.defaults(&spec.source);
     all.extend(
         source
@@ -290,14 +291,16 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
             .map(|(key, value)| ("source", key, value)),
     );
     all.extend([
-        ("sink", "format", word(&spec.sink.format)),
-        ("sink", "compression", word(&spec.sink.compression)),
+        ("sink", "format", name_of(&spec.sink.format)),
+        ("sink", "compression", name_of(&spec.sink.compression)),
         ("sink", "partition_by", "no folders".to_owned()),
         ("sink", "target_size", bytes(spec.sink.target_size)),
         ("dead_letter", "path", "below the checkpoint".to_owned()),
         ("retry", "max", spec.retries_max.to_string()),
     ]);
-    let left_out = all.into_iter().filter(|(table, key, _)| !said(table, key));
+    let left_out = all
+        .into_iter()
+        .filter(|(table, key, _)| !is_set(table, key));
     let mut defaults: Vec<_> = left_out
         .map(|(table, key, value)| (format!("{table}.{key}"), value))
         .collect();
@@ -308,7 +311,7 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
         .flatten();
     for (table, lookup) in tables.zip(&spec.lookups) {
         let values = [
-            ("format", word(&lookup.format)),
+            ("format", name_of(&lookup.format)),
             ("refresh", duration(lookup.refresh)),
             ("size_max", bytes(lookup.size_max)),
         ];

@@ -5,7 +5,7 @@
 //! Rule: nothing is written: no checkpoint, no sink, no position.
 
 use super::dead_letters::cut;
-use super::explain::not_asked;
+use super::explain::check_available;
 use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use streamctl_controller::shards::{SourceShards, look};
+use streamctl_controller::shards::{SourceShards, explore_all};
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
 use streamctl_engine::source::sample::SampleFrom;
@@ -79,14 +79,14 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups and shards");
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
-    let (found, listed) = look(&world, &lister, &spec, false).await;
+    let (found, listed) = explore_all(&world, &lister, &spec, false).await;
     if !found.problems.is_empty() {
         return Err(job_file_error(
             &args.file,
             &Problems(found.problems).located(&text),
         ));
     }
-    not_asked(&found.unavailable)?;
+    check_available(&found.unavailable)?;
     let now_ms = system_clock()();
     let lookups = found.lookups.clone();
     let plan = found.plan.clone();
@@ -99,13 +99,13 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
             "streamctl explain says more".into(),
         ));
     };
-    progress.say("reading records");
-    let wanted = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
+    progress.show("reading records");
+    let records_max = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
     let reader = Reader {
         world: &world,
         job,
         shards: &listed,
-        wanted,
+        records_max,
         within: args.timeout,
     };
     let (sample, read, context) = reader.read(args.from, now_ms).await?;
@@ -132,7 +132,8 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
         sample,
         outcome,
     };
-    let rows = json_rows(&shown.outcome).map_err(|error| CliError::Answer(error.to_string()))?;
+    let rows = json_rows(&shown.outcome)
+        .map_err(|error| CliError::UnexpectedResponse(error.to_string()))?;
     out.either(|| as_text(&shown), || as_json(&shown, rows))?;
     out.note(&summary(&shown));
     Ok(())
@@ -147,7 +148,7 @@ struct Reader<'a> {
     world: &'a World,
     job: ResolvedJob,
     shards: &'a [ListedShard],
-    wanted: usize,
+    records_max: usize,
     within: Duration,
 }
 
@@ -164,7 +165,7 @@ impl Reader<'_> {
             (Some(From::Earliest), _) | (None, _) => SampleFrom::Earliest,
         };
         let connector = connector(&source.kind);
-        let sampling = connector.sampling(from, self.wanted, now_ms);
+        let sampling = connector.sampling(from, self.records_max, now_ms);
         if let Some(start) = sampling.start {
             self.job.start = start;
         }
@@ -190,13 +191,13 @@ impl Reader<'_> {
                 ShardToRead::new(shard.id.clone(), position.clone(), shard.detail.clone())
             };
             let shards: Vec<_> = shards.iter().map(to_read).collect();
-            let taken = sample(&context, &shards, end, self.wanted, left).await;
+            let taken = sample(&context, &shards, end, self.records_max, left).await;
             let taken = taken
                 .map_err(|error| failed(error.to_string(), "check the job's [source]".into()))?;
             if taken.records.len() >= best.records.len() {
                 best = taken;
             }
-            if best.records.len() >= self.wanted || best.cut_short {
+            if best.records.len() >= self.records_max || best.cut_short {
                 break;
             }
         }

@@ -42,15 +42,15 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let request = request(args, args.job.clone().unwrap_or_default());
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).repair_job(request).await }
     };
     let mut events = out
-        .during("asking what it needs", controller.ask(ask))
+        .during("asking what it needs", controller.call(call))
         .await?;
     let progress = out.progress("repairing");
-    let summary = summary_of(&mut events, |doing| progress.say(doing)).await;
+    let summary = summary_of(&mut events, |doing| progress.show(doing)).await;
     drop(progress);
     show(&summary?, out)
 }
@@ -83,17 +83,17 @@ fn request(args: &RepairArgs, job: String) -> RepairJobRequest {
 /// Why there was none; or the connection broke.
 pub async fn summary_of(
     events: &mut Streaming<RepairEvent>,
-    mut say: impl FnMut(String),
+    mut show: impl FnMut(String),
 ) -> Result<RepairSummary, CliError> {
     while let Some(RepairEvent { event }) = events.message().await? {
         match event {
-            Some(Event::Progress(now)) => say(now.doing),
+            Some(Event::Progress(now)) => show(now.doing),
             Some(Event::Summary(summary)) => return Ok(summary),
             None => {}
         }
     }
     Err(CliError::Unreachable(
-        "the repair broke off: ask again, what was done stays done".to_owned(),
+        "the repair broke off; run it again, the completed steps are kept".to_owned(),
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{job_file_error, read};
 use crate::error::CliError;
-use crate::local::{LocalJob, Runner, Wish};
+use crate::local::{Flow, LocalJob, Runner};
 use crate::output::Output;
 use crate::views::{now_line, progress_line, status_json, status_text};
 use clap::Args;
@@ -75,7 +75,7 @@ pub async fn run(
                 );
             }
         }
-        progress.say(now_line(status));
+        progress.show(now_line(status));
         let shards = u64::from(status.shards_open) + u64::from(status.shards_ended);
         if bounded {
             progress.at(status.shards_ended.into(), shards);
@@ -84,7 +84,7 @@ pub async fn run(
             epoch_shown = status.published;
             out.note(&progress_line(status));
         }
-        Wish::GoOn
+        Flow::Continue
     };
     let last = runner(job, &mut listener)
         .await
@@ -184,7 +184,7 @@ mod tests {
                         published,
                         ..status()
                     }),
-                    Wish::GoOn
+                    Flow::Continue
                 );
             }
             Ok(status())
@@ -206,7 +206,7 @@ mod tests {
         let (mut out, ..) = captured(Format::Table);
         let failed = JobStatus {
             error: "no".into(),
-            hint: "mend it".into(),
+            hint: "fix it".into(),
             ..status()
         };
         let runner = async |_: LocalJob, _: &mut Listener<'_>| Ok(failed);
@@ -215,7 +215,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             (error.exit_code(), error.hint().unwrap().as_str()),
-            (1, "mend it")
+            (1, "fix it")
         );
     }
     #[tokio::test]

@@ -32,12 +32,12 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let request = request(args, args.job.clone().unwrap_or_default());
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).verify(request).await }
     };
     let events = out
-        .during("asking for the proof", controller.ask(ask))
+        .during("asking for the proof", controller.call(call))
         .await
         .map_err(unproven)?;
     show(events, out).await
@@ -88,14 +88,14 @@ fn is_for_good(finding: &VerifyFinding) -> bool {
 /// Exit code 1 is reserved for findings, and for callers without permission: a verification that
 /// failed has found nothing.
 fn unproven(error: CliError) -> CliError {
-    let said = [
+    let final_codes = [
         Code::InvalidArgument,
         Code::NotFound,
         Code::Unauthenticated,
         Code::PermissionDenied,
     ];
     match error {
-        CliError::Refused(status) if !said.contains(&status.code()) => {
+        CliError::Refused(status) if !final_codes.contains(&status.code()) => {
             let reason = format!("the verification failed: {}", status.message());
             if status.code() == Code::Unavailable {
                 CliError::Unreachable(reason)
@@ -130,7 +130,7 @@ async fn show(
         match event {
             Some(Event::Progress(now)) => {
                 progress.at(now.epochs, now.of);
-                progress.say(progress_line(&now));
+                progress.show(progress_line(&now));
             }
             Some(Event::Finding(finding)) => findings.push(finding),
             Some(Event::Summary(last)) => summary = Some(last),

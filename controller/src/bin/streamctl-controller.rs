@@ -14,7 +14,7 @@ use streamctl_controller::store::{
 };
 use streamctl_core::CoreSettings;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
+use streamctl_engine::process::{Seen, ended, listen, stop_signal};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::foreign::ForeignRule;
 use streamctl_engine::security::dial::DialerFiles;
@@ -199,7 +199,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         LeaderRecord { id, address },
         listeners,
         parts,
-        asked_to_stop(),
+        stop_signal(),
     )
     .await?;
     traces.close();

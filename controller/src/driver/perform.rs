@@ -94,7 +94,7 @@ enum Attempt {
 
 impl Performer {
     /// Sends the message of the effect to a worker; returns false if the effect is of another kind.
-    pub(super) fn say(&self, core: &Core, effect: &Effect) -> bool {
+    pub(super) fn send(&self, core: &Core, effect: &Effect) -> bool {
         let (worker, message) = match effect {
             Effect::StartTask {
                 worker,
@@ -188,7 +188,7 @@ impl Performer {
             }
             _ => return false,
         };
-        self.sessions.say(worker, message);
+        self.sessions.send(worker, message);
         true
     }
 

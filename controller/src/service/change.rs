@@ -89,7 +89,7 @@ impl Submitter {
         }
         may_take_over(&standing, &changes)?;
         if !request.change {
-            return Err(not_asked_for(&standing, &changes));
+            return Err(change_required(&standing, &changes));
         }
         let mut after = standing.epoch;
         if !request.dry_run {
@@ -203,7 +203,7 @@ fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
     Status::failed_precondition(status_text(&text))
 }
 
-fn not_asked_for(standing: &Standing, changes: &[FieldChange]) -> Status {
+fn change_required(standing: &Standing, changes: &[FieldChange]) -> Status {
     let name = &standing.job.spec.name;
     let version = standing.job.job_version;
     let mut text =
@@ -234,14 +234,15 @@ struct Seen {
 /// store holds the new one.
 async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
     let name = next.spec.name.clone();
-    handle.tell(Event::change_requested(next.clone())).await?;
+    handle.send(Event::change_requested(next.clone())).await?;
     let stored = async {
         loop {
-            let asked = next.clone();
-            let look = move |core: &Core| {
-                let job = core.jobs.get(&asked.spec.name)?;
+            let requested = next.clone();
+            let read = move |core: &Core| {
+                let job = core.jobs.get(&requested.spec.name)?;
                 let is_this = |other: &ResolvedJob| {
-                    (&other.spec_digest, other.changed_ms) == (&asked.spec_digest, asked.changed_ms)
+                    (&other.spec_digest, other.changed_ms)
+                        == (&requested.spec_digest, requested.changed_ms)
                 };
                 Some(Seen {
                     version: job.resolved.job_version,
@@ -252,15 +253,15 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
                         .as_ref()
                         .is_some_and(|change| is_this(&change.next)),
                     recording: job.recording,
-                    refused: job.may_change(&asked).err(),
+                    refused: job.may_change(&requested).err(),
                     not_stored: job
                         .refused_change
                         .as_ref()
-                        .filter(|refused| refused.changed_ms == asked.changed_ms)
+                        .filter(|refused| refused.changed_ms == requested.changed_ms)
                         .map(|refused| refused.reason.clone()),
                 })
             };
-            let Some(seen) = handle.ask(look).await? else {
+            let Some(seen) = handle.query(read).await? else {
                 return Err(not_found(&name));
             };
             if let Some(reason) = seen.not_stored {

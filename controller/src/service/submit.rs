@@ -8,7 +8,7 @@ use super::standing::{Standing, check_version, resumed, standing};
 use super::status_text::status_text;
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
-use crate::shards::{ShardLister, look};
+use crate::shards::{ShardLister, explore_all};
 use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Submitter {
                 ..response(&standing.job, false)
             });
         }
-        let (found, listing) = look(&self.world, &*self.lister, &spec, true).await;
+        let (found, listing) = explore_all(&self.world, &*self.lister, &spec, true).await;
         let now_ms = submitted_ms((self.clock)(), listing.as_ref());
         let mut job = found
             .job(spec, digest, now_ms)
@@ -119,7 +119,7 @@ impl Submitter {
     ) -> Result<v1::SubmitResponse, Status> {
         match self.store.create_job(handle.term, &job).await {
             Ok(CreateOutcome::Created) => {
-                handle.tell(Event::created(job.clone())).await?;
+                handle.send(Event::created(job.clone())).await?;
                 Ok(response(&job, true))
             }
             Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
@@ -147,7 +147,7 @@ impl Submitter {
                 stored.job.spec_digest
             )));
         }
-        handle.tell(Event::created(stored.job.clone())).await?;
+        handle.send(Event::created(stored.job.clone())).await?;
         let resumed = stored.wanted != DesiredState::Running && resumed(handle, name).await?;
         Ok(v1::SubmitResponse {
             resumed,

@@ -69,7 +69,7 @@ pub struct Security {
     pub dialer: Dialer,
     /// Callers must authenticate, by a certificate or a token; if neither is configured, only this
     /// user is served.
-    pub must_ask: bool,
+    pub must_authenticate: bool,
 }
 
 /// The source of the access table.
@@ -117,26 +117,26 @@ impl SecurityFlags {
             token: token.cloned(),
             peer_name: self.tls_name.clone(),
         };
-        let must_ask = !self.insecure && self.tls_client_ca.is_none();
+        let must_authenticate = !self.insecure && self.tls_client_ca.is_none();
         let access = access.map_or(Access::Open, Access::File);
         let security = Security {
             tls,
             access,
             dialer: Dialer::new(files)?,
-            must_ask,
+            must_authenticate,
         };
         security.report_shared_machine();
         Ok(security)
     }
 
-    /// Checks that the listeners are protected as required. `asks`: a table identifies the callers.
+    /// Checks that the listeners are protected as required. `authenticated`: a table identifies the callers.
     ///
     /// # Errors
     /// The missing protection.
     pub fn check_listeners(
         &self,
         listeners: &[(&str, SocketAddr)],
-        asks: bool,
+        authenticated: bool,
     ) -> Result<(), SecurityError> {
         let exposed = listeners
             .iter()
@@ -146,18 +146,18 @@ impl SecurityFlags {
         };
         let reached = format!("{flag} {address} can be reached from other machines");
         if self.tls_cert.is_none() {
-            let hint = "give it a certificate (--tls-cert and --tls-key), listen on 127.0.0.1, or say --insecure in a \
+            let hint = "give it a certificate (--tls-cert and --tls-key), listen on 127.0.0.1, or set --insecure in a \
                         network that you trust; docs/security.md says how to make one";
             return Err(SecurityError::new(
                 format!("{reached}, and its traffic is not encrypted"),
                 hint,
             ));
         }
-        if self.tls_client_ca.is_none() && !asks {
-            let hint = "say who may come: --access FILE (a line is made by `streamctl token new`), --tls-client-ca FILE for \
+        if self.tls_client_ca.is_none() && !authenticated {
+            let hint = "authenticate callers: --access FILE (`streamctl token new` prints its entries), --tls-client-ca FILE for \
                         certificates, or --insecure in a network that you trust";
             return Err(SecurityError::new(
-                format!("{reached}, and nobody there is asked who they are"),
+                format!("{reached}, and callers are not authenticated"),
                 hint,
             ));
         }
@@ -177,7 +177,7 @@ impl SecurityFlags {
             return Ok(());
         };
         let hint =
-            "write https:// (for etcd: etcds://), or say --insecure in a network that you trust";
+            "write https:// (for etcd: etcds://), or set --insecure in a network that you trust";
         Err(SecurityError::new(
             format!("{flag}: traffic to {url} is not encrypted"),
             hint,
@@ -227,7 +227,7 @@ impl Security {
             tls: None,
             access: Access::Fixed(table),
             dialer,
-            must_ask: !shown_to_all,
+            must_authenticate: !shown_to_all,
         }
     }
 
@@ -235,11 +235,14 @@ impl Security {
     /// user of this process. This is not possible on systems that do not report the user of a
     /// connection.
     pub fn own_user_only(&self) -> bool {
-        self.must_ask && same_user::is_supported()
+        self.must_authenticate && same_user::is_supported()
     }
 
     fn report_shared_machine(&self) {
-        if self.must_ask && matches!(self.access, Access::Open) && !same_user::is_supported() {
+        if self.must_authenticate
+            && matches!(self.access, Access::Open)
+            && !same_user::is_supported()
+        {
             tracing::warn!(
                 hint = "on a machine with several users, give the controllers --access (docs/security.md)",
                 "this system does not report the user of a loopback connection: without tokens, \
@@ -272,7 +275,7 @@ impl Security {
         match &self.access {
             Access::Open | Access::File(_) => self.gate(),
             // There is no token to present: if the user is not reported, no client is admitted.
-            Access::Fixed(_) if self.must_ask => Gate::default().for_own_user(),
+            Access::Fixed(_) if self.must_authenticate => Gate::default().for_own_user(),
             Access::Fixed(_) => Gate::default(),
         }
     }
@@ -297,8 +300,8 @@ mod tests {
     fn beyond_loopback_there_is_tls_and_a_question_or_somebody_said_insecure() {
         let [here, there]: [SocketAddr; 2] =
             ["127.0.0.1:1", "0.0.0.0:1"].map(|text| text.parse().unwrap());
-        let check = |flags: SecurityFlags, asks| {
-            flags.check_listeners(&[("--a", here), ("--listen", there)], asks)
+        let check = |flags: SecurityFlags, authenticated| {
+            flags.check_listeners(&[("--a", here), ("--listen", there)], authenticated)
         };
         let plain = check(flags(false, false, false), true)
             .unwrap_err()
@@ -311,15 +314,15 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            unasked.contains("nobody there is asked") && unasked.contains("--access"),
+            unasked.contains("callers are not authenticated") && unasked.contains("--access"),
             "{unasked}"
         );
-        for (flags, asks) in [
+        for (flags, authenticated) in [
             (flags(true, true, false), false),
             (flags(true, false, false), true),
             (flags(false, false, true), false),
         ] {
-            assert!(check(flags, asks).is_ok());
+            assert!(check(flags, authenticated).is_ok());
         }
         assert!(
             flags(false, false, false)

@@ -241,7 +241,7 @@ impl Told {
         let waited = async {
             loop {
                 tokio::select! {
-                    _ = beats.tick() => assert!(self.registry.say(worker_message::Message::Heartbeat(beat))),
+                    _ = beats.tick() => assert!(self.registry.send(worker_message::Message::Heartbeat(beat))),
                     message = self.incoming.next() => {
                         let message = message.expect("the session stands").expect("it is not refused");
                         let message = message.message.expect("it says something");

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
+use streamctl_engine::process::{Seen, ended, listen, stop_signal};
 use streamctl_engine::security::SecurityFlags;
 use streamctl_engine::storage::Storages;
 use streamctl_worker::compute::Compute;
@@ -150,7 +150,7 @@ async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()
             health,
         },
         parts,
-        asked_to_stop(),
+        stop_signal(),
     )
     .await?;
     traces.close();

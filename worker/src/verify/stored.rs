@@ -167,14 +167,14 @@ impl Rows {
         batch: &RecordBatch,
         give: Give<'_>,
     ) -> Result<(), EncodeError> {
-        let wanted = self.partitioner.schema();
+        let schema = self.partitioner.schema();
         let header = names(&batch.schema());
-        let as_wanted = if header == names(wanted) {
-            conform(batch, wanted)
+        let conformed = if header == names(schema) {
+            conform(batch, schema)
         } else {
             Ok(None)
         };
-        let Some(batch) = as_wanted? else {
+        let Some(batch) = conformed? else {
             // The object has other columns than the query has now: every row differs.
             self.foreign(folder, batch, give);
             return Ok(());
@@ -229,9 +229,9 @@ fn names(schema: &Schema) -> Vec<u8> {
 
 /// The same values in the wanted types: a file may return text or dictionaries in another layout.
 /// `None`: the types differ.
-fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
+fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
     let mut columns = Vec::with_capacity(batch.num_columns());
-    for (column, field) in batch.columns().iter().zip(wanted.fields()) {
+    for (column, field) in batch.columns().iter().zip(schema.fields()) {
         if column.data_type() == field.data_type() {
             columns.push(column.clone());
             continue;
@@ -243,7 +243,7 @@ fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch
         columns.push(converted);
     }
     // Nullability of a column is not compared: the values are.
-    let nullable: Vec<_> = wanted
+    let nullable: Vec<_> = schema
         .fields()
         .iter()
         .map(|field| field.as_ref().clone().with_nullable(true))
