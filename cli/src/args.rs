@@ -14,130 +14,144 @@ use crate::verbs::run::RunArgs;
 use crate::verbs::tail::TailArgs;
 use crate::verbs::token::TokenVerb;
 use crate::verbs::top::TopArgs;
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
 /// Every exit code, and what it means.
 pub const EXIT_CODES: [(u8, &str); 6] = [
-    (0, "done; for verify: proven"),
+    (0, "success; for verify: proven"),
     (
         1,
-        "failed; for verify: something is not as promised; for diff: something would change",
+        "failure; for verify: a promise is broken; for diff: something would change",
     ),
-    (2, "wrong usage, or something is wrong with the job file"),
-    (3, "there is no such job, epoch or context"),
+    (2, "usage error or invalid job file"),
+    (3, "no such job, epoch or context"),
     (4, "no controller answers"),
     (5, "could not be checked: neither proven nor broken"),
 ];
 
-const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller \
-                          answers, 5 could not be checked
+const AFTER_HELP: &str = "Exit codes:
+  0 success
+  1 failure
+  2 usage error or invalid job file
+  3 no such job, epoch or context
+  4 no controller answers
+  5 could not be checked
 
-Which controller is asked: --controller, else --context, else STREAMCTL_CONTROLLER, else STREAMCTL_CONTEXT, else the \
-                          context in use, else http://127.0.0.1:7070";
+The controllers are given by the first of: --controller, --context, STREAMCTL_CONTROLLER, STREAMCTL_CONTEXT, the \
+                          current context, http://127.0.0.1:7070";
 
-/// Windows of a stream, joined by SQL and written to S3 exactly once.
+/// Run SQL over windows of a stream and write the results to S3 exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "streamctl", version, after_help = AFTER_HELP)]
+#[command(
+    name = "streamctl",
+    version,
+    after_help = AFTER_HELP,
+    next_help_heading = "Global options",
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
 pub struct Cli {
-    /// Where the controllers answer; several are separated by commas
+    /// Controller URLs, comma-separated
     #[arg(long, global = true, value_name = "URL")]
     pub controller: Option<String>,
-    /// The context to use, instead of the one in use (`streamctl context`)
+    /// Context to use instead of the current one (see `streamctl context`)
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// How data is printed
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// Output format; json prints one document per response, or one line per row
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub output: Format,
-    /// Colours: on terminals only, always or never; NO_COLOR is heeded
+    /// When to color the output; auto colors terminals, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
     pub color: ColorChoice,
-    /// No progress and no notes: only data and errors
+    /// Print only data and errors, without progress and notes
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    // Last, because its heading applies to all arguments after it.
-    /// How the controllers are reached and who asks
+    // The flags that clap makes itself have no heading and would come first.
+    /// Print help
+    #[arg(short, long, global = true, action = ArgAction::Help)]
+    pub help: Option<bool>,
+    /// Print version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    pub version: Option<bool>,
     #[command(flatten)]
     pub files: Files,
-    /// What to do
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// What to do.
+/// A verb and its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run a job here and now: controller and worker in this process, no etcd
+    /// Run a job locally: controller and worker in one process, without etcd
     Run(RunArgs),
-    /// Run the model job on generated sales for a few windows and show what comes out
+    /// Run the model job on generated data for a few windows and show the results
     Demo(DemoArgs),
-    /// Start a job from its job file, or change it; the same file again changes nothing
+    /// Start, resume or change a job from its job file
     Submit(SubmitArgs),
-    /// Compare a job file with the running job of its name, and say what can be taken over
+    /// Compare a job file with the submitted job, and check whether the change is allowed
     Diff(DiffArgs),
-    /// Check a job file without any connection
+    /// Check a job file offline
     Validate(ValidateArgs),
-    /// Make a job file of a job of AWS Glue, and say what could not be carried over
+    /// Create a job file from an AWS Glue job
     #[command(subcommand)]
     Import(ImportVerb),
-    /// Look at the Glue Data Catalog
+    /// Inspect the AWS Glue Data Catalog
     #[command(subcommand)]
     Catalog(CatalogVerb),
-    /// Show how jobs are doing
+    /// Show the state, lag and counts of jobs
     Status(StatusArgs),
-    /// Watch jobs, shards and workers live on the terminal
+    /// Monitor jobs, shards and workers in a live terminal view
     Top(TopArgs),
-    /// List the jobs
+    /// List jobs
     List(ListArgs),
-    /// Show what a job would do: its plan, columns, places, and how it is spread
+    /// Show what a job would do: query plan, columns, locations, parallelism
     Explain(ExplainArgs),
-    /// Run a job's query on a few records of its real source, and write nothing
+    /// Run a job's query on a few records of its source, without writing anything
     Preview(PreviewArgs),
-    /// Stop a job; its position is kept
+    /// Stop a job; it can be resumed from its position
     Stop(StopArgs),
-    /// Forget a job that does not run; what it wrote stays
+    /// Delete a stopped job; its output files are kept
     Delete(DeleteArgs),
-    /// Let a job go on whose store is older than what was committed, or whose committed rows are
-    /// lost before they are seen
+    /// Repair a job after an old store was restored, or unpublished rows were lost
     Repair(RepairArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
-    /// List what could not be decoded, or put it through the job again
+    /// List records that could not be decoded, or replay them
     DeadLetters(DeadLettersArgs),
-    /// List the workers
+    /// List workers
     Workers,
-    /// Show how many workers there should be, and what was decided about that
+    /// Show the desired number of workers and the latest scaling decisions
     Scaling(ScalingArgs),
-    /// Print the rows of a job as its epochs are published
+    /// Print result rows as epochs are published
     Tail(TailArgs),
-    /// Prove that every record is there exactly once: walk the manifests, look at every object
+    /// Verify that every record was written exactly once
     Verify(VerifyArgs),
-    /// Name clusters, and choose the one that is asked
+    /// Manage named clusters (contexts)
     #[command(subcommand)]
     Context(ContextVerb),
-    /// Make tokens for people, programs and workers
+    /// Create access tokens for users, programs and workers
     #[command(subcommand)]
     Token(TokenVerb),
-    /// Print the completions of a shell
+    /// Generate shell completions
     Completions(CompletionsArgs),
-    /// Write the manual pages
+    /// Generate manual pages
     Man(ManArgs),
 }
 
 /// Of `submit`.
 #[derive(Args, Debug)]
 pub struct SubmitArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
-    /// Check everything, start nothing
+    /// Check everything without starting the job
     #[arg(long)]
     pub dry_run: bool,
-    /// Where a job of this name is there with another file: let this one take over after its last
-    /// epoch, as its next version
+    /// Replace the file of an existing job; the new version starts after the last epoch
     #[arg(long)]
     pub change: bool,
-    /// Only if the job is at this version (`streamctl diff` and `status` name it)
+    /// Change the job only if it is at this version (see `streamctl diff` or `status`)
     #[arg(long, value_name = "VERSION", requires = "change", value_parser = clap::value_parser!(u64).range(1..))]
     pub if_version: Option<u64>,
 }
@@ -145,32 +159,31 @@ pub struct SubmitArgs {
 /// Of `validate`.
 #[derive(Args, Debug)]
 pub struct ValidateArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
 }
 
-/// What to import.
+/// A kind of source to import from.
 #[derive(Debug, Subcommand)]
 pub enum ImportVerb {
-    /// A job of Glue: the nodes of its visual editor, or else its script
+    /// Import a Glue job: its visual graph, or its script if it has none
     GlueJob(ImportJobArgs),
-    /// A script of Glue; it is read, never run
+    /// Import a Glue script; it is parsed, not executed
     GlueScript(ImportScriptArgs),
 }
 
 /// Of `import glue-job`.
 #[derive(Args, Debug)]
 pub struct ImportJobArgs {
-    /// The job's name in Glue
+    /// Name of the Glue job
     #[arg(required_unless_present = "file")]
     pub name: Option<String>,
-    /// Read what `aws glue get-job` printed, and ask nobody
+    /// Read the output of `aws glue get-job` from FILE instead of calling AWS
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     pub file: Option<PathBuf>,
-    /// Its region; the environment's when left out
+    /// AWS region (default: from the environment)
     #[arg(long)]
     pub region: Option<String>,
-    /// How the job file is made
     #[command(flatten)]
     pub made: ImportArgs,
 }
@@ -178,9 +191,8 @@ pub struct ImportJobArgs {
 /// Of `import glue-script`.
 #[derive(Args, Debug)]
 pub struct ImportScriptArgs {
-    /// The script
+    /// Glue script (Python)
     pub file: PathBuf,
-    /// How the job file is made
     #[command(flatten)]
     pub made: ImportArgs,
 }
@@ -188,37 +200,37 @@ pub struct ImportScriptArgs {
 /// Of both.
 #[derive(Args, Debug, Default)]
 pub struct ImportArgs {
-    /// Write the job file here, where no file is yet; standard output when left out
+    /// Job file to create (default: standard output)
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
-    /// The new job's name; made of the old one when left out
+    /// Name of the new job (default: derived from the Glue job or script)
     #[arg(long = "job-name", value_name = "NAME")]
     pub job_name: Option<String>,
-    /// The stream's table in the Data Catalog, where Glue infers the columns
+    /// Data Catalog table of the stream, if Glue infers its columns
     #[arg(long, value_name = "DATABASE.TABLE")]
     pub catalog: Option<String>,
-    /// An argument of the Glue job; can be repeated
+    /// Argument of the Glue job; repeatable
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub set: Vec<String>,
 }
 
-/// What to look at.
+/// What to show of the catalog.
 #[derive(Debug, Subcommand)]
 pub enum CatalogVerb {
-    /// Show a table's columns and the stream that it describes
+    /// Show the columns of a table and the stream it describes
     Show(CatalogShowArgs),
 }
 
 /// Of `catalog show`.
 #[derive(Args, Debug)]
 pub struct CatalogShowArgs {
-    /// The table
+    /// Catalog table
     #[arg(value_name = "DATABASE.TABLE")]
     pub table: String,
-    /// Its region; the environment's when left out
+    /// AWS region (default: from the environment)
     #[arg(long)]
     pub region: Option<String>,
-    /// The account that owns the catalog, when not the caller's
+    /// AWS account that owns the catalog (default: the caller's)
     #[arg(long, value_name = "ACCOUNT")]
     pub catalog_id: Option<String>,
 }
@@ -226,9 +238,9 @@ pub struct CatalogShowArgs {
 /// Of `status`.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
-    /// The job; all of them when left out
+    /// Job name (default: all jobs)
     pub job: Option<String>,
-    /// Print again at every change, until the job ends
+    /// Print the status at every change, until the job ends
     #[arg(short, long, requires = "job")]
     pub watch: bool,
 }
@@ -236,7 +248,7 @@ pub struct StatusArgs {
 /// Of `list`.
 #[derive(Args, Debug, Default)]
 pub struct ListArgs {
-    /// The names only, one a line
+    /// Print only names, one per line
     #[arg(long, conflicts_with = "output")]
     pub names: bool,
 }
@@ -244,12 +256,12 @@ pub struct ListArgs {
 /// Of `stop`.
 #[derive(Args, Debug)]
 pub struct StopArgs {
-    /// The job
+    /// Job name
     pub job: String,
-    /// Finish the windows that are open now before stopping
+    /// Finish and publish the open windows first
     #[arg(long)]
     pub drain: bool,
-    /// Do not wait until these windows are published
+    /// Return without waiting for these windows
     #[arg(long, requires = "drain")]
     pub no_wait: bool,
 }
@@ -257,36 +269,36 @@ pub struct StopArgs {
 /// Of `epochs`.
 #[derive(Args, Debug)]
 pub struct EpochsArgs {
-    /// The job
+    /// Job name
     pub job: String,
-    /// The first epoch wanted; the newest ones, up to --to, when left out
+    /// First epoch (default: the newest ones up to --to)
     #[arg(long, value_name = "EPOCH")]
     pub from: Option<u64>,
-    /// The last epoch wanted; the last committed one when left out
+    /// Last epoch (default: the last committed one)
     #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(1..))]
     pub to: Option<u64>,
-    /// At most so many
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Maximum number of epochs, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
 }
 
 /// Of `scaling`.
 #[derive(Args, Debug)]
 pub struct ScalingArgs {
-    /// Show this job's part in it; all jobs when left out
+    /// Show the share of this job (default: all jobs)
     pub job: Option<String>,
-    /// The newest decisions, so many
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
+    /// Number of latest decisions, 1 to 200
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub limit: u32,
 }
 
 /// Of `completions`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "For example: streamctl completions bash > ~/.local/share/bash-completion/completions/streamctl"
+    after_help = "Example: streamctl completions bash > ~/.local/share/bash-completion/completions/streamctl"
 )]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell
     #[arg(value_enum)]
     pub shell: Shell,
 }
@@ -294,7 +306,7 @@ pub struct CompletionsArgs {
 /// Of `man`.
 #[derive(Args, Debug)]
 pub struct ManArgs {
-    /// The folder for the pages; made when it is not there
+    /// Output directory; created if missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
@@ -302,31 +314,29 @@ pub struct ManArgs {
 /// Of `verify`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 proven, 1 something is not as promised, 5 something could not be checked; \
-                        else 2 wrong usage, 3 no such job or epoch, 4 no controller answers"
+    after_help = "Exit codes: 0 proven, 1 a promise is broken, 2 usage error, 3 no such job or epoch, \
+                        4 no controller answers, 5 could not be checked"
 )]
 pub struct VerifyArgs {
-    /// The job
+    /// Job name
     #[arg(required_unless_present = "local", conflicts_with = "local")]
     pub job: Option<String>,
-    /// Verify the job of this job file, as `streamctl run` left it: without a controller, and
-    /// without running it
+    /// Verify the local state that `streamctl run` left for this job file
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
-    /// The state folder of that run; beside the job file when left out
+    /// State directory of that run (default: next to the job file)
     #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
     pub state: Option<PathBuf>,
-    /// The first epoch to check
+    /// First epoch (default: the first of the job)
     #[arg(long, value_name = "EPOCH")]
     pub from: Option<u64>,
-    /// The last epoch to check; the last committed one when left out
+    /// Last epoch (default: the last committed one)
     #[arg(long, value_name = "EPOCH")]
     pub to: Option<u64>,
-    /// Read these epochs from the stream again and compare every row; several are separated by
-    /// commas
+    /// Recompute these epochs from the stream and compare every row; comma-separated
     #[arg(long, value_name = "EPOCH", value_delimiter = ',')]
     pub replay: Vec<u64>,
-    /// Read every object, also where the storage keeps a checksum of it
+    /// Read every object, even if the storage keeps its checksum
     #[arg(long)]
     pub deep: bool,
 }
@@ -453,6 +463,24 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn help_shows_the_options_of_a_verb_before_the_global_ones() {
+        let mut command = Cli::command();
+        command.build();
+        for verb in ["submit", "run", "verify"] {
+            let verb = command.find_subcommand_mut(verb).unwrap();
+            let help = verb.render_long_help().to_string();
+            let (own, global) = help.split_once("\nGlobal options:\n").unwrap();
+            let (global, security) = global.split_once("\nConnection security:\n").unwrap();
+            assert!(own.contains("\nOptions:\n      --"), "{help}");
+            assert!(!own.contains("--controller") && !own.contains("--help"));
+            assert!(global.contains("--controller") && global.contains("--help"));
+            assert!(security.contains("--token-file"), "{help}");
+        }
+        let help = command.render_help().to_string();
+        assert!(!help.contains("\nOptions:\n"), "{help}");
     }
 
     #[test]

@@ -117,25 +117,25 @@ impl Controller {
 
     /// Sends a request to the leader: tries the addresses in turn, and follows the redirect to the
     /// leader if there is one.
-    pub async fn ask<T, A, F>(&self, ask: A) -> Result<T, CliError>
+    pub async fn call<T, A, F>(&self, call: A) -> Result<T, CliError>
     where
         A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.ask_while(ask, AfterBreak::AskTheNext).await
+        self.call_with(call, AfterBreak::TryTheNext).await
     }
 
-    /// As [`Self::ask`], for calls that plan a query. If the connection breaks, or the call times
+    /// As [`Self::call`], for calls that plan a query. If the connection breaks, or the call times
     /// out, it is not sent to another controller, because it may be what broke the first.
-    pub async fn ask_to_plan<T, A, F>(&self, ask: A) -> Result<T, CliError>
+    pub async fn call_once<T, A, F>(&self, call: A) -> Result<T, CliError>
     where
         A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.ask_while(ask, AfterBreak::Stop).await
+        self.call_with(call, AfterBreak::Stop).await
     }
 
-    async fn ask_while<T, A, F>(&self, ask: A, after_break: AfterBreak) -> Result<T, CliError>
+    async fn call_with<T, A, F>(&self, call: A, after_break: AfterBreak) -> Result<T, CliError>
     where
         A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
@@ -145,8 +145,8 @@ impl Controller {
         let mut failures = Vec::new();
         while let Some(address) = waiting.pop_front() {
             let (status, broke) = match self.connect(&address).await {
-                Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, ask(channel)).await {
-                    Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, call(channel)).await {
+                    Ok(Ok(response)) => return Ok(response.into_inner()),
                     // A status that the controller itself returned has no source.
                     Ok(Err(status)) if std::error::Error::source(&status).is_none() => {
                         (status, false)
@@ -183,7 +183,7 @@ impl Controller {
 /// What to do if a connection breaks during a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterBreak {
-    AskTheNext,
+    TryTheNext,
     Stop,
 }
 

@@ -92,13 +92,12 @@ pub struct Context {
 
 /// What protects a call, as flags and environment say it; it goes before what a context says.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-#[command(next_help_heading = "Protection")]
+#[command(next_help_heading = "Connection security")]
 pub struct Files {
-    /// File with the certificates of those who sign the controllers' and workers'; the system's
-    /// authorities when left out
+    /// CA certificates of controllers and workers (PEM; default: the system's)
     #[arg(long, global = true, env = "STREAMCTL_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// File with the certificate that is shown to them
+    /// Client certificate (PEM)
     #[arg(
         long,
         global = true,
@@ -107,7 +106,7 @@ pub struct Files {
         requires = "key"
     )]
     pub cert: Option<PathBuf>,
-    /// File with its key
+    /// Private key of the client certificate (PEM)
     #[arg(
         long,
         global = true,
@@ -116,10 +115,10 @@ pub struct Files {
         requires = "cert"
     )]
     pub key: Option<PathBuf>,
-    /// File with the token of who asks
+    /// File with the access token
     #[arg(long, global = true, env = "STREAMCTL_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The name in the cluster's certificates, where it is not the address
+    /// Server name in the cluster's certificates (default: the address)
     #[arg(
         long,
         global = true,

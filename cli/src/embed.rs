@@ -7,7 +7,7 @@
 
 use crate::client::{connect, jobs};
 use crate::error::CliError;
-use crate::local::{Listener, LocalJob, Wish};
+use crate::local::{Flow, Listener, LocalJob};
 use crate::verbs::repair::summary_of;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use streamctl_controller::store::{EmbeddedStore, LeaderRecord, StoreError};
 use streamctl_controller::verify::{Events, Replayer, Verifier};
 use streamctl_core::CoreSettings;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::asked_to_stop;
+use streamctl_engine::process::stop_signal;
 use streamctl_engine::resolve::World;
 use streamctl_engine::security::access::Entry;
 use streamctl_engine::security::token::Proof;
@@ -50,7 +50,7 @@ use tonic::{Code, Status};
 /// How long the controller in this process may take to become leader.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two checks for that.
-const LEAD_LOOK: Duration = Duration::from_millis(10);
+const LEAD_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Access to outside systems from this process, with the standard settings of AWS clients.
 pub fn world() -> World {
@@ -73,10 +73,10 @@ pub async fn open_dashboard(
     if !insecure && !address.ip().is_loopback() {
         return Err(CliError::Usage {
             message: format!(
-                "--http-listen {address} can be reached from other machines, and nobody there is \
-                 asked who they are"
+                "--http-listen {address} can be reached from other machines, and callers are \
+                 not authenticated"
             ),
-            hint: "listen on 127.0.0.1 and reach it by `ssh -L`, or say --insecure in a network that you trust".into(),
+            hint: "listen on 127.0.0.1 and reach it by `ssh -L`, or set --insecure in a network that you trust".into(),
         });
     }
     let refused = |error: std::io::Error| CliError::Local {
@@ -198,18 +198,18 @@ impl Control {
     }
 
     /// Sends a request to it, as soon as it leads.
-    async fn ask<T>(
+    async fn call<T>(
         &self,
-        ask: impl AsyncFn(ClientConnection) -> Result<tonic::Response<T>, Status>,
+        call: impl AsyncFn(ClientConnection) -> Result<tonic::Response<T>, Status>,
     ) -> Result<T, Status> {
         let channel = connect(&self.keys.dialer, &self.address).await?;
         let deadline = tokio::time::Instant::now() + LEAD_TIMEOUT;
         loop {
-            match ask(channel.clone()).await {
+            match call(channel.clone()).await {
                 Err(status) if not_yet(&status) && tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(LEAD_LOOK).await;
+                    tokio::time::sleep(LEAD_POLL_INTERVAL).await;
                 }
-                answer => return answer.map(tonic::Response::into_inner),
+                response => return response.map(tonic::Response::into_inner),
             }
         }
     }
@@ -255,13 +255,13 @@ pub async fn run_here(
 pub async fn diff_here(job: LocalJob, request: DiffRequest) -> Result<DiffResponse, CliError> {
     check_state(&job)?;
     let control = Control::start(&job, Dashboard::default(), None).await?;
-    let answer = control
-        .ask(async |channel| jobs(channel).diff(request.clone()).await)
+    let response = control
+        .call(async |channel| jobs(channel).diff(request.clone()).await)
         .await;
     control.stop.send_replace(true);
     let ended = control.ended.await;
     tracing::debug!(?ended, "compared");
-    Ok(answer?)
+    Ok(response?)
 }
 
 /// Verifies a job that ran here: nothing is started or written, and its epochs are read again in
@@ -287,7 +287,7 @@ pub async fn repair_here(
     let control = Control::start(&job, Dashboard::default(), None).await?;
     let repaired = async {
         let mut events = control
-            .ask(async |channel| jobs(channel).repair_job(request.clone()).await)
+            .call(async |channel| jobs(channel).repair_job(request.clone()).await)
             .await?;
         summary_of(&mut events, |doing| tracing::debug!(doing, "repairing")).await
     };
@@ -394,7 +394,7 @@ async fn follow(
         brief: false,
     };
     let mut changes = jobs(channel.clone()).watch_job(request).await?.into_inner();
-    let signal = asked_to_stop();
+    let signal = stop_signal();
     tokio::pin!(signal);
     let mut stopping = false;
     loop {
@@ -405,12 +405,12 @@ async fn follow(
             },
             () = &mut signal, if !stopping => {
                 stopping = true;
-                ask_to_stop(channel.clone(), &name).await?
+                request_stop(channel.clone(), &name).await?
             }
         };
-        if listener(&status) == Wish::Stop && !stopping {
+        if listener(&status) == Flow::Stop && !stopping {
             stopping = true;
-            ask_to_stop(channel.clone(), &name).await?;
+            request_stop(channel.clone(), &name).await?;
         }
         let over = matches!(
             status.state(),
@@ -424,7 +424,7 @@ async fn follow(
 }
 
 /// Stops without a drain: what is not committed is read again at the next start.
-async fn ask_to_stop(channel: ClientConnection, name: &str) -> Result<JobStatus, Status> {
+async fn request_stop(channel: ClientConnection, name: &str) -> Result<JobStatus, Status> {
     let request = StopJobRequest {
         job: name.to_owned(),
         drain: false,
@@ -444,7 +444,7 @@ async fn submit(control: &Control, job: &LocalJob) -> Result<String, CliError> {
         if_version: 0,
     };
     match control
-        .ask(async |channel| jobs(channel).submit(request.clone()).await)
+        .call(async |channel| jobs(channel).submit(request.clone()).await)
         .await
     {
         Ok(response) => Ok(response.job),

@@ -60,14 +60,14 @@ pub enum CliError {
     Differs,
     /// The controller's answer is not understood.
     #[error("unexpected answer: {0}")]
-    Answer(String),
+    UnexpectedResponse(String),
     /// The reader of the output is gone.
     #[error("the output was closed")]
     Closed(#[from] std::io::Error),
 }
 
 impl CliError {
-    /// 0 done, 1 failed, 2 wrong usage or job file, 3 not found, 4 no controller answers, 5 could
+    /// 0 success, 1 failure, 2 usage or job file, 3 not found, 4 no controller answers, 5 could
     /// not be checked.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -75,7 +75,10 @@ impl CliError {
             Self::Usage { .. } | Self::File { .. } | Self::JobFile { .. } => 2,
             Self::NotThere { .. } => 3,
             Self::Unreachable(_) => 4,
-            Self::Rows { .. } | Self::Answer(_) | Self::Local { .. } | Self::Faults { .. } => 1,
+            Self::Rows { .. }
+            | Self::UnexpectedResponse(_)
+            | Self::Local { .. }
+            | Self::Faults { .. } => 1,
             Self::Differs => 1,
             Self::NoContext { .. } => 3,
             Self::Unproven { .. } | Self::Partly { .. } => 5,
@@ -115,7 +118,7 @@ impl CliError {
                 "try again in some seconds; if it stays so, look at etcd and at the controllers' logs".into()
             }
             Self::Unreachable(text) if text.contains("this controller stands by; ") => {
-                "the leader must be reached from here by the address that it tells (its --advertise), or by one more --controller"
+                "make the address of the leader (its --advertise) reachable from here, or add its URL to --controller"
                     .into()
             }
             Self::Unreachable(_) => {
@@ -124,7 +127,7 @@ impl CliError {
                     .into()
             }
             Self::Rows { epoch, .. } => format!("go on with --from {epoch}"),
-            Self::Answer(_) => same_version.into(),
+            Self::UnexpectedResponse(_) => same_version.into(),
             Self::NoContext { known, .. } if known.is_empty() => {
                 "add one: streamctl context add NAME --controller URL".into()
             }
@@ -141,7 +144,7 @@ impl CliError {
                 }
                 Code::FailedPrecondition | Code::AlreadyExists => "`streamctl status` says how the job is doing".into(),
                 Code::Unauthenticated | Code::PermissionDenied => {
-                    "ask with a token or certificate that may do this".into()
+                    "use a token or certificate that may do this".into()
                 }
                 _ => "the controller's log says more".into(),
             },
@@ -223,7 +226,7 @@ mod tests {
                 name: text(),
                 known: vec![text()],
             },
-            CliError::Answer(text()),
+            CliError::UnexpectedResponse(text()),
         ];
         errors.extend((1..=16).map(|code| CliError::from(Status::new(Code::from_i32(code), "x"))));
         let known: Vec<u8> = crate::args::EXIT_CODES
@@ -251,7 +254,7 @@ mod tests {
                 | CliError::Faults { .. } => {}
                 CliError::Unproven { .. } | CliError::NoContext { .. } | CliError::Differs => {}
                 CliError::NotThere { .. }
-                | CliError::Answer(_)
+                | CliError::UnexpectedResponse(_)
                 | CliError::Refused(_)
                 | CliError::Closed(_) => {}
             }

@@ -28,15 +28,15 @@ pub struct LocalJob {
 
 /// A listener's reply to a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    GoOn,
+pub enum Flow {
+    Continue,
     /// Stop the job, publish what is committed, end. What is not committed is read again at the
     /// next start.
     Stop,
 }
 
 /// Called at every change of the job's status.
-pub type Listener<'l> = dyn FnMut(&JobStatus) -> Wish + Send + 'l;
+pub type Listener<'l> = dyn FnMut(&JobStatus) -> Flow + Send + 'l;
 
 /// Runs a job until it ends, the listener stops it, or the process is stopped (SIGINT, SIGTERM).
 /// Returns the last status.

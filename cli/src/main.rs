@@ -4,7 +4,7 @@ use clap::Parser;
 use std::process::ExitCode;
 use streamctl::args::Cli;
 use streamctl::context::Environment;
-use streamctl::output::{Output, Wishes};
+use streamctl::output::{Output, OutputOptions};
 use streamctl_engine::process::log_to_stderr;
 
 #[tokio::main]
@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
     log_to_stderr(false, "warn,aws_config=error,aws_runtime=error");
     let environment = Environment::read(|name| std::env::var_os(name));
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let mut out = Output::standard(Wishes {
+    let mut out = Output::standard(OutputOptions {
         format: cli.output,
         color: cli.color,
         no_color,

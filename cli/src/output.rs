@@ -13,18 +13,19 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 
-/// How data is printed.
+// The variants have no doc comments: clap would print each value on its own line.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    // For people.
     Table,
-    /// For programs: one JSON document per answer, one line per row.
+    // For programs: one JSON document per response, one line per row.
     Json,
 }
 
 /// The output options.
 #[derive(Clone, Copy, Debug)]
-pub struct Wishes {
+pub struct OutputOptions {
     /// `--output`.
     pub format: Format,
     /// `--color`.
@@ -35,7 +36,7 @@ pub struct Wishes {
     pub quiet: bool,
 }
 
-impl Wishes {
+impl OutputOptions {
     /// Whether the output is coloured: `--color` takes precedence over `NO_COLOR`, and that over
     /// the kind of output.
     fn colors(&self, terminal: bool) -> bool {
@@ -47,7 +48,7 @@ impl Wishes {
     }
 }
 
-impl Wishes {
+impl OutputOptions {
     /// Whether to show progress: only on a terminal, and not if another program reads the output,
     /// because its own lines would mix with ours.
     fn attended(&self, terminal: bool, piped: bool) -> bool {
@@ -90,7 +91,7 @@ impl Paint {
     }
 
     /// The word, in its colour if colours are on.
-    pub fn word(self, tone: Tone, word: &str) -> String {
+    pub fn text(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Good => "32",
             Tone::Waiting => "33",
@@ -98,9 +99,9 @@ impl Paint {
             Tone::Dim => "2",
         };
         if self.on {
-            format!("\x1b[{code}m{word}\x1b[0m")
+            format!("\x1b[{code}m{text}\x1b[0m")
         } else {
-            word.to_owned()
+            text.to_owned()
         }
     }
 }
@@ -124,22 +125,22 @@ pub struct Output {
 
 impl Output {
     /// Standard output and standard error.
-    pub fn standard(wishes: Wishes) -> Self {
+    pub fn standard(options: OutputOptions) -> Self {
         let out = io::stdout().is_terminal();
         let err = io::stderr().is_terminal();
         let output = Self::to(
-            wishes.format,
-            wishes.colors(err),
+            options.format,
+            options.colors(err),
             Box::new(io::stdout()),
             Box::new(io::stderr()),
         );
         let paint = Paint {
-            on: wishes.colors(out),
+            on: options.colors(out),
         };
-        let attended = wishes.attended(err, is_pipe(io::stdout().as_fd()));
+        let attended = options.attended(err, is_pipe(io::stdout().as_fd()));
         Self {
             paint,
-            quiet: wishes.quiet,
+            quiet: options.quiet,
             attended,
             ..output
         }
@@ -272,11 +273,11 @@ impl Output {
     /// Prints a note that is not data; nothing with `--quiet`.
     pub fn note(&mut self, text: &str) {
         if !self.quiet {
-            self.say(text);
+            self.write_note(text);
         }
     }
 
-    fn say(&mut self, text: &str) {
+    fn write_note(&mut self, text: &str) {
         let notes = &mut self.notes;
         // If even standard error is closed, there is no reader left.
         let _closed = Self::above(self.bar.as_ref(), || writeln!(notes, "{text}"));
@@ -287,14 +288,14 @@ impl Output {
         if matches!(error, CliError::Closed(_) | CliError::Differs) {
             return;
         }
-        let (error_word, hint_word) = if self.color {
+        let (error_label, hint_label) = if self.color {
             ("\x1b[1;31merror:\x1b[0m", "\x1b[36mhint:\x1b[0m")
         } else {
             ("error:", "hint:")
         };
-        self.say(&format!("{error_word} {error}"));
+        self.write_note(&format!("{error_label} {error}"));
         if let Some(hint) = error.hint() {
-            self.say(&format!("{hint_word} {hint}"));
+            self.write_note(&format!("{hint_label} {hint}"));
         }
     }
 }
@@ -388,7 +389,7 @@ pub(crate) mod tests {
             let other = rows.get(key).map_or("", String::as_str);
             !["a key for each column", "not fixed"]
                 .iter()
-                .any(|word| other.contains(word))
+                .any(|text| other.contains(text))
                 && other_verb(other).is_none()
         };
         paths(json, "", &own, &mut found);
@@ -502,7 +503,7 @@ pub(crate) mod tests {
             ["ö".to_owned(), "22".to_owned()],
         ];
         assert_eq!(table(["JOB", "N"], &rows), "JOB    N\nsales  1\nö      22");
-        let red = Paint { on: true }.word(Tone::Bad, "failed");
+        let red = Paint { on: true }.text(Tone::Bad, "failed");
         let painted = table(
             ["A", "B"],
             &[
@@ -515,7 +516,7 @@ pub(crate) mod tests {
 
     #[test]
     fn colours_are_for_terminals_unless_asked_otherwise() {
-        let wishes = |color, no_color| Wishes {
+        let options = |color, no_color| OutputOptions {
             format: Format::Table,
             color,
             no_color,
@@ -529,7 +530,7 @@ pub(crate) mod tests {
             (ColorChoice::Never, false, true, false),
         ] {
             assert_eq!(
-                wishes(color, no_color).colors(terminal),
+                options(color, no_color).colors(terminal),
                 expected,
                 "{color:?} {no_color} {terminal}"
             );
@@ -538,13 +539,13 @@ pub(crate) mod tests {
 
     #[test]
     fn progress_is_for_people_who_look_on() {
-        let wishes = |format, quiet| Wishes {
+        let options = |format, quiet| OutputOptions {
             format,
             color: ColorChoice::Auto,
             no_color: false,
             quiet,
         };
-        assert!(wishes(Format::Table, false).attended(true, false));
+        assert!(options(Format::Table, false).attended(true, false));
         for (format, quiet, terminal, piped) in [
             (Format::Table, false, false, false),
             (Format::Table, false, true, true),
@@ -552,7 +553,7 @@ pub(crate) mod tests {
             (Format::Json, false, true, false),
         ] {
             assert!(
-                !wishes(format, quiet).attended(terminal, piped),
+                !options(format, quiet).attended(terminal, piped),
                 "{format:?} {quiet} {terminal} {piped}"
             );
         }

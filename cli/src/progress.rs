@@ -50,7 +50,7 @@ impl Progress {
     }
 
     /// Sets the current activity.
-    pub fn say(&self, message: impl Into<String>) {
+    pub fn show(&self, message: impl Into<String>) {
         self.bar.set_message(message.into());
     }
 

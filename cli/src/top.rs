@@ -12,7 +12,7 @@ use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use model::{Action, Answer, Input, Key, Model};
+use model::{Action, Fetched, Input, Key, Model};
 use ratatui::Terminal;
 use ratatui::backend::Backend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -47,7 +47,7 @@ where
 {
     let mut due = tokio::time::interval(interval);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut asked = FuturesUnordered::new();
+    let mut pending = FuturesUnordered::new();
     tokio::pin!(stop);
     loop {
         terminal
@@ -60,41 +60,41 @@ where
                 Some(input) => model.take(input),
                 None => return Ok(()),
             },
-            Some(answer) = asked.next() => model.take(Input::Answered(Box::new(answer))),
-            _ = due.tick() => Some(Action::Ask),
+            Some(fetched) = pending.next() => model.take(Input::Arrived(Box::new(fetched))),
+            _ = due.tick() => Some(Action::Refresh),
         };
         match action {
             Some(Action::Quit) => return Ok(()),
-            Some(Action::Ask) if asked.is_empty() => {
-                asked.push(ask(controller, model.job().map(str::to_owned)))
+            Some(Action::Refresh) if pending.is_empty() => {
+                pending.push(fetch(controller, model.job().map(str::to_owned)))
             }
-            Some(Action::Ask) | None => {}
+            Some(Action::Refresh) | None => {}
         }
     }
 }
 
 /// Requests everything that the screen shows from the leader.
-pub async fn ask(controller: &Controller, job: Option<String>) -> Result<Answer, CliError> {
+pub async fn fetch(controller: &Controller, job: Option<String>) -> Result<Fetched, CliError> {
     let all = controller
-        .ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await })
+        .call(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await })
         .await?
         .jobs;
     let workers = controller
-        .ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await })
+        .call(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await })
         .await?
         .workers;
     let one = match job.filter(|name| all.iter().any(|job| job.job == *name)) {
         Some(job) => {
             let request = GetJobRequest { job, brief: false };
-            let ask = |channel| {
+            let call = |channel| {
                 let request = request.clone();
                 async move { jobs(channel).get_job(request).await }
             };
-            Some(controller.ask(ask).await?)
+            Some(controller.call(call).await?)
         }
         None => None,
     };
-    Ok(Answer {
+    Ok(Fetched {
         at: tokio::time::Instant::now(),
         jobs: all,
         workers,

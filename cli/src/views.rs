@@ -10,7 +10,28 @@ pub use streamctl_proto::json::{
     status as status_json, task, time, worker as worker_json,
 };
 use streamctl_proto::report::StageTimes;
-use streamctl_proto::{count, v1};
+use streamctl_proto::{Duplicates, count, v1};
+
+/// Records that the query could not take; empty if there are none.
+pub fn failed(counts: &v1::Counts) -> String {
+    if counts.rows_failed == 0 {
+        return String::new();
+    }
+    let records = count(counts.rows_failed, "record");
+    format!("{records} that the query could not take, among the dead letters")
+}
+
+/// User records of other shards; empty if there are none.
+pub fn foreign(counts: &v1::Counts) -> String {
+    match counts.rows_foreign.unwrap_or_default() {
+        0 => String::new(),
+        records => format!(
+            "{} outside of the hash range of their shard: dead letters, rows or dropped, as \
+             [source] aggregates says",
+            count(records, "user record")
+        ),
+    }
+}
 
 /// Whether a job in such a state is healthy.
 pub fn tone(status: &v1::JobStatus) -> Tone {
@@ -35,7 +56,7 @@ pub fn jobs_text(jobs: &[v1::JobStatus], paint: Paint) -> String {
         let totals = job.totals.unwrap_or_default();
         [
             job.job.clone(),
-            paint.word(tone(job), state(job)),
+            paint.text(tone(job), state(job)),
             job.published.to_string(),
             totals.rows_in.to_string(),
             totals.rows_out.to_string(),
@@ -73,7 +94,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         }
     };
     line("job", job.job.clone());
-    line("state", paint.word(tone(job), state(job)));
+    line("state", paint.text(tone(job), state(job)));
     line(
         "version",
         if job.job_version > 1 {
@@ -106,7 +127,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         if job.error.is_empty() {
             String::new()
         } else {
-            paint.word(Tone::Bad, &job.error)
+            paint.text(Tone::Bad, &job.error)
         },
     );
     line("hint", job.hint.clone());
@@ -130,9 +151,32 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         if totals.rows_rejected > 0 {
             let rows = count(totals.rows_rejected, "row");
             format!(
-                "{rows} whose partition cannot be the name of a folder; they are kept beside the \
+                "{rows} whose partition cannot be the name of a folder, or with a value that its \
+                 column's type in files cannot hold; they are kept beside the \
                  dead letters"
             )
+        } else {
+            String::new()
+        },
+    );
+    line(
+        "no arrival",
+        if totals.rows_without_arrival > 0 {
+            let records = count(totals.rows_without_arrival, "record");
+            format!(
+                "{records} without an arrival time that can be used ([source] on_bad_arrival_time)"
+            )
+        } else {
+            String::new()
+        },
+    );
+    line("failed", failed(&totals));
+    line("aggregates", foreign(&totals));
+    line(
+        "null values",
+        if totals.values_null > 0 {
+            let values = count(totals.values_null, "value");
+            format!("{values} did not fit and became NULL")
         } else {
             String::new()
         },
@@ -189,11 +233,19 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             line(
                 "unmatched",
                 format!(
-                    "in the last epoch: {:?} is not in {}, {rows}",
-                    key.key, key.lookup
+                    "in the last epoch: no row of {} that the query takes has {:?}, {rows}",
+                    key.lookup, key.key
                 ),
             );
         }
+    }
+    for null in job.last_epoch.iter().flat_map(|epoch| &epoch.null_values) {
+        let values = count(null.values, "value");
+        let column = &null.column;
+        line(
+            "null values",
+            format!("in the last epoch: {values} of column {column} did not fit"),
+        );
     }
     // A lookup that was never checked, as in a job that had ended before, has no version.
     for lookup in job
@@ -220,6 +272,14 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             "lookup",
             format!("{} {rows}{version}{problem}", lookup.name),
         );
+        let duplicates = Duplicates {
+            keys: lookup.duplicate_keys,
+            rows: lookup.duplicate_rows,
+            examples: lookup.duplicates.clone(),
+        };
+        if let Some(text) = duplicates.text() {
+            line("duplicates", format!("in {}: {text}", lookup.name));
+        }
     }
     for part in [shards_text(&job.shards), tasks_text(&job.tasks)]
         .into_iter()
@@ -480,6 +540,10 @@ pub(crate) mod tests {
             rows_out: 95,
             rows_late: 4,
             rows_rejected: 0,
+            rows_without_arrival: 0,
+            rows_failed: 0,
+            rows_foreign: None,
+            ..v1::Counts::default()
         };
         let task = Some(v1::TaskId {
             term: 3,
@@ -505,6 +569,7 @@ pub(crate) mod tests {
                 counts: Some(counts),
                 objects: 2,
                 bytes_out: 2048,
+                null_values: vec![],
                 unmatched: vec![v1::UnmatchedKey {
                     lookup: "country_lookup".into(),
                     key: "Russia".into(),
@@ -555,7 +620,7 @@ lag:        1.2 s
 shards:     1 open, 0 ended
 sink:       s3://b/out/
 last epoch: 8, window 2026-11-24T00:45:00Z, 100 rows in, 95 out, 2 objects, 2 KiB
-unmatched:  in the last epoch: \"Russia\" is not in country_lookup, 3 rows
+unmatched:  in the last epoch: no row of country_lookup that the query takes has \"Russia\", 3 rows
 lookup:     country_lookup 249 rows, version abc
 
 SHARD      WORKER  TASK  LAG   RECORDS  BYTES   THROTTLES  COMMITTED

@@ -57,7 +57,7 @@ impl Admission {
     /// Sends it to all workers whenever it changes.
     pub async fn follow(mut self, sessions: Arc<Sessions>) {
         while self.policy.changed().await.is_ok() {
-            sessions.say_to_all(&self.message());
+            sessions.broadcast(&self.message());
         }
         // Without a file, nothing ever changes.
         std::future::pending().await

@@ -4,6 +4,7 @@
 //! Rule: stop first, then finished effects, then time, then the inbox, so that a flood of messages
 //! blocks neither time nor commits.
 
+mod lookups;
 mod perform;
 #[cfg(test)]
 mod tests;
@@ -56,7 +57,7 @@ pub struct Driver {
     /// Dropped with its job, which ends the retries for it.
     lives: BTreeMap<JobName, watch::Sender<()>>,
     /// Scaling decisions that were logged.
-    decisions_told: u64,
+    decisions_logged: u64,
 }
 
 impl Driver {
@@ -76,7 +77,7 @@ impl Driver {
                 witness: None,
                 standing: 0,
                 lives: BTreeMap::new(),
-                decisions_told: 0,
+                decisions_logged: 0,
             },
             handle,
         )
@@ -159,7 +160,7 @@ impl Driver {
             }
         };
         if ticked {
-            self.tell_decision();
+            self.log_decision();
         }
         // Stalls only show as time passes.
         let standing = if ticked {
@@ -188,9 +189,9 @@ impl Driver {
     }
 
     /// Logs a change in the desired number of workers.
-    fn tell_decision(&mut self) {
+    fn log_decision(&mut self) {
         let log = self.core.scaling.log();
-        if std::mem::replace(&mut self.decisions_told, log.made) == log.made {
+        if std::mem::replace(&mut self.decisions_logged, log.made) == log.made {
             return;
         }
         if let Some(made) = log.all().next_back() {
@@ -203,7 +204,7 @@ impl Driver {
                 to,
                 workers,
                 reason,
-                "another number of workers is asked for"
+                "the desired number of workers changed"
             );
         }
     }
@@ -214,7 +215,7 @@ impl Driver {
         running: &mut JoinSet<()>,
         outcomes: &mpsc::Sender<Outcome>,
     ) {
-        if self.performer.say(&self.core, &effect) {
+        if self.performer.send(&self.core, &effect) {
             return;
         }
         let resolved = perform::job_of(&effect)

@@ -58,7 +58,7 @@ type Slot<T> = Arc<tokio::sync::Mutex<Option<Shared<T>>>>;
 
 /// A result, its time, and the version of the core's state that it is from.
 struct Shared<T> {
-    answer: T,
+    result: T,
     made: Instant,
     version: u64,
 }
@@ -83,7 +83,7 @@ impl Handle {
     }
 
     /// Sends an event to the core; waits while its inbox is full.
-    pub async fn tell(&self, event: Event) -> Result<(), NotLeading> {
+    pub async fn send(&self, event: Event) -> Result<(), NotLeading> {
         self.inbox
             .send(Input::Event(event))
             .await
@@ -92,11 +92,11 @@ impl Handle {
         Ok(())
     }
 
-    pub async fn ask<T: Send + 'static>(
+    pub async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Core) -> T + Send + 'static,
     ) -> Result<T, NotLeading> {
-        let (sender, answer) = oneshot::channel();
+        let (sender, result) = oneshot::channel();
         let question: Question = Box::new(move |core| {
             let _gone = sender.send(question(core));
         });
@@ -104,7 +104,7 @@ impl Handle {
             .send(Input::Question(question))
             .await
             .map_err(|_| NotLeading)?;
-        answer.await.map_err(|_| NotLeading)
+        result.await.map_err(|_| NotLeading)
     }
 
     /// The status of a job, from now or later.
@@ -145,19 +145,19 @@ impl Handle {
         let mut slot = slot.lock().await;
         if let Some(last) = &*slot {
             if last.version >= wanted && last.made + STATUS_INTERVAL > began {
-                return Ok(last.answer.clone());
+                return Ok(last.result.clone());
             }
             tokio::time::sleep_until(last.made + STATUS_INTERVAL).await;
         }
         let version = self.version();
         let made = Instant::now();
-        let answer = self.ask(question).await?;
+        let result = self.query(question).await?;
         *slot = Some(Shared {
-            answer: answer.clone(),
+            result: result.clone(),
             made,
             version,
         });
-        Ok(answer)
+        Ok(result)
     }
 
     /// Increases with every event that was sent and every change of the core: a result of this
@@ -181,8 +181,8 @@ mod tests {
     /// A driver of a core without jobs that counts questions.
     fn driver() -> (Handle, watch::Sender<u64>, Arc<AtomicUsize>) {
         let (handle, mut inbox, changed) = Handle::new(Term(1));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&asked);
+        let requested = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requested);
         tokio::spawn(async move {
             let core = Core::new(Term(1), 0, CoreSettings::default());
             while let Some(input) = inbox.recv().await {
@@ -192,24 +192,24 @@ mod tests {
                 }
             }
         });
-        (handle, changed, asked)
+        (handle, changed, requested)
     }
 
     async fn all_ask(handle: &Handle) {
         let job: JobName = "sales".parse().unwrap();
-        let asks = (0..100).map(|_| handle.status(job.clone(), false));
-        for answer in futures::future::join_all(asks).await {
-            assert_eq!(answer.unwrap(), None);
+        let queries = (0..100).map(|_| handle.status(job.clone(), false));
+        for result in futures::future::join_all(queries).await {
+            assert_eq!(result.unwrap(), None);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_status_is_computed_once_for_all_who_ask_at_a_time() {
-        let (handle, changed, asked) = driver();
+        let (handle, changed, requested) = driver();
         all_ask(&handle).await;
         all_ask(&handle).await;
         assert_eq!(
-            asked.load(Ordering::Relaxed),
+            requested.load(Ordering::Relaxed),
             1,
             "nothing changed, and no time passed"
         );
@@ -217,7 +217,7 @@ mod tests {
         changed.send_modify(|count| *count += 1);
         all_ask(&handle).await;
         assert_eq!(
-            asked.load(Ordering::Relaxed),
+            requested.load(Ordering::Relaxed),
             2,
             "what has changed is seen, by all at once"
         );
@@ -225,7 +225,7 @@ mod tests {
         tokio::time::sleep(STATUS_INTERVAL).await;
         all_ask(&handle).await;
         assert_eq!(
-            asked.load(Ordering::Relaxed),
+            requested.load(Ordering::Relaxed),
             3,
             "time alone changes a status"
         );

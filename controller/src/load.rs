@@ -215,9 +215,11 @@ async fn lookups_in_use(
     let is_same = |name: &String| {
         let of = |job: &ResolvedJob| {
             let spec = job.spec.lookups.iter().find(|spec| spec.name == *name)?;
-            Some((spec.path.clone(), spec.format))
+            Some((spec.clone(), job.lookup_columns.get(name).cloned()))
         };
-        of(&made_by).is_some_and(|used| Some(used) == of(job))
+        of(&made_by)
+            .zip(of(job))
+            .is_some_and(|(used, now)| used.0.reads_as(&now.0) && used.1 == now.1)
     };
     let versions = head.lookups.iter().filter(|(name, _)| is_same(name));
     Ok(versions

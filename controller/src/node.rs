@@ -8,7 +8,7 @@
 use crate::admission::Admission;
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
-use crate::http::{self, Ask, MoreFigures, Shown};
+use crate::http::{self, LeaderJobs, MoreFigures, Shown};
 use crate::leading::{Leader, Leading};
 use crate::load::load;
 use crate::metrics::Metrics;
@@ -44,7 +44,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 /// How often a standby checks which controller leads.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Wait before a failed campaign or load is retried.
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 /// HTTP/2 flow-control windows; the defaults (64 KiB) throttle a session and Flight.
@@ -311,8 +311,8 @@ async fn serve(
         admission: node.admission.clone(),
     };
     let security = &node.parts.security;
-    let ask = Ask::new(node.jobs(), security.dialer.clone(), security.has_tls());
-    let scaler = ExternalScaler::new(ask);
+    let leader_jobs = LeaderJobs::new(node.jobs(), security.dialer.clone(), security.has_tls());
+    let scaler = ExternalScaler::new(leader_jobs);
     // Both versions of reflection: many clients, Python's among them, support only the older one.
     let descriptors = || {
         tonic_reflection::server::Builder::configure()
@@ -382,13 +382,13 @@ async fn campaign(
     parts: &Parts,
     leading: &watch::Sender<Leading>,
 ) -> Leadership {
-    let look = async {
+    let poll = async {
         loop {
             if let Ok(found) = parts.store.leader().await {
                 let address = found.map(|(_, leader)| leader.address);
                 leading.send_replace(Leading::Elsewhere(address));
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     let win = async {
@@ -408,7 +408,7 @@ async fn campaign(
     tokio::select! {
         biased;
         leadership = win => leadership,
-        () = look => unreachable!("looking has no end"),
+        () = poll => unreachable!("looking has no end"),
     }
 }
 

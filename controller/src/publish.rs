@@ -155,14 +155,14 @@ async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<
 
 /// How many objects of a committed epoch are checked to see whether any was published: publishing
 /// goes in this order, and no later one begins before one of this many is done.
-const LOOKED_AT_MAX: usize = PUBLISH_PARALLEL_MAX;
+const INSPECTED_MAX: usize = PUBLISH_PARALLEL_MAX;
 /// Most manifests of one epoch that are checked; each is of another leader that died before its
 /// commit.
 const WRITTEN_MAX: usize = 64;
 
 /// Whether anything of an epoch is visible: then it was committed.
 async fn is_visible(storages: &Storages, manifest: &Manifest) -> Result<bool, StorageError> {
-    for object in manifest.objects.iter().take(LOOKED_AT_MAX) {
+    for object in manifest.objects.iter().take(INSPECTED_MAX) {
         let staged = &object.staged;
         match storages
             .for_location(&staged.location)

@@ -8,13 +8,11 @@ use std::time::Duration;
 use streamctl_core::scaling::ScalingSettings;
 use streamctl_proto::spec::parse_duration;
 
-/// Flags of a controller about the number of workers that it asks for.
+/// Flags of a controller about the desired number of workers.
 #[derive(Args, Clone, Debug)]
-#[command(
-    next_help_heading = "How many workers there should be (for autoscalers; `streamctl scaling` shows it)"
-)]
+#[command(next_help_heading = "Autoscaling (see `streamctl scaling`)")]
 pub struct ScalingFlags {
-    /// Fewest workers that are asked for; 0 allows none while no job has anything to read.
+    /// Minimum desired number of workers; 0 allows none while no job has anything to read.
     #[arg(
         long,
         env = "STREAMCTL_WORKERS_MIN",
@@ -22,7 +20,7 @@ pub struct ScalingFlags {
         value_name = "N"
     )]
     workers_min: u32,
-    /// Most workers that are asked for.
+    /// Maximum desired number of workers.
     #[arg(
         long,
         env = "STREAMCTL_WORKERS_MAX",
@@ -30,17 +28,17 @@ pub struct ScalingFlags {
         value_name = "N"
     )]
     workers_max: u32,
-    /// How busy workers should be; more are asked for half-way from there to 100.
+    /// Target utilization of workers, 10 to 95; scale out half-way between it and 100.
     #[arg(long, env = "STREAMCTL_SCALE_BUSY", default_value_t = 70, value_name = "PERCENT",
           value_parser = clap::value_parser!(u8).range(10..=95))]
     scale_busy: u8,
-    /// More workers are asked for when they were needed for so long, at least 2s.
+    /// How long more workers must be needed before scaling out, 2s to 24h.
     #[arg(long, env = "STREAMCTL_SCALE_OUT_AFTER", default_value = "30s", value_name = "TIME", value_parser = time)]
     scale_out_after: Duration,
-    /// Fewer are asked for when no more were needed for so long, at least 2s.
+    /// How long fewer workers must suffice before scaling in, 2s to 24h.
     #[arg(long, env = "STREAMCTL_SCALE_IN_AFTER", default_value = "5m", value_name = "TIME", value_parser = time)]
     scale_in_after: Duration,
-    /// Time in which workers should catch up with a backlog, at least 2s.
+    /// Time in which workers should catch up with a backlog, 2s to 24h.
     #[arg(long, env = "STREAMCTL_SCALE_CATCH_UP", default_value = "5m", value_name = "TIME", value_parser = time)]
     scale_catch_up: Duration,
 }
@@ -48,8 +46,8 @@ pub struct ScalingFlags {
 fn time(text: &str) -> Result<Duration, String> {
     let long_enough =
         |time: &Duration| *time >= Duration::from_secs(2) && *time <= Duration::from_secs(86_400);
-    let words = || "not a time from 2s to 24h, written like 30s or 5m".to_owned();
-    parse_duration(text).filter(long_enough).ok_or_else(words)
+    let problem = || "not a time from 2s to 24h, written like 30s or 5m".to_owned();
+    parse_duration(text).filter(long_enough).ok_or_else(problem)
 }
 
 impl ScalingFlags {
@@ -91,8 +89,8 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<ScalingSettings, String> {
-        let words = std::iter::once("controller").chain(line.split_whitespace());
-        Flags::try_parse_from(words)
+        let problem = std::iter::once("controller").chain(line.split_whitespace());
+        Flags::try_parse_from(problem)
             .map_err(|error| error.to_string())?
             .scaling
             .settings()

@@ -17,16 +17,16 @@ use tonic::Status;
 pub const QUEUE_MAX: usize = 4_096;
 
 /// The messages to one worker.
-pub type Outbox = mpsc::Receiver<Said>;
+pub type Outbox = mpsc::Receiver<Outgoing>;
 
 /// A message, or why the session ends.
-type Said = Result<v1::ControllerMessage, Status>;
+type Outgoing = Result<v1::ControllerMessage, Status>;
 
 /// The connections to the workers.
 #[derive(Debug, Default)]
 pub struct Sessions {
     next: AtomicU64,
-    open: Mutex<BTreeMap<WorkerId, (SessionId, mpsc::Sender<Said>)>>,
+    open: Mutex<BTreeMap<WorkerId, (SessionId, mpsc::Sender<Outgoing>)>>,
 }
 
 impl Sessions {
@@ -63,7 +63,7 @@ impl Sessions {
     }
 
     /// Sends a message to a worker. If it cannot be sent, the session ends.
-    pub fn say(&self, worker: &WorkerId, message: v1::controller_message::Message) {
+    pub fn send(&self, worker: &WorkerId, message: v1::controller_message::Message) {
         let mut open = self.lock();
         let Some((_, sender)) = open.get(worker) else {
             return;
@@ -80,14 +80,14 @@ impl Sessions {
     }
 
     /// Sends a message to every worker. A session with a full queue ends.
-    pub fn say_to_all(&self, message: &v1::controller_message::Message) {
-        let said = || {
+    pub fn broadcast(&self, message: &v1::controller_message::Message) {
+        let copy = || {
             Ok(v1::ControllerMessage {
                 message: Some(message.clone()),
             })
         };
         self.lock()
-            .retain(|_, (_, sender)| sender.try_send(said()).is_ok());
+            .retain(|_, (_, sender)| sender.try_send(copy()).is_ok());
     }
 
     /// Ends all sessions: leadership is over.
@@ -97,7 +97,7 @@ impl Sessions {
 
     fn lock(
         &self,
-    ) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, (SessionId, mpsc::Sender<Said>)>> {
+    ) -> std::sync::MutexGuard<'_, BTreeMap<WorkerId, (SessionId, mpsc::Sender<Outgoing>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,7 +121,7 @@ mod tests {
         assert!(refused.recv().await.is_none(), "nothing follows");
         let (_, mut newer) = sessions.open(worker.clone());
         sessions.refuse(&worker, first, Status::invalid_argument("late"));
-        sessions.say(
+        sessions.send(
             &worker,
             v1::controller_message::Message::Welcome(v1::Welcome {
                 term: 1,

@@ -1,10 +1,10 @@
 //! The data logic that controller and worker share.
 //!
-//! Owns: sources ([`source`]) and formats ([`format`]) by kind, object storage ([`storage`]), AWS
-//! clients ([`aws`]), the Data Catalog ([`catalog`]), lookup versions and their rows ([`lookup`]),
-//! the query ([`query`]), resolving a job file against the outside world ([`resolve`]), and the
-//! plumbing of the programs: HTTP servers ([`http`]), protection ([`security`]), metrics
-//! ([`metrics`]). Does not own: windows, the commit.
+//! Owns: sources ([`source`]) and formats ([`format`]) by kind, times and numbers from text
+//! ([`values`]), object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog
+//! ([`catalog`]), lookup versions and their rows ([`lookup`]), the query ([`query`]), resolving a
+//! job file against the outside world ([`resolve`]), and the plumbing of the programs: HTTP servers
+//! ([`http`]), protection ([`security`]), metrics ([`metrics`]). Does not own: windows, the commit.
 //! Rule: a question about data has the same answer everywhere: for the controller at submit, a
 //! worker at run time, a replay next week.
 
@@ -26,3 +26,5 @@ pub mod security;
 pub mod source;
 pub mod storage;
 pub mod traces;
+pub mod values;
+pub mod written;

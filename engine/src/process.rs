@@ -18,14 +18,13 @@ use tracing_subscriber::EnvFilter;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Logs and traces")]
 pub struct Seen {
-    /// Logs as text, or as JSON lines.
-    #[arg(long, env = "STREAMCTL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    /// Log format.
+    #[arg(long, env = "STREAMCTL_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// The same as --log-format json.
     #[arg(long, env = "STREAMCTL_LOG_JSON", hide = true)]
     log_json: bool,
-    /// Where traces are sent: a collector that speaks OTLP over gRPC, http://host:port; nowhere by
-    /// default.
+    /// Collector of traces, OTLP over gRPC: http://host:port (default: no traces).
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
 }
@@ -33,10 +32,9 @@ pub struct Seen {
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// For programs: one JSON document per line, with the fields job, epoch, task and trace_id
-    /// where they are known.
+    /// One JSON document per line, with the fields job, epoch, task and trace_id where known.
     Json,
 }
 
@@ -153,7 +151,7 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListen
 }
 
 /// Waits for SIGTERM or SIGINT.
-pub async fn asked_to_stop() {
+pub async fn stop_signal() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut signal) => signal.recv().await,

@@ -13,6 +13,7 @@ mod tests;
 
 use crate::json::time;
 use crate::resolved::StreamAddress;
+use crate::spec::ValueRules;
 use crate::{JobSpec, ResolvedJob, WindowSize};
 use fields::fields;
 pub(crate) use fields::value_text;
@@ -152,6 +153,7 @@ fn source(key: &str, old: &ResolvedJob, next: &ResolvedJob) -> Option<Refusal> {
     match key {
         // How its columns are typed and how it is guarded; not which source it is.
         "catalog" | "schema" | "schema_file" | "on_data_loss" => None,
+        key if ValueRules::has(key) => None,
         "type" => change.another_source(),
         key => {
             let has = |job: &ResolvedJob| {

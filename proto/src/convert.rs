@@ -6,7 +6,8 @@
 use crate::change::FieldChange;
 use crate::manifest::TimeGap;
 use crate::report::{
-    Counts, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging, UnmatchedKey,
+    Counts, NullValues, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging,
+    UnmatchedKey,
 };
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
@@ -130,6 +131,11 @@ impl From<&Counts> for v1::Counts {
             rows_out: c.rows_out,
             rows_late: c.rows_late,
             rows_rejected: c.rows_rejected,
+            rows_without_arrival: c.rows_without_arrival,
+            rows_failed: c.rows_failed,
+            rows_foreign: c.rows_foreign,
+            rows_further: c.rows_further,
+            values_null: c.values_null,
         }
     }
 }
@@ -185,6 +191,29 @@ impl From<v1::Counts> for Counts {
             rows_out: c.rows_out,
             rows_late: c.rows_late,
             rows_rejected: c.rows_rejected,
+            rows_without_arrival: c.rows_without_arrival,
+            rows_failed: c.rows_failed,
+            rows_foreign: c.rows_foreign,
+            rows_further: c.rows_further,
+            values_null: c.values_null,
+        }
+    }
+}
+
+impl From<&NullValues> for v1::NullValues {
+    fn from(null: &NullValues) -> Self {
+        Self {
+            column: null.column.clone(),
+            values: null.values,
+        }
+    }
+}
+
+impl From<v1::NullValues> for NullValues {
+    fn from(null: v1::NullValues) -> Self {
+        Self {
+            column: null.column,
+            values: null.values,
         }
     }
 }
@@ -341,6 +370,7 @@ impl From<&Report> for v1::Report {
             lookups: lookups_to_wire(&report.lookups),
             objects: report.objects.iter().map(Into::into).collect(),
             unmatched: report.unmatched.iter().map(Into::into).collect(),
+            null_values: report.null_values.iter().map(Into::into).collect(),
             stages: Some((&report.stages).into()),
         }
     }
@@ -366,7 +396,10 @@ impl TryFrom<v1::Report> for Report {
         }
         let counts: Counts = message.counts.unwrap_or_default().into();
         if !counts.balanced() {
-            return Err(bad("counts", "rows_in is not rows_decoded + rows_dead"));
+            return Err(bad(
+                "counts",
+                "rows_in + rows_further is not rows_decoded + rows_dead",
+            ));
         }
         Ok(Self {
             task: task_id(message.task)?,
@@ -381,6 +414,7 @@ impl TryFrom<v1::Report> for Report {
                 .map(StagedObject::try_from)
                 .collect::<Result<_, _>>()?,
             unmatched: message.unmatched.into_iter().map(Into::into).collect(),
+            null_values: message.null_values.into_iter().map(Into::into).collect(),
             stages: message.stages.unwrap_or_default().into(),
         })
     }
@@ -419,6 +453,11 @@ mod tests {
                 rows_out: 1,
                 rows_late: 1,
                 rows_rejected: 2,
+                rows_without_arrival: 3,
+                rows_failed: 1,
+                rows_foreign: Some(4),
+                rows_further: 0,
+                values_null: 7,
             },
             lookups: BTreeMap::from([("c".into(), LookupVersion::new("v"))]),
             objects: vec![StagedObject {
@@ -435,6 +474,10 @@ mod tests {
                 lookup: "c".into(),
                 key: "Russia".into(),
                 rows: 1,
+            }],
+            null_values: vec![NullValues {
+                column: "price".into(),
+                values: 7,
             }],
             stages: StageTimes {
                 decode_us: 1,

@@ -30,7 +30,9 @@ pub fn status(job: &v1::JobStatus) -> Value {
     let lookup = |lookup: &v1::LookupStatus| {
         json!({
             "name": lookup.name, "version": lookup.version, "rows": lookup.rows, "seen_ms": lookup.seen_ms,
-            "problem": lookup.problem,
+            "problem": lookup.problem, "refused_version": lookup.refused_version,
+            "duplicate_keys": lookup.duplicate_keys, "duplicate_rows": lookup.duplicate_rows,
+            "duplicates": lookup.duplicates,
         })
     };
     let avoided = |avoided: &v1::AvoidedWorker| {
@@ -74,10 +76,12 @@ pub fn epoch(epoch: &v1::EpochSummary) -> Value {
     let stages = epoch.stages.unwrap_or_default();
     let unmatched =
         |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    let nulls = |one: &v1::NullValues| json!({"column": one.column, "values": one.values});
     json!({
         "epoch": epoch.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
         "counts": counts(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
         "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
+        "null_values": epoch.null_values.iter().map(nulls).collect::<Vec<_>>(),
         "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
         "stages": stage_times(&stages), "job_version": epoch.job_version,
     })
@@ -158,7 +162,9 @@ fn counts(counts: Option<&v1::Counts>) -> Value {
         "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
         "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
         "rows_late": counts.rows_late,
-        "rows_rejected": counts.rows_rejected,
+        "rows_rejected": counts.rows_rejected, "rows_without_arrival": counts.rows_without_arrival,
+        "rows_failed": counts.rows_failed, "rows_foreign": counts.rows_foreign.unwrap_or_default(),
+        "rows_further": counts.rows_further, "values_null": counts.values_null,
     })
 }
 

@@ -9,6 +9,7 @@ pub mod convert;
 pub mod count;
 pub mod dead_letter_shard;
 pub mod describe;
+mod duplicates;
 pub mod id;
 pub mod json;
 pub mod manifest;
@@ -20,18 +21,21 @@ pub mod resolved;
 pub mod spec;
 pub mod staged_name;
 mod stream;
+pub mod time_pattern;
 pub mod verify;
 pub mod window;
 
 pub use count::count;
 pub use dead_letter_shard::DeadLetterShard;
 pub use describe::describe;
+pub use duplicates::Duplicates;
 pub use id::{Epoch, JobName, JobVersion, LookupVersion, ShardId, TaskId, Term, WorkerId};
 pub use manifest::{Manifest, ManifestRef};
 pub use position::{Position, SequenceNumber};
 pub use report::{Counts, Report, ShardRange, StagedObject};
 pub use resolved::{ResolvedJob, VersionRef};
 pub use spec::JobSpec;
+pub use time_pattern::TimePattern;
 pub use window::{Clamp, Window, WindowSize};
 
 /// Generated from `streamctl/v1/*.proto`.

@@ -4,7 +4,7 @@
 //! location.
 //! Rule: a manifest contains everything that recovery needs; its digest in the store identifies it.
 
-use crate::report::{ObjectKind, StageTimes, StagedObject, UnmatchedKey};
+use crate::report::{NullValues, ObjectKind, StageTimes, StagedObject, UnmatchedKey};
 use crate::stream::StreamIdentity;
 use crate::{
     Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term,
@@ -159,6 +159,9 @@ pub struct Manifest {
     pub totals: Counts,
     /// The most frequent keys without a match.
     pub unmatched: Vec<UnmatchedKey>,
+    /// The columns with most bad values that became null in this epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub null_values: Vec<NullValues>,
     pub stages: StageTimes,
     /// The repair of an earlier epoch that had lost objects; then this epoch has no records.
     /// `None`: an epoch of records.
@@ -415,6 +418,10 @@ mod tests {
                     rows_out: 39,
                     rows_late: 3,
                     rows_rejected: 0,
+                    rows_without_arrival: 0,
+                    rows_failed: 0,
+                    rows_foreign: None,
+                    ..Counts::default()
                 },
             }],
             frontier: BTreeMap::from([
@@ -468,6 +475,10 @@ mod tests {
                 rows_out: 39,
                 rows_late: 3,
                 rows_rejected: 0,
+                rows_without_arrival: 0,
+                rows_failed: 0,
+                rows_foreign: None,
+                ..Counts::default()
             },
             totals: Counts {
                 rows_in: 420,
@@ -478,12 +489,17 @@ mod tests {
                 rows_out: 390,
                 rows_late: 5,
                 rows_rejected: 0,
+                rows_without_arrival: 0,
+                rows_failed: 0,
+                rows_foreign: None,
+                ..Counts::default()
             },
             unmatched: vec![UnmatchedKey {
                 lookup: "country_lookup".into(),
                 key: "Russia".into(),
                 rows: 2,
             }],
+            null_values: vec![],
             stages: StageTimes {
                 decode_us: 1,
                 transform_us: 2,

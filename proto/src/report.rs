@@ -16,14 +16,15 @@ pub struct ShardRange {
     pub bytes: u64,
 }
 
-/// The outcome of the records. Always `rows_in = rows_decoded + rows_dead`.
+/// The outcome of the records. Always `rows_in + rows_further = rows_decoded + rows_dead`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     pub rows_in: u64,
     pub bytes_in: u64,
     pub rows_decoded: u64,
-    /// Records in a dead-letter object.
+    /// Records in a dead-letter object: not decoded, not taken by the query, or of another shard's
+    /// part of an aggregate.
     pub rows_dead: u64,
     /// Rows without a match in a lookup.
     pub rows_unmatched: u64,
@@ -37,6 +38,23 @@ pub struct Counts {
     /// stored in objects beside the dead letters.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_rejected: u64,
+    /// Records that have no usable arrival time of their own: dead letters, or with the time of the
+    /// record before them. Part of `rows_in`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_without_arrival: u64,
+    /// Records that were decoded, and that the query could not take. Part of `rows_dead`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_failed: u64,
+    /// User records of aggregates of another shard's hash range, whatever became of them. `None`:
+    /// not counted; they were dropped unseen (before `[source] aggregates`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_foreign: Option<u64>,
+    /// Rows beyond the first of each record that holds several objects.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_further: u64,
+    /// Values that did not fit their column and became null (`on_bad_value = "null"`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub values_null: u64,
 }
 
 impl Counts {
@@ -50,10 +68,21 @@ impl Counts {
         self.rows_out = self.rows_out.saturating_add(other.rows_out);
         self.rows_late = self.rows_late.saturating_add(other.rows_late);
         self.rows_rejected = self.rows_rejected.saturating_add(other.rows_rejected);
+        self.rows_without_arrival = self
+            .rows_without_arrival
+            .saturating_add(other.rows_without_arrival);
+        self.rows_failed = self.rows_failed.saturating_add(other.rows_failed);
+        self.rows_foreign = match (self.rows_foreign, other.rows_foreign) {
+            (Some(mine), Some(others)) => Some(mine.saturating_add(others)),
+            (known, None) | (None, known) => known,
+        };
+        self.rows_further = self.rows_further.saturating_add(other.rows_further);
+        self.values_null = self.values_null.saturating_add(other.values_null);
     }
-    /// Whether every record became a row or a dead letter.
+    /// Whether every record became a row, several, or a dead letter.
     pub fn balanced(&self) -> bool {
-        self.rows_decoded.checked_add(self.rows_dead) == Some(self.rows_in)
+        let out = self.rows_decoded.checked_add(self.rows_dead);
+        out.is_some() && out == self.rows_in.checked_add(self.rows_further)
     }
 }
 
@@ -156,6 +185,36 @@ pub struct UnmatchedKey {
     pub rows: u64,
 }
 
+/// Values of a column that did not fit it and became null.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NullValues {
+    pub column: String,
+    /// At least 1.
+    pub values: u64,
+}
+
+/// The sums of each column, by its name.
+pub fn sum_null<'a>(all: impl Iterator<Item = &'a NullValues>) -> Vec<NullValues> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for one in all {
+        let sum = sums.entry(&one.column).or_default();
+        *sum = sum.saturating_add(one.values);
+    }
+    let named = |(column, values): (&str, u64)| NullValues {
+        column: column.to_owned(),
+        values,
+    };
+    sums.into_iter().map(named).collect()
+}
+
+/// The columns with most of such values, most first, at most [`NULL_COLUMNS_MAX`].
+pub fn most_null<'a>(all: impl Iterator<Item = &'a NullValues>) -> Vec<NullValues> {
+    let mut sums = sum_null(all);
+    sums.sort_by_key(|null| std::cmp::Reverse(null.values));
+    sums.truncate(NULL_COLUMNS_MAX);
+    sums
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
@@ -222,9 +281,14 @@ pub struct Report {
     pub objects: Vec<StagedObject>,
     /// The most frequent keys without a match, most frequent first, at most [`UNMATCHED_KEYS_MAX`].
     pub unmatched: Vec<UnmatchedKey>,
+    /// The columns whose bad values became null, as [`most_null`] orders them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub null_values: Vec<NullValues>,
     pub stages: StageTimes,
 }
 
+/// Columns with bad values that became null, named per report and per manifest.
+pub const NULL_COLUMNS_MAX: usize = 100;
 /// Unmatched keys named per report and per manifest.
 pub const UNMATCHED_KEYS_MAX: usize = 20;
 
@@ -265,6 +329,22 @@ mod tests {
             ..both
         };
         assert_eq!(done.closed_to_published_us(), 31 + 6);
+    }
+
+    #[test]
+    fn the_columns_with_most_null_values_are_named_first() {
+        let null = |column: &str, values| NullValues {
+            column: column.to_owned(),
+            values,
+        };
+        let all = [null("b", 1), null("a", 1), null("c", 2), null("b", 3)];
+        assert_eq!(
+            most_null(all.iter()),
+            [null("b", 4), null("c", 2), null("a", 1)]
+        );
+        let many: Vec<_> = (0..200).map(|n| null(&format!("c{n}"), n + 1)).collect();
+        assert_eq!(most_null(many.iter()).len(), NULL_COLUMNS_MAX);
+        assert_eq!(most_null(many.iter())[0], null("c199", 200));
     }
 
     #[test]

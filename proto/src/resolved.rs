@@ -10,6 +10,7 @@ use crate::manifest::{CheckpointNames, sha256_hex};
 pub use crate::stream::{StreamFacts, StreamIdentity};
 use crate::{JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The stored form that this build writes; it does not read later ones.
 pub const RESOLVED_VERSION: u32 = 3;
@@ -24,6 +25,38 @@ pub struct ColumnType {
     /// A Hive type: `string`, `bigint`, `decimal(10,2)`, `timestamp` ...
     #[serde(rename = "type")]
     pub type_name: String,
+}
+
+/// Which keys of a record hold its columns, where the catalog says more than the columns' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecordKeys {
+    /// Columns, in lower case, that records have under another key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, String>,
+    /// A dot in a key of a record counts as `_`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dots_are_underscores: bool,
+    /// Keys are compared with regard to case.
+    #[serde(skip_serializing_if = "is_false")]
+    pub case_counts: bool,
+}
+
+impl RecordKeys {
+    /// Each column has its own name as its key, without regard to case.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The key of a column that is not its name.
+    pub fn of_column(&self, column: &str) -> Option<&str> {
+        self.names.get(&column.to_lowercase()).map(String::as_str)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's interface")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The location of a Kinesis stream and the role of its reader.
@@ -67,6 +100,12 @@ pub struct ResolvedJob {
     pub start: Position,
     /// The source's columns, in order.
     pub columns: Vec<ColumnType>,
+    /// Which keys of a record hold them. Absent before the catalog's mappings were read.
+    #[serde(default, skip_serializing_if = "RecordKeys::is_plain")]
+    pub keys: RecordKeys,
+    /// The query reads the partition keys of records.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reads_partition_keys: bool,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
     /// The identity of the stream at submit. Absent before version 3, and if the service did not
@@ -79,6 +118,10 @@ pub struct ResolvedJob {
     pub query_digest: String,
     /// The result's columns: an Arrow IPC stream without batches, in base64.
     pub output_schema: String,
+    /// The columns of each lookup at submit, in the same form. Absent in jobs of earlier builds:
+    /// they plan with the version that a task meets first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lookup_columns: BTreeMap<String, String>,
 }
 
 /// An earlier version of a job: its name in the checkpoint location and the SHA-256 of its bytes.
@@ -171,7 +214,8 @@ impl ResolvedJob {
 mod tests {
     use super::*;
     use crate::spec::{
-        Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceSpec,
+        Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes,
+        SourceSpec, TimestampFormat,
     };
     use crate::spec::{GeneratorSource, SourceKind, StartingPosition};
     use crate::{Position, WindowSize};
@@ -193,6 +237,8 @@ mod tests {
             compression: Compression::None,
             partition_by: vec![],
             target_size: 1 << 20,
+            types: SinkTypes::Arrow,
+            timestamp_format: TimestampFormat::Iso,
         };
         let spec = JobSpec {
             name: "sales".parse().unwrap(),
@@ -201,6 +247,7 @@ mod tests {
                 schema,
                 starting_position,
                 on_data_loss: OnDataLoss::Fail,
+                values: Default::default(),
             },
             window: WindowSize::from_ms(60_000).unwrap(),
             lookups: vec![],
@@ -208,7 +255,9 @@ mod tests {
             sink,
             dead_letter: None,
             checkpoint: Location::folder("/checkpoint"),
+            dialect: Dialect::default(),
             retries_max: 3,
+            query_errors: Default::default(),
         };
         let previous = VersionRef {
             job_version: JobVersion(1),
@@ -228,6 +277,8 @@ mod tests {
                 name: "uuid".into(),
                 type_name: "string".into(),
             }],
+            keys: RecordKeys::default(),
+            reads_partition_keys: false,
             stream: None,
             stream_identity: Some(StreamIdentity {
                 arn: None,
@@ -236,6 +287,7 @@ mod tests {
             whole_window: false,
             query_digest: sha256_hex(b"SELECT uuid FROM source"),
             output_schema: "c2NoZW1h".into(),
+            lookup_columns: Default::default(),
         }
     }
 
@@ -265,6 +317,21 @@ mod tests {
             (first.version, first.job_version, first.previous),
             (1, JobVersion::FIRST, None)
         );
+    }
+
+    #[test]
+    fn keys_of_records_are_stored_only_where_they_are_not_the_names() {
+        let keys = RecordKeys {
+            names: BTreeMap::from([("ts".into(), "timestamp".into())]),
+            dots_are_underscores: true,
+            case_counts: false,
+        };
+        let job = ResolvedJob { keys, ..changed() };
+        let text = serde_json::to_string(&job).unwrap();
+        let stored = r#""keys":{"names":{"ts":"timestamp"},"dots_are_underscores":true},"#;
+        assert!(text.contains(stored), "{text}");
+        assert_eq!(serde_json::from_str::<ResolvedJob>(&text).unwrap(), job);
+        assert!(!serde_json::to_string(&changed()).unwrap().contains("keys"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! [`JobSpec::parse`].
 
 mod format;
+mod hive;
 mod key;
 mod keys;
 mod locate;
@@ -19,19 +20,23 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod text;
+mod values;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
+pub use hive::{HiveType, NotAType};
+use keys::{LOOKUP_BYTES_DEFAULT, REFRESH_DEFAULT};
 pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use locate::line_of;
 pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
 pub use source::{
-    FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GRACE_DEFAULT,
-    GeneratorSource, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX, SourceFacts,
-    SourceKind, StdinSource,
+    Aggregates, FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX,
+    GRACE_DEFAULT, GeneratorSource, KinesisSource, OnBadArrival, POLL_INTERVAL_MIN,
+    RECORDS_PER_READ_MAX, RecordForm, SourceFacts, SourceKind, StdinSource,
 };
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
+pub use values::{Decimals, OnBadValue, TIME_FORMATS_MAX, TimestampNumbers, ValueRules};
 
 use crate::manifest::CheckpointNames;
 use crate::report::ObjectKind;
@@ -48,6 +53,9 @@ pub struct JobSpec {
     pub lookups: Vec<LookupSpec>,
     /// The query over `source` and the lookups.
     pub sql: String,
+    /// The dialect in which the query is written.
+    #[serde(default, skip_serializing_if = "Dialect::is_default")]
+    pub dialect: Dialect,
     pub sink: SinkSpec,
     /// The location of records that cannot be decoded; `None`: below the checkpoint location.
     pub dead_letter: Option<Location>,
@@ -55,6 +63,59 @@ pub struct JobSpec {
     pub checkpoint: Location,
     /// How often a failing epoch is retried before the job stops as failed.
     pub retries_max: u32,
+    /// What becomes of records that the query cannot take. Not stored if it is the default: jobs of
+    /// earlier builds do not have it, and none of their epochs has such a record.
+    #[serde(default, skip_serializing_if = "QueryErrors::is_default")]
+    pub query_errors: QueryErrors,
+}
+
+/// What becomes of records that the query cannot take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryErrors {
+    pub on: OnQueryError,
+    /// Above this share of a window's records, in millionths, the job stops.
+    pub max_bad_ppm: u32,
+}
+
+/// `on_query_error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnQueryError {
+    /// The record becomes a dead letter.
+    DeadLetter,
+    /// The window fails.
+    Fail,
+}
+
+pub(super) const BAD_SHARE_PPM_DEFAULT: u32 = 100_000;
+/// So many bad records of a window never stop a job, whatever their share: one of three is no sign
+/// of a wrong query.
+pub const BAD_RECORDS_FREE: u64 = 10;
+
+impl Default for QueryErrors {
+    fn default() -> Self {
+        Self {
+            on: OnQueryError::DeadLetter,
+            max_bad_ppm: BAD_SHARE_PPM_DEFAULT,
+        }
+    }
+}
+
+impl QueryErrors {
+    /// Whether so many bad ones of so many records stop the job.
+    pub fn are_too_many(&self, bad: u64, records: u64) -> bool {
+        let allowed = u128::from(records) * u128::from(self.max_bad_ppm);
+        bad > BAD_RECORDS_FREE && u128::from(bad) * 1_000_000 > allowed
+    }
+
+    /// `max_bad_share` as a job file has it.
+    pub fn max_bad_share(&self) -> String {
+        key::share_text(self.max_bad_ppm)
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl JobSpec {
@@ -138,6 +199,9 @@ pub struct SourceSpec {
     pub starting_position: StartingPosition,
     /// What to do if records were lost before they could be read.
     pub on_data_loss: OnDataLoss,
+    /// How values become those of their columns. Not stored if it is the default.
+    #[serde(default, skip_serializing_if = "ValueRules::is_default")]
+    pub values: ValueRules,
 }
 
 /// Whether payloads may be compressed.
@@ -191,6 +255,30 @@ pub enum StartingPosition {
     Timestamp(i64),
 }
 
+/// What the words, operators and functions of a query mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    #[default]
+    Datafusion,
+    /// Spark SQL 3.5, with ANSI off and the time zone UTC.
+    Spark,
+}
+
+impl Dialect {
+    /// The word in a job file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Datafusion => "datafusion",
+            Self::Spark => "spark",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What to do if records were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -199,6 +287,12 @@ pub enum OnDataLoss {
     Fail,
     /// The loss is counted, and reading continues at the oldest record.
     Continue,
+}
+
+/// Keys that jobs of earlier builds do not have are not stored with their defaults: a stored job
+/// keeps its bytes.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A table to join with.
@@ -214,6 +308,88 @@ pub struct LookupSpec {
     pub refresh: Duration,
     /// Most bytes that it may have.
     pub size_max: u64,
+    /// Whether a version without rows may replace one with rows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow_empty: bool,
+    /// How its CSV files are written.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub csv: LookupCsv,
+    /// The types of some of its columns; the others have those of the files.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub schema: Vec<ColumnType>,
+    /// Whether folders `Code=DE/` are columns. Jobs that were stored before they could be have only
+    /// the columns of the files.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub folder_columns: bool,
+}
+
+impl LookupSpec {
+    /// A lookup with the default of every other key, as a job file gives it.
+    pub fn new(name: &str, path: Location, format: LookupFormat) -> Self {
+        Self {
+            name: name.to_owned(),
+            path,
+            format,
+            refresh: REFRESH_DEFAULT,
+            size_max: LOOKUP_BYTES_DEFAULT,
+            allow_empty: false,
+            csv: LookupCsv::default(),
+            schema: vec![],
+            folder_columns: true,
+        }
+    }
+
+    /// Whether the files of both are the same table: only then may one go on with a version that
+    /// the other read.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        let of = |spec: &Self| {
+            (
+                spec.path.clone(),
+                spec.format,
+                spec.csv.clone(),
+                spec.schema.clone(),
+                spec.folder_columns,
+            )
+        };
+        of(self) == of(other)
+    }
+}
+
+/// How the CSV files of a lookup are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupCsv {
+    /// Between two fields; ASCII.
+    pub delimiter: char,
+    /// Around a field that holds the delimiter, a line end, or itself, doubled; ASCII.
+    pub quote: char,
+    pub encoding: TextEncoding,
+    /// A field with this text is null, in quotes too; an empty field is null in any case.
+    pub null_text: String,
+}
+
+impl Default for LookupCsv {
+    fn default() -> Self {
+        Self {
+            delimiter: ',',
+            quote: '"',
+            encoding: TextEncoding::Utf8,
+            null_text: String::new(),
+        }
+    }
+}
+
+/// How text is written in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TextEncoding {
+    #[default]
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// Windows-1252, which readers take for Latin-1 too.
+    #[serde(rename = "windows-1252")]
+    Windows1252,
+    /// UTF-16 with a byte-order mark; little-endian without one.
+    #[serde(rename = "utf-16")]
+    Utf16,
 }
 
 /// The format of a lookup's files.
@@ -234,6 +410,35 @@ pub struct SinkSpec {
     pub partition_by: Vec<PartitionColumn>,
     /// Objects are cut at about this size.
     pub target_size: u64,
+    /// Which types and text forms the rows are written in. Jobs that were stored before there was a
+    /// choice continue with Arrow's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub types: SinkTypes,
+    /// How JSON and CSV write a timestamp.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timestamp_format: TimestampFormat,
+}
+
+/// The types and text forms in which rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkTypes {
+    /// Those that Hive, Spark and Trino read.
+    Hive,
+    /// Those of the query's result, as Arrow's writers write them.
+    #[default]
+    Arrow,
+}
+
+/// How JSON and CSV write a timestamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimestampFormat {
+    /// `2026-11-24T00:45:00.5`, with a `Z` if it is a point in time.
+    #[default]
+    Iso,
+    /// `2026-11-24 00:45:00.5`, in UTC.
+    Hive,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

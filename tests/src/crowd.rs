@@ -292,6 +292,7 @@ fn report(
         lookups: BTreeMap::new(),
         objects: vec![],
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
     }
 }

@@ -62,12 +62,12 @@ async fn open(dialer: Dialer, address: String, begin: Begin) -> Result<Incoming,
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (sent, mut hello_parts) = watch::channel(());
     let outgoing = in_parts(begin(), sent);
-    let mut answer = client.session(outgoing).boxed();
+    let mut response = client.session(outgoing).boxed();
     let mut deadline = Instant::now() + HELLO_TIMEOUT;
     let mut hello_is_sent = false;
-    let answer = loop {
+    let response = loop {
         tokio::select! {
-            answer = &mut answer => break answer,
+            response = &mut response => break response,
             moved = hello_parts.changed(), if !hello_is_sent => {
                 hello_is_sent = moved.is_err();
                 deadline = Instant::now() + HELLO_TIMEOUT;
@@ -75,7 +75,7 @@ async fn open(dialer: Dialer, address: String, begin: Begin) -> Result<Incoming,
             () = tokio::time::sleep_until(deadline) => return Err(Status::unavailable("no answer to Hello")),
         }
     };
-    let incoming = answer.map_err(cause_of)?.into_inner();
+    let incoming = response.map_err(cause_of)?.into_inner();
     Ok(Held {
         incoming,
         assembler: Assembler::default(),

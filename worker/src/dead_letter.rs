@@ -58,6 +58,9 @@ struct DeadLetter<'a> {
     /// The epoch whose dead letter it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replayed_from: Option<u64>,
+    /// Of a record whose job's query reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    partition_key: Option<Cow<'a, str>>,
 }
 
 /// A line that is not a dead letter.
@@ -172,6 +175,11 @@ impl DeadLetterSink {
                 .filter(|text| text.len() < RAW_TEXT_BYTES_MAX)
                 .map(Cow::from),
             replayed_from: origin.map(|origin| origin.epoch.0),
+            partition_key: record
+                .extra
+                .as_ref()
+                .and_then(|extra| extra.partition_key.as_deref())
+                .map(Cow::from),
         }
     }
 }
@@ -188,6 +196,7 @@ mod tests {
     use crate::sink::tests::{FakeStorage, WINDOW, gunzip, memory, task};
     use bytes::Bytes;
     use serde_json::{Value, json};
+    use streamctl_engine::source::Foreign;
 
     fn sink(storage: &FakeStorage) -> DeadLetterSink {
         sink_within(storage, memory(1 << 30))
@@ -215,6 +224,8 @@ mod tests {
             arrival_ms,
             data: data.into(),
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         }
     }
 

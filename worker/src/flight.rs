@@ -72,7 +72,7 @@ pub struct PartTicket {
 
 /// The content that a ticket requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum Requested {
     Part(TaskId),
     DeadLetters,
 }
@@ -90,10 +90,10 @@ impl PartTicket {
         ticket.wanted().map(|_| ticket)
     }
 
-    fn wanted(&self) -> Result<Wanted, Status> {
+    fn wanted(&self) -> Result<Requested, Status> {
         match (self.task, self.dead_letters) {
-            (Some(task), false) => Ok(Wanted::Part(task)),
-            (None, true) => Ok(Wanted::DeadLetters),
+            (Some(task), false) => Ok(Requested::Part(task)),
+            (None, true) => Ok(Requested::DeadLetters),
             _ => Err(no_ticket()),
         }
     }
@@ -138,7 +138,7 @@ impl FlightRows {
         let mut addresses = self.settings.controllers.clone();
         let mut redirects = REDIRECTS_MAX;
         while let Some(address) = addresses.pop() {
-            match self.ask(&address, job, epoch, limit).await {
+            match self.fetch_epoch(&address, job, epoch, limit).await {
                 Ok(found) => {
                     let bad = |e: serde_json::Error| Status::internal(e.to_string());
                     let manifest = serde_json::from_str(&found.manifest_json).map_err(bad)?;
@@ -160,7 +160,7 @@ impl FlightRows {
         Err(last)
     }
 
-    async fn ask(
+    async fn fetch_epoch(
         &self,
         address: &str,
         job: &JobName,
@@ -323,8 +323,8 @@ impl FlightService for FlightRows {
             .epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT)
             .await?;
         let task = match ticket.wanted()? {
-            Wanted::Part(task) => task,
-            Wanted::DeadLetters => {
+            Requested::Part(task) => task,
+            Requested::DeadLetters => {
                 let batches = letters::batches(self.world.storages.clone(), &manifest);
                 return Ok(encoded(dead_letter_schema(), batches));
             }

@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod preview;
 pub mod protection;
 pub mod rebuild;
+mod record_values;
 pub mod registry;
 pub mod replay;
 pub mod results;

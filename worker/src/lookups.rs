@@ -148,6 +148,7 @@ mod tests {
             format,
             refresh,
             size_max,
+            ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         };
         let storages = Storages::memory(memory);
         let listed = lookup::current_version(&storages, &spec).await.unwrap();

@@ -173,7 +173,7 @@ pub async fn run(
     let probed = health(ready).merge(Routes::new(alive).into_axum_router());
     let probe = serve_pages(probes.map(Door::for_probes), probed);
     let compute = world.compute.clone();
-    let (tell_stuck, stuck) = oneshot::channel();
+    let (report_stuck, stuck) = oneshot::channel();
     let mut stuck_work = None;
     let ends = async {
         tokio::select! {
@@ -191,7 +191,7 @@ pub async fn run(
         },
         () = show => Ok(()),
         () = probe => Ok(()),
-        () = compute.watch(tell_stuck) => Ok(()),
+        () = compute.watch(report_stuck) => Ok(()),
         () = session::run(settings, world, ends) => Ok(()),
     };
     match stuck_work {

@@ -5,6 +5,7 @@
 //! Rule: bounded in records, shards and time; it does not wait for a source that returns nothing.
 
 use crate::pipeline::Pipeline;
+use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use streamctl_engine::query::{QueryError, QueryPlan};
 use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
+use streamctl_engine::written::{Form, Formed};
 use streamctl_proto::ShardId;
-use streamctl_proto::report::UnmatchedKey;
+use streamctl_proto::report::{NullValues, UnmatchedKey, most_null};
 use tokio::time::{Instant, timeout_at};
 
 /// Most records of a preview: all of them are held in memory.
@@ -45,18 +47,22 @@ pub struct Bad {
 
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The columns of the result.
+    /// The columns of the result, as the sink writes them.
     pub schema: SchemaRef,
     pub batches: Vec<RecordBatch>,
+    /// Why rows would be rejected: a value has no place in the type of its column.
+    pub rejected: Vec<String>,
     /// The records that would be dead letters.
     pub bad: Vec<Bad>,
     /// Rows without a match in a lookup.
     pub unmatched: u64,
     /// The most frequent keys of these.
     pub unmatched_keys: Vec<UnmatchedKey>,
+    /// The columns whose bad values became null.
+    pub null_values: Vec<NullValues>,
 }
 
-/// Reads up to `wanted` records, about as many from each shard, for at most `within`.
+/// Reads up to `records_max` records, about as many from each shard, for at most `within`.
 ///
 /// # Errors
 /// A reader's error that a retry cannot fix.
@@ -64,14 +70,14 @@ pub async fn sample(
     context: &Context,
     shards: &[ShardToRead],
     end: End,
-    wanted: usize,
+    records_max: usize,
     within: Duration,
 ) -> Result<Sample, ReadError> {
     let deadline = Instant::now() + within;
     let shards = &shards[..shards.len().min(PREVIEW_SHARDS_MAX)];
     let reads = shards
         .iter()
-        .map(|shard| some_of(context, shard, end, wanted, deadline));
+        .map(|shard| some_of(context, shard, end, records_max, deadline));
     let mut all = Vec::new();
     let mut cut_short = false;
     for (shard, read) in shards
@@ -82,17 +88,17 @@ pub async fn sample(
         cut_short |= cut;
         all.push((shard.shard.clone(), records));
     }
-    let mut records = fair(all, end, wanted);
+    let mut records = fair(all, end, records_max);
     records.sort_by_key(|(_, record)| record.arrival_ms);
     Ok(Sample { records, cut_short })
 }
 
-/// Up to `wanted` records of one shard, and whether the time ran out before that.
+/// Up to `records_max` records of one shard, and whether the time ran out before that.
 async fn some_of(
     context: &Context,
     shard: &ShardToRead,
     end: End,
-    wanted: usize,
+    records_max: usize,
     deadline: Instant,
 ) -> Result<(VecDeque<Record>, bool), ReadError> {
     let mut kept = VecDeque::new();
@@ -113,10 +119,10 @@ async fn some_of(
         };
         kept.extend(chunk.records);
         match end {
-            End::First => kept.truncate(wanted),
-            End::Last => drop(kept.drain(..kept.len().saturating_sub(wanted))),
+            End::First => kept.truncate(records_max),
+            End::Last => drop(kept.drain(..kept.len().saturating_sub(records_max))),
         }
-        let enough = end == End::First && kept.len() >= wanted;
+        let enough = end == End::First && kept.len() >= records_max;
         if enough || chunk.end.is_some() || (chunk.behind_ms == 0 && chunk.complete_to_ms.is_some())
         {
             break;
@@ -129,11 +135,11 @@ async fn some_of(
 fn fair(
     mut shards: Vec<(ShardId, VecDeque<Record>)>,
     end: End,
-    wanted: usize,
+    records_max: usize,
 ) -> Vec<(ShardId, Record)> {
     let mut taken = Vec::new();
     let mut more = true;
-    while more && taken.len() < wanted {
+    while more && taken.len() < records_max {
         more = false;
         for (shard, records) in &mut shards {
             let next = if end == End::First {
@@ -141,7 +147,7 @@ fn fair(
             } else {
                 records.pop_back()
             };
-            if let Some(record) = next.filter(|_| taken.len() < wanted) {
+            if let Some(record) = next.filter(|_| taken.len() < records_max) {
                 taken.push((shard.clone(), record));
                 more = true;
             }
@@ -152,6 +158,18 @@ fn fair(
         taken.reverse();
     }
     taken
+}
+
+/// The next records and their shard: only those of one shard, if their places count.
+fn some<'a>(
+    sampled: &'a [(ShardId, Record)],
+    records: &'a [Record],
+    of_shard: bool,
+) -> (&'a ShardId, &'a [Record]) {
+    let shard = &sampled[0].0;
+    let is_other = |(other, _): &(ShardId, Record)| of_shard && other != shard;
+    let end = sampled.iter().position(is_other).unwrap_or(records.len());
+    (shard, &records[..end])
 }
 
 /// Runs the job's query on a sample, with these rows as its lookups.
@@ -165,9 +183,9 @@ pub async fn compute(
     sample: &Sample,
 ) -> Result<Outcome, TaskError> {
     let open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
-    let pipeline = Pipeline::new(context, plan, open, Arc::default())?;
+    let pipeline = Pipeline::new(context, plan, None, open, Arc::default())?;
     let Pipeline {
-        mut input,
+        input,
         mut output,
         unmatched,
     } = pipeline;
@@ -176,19 +194,23 @@ pub async fn compute(
         .iter()
         .map(|(_, record)| record.clone())
         .collect();
-    let feed = async move {
+    let of_shard = !plan.record_columns().is_empty();
+    let feed = async {
+        let mut input = input;
         let mut done = 0;
         let mut bad = Vec::new();
+        let mut nulls = Vec::new();
         while done < records.len() {
-            let step = input.decode(&records[done..]).await?;
-            bad.extend(step.bad.iter().map(|one| Bad {
+            let (shard, rest) = some(&sample.records[done..], &records[done..], of_shard);
+            let taken = input.take(shard, rest).await?;
+            bad.extend(taken.dead.into_iter().map(|one| Bad {
                 index: done + one.index,
-                reason: one.reason.clone(),
+                reason: one.reason,
             }));
-            done += step.records;
-            input.push("", step).await?;
+            nulls.extend_from_slice(&taken.nulls);
+            done += taken.records;
         }
-        Ok::<_, TaskError>(bad)
+        Ok::<_, TaskError>((bad, most_null(nulls.iter())))
     };
     let give = async {
         let mut batches = Vec::new();
@@ -208,15 +230,25 @@ pub async fn compute(
         }
         Ok::<_, TaskError>(batches)
     };
-    let (bad, batches) = tokio::try_join!(feed, give)?;
+    let ((bad, null_values), batches) = tokio::try_join!(feed, give)?;
+    let form = Form::new(plan.output_schema(), &context.job.spec.sink);
+    let mut formed = Vec::with_capacity(batches.len());
+    let mut rejected = vec![];
+    for batch in &batches {
+        let Formed { rows, refused } = form.rows(batch).map_err(SinkError::Split)?;
+        formed.push(rows);
+        rejected.extend(refused.into_iter().map(|(reason, _)| reason));
+    }
     let unmatched_rows = unmatched.rows();
     let unmatched_keys = unmatched.top();
     Ok(Outcome {
-        schema: plan.output_schema().clone(),
-        batches,
+        schema: Arc::clone(form.schema()),
+        batches: formed,
+        rejected,
         bad,
         unmatched: unmatched_rows,
         unmatched_keys,
+        null_values,
     })
 }
 

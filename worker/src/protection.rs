@@ -12,8 +12,8 @@ use streamctl_proto::v1;
 use tokio::sync::watch;
 
 const NOT_YET: &str =
-    "no controller has told this worker yet who may read from it: try again in a moment";
-const NOBODY_ASKS: &str = "this worker can be reached from other machines, and its controllers ask nobody who they are\n  \
+    "this worker has not received the access policy from a controller yet: try again in a moment";
+const NO_AUTHENTICATION: &str = "this worker can be reached from other machines, and its controllers do not authenticate callers\n  \
                            hint: start the controllers with --access, or the worker with --tls-client-ca or --insecure";
 
 /// A worker's own credentials, and the callers that it admits.
@@ -22,7 +22,7 @@ pub struct Protection {
     pub dialer: Dialer,
     policy: watch::Sender<Arc<Policy>>,
     /// Callers must authenticate.
-    must_ask: bool,
+    must_authenticate: bool,
     /// Without token authentication, only the user who runs this worker is served.
     own_user_only: bool,
 }
@@ -41,7 +41,7 @@ impl Protection {
         Self {
             dialer: security.dialer.clone(),
             policy,
-            must_ask: exposed && security.must_ask,
+            must_authenticate: exposed && security.must_authenticate,
             own_user_only,
         }
     }
@@ -65,7 +65,7 @@ impl Protection {
             problem,
         })?;
         let policy = match policy {
-            Policy::Open if self.must_ask => Policy::Closed(NOBODY_ASKS),
+            Policy::Open if self.must_authenticate => Policy::Closed(NO_AUTHENTICATION),
             policy => policy,
         };
         self.policy.send_replace(Arc::new(policy));
@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn a_worker_that_others_reach_is_not_opened_by_a_controller_that_asks_nobody() {
         let mut security = Security::default();
-        security.must_ask = true;
+        security.must_authenticate = true;
         let [exposed, here] = [true, false].map(|exposed| Protection::new(&security, exposed));
         [&exposed, &here]
             .into_iter()
             .for_each(|protection| protection.reported(v1::Access::default()).unwrap());
-        assert!(matches!(now(&exposed), Policy::Closed(NOBODY_ASKS)));
+        assert!(matches!(now(&exposed), Policy::Closed(NO_AUTHENTICATION)));
         assert!(matches!(now(&here), Policy::Open));
     }
 }

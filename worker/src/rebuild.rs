@@ -8,6 +8,7 @@
 
 use crate::compute::{Compute, Workload};
 use crate::dead_letter::DeadLetterSink;
+use crate::pipeline::DeadRecord;
 use crate::replay::{Witness, recompute};
 use crate::sink::{WindowSink, abandon_all};
 use crate::task::window::{WindowKey, dead_letters, sink_context};
@@ -16,7 +17,6 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::Pace;
 use streamctl_engine::source::{ReadError, Record};
 use streamctl_proto::manifest::ManifestObject;
@@ -92,8 +92,8 @@ fn lost(
     order: &RebuildOrder,
     sink: &str,
 ) -> Result<BTreeMap<TaskId, Lost>, RebuildError> {
-    let wanted: BTreeSet<&str> = order.lost.iter().map(String::as_str).collect();
-    let is_lost = |object: &&ManifestObject| wanted.contains(object.staged.location.as_str());
+    let requested: BTreeSet<&str> = order.lost.iter().map(String::as_str).collect();
+    let is_lost = |object: &&ManifestObject| requested.contains(object.staged.location.as_str());
     let group = |object: &ManifestObject| {
         (
             object.task,
@@ -121,13 +121,13 @@ fn lost(
             ObjectKind::DeadLetter => of_task.dead_letters = true,
         }
     }
-    if seen < wanted.len() {
+    if seen < requested.len() {
         let known = |location: &&&str| {
             objects
                 .iter()
                 .any(|object| object.staged.location == **location)
         };
-        let unknown = wanted.iter().find(|location| !known(location));
+        let unknown = requested.iter().find(|location| !known(location));
         return Err(RebuildError::Unknown(
             unknown
                 .map(|location| (*location).to_owned())
@@ -252,17 +252,17 @@ impl Witness for Staging {
         &self,
         shard: &ShardId,
         records: &[Record],
-        bad: &[BadRecord],
+        dead: &[DeadRecord],
     ) -> Result<(), TaskError> {
         if !self.lost.lock().await.dead_letters {
             return Ok(());
         }
-        for BadRecord { index, reason } in bad {
+        for one in dead {
             self.sinks
                 .lock()
                 .await
                 .dead
-                .write(shard, &records[*index], reason)
+                .write(shard, &records[one.index], &one.reason)
                 .await?;
         }
         Ok(())

@@ -72,7 +72,7 @@ struct Entry {
     base: BTreeMap<ShardId, Position>,
     reports: Vec<Undecided>,
     watermark_ms: i64,
-    asked: Vec<Window>,
+    requested: Vec<Window>,
     open: BTreeMap<Window, BTreeMap<String, LookupVersion>>,
     ended: Vec<v1::ShardEnded>,
     lost: BTreeMap<String, v1::TimeGap>,
@@ -104,7 +104,7 @@ struct Inner {
     /// Distinguishes this process from the next one with the same name.
     process: u64,
     tasks: BTreeMap<TaskId, Entry>,
-    line: Option<mpsc::Sender<v1::WorkerMessage>>,
+    connection: Option<mpsc::Sender<v1::WorkerMessage>>,
 }
 
 /// The undecided state of this worker's tasks.
@@ -115,24 +115,26 @@ impl Default for Registry {
         Self(Mutex::new(Inner {
             process: fastrand::u64(1..),
             tasks: BTreeMap::new(),
-            line: None,
+            connection: None,
         }))
     }
 }
 
 impl Inner {
     /// Sends a message. Returns false if there is no connection any more.
-    fn say(&mut self, message: Message) -> bool {
-        let Some(line) = &self.line else { return false };
-        if line
+    fn send(&mut self, message: Message) -> bool {
+        let Some(connection) = &self.connection else {
+            return false;
+        };
+        if connection
             .try_send(v1::WorkerMessage {
                 message: Some(message),
             })
             .is_err()
         {
-            self.line = None;
+            self.connection = None;
         }
-        self.line.is_some()
+        self.connection.is_some()
     }
 }
 
@@ -154,14 +156,14 @@ impl Registry {
             .iter()
             .map(|(id, entry)| running(*id, entry))
             .collect();
-        let asked: Vec<_> = inner
+        let requested: Vec<_> = inner
             .tasks
             .iter()
-            .flat_map(|(id, entry)| entry.asked.iter().map(|w| opening(*id, *w)))
+            .flat_map(|(id, entry)| entry.requested.iter().map(|w| opening(*id, *w)))
             .collect();
-        inner.line = Some(sender);
-        for message in asked {
-            inner.say(message);
+        inner.connection = Some(sender);
+        for message in requested {
+            inner.send(message);
         }
         let hello = v1::Hello {
             worker: worker.to_owned(),
@@ -174,13 +176,13 @@ impl Registry {
     }
 
     pub fn disconnect(&self) {
-        self.lock().line = None;
+        self.lock().connection = None;
     }
 
     /// Sends a message that need not be remembered. It is lost, and the result is false, if there
     /// is no connection or its queue is full.
-    pub fn say(&self, message: Message) -> bool {
-        self.lock().say(message)
+    pub fn send(&self, message: Message) -> bool {
+        self.lock().send(message)
     }
 
     /// A task begins. Returns false if there is one with this id.
@@ -201,7 +203,7 @@ impl Registry {
             base,
             reports: vec![],
             watermark_ms: i64::MIN,
-            asked: vec![],
+            requested: vec![],
             open: BTreeMap::new(),
             ended: vec![],
             lost: BTreeMap::new(),
@@ -216,10 +218,10 @@ impl Registry {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
             // A repeated request is still one request.
-            if !entry.asked.contains(&window) {
-                entry.asked.push(window);
+            if !entry.requested.contains(&window) {
+                entry.requested.push(window);
             }
-            inner.say(opening(task, window));
+            inner.send(opening(task, window));
         }
     }
 
@@ -235,12 +237,15 @@ impl Registry {
         let Some(entry) = inner.tasks.get_mut(&task) else {
             return false;
         };
-        let asked = entry.asked.iter().position(|asked| *asked == window);
-        if let Some(index) = asked {
-            entry.asked.remove(index);
+        let requested = entry
+            .requested
+            .iter()
+            .position(|requested| *requested == window);
+        if let Some(index) = requested {
+            entry.requested.remove(index);
             entry.open.insert(window, lookups.clone());
         }
-        asked.is_some()
+        requested.is_some()
     }
 
     /// A task closed its part of a window. The reports of all tasks are bounded, so that a Hello
@@ -268,7 +273,7 @@ impl Registry {
         if let Some(entry) = inner.tasks.get_mut(&report.task) {
             entry.open.remove(&report.window);
             entry.reports.push(Undecided { report, bytes });
-            inner.say(Message::Report(message));
+            inner.send(Message::Report(message));
         }
         Ok(())
     }
@@ -285,7 +290,7 @@ impl Registry {
             }
             let task = Some(task.into());
             let watermark_ms = entry.watermark_ms;
-            inner.say(Message::Progress(v1::Progress {
+            inner.send(Message::Progress(v1::Progress {
                 task,
                 watermark_ms,
                 ..progress
@@ -317,7 +322,7 @@ impl Registry {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
             entry.ended.push(ended.clone());
-            inner.say(Message::ShardEnded(ended));
+            inner.send(Message::ShardEnded(ended));
         }
     }
 
@@ -335,7 +340,7 @@ impl Registry {
             return;
         };
         entry.released = true;
-        entry.asked.clear();
+        entry.requested.clear();
         entry.open.clear();
         let whole = matches!(why, Why::Completed | Why::Released);
         if !whole || entry.reports.is_empty() {
@@ -349,7 +354,7 @@ impl Registry {
             hint,
             refused_by,
         };
-        inner.say(Message::TaskEnded(ended));
+        inner.send(Message::TaskEnded(ended));
     }
 
     /// Removes a task that the controller does not know.
@@ -475,6 +480,7 @@ mod tests {
             lookups: BTreeMap::new(),
             objects: vec![],
             unmatched: vec![],
+            null_values: vec![],
             stages: Default::default(),
         }
     }
@@ -493,13 +499,13 @@ mod tests {
     }
 
     /// The windows of a task that a controller knows after a Hello and all later messages.
-    fn windows_known(hello: &v1::Hello, said: &[Message], id: TaskId) -> Vec<i64> {
+    fn windows_known(hello: &v1::Hello, sent: &[Message], id: TaskId) -> Vec<i64> {
         let running = hello
             .tasks
             .iter()
             .filter(|running| running.task == Some(id.into()));
         let notice = running.flat_map(|running| running.reports.iter());
-        let since = said.iter().filter_map(|message| match message {
+        let since = sent.iter().filter_map(|message| match message {
             Message::Report(report) if report.task == Some(id.into()) => Some(report),
             _ => None,
         });
@@ -519,17 +525,17 @@ mod tests {
             let mut reported = [0_i64; 2];
             let mut committed = -1;
             let mut committed_at_hello = -1;
-            let mut line: Option<(v1::Hello, mpsc::Receiver<v1::WorkerMessage>)> = None;
-            let mut said = vec![];
+            let mut connection: Option<(v1::Hello, mpsc::Receiver<v1::WorkerMessage>)> = None;
+            let mut sent = vec![];
             for _ in 0..60 {
                 match random.u8(0..6) {
                     0 => {
-                        line = Some(registry.connect("w", "a:1"));
-                        (said, committed_at_hello) = (vec![], committed);
+                        connection = Some(registry.connect("w", "a:1"));
+                        (sent, committed_at_hello) = (vec![], committed);
                     }
                     1 => {
                         registry.disconnect();
-                        line = None;
+                        connection = None;
                     }
                     2 => {
                         committed = random
@@ -548,15 +554,15 @@ mod tests {
                         reported[which] += 1;
                     }
                 }
-                let Some((hello, messages)) = &mut line else {
+                let Some((hello, messages)) = &mut connection else {
                     continue;
                 };
                 while let Ok(message) = messages.try_recv() {
-                    said.push(message.message.unwrap());
+                    sent.push(message.message.unwrap());
                 }
                 for (id, reported) in ids.into_iter().zip(reported) {
                     let expected: Vec<i64> = (committed_at_hello + 1..reported).collect();
-                    assert_eq!(windows_known(hello, &said, id), expected, "seed {seed}");
+                    assert_eq!(windows_known(hello, &sent, id), expected, "seed {seed}");
                     let running = hello
                         .tasks
                         .iter()
@@ -584,9 +590,9 @@ mod tests {
         let registry = Registry::default();
         begin(&registry, task(1));
         registry.ask_window(task(1), window(0));
-        let (_, mut said) = registry.connect("w", "a:1");
+        let (_, mut sent) = registry.connect("w", "a:1");
         assert_eq!(
-            said.try_recv().unwrap().message,
+            sent.try_recv().unwrap().message,
             Some(opening(task(1), window(0)))
         );
         assert!(registry.window_opened(task(1), window(0), &BTreeMap::new()));
@@ -594,8 +600,8 @@ mod tests {
             !registry.window_opened(task(1), window(0), &BTreeMap::new()),
             "once"
         );
-        let (hello, mut said) = registry.connect("w", "a:1");
-        assert!(said.try_recv().is_err());
+        let (hello, mut sent) = registry.connect("w", "a:1");
+        assert!(sent.try_recv().is_err());
         assert_eq!(
             (hello.tasks[0].windows.len(), hello.tasks[0].job_version),
             (1, 2)
@@ -620,7 +626,7 @@ mod tests {
         registry.end(task(1), Why::Released.into());
         registry.end(task(2), Why::Cancelled.into());
         registry.end(task(3), Why::Completed.into());
-        let (hello, _said) = registry.connect("w", "a:1");
+        let (hello, _sent) = registry.connect("w", "a:1");
         assert_eq!(
             hello
                 .tasks
@@ -638,14 +644,14 @@ mod tests {
     #[test]
     fn a_line_that_takes_nothing_more_is_given_up_and_that_is_said() {
         let registry = Registry::default();
-        let (_, _said) = registry.connect("w", "a:1");
+        let (_, _sent) = registry.connect("w", "a:1");
         let beat = || {
             Message::Heartbeat(v1::Heartbeat {
                 memory_bytes: 1,
                 ..Default::default()
             })
         };
-        assert!((0..QUEUE_MAX).all(|_| registry.say(beat())));
-        assert!(!registry.say(beat()) && !registry.say(beat()));
+        assert!((0..QUEUE_MAX).all(|_| registry.send(beat())));
+        assert!(!registry.send(beat()) && !registry.send(beat()));
     }
 }

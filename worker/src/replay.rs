@@ -6,7 +6,7 @@
 
 use crate::compute::{Compute, Running, Workload};
 use crate::memory::Holding;
-use crate::pipeline::{Input, Pipeline};
+use crate::pipeline::{DeadRecord, Input, Pipeline};
 use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
@@ -15,11 +15,10 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryPlan};
 use streamctl_engine::source::{Record, ShardToRead, connector};
 use streamctl_proto::manifest::ManifestPart;
-use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId};
+use streamctl_proto::{DeadLetterShard, Manifest, Position, ShardId, ShardRange, TaskId, Window};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Batches of a replay that may wait for its reader.
@@ -103,11 +102,14 @@ pub async fn replay(
     if parts.is_empty() {
         return Ok(None);
     }
-    let details = manifest
-        .frontier
-        .into_iter()
-        .map(|(shard, stands)| (shard, stands.detail))
-        .collect();
+    let details = manifest.frontier.into_iter();
+    let ranges = Ranges {
+        parts,
+        details: details
+            .map(|(shard, stands)| (shard, stands.detail))
+            .collect(),
+        window: manifest.window,
+    };
     let (memory, place) = context.budget.replay().await;
     let name = format!("replay of epoch {}", manifest.epoch);
     let workload = || Workload::new(&context.job.spec.name, name.clone());
@@ -123,17 +125,7 @@ pub async fn replay(
     let pace = Arc::clone(&workload.pace);
     let running = compute.spawn(workload, async move {
         let _place = place;
-        if let Err(error) = run(
-            &context,
-            memory,
-            &plan,
-            &tables,
-            (parts, details),
-            &outlet,
-            &pace,
-        )
-        .await
-        {
+        if let Err(error) = run(&context, memory, &plan, &tables, ranges, &outlet, &pace).await {
             let _over = outlet.sender.send(Err(error)).await;
         }
     });
@@ -147,12 +139,12 @@ pub async fn replay(
 /// Observes what a replay reads and returns, one call at a time per method.
 #[async_trait]
 pub(crate) trait Witness: Sync {
-    /// Records of a range, in order, and which of them are bad.
+    /// Records of a range, in order, and which of them became no row.
     async fn read(
         &self,
         shard: &ShardId,
         records: &[Record],
-        bad: &[BadRecord],
+        dead: &[DeadRecord],
     ) -> Result<(), TaskError>;
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
 }
@@ -169,9 +161,10 @@ pub(crate) async fn recompute(
     let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
-    let mut pipeline = Pipeline::new(context, &plan, open, Arc::clone(pace))?;
+    let window = Some(manifest.window);
+    let mut pipeline = Pipeline::new(context, &plan, window, open, Arc::clone(pace))?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
-    let ranges = parts.flat_map(|part| part.ranges.clone());
+    let ranges = parts.cloned().flat_map(ranges_of);
     let details = manifest
         .frontier
         .iter()
@@ -189,18 +182,30 @@ pub(crate) async fn recompute(
     Ok(())
 }
 
+/// What a replay reads.
+struct Ranges {
+    parts: Vec<ManifestPart>,
+    /// The detail of each shard.
+    details: BTreeMap<ShardId, String>,
+    window: Window,
+}
+
 async fn run(
     context: &Context,
     memory: Arc<Holding>,
     plan: &QueryPlan,
     tables: &BTreeMap<String, RecordBatch>,
-    (parts, details): (Vec<ManifestPart>, BTreeMap<ShardId, String>),
+    Ranges {
+        parts,
+        details,
+        window,
+    }: Ranges,
     outlet: &Outlet,
     pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
     let open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
-    let mut pipeline = Pipeline::new(context, plan, open, Arc::clone(pace))?;
-    let ranges = parts.into_iter().flat_map(|part| part.ranges);
+    let mut pipeline = Pipeline::new(context, plan, Some(window), open, Arc::clone(pace))?;
+    let ranges = parts.into_iter().flat_map(ranges_of);
     let read = read_ranges(context, ranges, &details, pipeline.input, None);
     let give = async {
         while let Some(batch) = pipeline.output.next().await? {
@@ -217,19 +222,32 @@ async fn run(
     Ok(())
 }
 
+/// A range of a shard, and whether user records of other shards were dropped unseen when it was
+/// first read.
+type RangeAgain = (ShardId, ShardRange, bool);
+
+fn ranges_of(part: ManifestPart) -> impl Iterator<Item = RangeAgain> {
+    let drops_foreign = part.counts.rows_foreign.is_none();
+    let ranges = part.ranges.into_iter();
+    ranges.map(move |(shard, range)| (shard, range, drops_foreign))
+}
+
 async fn read_ranges(
     context: &Context,
-    ranges: impl Iterator<Item = (ShardId, ShardRange)>,
+    ranges: impl Iterator<Item = RangeAgain>,
     details: &BTreeMap<ShardId, String>,
     mut input: Input<'_>,
     witness: Option<&dyn Witness>,
 ) -> Result<(), TaskError> {
-    for (shard, range) in ranges {
+    for (shard, range, drops_foreign) in ranges {
         let detail = match details.get(&shard).filter(|detail| !detail.is_empty()) {
             Some(detail) => detail.clone(),
             None => detail(context, &shard).await?,
         };
-        let to_read = ShardToRead::new(shard.clone(), range.from.clone(), detail);
+        let to_read = ShardToRead {
+            drops_foreign,
+            ..ShardToRead::new(shard.clone(), range.from.clone(), detail)
+        };
         let mut reader = context.sources.open_again(&context.job, &to_read).await?;
         let mut left = range.records;
         let mut empty = 0;
@@ -248,13 +266,12 @@ async fn read_ranges(
             }
             let mut rest = records.as_slice();
             while !rest.is_empty() {
-                let step = input.decode(rest).await?;
-                let (now, later) = rest.split_at(step.records);
+                let taken = input.take(&shard, rest).await?;
+                let (now, later) = rest.split_at(taken.records);
                 rest = later;
                 if let Some(witness) = witness {
-                    witness.read(&shard, now, &step.bad).await?;
+                    witness.read(&shard, now, &taken.dead).await?;
                 }
-                input.push(shard.as_str(), step).await?;
                 if input.has_enough() && witness.is_none() {
                     return Ok(());
                 }
@@ -296,9 +313,9 @@ pub(crate) mod tests {
     use arrow::compute::concat_batches;
     use arrow::json::ArrayWriter;
     use streamctl_engine::aws::{Aws, AwsSettings};
-    use streamctl_engine::source::ReadError;
     use streamctl_engine::source::kinesis::{Answer, Calls, Failure, IteratorKind, MadeIterator};
     use streamctl_engine::source::testing::clock_at;
+    use streamctl_engine::source::{Foreign, ReadError};
     use streamctl_proto::resolved::StreamAddress;
     use streamctl_proto::spec::{FilesSource, GeneratorSource, SourceKind};
     use streamctl_proto::spec::{Location, RecordFormat};
@@ -329,6 +346,7 @@ pub(crate) mod tests {
             counts: Counts::default(),
             totals: Counts::default(),
             unmatched: vec![],
+            null_values: vec![],
             stages: Default::default(),
             repair: None,
         }
@@ -441,6 +459,8 @@ pub(crate) mod tests {
             path,
             format: RecordFormat::Json,
             arrival_time: None,
+            on_bad_arrival_time: Default::default(),
+            max_arrival_ahead: None,
         });
         for (job, shard, windows) in [(generated, "generator-0000", 3), (files, "f.json", 1)] {
             let mut bed = Bed::new(job);
@@ -481,6 +501,8 @@ pub(crate) mod tests {
                     arrival_ms: 10,
                     data,
                     origin: None,
+                    extra: None,
+                    foreign: Foreign::No,
                 }
             };
             Ok(Answer {
@@ -503,17 +525,20 @@ pub(crate) mod tests {
             ..StreamAddress::default()
         });
         bed.job.spec.source.kind = kinesis_source(streamctl_proto::spec::PayloadCompression::None);
-        let asked = Arc::new(Asked::default());
+        let requested = Arc::new(Asked::default());
         let sources = Sources::new(Aws::new(AwsSettings::default()), bed.storages());
-        let sources = sources.with_stream(Arc::clone(&asked) as Arc<dyn Calls>);
+        let sources = sources.with_stream(Arc::clone(&requested) as Arc<dyn Calls>);
         bed.sources = Some(sources.clone());
         assert_eq!(replayed(bed.context(), &report).await.unwrap().len(), 1);
         let to_read = ShardToRead::new(shard("a"), Position::Start, String::new());
         let live = sources.open(&bed.job, &to_read).await.unwrap();
         assert_eq!(replayed(bed.context(), &report).await.unwrap().len(), 1);
         drop(live);
-        let asked = asked.0.lock().unwrap();
-        assert!(asked[0] == 10_000 && asked[1] < 10_000, "{asked:?}");
+        let requested = requested.0.lock().unwrap();
+        assert!(
+            requested[0] == 10_000 && requested[1] < 10_000,
+            "{requested:?}"
+        );
     }
 
     #[tokio::test]

@@ -252,12 +252,12 @@ impl Session {
         let registry = Arc::clone(&self.registry);
         let settings = self.settings.clone();
         let begin = move || {
-            let (hello, said) = registry.connect(&settings.worker, &settings.flight_address);
+            let (hello, outgoing) = registry.connect(&settings.worker, &settings.flight_address);
             let hello = v1::WorkerMessage {
                 message: Some(worker_message::Message::Hello(hello)),
             };
             futures::stream::once(async { hello })
-                .chain(ReceiverStream::new(said))
+                .chain(ReceiverStream::new(outgoing))
                 .boxed()
         };
         match tokio::time::timeout(patience, self.dial.dial(address, Box::new(begin))).await {
@@ -278,13 +278,13 @@ impl Session {
                 biased;
                 _ = heartbeat.tick() => {
                     if !self.beat() {
-                        return LineEnd::Broken("the controller does not take what is said".into());
+                        return LineEnd::Broken("the controller does not accept this worker's messages".into());
                     }
                 }
                 () = stop.as_mut(), if !self.leaving => {
                     self.leaving = true;
                     tracing::info!(tasks = self.running.len(), "stopping: handing shards back");
-                    self.registry.say(worker_message::Message::Leaving(v1::Leaving {}));
+                    self.registry.send(worker_message::Message::Leaving(v1::Leaving {}));
                     if self.running.is_empty() {
                         return LineEnd::Left;
                     }
@@ -425,7 +425,7 @@ impl Session {
         };
         self.world.meter.set_memory(beat.memory_bytes);
         self.world.meter.set_busy(beat.busy_permille.unwrap_or(0));
-        self.registry.say(worker_message::Message::Heartbeat(beat))
+        self.registry.send(worker_message::Message::Heartbeat(beat))
     }
 
     /// A task that cannot be parsed, such as one of a job that a later build resolved, is left to
@@ -448,7 +448,8 @@ impl Session {
                     error,
                     ..v1::TaskEnded::default()
                 };
-                self.registry.say(worker_message::Message::TaskEnded(ended));
+                self.registry
+                    .send(worker_message::Message::TaskEnded(ended));
                 return Ok(());
             }
         };

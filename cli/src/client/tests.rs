@@ -13,7 +13,7 @@ use tonic::Request;
 #[derive(Clone, Default)]
 pub struct FakeJobs {
     pub leader: Option<String>,
-    pub asked: Arc<AtomicUsize>,
+    pub requests: Arc<AtomicUsize>,
     pub events: Vec<VerifyEvent>,
     /// The first watch ends before the job does.
     pub breaks_off: bool,
@@ -21,10 +21,10 @@ pub struct FakeJobs {
 }
 
 impl FakeJobs {
-    fn lead<T>(&self, answer: Result<T, Status>) -> Result<Response<T>, Status> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+    fn lead<T>(&self, response: Result<T, Status>) -> Result<Response<T>, Status> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
         match &self.leader {
-            None => answer.map(Response::new),
+            None => response.map(Response::new),
             Some(leader) => {
                 let mut status = Status::failed_precondition("this controller does not lead");
                 status
@@ -87,7 +87,7 @@ impl Jobs for FakeJobs {
             ..crate::views::tests::status()
         };
         let first = Self::job(&request.into_inner().job);
-        let gone = self.breaks_off && self.asked.load(Ordering::SeqCst) == 0;
+        let gone = self.breaks_off && self.requests.load(Ordering::SeqCst) == 0;
         let second = if gone {
             Err(Status::unavailable("shutting down"))
         } else {
@@ -208,9 +208,9 @@ impl Jobs for FakeJobs {
         request: Request<VerifyRequest>,
     ) -> Result<Response<Self::VerifyStream>, Status> {
         let events = self.events.clone();
-        let answer = Self::job(&request.into_inner().job);
+        let response = Self::job(&request.into_inner().job);
         self.lead(
-            answer.map(|_| -> Self::VerifyStream {
+            response.map(|_| -> Self::VerifyStream {
                 Box::pin(stream::iter(events.into_iter().map(Ok)))
             }),
         )
@@ -227,8 +227,8 @@ pub async fn serve(jobs: FakeJobs) -> String {
 }
 
 async fn list(addresses: &str) -> Result<ListJobsResponse, CliError> {
-    let ask = |channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await };
-    Controller::new(addresses)?.ask(ask).await
+    let call = |channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await };
+    Controller::new(addresses)?.call(call).await
 }
 
 /// An address without a server.
@@ -247,7 +247,7 @@ async fn a_standby_names_the_leader_and_the_leader_is_asked() {
     })
     .await;
     assert_eq!(list(&standby).await.unwrap().jobs.len(), 1);
-    assert_eq!(leader.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(leader.requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -268,10 +268,10 @@ async fn what_the_leader_refuses_is_its_word_also_where_another_controller_is_go
         ..Default::default()
     })
     .await;
-    let ask = |channel| async move { jobs(channel).diff(DiffRequest::default()).await };
+    let call = |channel| async move { jobs(channel).diff(DiffRequest::default()).await };
     let error = Controller::new(&format!("{leader},{}", deserted().await))
         .unwrap()
-        .ask(ask)
+        .call(call)
         .await
         .unwrap_err();
     assert!(
@@ -294,17 +294,17 @@ async fn a_job_file_that_breaks_the_connection_is_not_sent_to_another_controller
     let controller =
         Controller::new(&format!("{breaking},{}", serve(other.clone()).await)).unwrap();
     let submit = |channel| async move { jobs(channel).submit(SubmitRequest::default()).await };
-    let error = controller.ask_to_plan(submit).await.unwrap_err();
+    let error = controller.call_once(submit).await.unwrap_err();
     assert!(
         error.to_string().contains("was not sent to another one") && error.exit_code() == 4,
         "{error}"
     );
-    assert_eq!(other.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(other.requests.load(Ordering::SeqCst), 0);
     controller
-        .ask(submit)
+        .call(submit)
         .await
         .expect("other calls go to the next controller");
-    assert_eq!(other.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(other.requests.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -324,7 +324,7 @@ async fn two_standbys_that_name_each_other_are_not_followed_for_ever() {
     let server = tonic::transport::Server::builder().add_service(JobsServer::new(standby.clone()));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     assert!(list(&address).await.is_err());
-    assert_eq!(standby.asked.load(Ordering::SeqCst), 1 + LEADER_HOPS_MAX);
+    assert_eq!(standby.requests.load(Ordering::SeqCst), 1 + LEADER_HOPS_MAX);
 }
 
 #[test]

@@ -5,7 +5,6 @@
 //! Rule: a step refers only to earlier steps, so a flow has no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
-use streamctl_engine::query::spark_differences;
 
 /// A step of a flow, by its index.
 pub type StepId = usize;
@@ -71,6 +70,10 @@ pub enum StepKind {
     Select(StepId, Vec<String>),
     Rename(StepId, String, String),
     Filter(StepId, String),
+    /// What is selected, and what follows the table: `GROUP BY`.
+    Compute(StepId, String, String),
+    /// A column that is added, or replaces one: its name and its SQL.
+    With(StepId, String, String),
     /// SQL, with the names of its tables.
     Sql(String, Vec<(String, StepId)>),
 }
@@ -138,17 +141,6 @@ impl Flow {
         };
         if !self.notes.contains(&note) {
             self.notes.push(note);
-        }
-    }
-
-    /// Notes parts of a query that is copied unchanged but mean something else here.
-    pub fn note_spark_sql(&mut self, place: &str, query: &str) {
-        self.note(
-            Some(place.to_owned()),
-            "the Spark SQL is taken as it is: write names with capitals in double quotes",
-        );
-        for difference in spark_differences(query) {
-            self.note(Some(place.to_owned()), difference);
         }
     }
 

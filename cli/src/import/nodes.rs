@@ -409,7 +409,6 @@ impl Nodes {
                 });
                 let tables: Vec<_> = tables.collect();
                 let query = field("SqlQuery")?;
-                self.flow.note_spark_sql(name, &query);
                 Some(StepKind::Sql(query, tables))
             }
             "S3DirectTarget" | "S3GlueParquetTarget" | "S3CatalogTarget" => {

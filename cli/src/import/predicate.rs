@@ -65,7 +65,7 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
             (Expr::Name(name), [Expr::Text(pattern), column]) if name == "re.match" => {
                 // It matches from the beginning of the text.
                 Some(format!(
-                    "regexp_like({}, {})",
+                    "rlike({}, {})",
                     operand(column, row)?,
                     text(&format!("^(?:{pattern})"))
                 ))

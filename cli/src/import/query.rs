@@ -102,6 +102,8 @@ fn inputs(kind: &StepKind) -> Vec<StepId> {
         | StepKind::Drop(input, _)
         | StepKind::Select(input, _)
         | StepKind::Rename(input, ..)
+        | StepKind::Compute(input, ..)
+        | StepKind::With(input, ..)
         | StepKind::Filter(input, _) => vec![*input],
         StepKind::Join { left, right, .. } => vec![left.0, right.0],
         StepKind::Sql(_, tables) => tables.iter().map(|(_, id)| *id).collect(),
@@ -201,6 +203,12 @@ impl Writer<'_> {
                 format!("SELECT * FROM {} WHERE {condition}", self.name_of(*input)),
                 self.columns_of(*input),
             ),
+            StepKind::Compute(input, list, tail) => {
+                let from = self.name_of(*input);
+                let body = format!("SELECT {list} FROM {from} {tail}");
+                (body.trim_end().to_owned(), Columns::Unknown)
+            }
+            StepKind::With(input, name, sql) => self.with(*input, name, sql),
             StepKind::Sql(query, tables) => {
                 for (alias, input) in tables {
                     let name = self.name_of(*input);
@@ -212,7 +220,7 @@ impl Writer<'_> {
                     }
                 }
                 (
-                    query.trim().trim_end_matches(';').replace('`', "\""),
+                    query.trim().trim_end_matches(';').to_owned(),
                     Columns::Unknown,
                 )
             }
@@ -243,7 +251,7 @@ impl Writer<'_> {
                 sql_type(to_type)
             };
             list.push(match cast {
-                Some(cast) => format!("TRY_CAST({source} AS {cast}) AS {target}"),
+                Some(cast) => format!("CAST({source} AS {cast}) AS {target}"),
                 None if source == target => source,
                 None => format!("{source} AS {target}"),
             });
@@ -348,6 +356,33 @@ impl Writer<'_> {
         )
     }
 
+    /// A column that the expression reads, or that is known, is replaced; another one is added.
+    fn with(&mut self, input: StepId, name: &str, sql: &str) -> (String, Columns) {
+        let columns = self.columns_of(input);
+        let from = self.name_of(input);
+        let column = quoted(name);
+        let is_known = match &columns {
+            Columns::Known(names) => names.iter().any(|known| known.eq_ignore_ascii_case(name)),
+            Columns::Lower | Columns::Unknown => {
+                let is_part = |c: char| c.is_alphanumeric() || c == '_';
+                sql.split(|c| !is_part(c))
+                    .any(|word| word.eq_ignore_ascii_case(name))
+            }
+        };
+        if is_known {
+            let body = format!("SELECT * EXCLUDE ({column}), {sql} AS {column} FROM {from}");
+            return (body, columns);
+        }
+        let columns = match columns {
+            Columns::Known(mut names) => {
+                names.push(name.to_owned());
+                Columns::Known(names)
+            }
+            Columns::Lower | Columns::Unknown => Columns::Unknown,
+        };
+        (format!("SELECT *, {sql} AS {column} FROM {from}"), columns)
+    }
+
     fn rename(&mut self, input: StepId, old: &str, new: &str) -> (String, Columns) {
         let columns = self.columns_of(input);
         let from = self.name_of(input);
@@ -394,12 +429,12 @@ fn sql_type(glue: &str) -> Option<String> {
     let lower = glue.trim().to_lowercase();
     let digits = |c: char| c.is_ascii_digit() || matches!(c, '(' | ')' | ',' | ' ');
     Some(match lower.as_str() {
-        "string" | "varchar" | "char" => "VARCHAR".to_owned(),
+        "string" | "varchar" | "char" => "STRING".to_owned(),
         "int" | "integer" => "INT".to_owned(),
         "long" | "bigint" => "BIGINT".to_owned(),
         "short" | "smallint" => "SMALLINT".to_owned(),
         "byte" | "tinyint" => "TINYINT".to_owned(),
-        "float" => "REAL".to_owned(),
+        "float" => "FLOAT".to_owned(),
         "double" => "DOUBLE".to_owned(),
         "boolean" => "BOOLEAN".to_owned(),
         "date" => "DATE".to_owned(),
@@ -461,6 +496,6 @@ pub fn quoted(name: &str) -> String {
     if simple && !words.contains(&name) {
         name.to_owned()
     } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
+        format!("`{}`", name.replace('`', "``"))
     }
 }

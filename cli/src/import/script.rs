@@ -50,6 +50,8 @@ enum Value {
     List(Vec<Value>),
     Dict(Vec<(String, Value)>),
     Frame(StepId),
+    /// The result of `groupBy`: the frame, its keys as columns, and as what is grouped by.
+    Grouped(StepId, String, String),
     Args,
     /// The time of the run, or a part of it.
     Time,
@@ -107,6 +109,7 @@ pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, Strin
         flow: Flow::default(),
         names: BTreeMap::new(),
         views: Vec::new(),
+        columns: BTreeMap::new(),
         ingest: false,
         strange: None,
         args,
@@ -123,6 +126,8 @@ struct Script<'a> {
     names: BTreeMap<String, Value>,
     /// Frames with a name in SQL.
     views: Vec<(String, StepId)>,
+    /// Variables that hold columns.
+    columns: super::column::Columns,
     /// Whether rows have the columns of the batch's time (`add_ingestion_time_columns`).
     ingest: bool,
     /// The last unknown call.
@@ -179,7 +184,11 @@ impl Script<'_> {
             let line = statement.line;
             let before = branches.remove(&statement.indent).flatten();
             match &statement.kind {
+                Kind::Assign(name, value) if self.is_column(value) => {
+                    self.columns.insert(name.clone(), value.clone());
+                }
                 Kind::Assign(name, value) => {
+                    self.columns.remove(name);
                     let value = self.value(value);
                     self.names.insert(name.clone(), value);
                 }
@@ -338,6 +347,25 @@ impl Script<'_> {
         Value::Text(stand_in)
     }
 
+    /// Whether this is a column of PySpark that is understood: a call of one of its functions.
+    fn is_column(&self, expr: &Expr) -> bool {
+        let mut root = expr;
+        while let Expr::Call(call) = root
+            && let Expr::Attribute(receiver, _) = &call.function
+        {
+            root = receiver;
+        }
+        let Expr::Call(call) = root else { return false };
+        let Expr::Name(path) = &call.function else {
+            return false;
+        };
+        let of_functions = path
+            .split_once('.')
+            .is_some_and(|(module, _)| matches!(module, "F" | "f" | "fn" | "functions" | "sf"));
+        let is_named = matches!(path.as_str(), "col" | "lit" | "expr" | "when");
+        (of_functions || is_named) && super::column::column(expr, &self.columns).is_some()
+    }
+
     fn named(&mut self, call: &Call, name: &str, place: usize) -> Option<Value> {
         let expr = call.arg(name, place)?;
         Some(self.value(expr))
@@ -460,6 +488,9 @@ impl Script<'_> {
                 self.views.retain(|(view, _)| *view != name);
                 self.views.push((name, *frame));
                 Value::Unknown
+            }
+            (Value::Grouped(frame, keys, by), _) => {
+                self.grouped(call, last, (*frame, keys.clone(), by.clone()))?
             }
             (Value::Frame(frame), _) => return self.frame_method(call, *frame, last),
             (_, "getSink") => Value::Sink(

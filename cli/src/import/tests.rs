@@ -5,10 +5,10 @@ use super::{nodes, script};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use streamctl_engine::catalog::arrow_schema;
-use streamctl_engine::query::QueryPlan;
+use streamctl_engine::query::{QueryPlan, QueryText};
 use streamctl_proto::JobSpec;
 use streamctl_proto::resolved::ColumnType;
-use streamctl_proto::spec::{SchemaFrom, StartingPosition};
+use streamctl_proto::spec::{Dialect, SchemaFrom, StartingPosition};
 
 const WORKSHOP: &str = include_str!("testdata/workshop.py");
 const STUDIO: &str = include_str!("testdata/studio.py");
@@ -59,7 +59,7 @@ fn planned(spec: &JobSpec) -> Vec<String> {
     let plan = runtime.block_on(QueryPlan::new(
         arrow_schema(&columns).unwrap(),
         lookups,
-        &spec.sql,
+        QueryText::submitted(spec),
     ));
     let plan = plan.unwrap_or_else(|error| panic!("{error}\n{}", spec.sql));
     plan.output_schema()
@@ -131,7 +131,7 @@ fn glue_studio_s_script_keeps_its_filter_its_sql_and_its_folders() {
     assert_eq!(planned(&spec), ["kind", "amount"]);
     assert!(
         spec.sql
-            .contains("(amount >= 1.5 AND NOT (kind = 'it''s a test'))"),
+            .contains("(amount >= 1.5 AND NOT (kind = 'it\\'s a test'))"),
         "{}",
         spec.sql
     );
@@ -259,11 +259,59 @@ fn a_filter_by_a_list_and_by_a_regular_expression_as_studio_writes_it_is_kept() 
         with("bool(re.match(\"a|b\", row[\"kind\"])) and row[\"kind\"] not in [\"a\", \"b'\"]");
     assert!(
         spec.sql
-            .contains("regexp_like(kind, '^(?:a|b)')) AND kind NOT IN ('a', 'b''')"),
+            .contains("rlike(kind, '^(?:a|b)')) AND kind NOT IN ('a', 'b\\'')"),
         "{}",
         spec.sql
     );
     assert_eq!(planned(&spec), ["kind", "amount"]);
+}
+
+/// P32: calls of PySpark's data frames.
+#[test]
+fn columns_of_pyspark_become_columns_of_the_query() {
+    let call = "sparkSqlQuery(\n            glueContext,\n            query=\"select kind, amount from myDataSource where amount < 100\",\n            \
+                mapping={\"myDataSource\": Filter_node3},\n            transformation_ctx=\"SQLQuery_node4\",\n        )";
+    let with = |calls: &str| {
+        let frame = format!("DynamicFrame.fromDF(Filter_node3.toDF(){calls}, glueContext, \"x\")");
+        script(&STUDIO.replace(call, &frame)).unwrap()
+    };
+    let spec = |written: &Written| JobSpec::parse(&written.toml).unwrap();
+    let computed = with(
+        ".withColumn(\"half\", F.round(F.col(\"amount\") / 2, 1))\
+         .withColumn(\"size\", F.when(F.col(\"half\") > 1.5, \"large\").otherwise(\"it's small\"))\
+         .filter(F.col(\"kind\").isin(\"a\", \"b\") & ~F.col(\"half\").isNull())\
+         .select(\"kind\", F.col(\"half\").cast(\"string\").alias(\"h\"), \"size\")",
+    );
+    assert_eq!(planned(&spec(&computed)), ["kind", "h", "size"]);
+    let sql = spec(&computed).sql;
+    for part in [
+        "round((amount / 2), 1) AS half",
+        "CASE WHEN (half > CAST('1.5' AS DOUBLE)) THEN 'large' ELSE 'it\\'s small' END AS size",
+        "((kind IN ('a', 'b')) AND (NOT (half IS NULL)))",
+        "CAST(half AS string) AS h",
+    ] {
+        assert!(sql.contains(part), "{part}: {sql}");
+    }
+    let grouped = with(
+        ".groupBy(\"kind\").agg(F.sum(\"amount\").alias(\"total\"), F.count(\"*\").alias(\"n\")).where(\"total > 3\")",
+    );
+    assert_eq!(planned(&spec(&grouped)), ["kind", "total", "n"]);
+    let replaced = with(
+        ".withColumn(\"kind\", F.upper(\"kind\")).selectExpr(\"kind\", \"amount * 2 AS twice\")",
+    );
+    assert_eq!(planned(&spec(&replaced)), ["kind", "twice"]);
+    for unknown in [
+        ".withColumn(\"k\", my_udf(row))",
+        ".withColumn(\"k\", F.col(\"a.b\"))",
+        ".select(F.upper(\"kind\"))",
+    ] {
+        let written = with(unknown);
+        assert!(
+            notes(&written).contains("is not carried over"),
+            "{unknown}: {}",
+            notes(&written)
+        );
+    }
 }
 
 #[test]
@@ -285,10 +333,25 @@ fn spark_sql_over_views_is_taken_as_it_is() {
     );
     let divided =
         script(&text.replace("select kind, amount", "select kind, amount / 2 as amount")).unwrap();
-    let notes_of = notes(&divided);
+    // P32: it means what it means in Spark, so there is nothing to note.
+    let spec = JobSpec::parse(&divided.toml).unwrap();
+    assert_eq!(spec.dialect, Dialect::Spark);
+    assert_eq!(planned(&spec), ["kind", "amount"]);
     assert!(
-        notes_of.contains("NULL where b is 0") && !notes_of.contains("concat"),
-        "{notes_of}"
+        !notes(&divided).contains("transform.sql"),
+        "{}",
+        notes(&divided)
+    );
+    let quoted = script(&text.replace(
+        "select kind, amount from v where amount < 100",
+        "select `kind`, date_format(current_day, 'yyyy') as y, soundex(kind) as z from v where kind != 'a`b'",
+    ))
+    .unwrap();
+    assert!(quoted.toml.contains("kind != 'a`b'"), "{}", quoted.toml);
+    assert!(
+        notes(&quoted).contains("the function soundex() is not supported"),
+        "{}",
+        notes(&quoted)
     );
     let unknown = script(&STUDIO.replace(call, "spark.sql(\"select 1\")")).unwrap();
     assert!(
@@ -398,7 +461,7 @@ fn what_a_hostile_script_holds_is_text_and_stays_text() {
     let written = script(&sql).unwrap();
     let spec = JobSpec::parse(&written.toml).unwrap();
     assert_eq!(spec.sink.path.as_str().split('/').next_back(), Some(""));
-    assert!(spec.sql.contains("\"a\"\"; drop table x\""), "{}", spec.sql);
+    assert!(spec.sql.contains("`a\"; drop table x`"), "{}", spec.sql);
     let bad = WORKSHOP.replace("/input/lab4/", "/../../\\n\\\"]\\n[source]\\ntype=1/");
     JobSpec::parse(&script(&bad).unwrap().toml).unwrap();
     for (from, to) in [
@@ -504,7 +567,7 @@ fn a_join_as_studio_writes_it_for_spark_keeps_its_kind_and_its_keys() {
         let written = with(condition);
         let spec = JobSpec::parse(&written.toml).unwrap();
         assert!(
-            spec.sql.contains(how) && spec.sql.contains("l.country = r.\"CountryName\""),
+            spec.sql.contains(how) && spec.sql.contains("l.country = r.`CountryName`"),
             "{}",
             spec.sql
         );

@@ -9,6 +9,7 @@ use super::flow::{Flow, Note, Sink, StepId, StepKind, Stream, duration};
 use super::query::Query;
 use std::fmt::Write as _;
 use streamctl_engine::catalog::region_of_endpoint;
+use streamctl_engine::query::{self, QueryText};
 use streamctl_proto::spec::Location;
 use streamctl_proto::{JobName, JobSpec, count};
 
@@ -59,19 +60,44 @@ pub fn job_file(
     for (lookup, id) in &query.lookups {
         push_lookup(&mut toml, &mut flow, lookup, *id, &mut places);
     }
-    let _ = write!(toml, "\n[transform]\nsql = {}\n", multiline(&query.sql));
+    let _ = write!(
+        toml,
+        "\n[transform]\ndialect = \"spark\"\nsql = {}\n",
+        multiline(&query.sql)
+    );
     push_sink(&mut toml, &mut flow, &sink);
     push_checkpoint(&mut toml, &mut flow, &sink, &name, &places);
     let position = "the job begins at starting_position: Glue's checkpoint is not read. To go on where Glue stopped, \
                     stop its job, then set starting_position to the time of its last batch";
     flow.note(None, position);
-    JobSpec::parse(&toml).map_err(|problems| {
+    let spec = JobSpec::parse(&toml).map_err(|problems| {
         format!("no correct job file can be made of it:\n{problems}\n\n{toml}")
     })?;
+    note_refusals(&mut flow, &spec);
     Ok(Written {
         toml,
         notes: flow.notes,
     })
+}
+
+/// Notes the first part of the query that its dialect refuses.
+fn note_refusals(flow: &mut Flow, spec: &JobSpec) {
+    let lookups: Vec<&str> = spec
+        .lookups
+        .iter()
+        .map(|lookup| lookup.name.as_str())
+        .collect();
+    let Err(error) = query::check(QueryText::submitted(spec), &lookups) else {
+        return;
+    };
+    let problem = error.problem();
+    let hint = problem.hint.map(|hint| format!("; {hint}"));
+    let text = format!(
+        "the query is not accepted: {}{}",
+        problem.message,
+        hint.unwrap_or_default()
+    );
+    flow.note(Some("transform.sql".to_owned()), text);
 }
 
 fn head(flow: &Flow, name: &str) -> String {
@@ -578,5 +604,5 @@ fn multiline(sql: &str) -> String {
 
 /// A text as SQL takes it.
 pub fn text(value: &str) -> String {
-    format!("'{}'", value.replace('\'', "''"))
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }

@@ -197,7 +197,7 @@ async fn silent() -> String {
 
 /// Runs the command. Jobs in this process get a runner that never ends, because a real one could
 /// not be stopped in the middle.
-async fn ask(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
+async fn run_verb(cli: Cli, environment: &Environment, out: &mut Output) -> Result<(), CliError> {
     let never = async |_: LocalJob, _: &mut Listener<'_>| std::future::pending().await;
     match cli.verb {
         Verb::Run(args) => crate::verbs::run::run(&args, "http://x/", never, out).await,
@@ -230,7 +230,7 @@ async fn a_verb_that_asks_others_says_so_before_it_waits() {
         Line(words) => *words,
         Screen | Short(_) => &[],
     });
-    for (line, says) in lines {
+    for (line, expected) in lines {
         let words = line.split(' ').map(|word| match word {
             "JOB" => job.to_str().unwrap(),
             "STATE" => state.to_str().unwrap(),
@@ -239,7 +239,7 @@ async fn a_verb_that_asks_others_says_so_before_it_waits() {
         let cli = Cli::try_parse_from(std::iter::once("streamctl").chain(words)).unwrap();
         let (mut out, data, _) = captured(Format::Table);
         let slow = std::sync::Arc::clone(&out.slow);
-        let said = async {
+        let shown = async {
             while slow.lock().unwrap().is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -247,12 +247,12 @@ async fn a_verb_that_asks_others_says_so_before_it_waits() {
         // Another test covers what it waits for: stop it as soon as it has shown its message.
         tokio::select! {
             biased;
-            () = said => {}
-            ended = ask(cli, &environment, &mut out) => { let _ended = ended; }
+            () = shown => {}
+            ended = run_verb(cli, &environment, &mut out) => { let _ended = ended; }
         }
         assert_eq!(
             slow.lock().unwrap().first().map(String::as_str),
-            Some(*says),
+            Some(*expected),
             "{line}"
         );
         assert_eq!(data.text(), "", "{line}");

@@ -34,7 +34,7 @@ pub enum Key {
 }
 
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Fetched {
     pub at: Instant,
     /// All jobs, without their shards.
     pub jobs: Vec<JobStatus>,
@@ -49,14 +49,14 @@ pub enum Input {
     /// The terminal was resized.
     Resized,
     /// An answer or an error arrived.
-    Answered(Box<Result<Answer, CliError>>),
+    Arrived(Box<Result<Fetched, CliError>>),
 }
 
 /// The required action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Quit,
-    Ask,
+    Refresh,
 }
 
 /// The order of rows.
@@ -71,7 +71,7 @@ pub enum Sort {
 
 impl Sort {
     /// The name on the screen.
-    pub fn word(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Name => "name",
             Self::Lag => "lag",
@@ -103,7 +103,7 @@ pub struct Model {
     /// The time between two requests, as text.
     pub interval: String,
     pub colors: bool,
-    pub last: Option<Answer>,
+    pub last: Option<Fetched>,
     /// Why there is no newer answer.
     pub problem: Option<String>,
     pub help: bool,
@@ -149,7 +149,7 @@ impl Model {
     }
 
     pub fn jobs(&self) -> Vec<&JobStatus> {
-        let mut jobs: Vec<_> = self.last.iter().flat_map(|answer| &answer.jobs).collect();
+        let mut jobs: Vec<_> = self.last.iter().flat_map(|fetched| &fetched.jobs).collect();
         match self.sort {
             Sort::Name => jobs.sort_by(|a, b| a.job.cmp(&b.job)),
             Sort::Lag => jobs.sort_by_key(|job| (Reverse(job.lag_ms), job.job.clone())),
@@ -196,9 +196,9 @@ impl Model {
         match input {
             Input::Pressed(key) => self.press(key),
             Input::Resized => None,
-            Input::Answered(answer) => {
-                match *answer {
-                    Ok(answer) => self.learn(answer),
+            Input::Arrived(fetched) => {
+                match *fetched {
+                    Ok(fetched) => self.learn(fetched),
                     Err(error) => self.problem = Some(error.to_string()),
                 }
                 None
@@ -209,7 +209,7 @@ impl Model {
     fn press(&mut self, key: Key) -> Option<Action> {
         match key {
             Key::Quit => return Some(Action::Quit),
-            Key::Refresh => return Some(Action::Ask),
+            Key::Refresh => return Some(Action::Refresh),
             Key::Help => self.help = !self.help,
             _ if self.help => self.help = false,
             Key::Sort => {
@@ -223,7 +223,7 @@ impl Model {
             Key::Enter if self.inside.is_none() => {
                 self.inside.clone_from(&self.selected);
                 self.rates.clear();
-                return self.inside.is_some().then_some(Action::Ask);
+                return self.inside.is_some().then_some(Action::Refresh);
             }
             Key::Enter => {}
             Key::Up => self.move_by(|row, _| row.saturating_sub(1)),
@@ -247,15 +247,15 @@ impl Model {
         self.selected = jobs.get(row).map(|job| job.job.clone());
     }
 
-    fn learn(&mut self, answer: Answer) {
+    fn learn(&mut self, fetched: Fetched) {
         self.problem = None;
-        self.learn_rates(&answer);
-        let gone = |name: &String| answer.jobs.iter().all(|job| job.job != *name);
+        self.learn_rates(&fetched);
+        let gone = |name: &String| fetched.jobs.iter().all(|job| job.job != *name);
         if self.inside.as_ref().is_some_and(gone) {
             self.inside = None;
         }
         let lost = self.selected.as_ref().is_none_or(gone);
-        self.last = Some(answer);
+        self.last = Some(fetched);
         if lost {
             self.selected = self.jobs().first().map(|job| job.job.clone());
         }
@@ -264,15 +264,15 @@ impl Model {
 
     /// Computes what each shard delivered since the previous answer; a task that started meanwhile
     /// counts from zero.
-    fn learn_rates(&mut self, answer: &Answer) {
+    fn learn_rates(&mut self, fetched: &Fetched) {
         let before = self
             .last
             .as_ref()
             .and_then(|last| Some((last.at, last.one.as_ref()?)));
-        let (Some((at, old)), Some(new)) = (before, answer.one.as_ref()) else {
+        let (Some((at, old)), Some(new)) = (before, fetched.one.as_ref()) else {
             return;
         };
-        let seconds = answer.at.saturating_duration_since(at).as_secs_f64();
+        let seconds = fetched.at.saturating_duration_since(at).as_secs_f64();
         if old.job != new.job || seconds <= 0.0 {
             return;
         }

@@ -33,7 +33,7 @@ fn job(name: &str, lag_ms: u64, rows: u64) -> JobStatus {
     }
 }
 
-fn answer(jobs: Vec<JobStatus>) -> Answer {
+fn fetched(jobs: Vec<JobStatus>) -> Fetched {
     let worker = |n| WorkerStatus {
         worker: format!("w-{n}"),
         tasks: n,
@@ -42,7 +42,7 @@ fn answer(jobs: Vec<JobStatus>) -> Answer {
         clock_skew_ms: None,
         ..Default::default()
     };
-    Answer {
+    Fetched {
         at: Instant::now(),
         jobs,
         workers: vec![worker(1), worker(2)],
@@ -54,13 +54,13 @@ fn model(colors: bool) -> Model {
     Model::new("http://127.0.0.1:7070".into(), "1s".into(), colors)
 }
 
-fn reported(answer: Answer) -> Input {
-    Input::Answered(Box::new(Ok(answer)))
+fn reported(fetched: Fetched) -> Input {
+    Input::Arrived(Box::new(Ok(fetched)))
 }
 
 fn three() -> Model {
     let mut model = model(false);
-    model.take(reported(answer(vec![
+    model.take(reported(fetched(vec![
         job("clicks", 50, 9_000),
         job("orders", 9_000, 100),
         job("sales", 10, 500),
@@ -141,7 +141,7 @@ fn a_narrow_screen_leaves_out_columns_and_cuts_no_word() {
     // The name of a job is more important than the figures of others.
     let mut model = model(false);
     let name = "orders-of-the-northern-warehouses";
-    model.take(reported(answer(vec![job(name, 50, 9_000)])));
+    model.take(reported(fetched(vec![job(name, 50, 9_000)])));
     for width in [60, 80] {
         let lines = screen(&model, width, 24);
         assert!(
@@ -154,9 +154,9 @@ fn a_narrow_screen_leaves_out_columns_and_cuts_no_word() {
         job: name.into(),
         ..status()
     };
-    model.take(reported(Answer {
+    model.take(reported(Fetched {
         one: Some(one),
-        ..answer(vec![job(name, 50, 9_000)])
+        ..fetched(vec![job(name, 50, 9_000)])
     }));
     let lines = screen(&model, 60, 24);
     assert!(
@@ -176,9 +176,9 @@ fn a_screen_of_any_size_is_drawn() {
     for inside in [false, true] {
         if inside {
             model.take(Input::Pressed(Key::Enter));
-            model.take(reported(Answer {
+            model.take(reported(Fetched {
                 one: Some(status()),
-                ..answer(vec![status()])
+                ..fetched(vec![status()])
             }));
         }
         for help in [false, true] {
@@ -212,20 +212,23 @@ fn keys_choose_a_row_and_it_stays_chosen_by_its_name() {
     );
     press(&mut model, Key::First);
     press(&mut model, Key::Last);
-    model.take(reported(answer(vec![
+    model.take(reported(fetched(vec![
         job("clicks", 0, 0),
         job("sales", 0, 0),
     ])));
     assert_eq!(model.row(), Some(0), "the chosen one is gone");
     assert_eq!(press(&mut model, Key::Quit), Some(Action::Quit));
-    assert_eq!(press(&mut model, Key::Refresh), Some(Action::Ask));
+    assert_eq!(press(&mut model, Key::Refresh), Some(Action::Refresh));
 }
 
 #[test]
 fn a_job_is_looked_into_and_its_shards_have_rates() {
     let mut model = model(false);
-    model.take(reported(answer(vec![status()])));
-    assert_eq!(model.take(Input::Pressed(Key::Enter)), Some(Action::Ask));
+    model.take(reported(fetched(vec![status()])));
+    assert_eq!(
+        model.take(Input::Pressed(Key::Enter)),
+        Some(Action::Refresh)
+    );
     assert_eq!(model.job(), Some("sales"));
     assert_eq!(screen(&model, 80, 24)[1], "asking for sales ...");
     let at = Instant::now();
@@ -240,10 +243,10 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
             job_version: 3,
             ..status()
         });
-        Answer {
+        Fetched {
             at: at + after,
             one,
-            ..answer(vec![status()])
+            ..fetched(vec![status()])
         }
     };
     model.take(reported(with(100, 1_000, Duration::ZERO)));
@@ -276,7 +279,7 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
 #[test]
 fn a_controller_that_does_not_answer_is_said_and_what_was_known_stays() {
     let mut model = three();
-    model.take(Input::Answered(Box::new(Err(CliError::Unreachable(
+    model.take(Input::Arrived(Box::new(Err(CliError::Unreachable(
         "http://a: refused".into(),
     )))));
     let lines = screen(&model, 80, 24);
@@ -285,7 +288,7 @@ fn a_controller_that_does_not_answer_is_said_and_what_was_known_stays() {
         "streamctl top  no controller answers: http://a: refused"
     );
     assert!(lines[2].contains("clicks"));
-    model.take(reported(answer(vec![])));
+    model.take(reported(fetched(vec![])));
     assert!(screen(&model, 80, 24)[2].starts_with("there is no job: start one with"));
 }
 
@@ -306,7 +309,7 @@ fn help_is_shown_over_it_and_any_key_takes_it_away() {
 fn without_colours_there_are_none() {
     for (colors, expected) in [(false, false), (true, true)] {
         let mut model = model(colors);
-        model.take(reported(answer(vec![JobStatus {
+        model.take(reported(fetched(vec![JobStatus {
             state: JobState::Failed.into(),
             ..job("sales", 0, 0)
         }])));
@@ -352,10 +355,10 @@ async fn a_session_asks_shows_and_ends_with_a_key_or_a_signal() {
     let controller = Controller::new(&serve(jobs.clone()).await).unwrap();
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
     let (sender, keys) = mpsc::channel(KEYS_MAX);
-    let asked = jobs.asked.clone();
+    let requests = jobs.requests.clone();
     let types = async move {
         // Two answers: the second one is only requested when the first was handled.
-        while asked.load(Ordering::SeqCst) < 4 {
+        while requests.load(Ordering::SeqCst) < 4 {
             tokio::task::yield_now().await;
         }
         sender.send(Input::Pressed(Key::Quit)).await.unwrap();

@@ -71,9 +71,9 @@ fn title_line(model: &Model, width: u16) -> Line<'static> {
     let room = width.saturating_sub(NAME.len() as u16 + 2);
     let (text, style) = match (&model.problem, &model.last) {
         (Some(problem), _) => (cut(problem, room), style(model, Tone::Bad)),
-        (None, Some(answer)) => {
-            let jobs = count(answer.jobs.len(), "job");
-            let workers = count(answer.workers.len(), "worker");
+        (None, Some(fetched)) => {
+            let jobs = count(fetched.jobs.len(), "job");
+            let workers = count(fetched.workers.len(), "worker");
             let parts = [
                 (format!("{jobs}, {workers}, every {}", model.interval), 0),
                 (model.controllers.clone(), 1),
@@ -98,7 +98,7 @@ fn foot_line(model: &Model, width: u16) -> Line<'static> {
     } else {
         "enter shards"
     };
-    let order = format!("s order: {}", model.sort.word());
+    let order = format!("s order: {}", model.sort.label());
     let parts = [
         ("q leave", 0),
         ("j/k move", 2),
@@ -238,7 +238,7 @@ fn draw_jobs(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let workers = model
         .last
         .as_ref()
-        .map_or(&[][..], |answer| &answer.workers);
+        .map_or(&[][..], |fetched| &fetched.workers);
     let rows = u16::try_from(workers.len())
         .unwrap_or(u16::MAX)
         .saturating_add(1)
@@ -409,7 +409,7 @@ fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
             milliseconds(job.lag_ms)
         )),
     ])];
-    let mut say = |text: &str, style: Style| {
+    let mut push = |text: &str, style: Style| {
         let wrapped = wrapped(text, width).into_iter().take(LINES_OF_A_TEXT_MAX);
         lines.extend(wrapped.map(|line| Line::from(Span::styled(line, style))));
     };
@@ -426,11 +426,11 @@ fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
         totals.rows_dead,
         totals.rows_unmatched
     );
-    say(&text, Style::default());
+    push(&text, Style::default());
     if let Some(window) = job.last_epoch.as_ref().and_then(|epoch| epoch.window) {
         let start = time(window.start_ms);
         let rate = per_second(records);
-        say(
+        push(
             &format!(
                 "last window {start}: {rate} rows/s, {}/s",
                 bytes(read as u64)
@@ -443,10 +443,10 @@ fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
         (Tone::Waiting, "hint", &job.hint),
     ];
     for (tone, what, text) in tones.into_iter().filter(|(.., text)| !text.is_empty()) {
-        say(&format!("{what}: {text}"), style(model, tone));
+        push(&format!("{what}: {text}"), style(model, tone));
     }
     for what in job.waiting_on.iter().take(3) {
-        say(&format!("waits on {what}"), style(model, Tone::Waiting));
+        push(&format!("waits on {what}"), style(model, Tone::Waiting));
     }
     lines
 }
@@ -455,13 +455,13 @@ fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
 fn wrapped(text: &str, width: u16) -> Vec<String> {
     let width = usize::from(width.max(1));
     let mut lines: Vec<String> = vec![];
-    for word in text.split_whitespace() {
+    for label in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if line.chars().count() + 1 + label.chars().count() <= width => {
                 line.push(' ');
-                line.push_str(word);
+                line.push_str(label);
             }
-            _ => lines.push(word.to_owned()),
+            _ => lines.push(label.to_owned()),
         }
     }
     lines

@@ -23,15 +23,15 @@ pub fn table_name(text: &str) -> Result<(String, String), CliError> {
 /// Reads from the Data Catalog of the environment's account and prints the result.
 pub async fn show(args: &CatalogShowArgs, aws: &Aws, out: &mut Output) -> Result<(), CliError> {
     let (database, name) = table_name(&args.table)?;
-    let ask = get_table(
+    let call = get_table(
         aws,
         args.catalog_id.as_deref(),
         &database,
         &name,
         args.region.as_deref(),
     );
-    let answer = out.during("asking the Data Catalog", ask).await;
-    let found = answer.map_err(|error| refused(&error))?;
+    let response = out.during("asking the Data Catalog", call).await;
+    let found = response.map_err(|error| refused(&error))?;
     out.either(
         || as_text(&args.table, &found),
         || as_json(&database, &name, &found),

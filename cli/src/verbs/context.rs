@@ -10,27 +10,27 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Of `context`.
+/// A verb of `context`.
 #[derive(Debug, Subcommand)]
 pub enum ContextVerb {
-    /// Add a context, or replace the one of this name
+    /// Add or replace a context
     Add(AddArgs),
-    /// Ask this cluster from now on
+    /// Set the current context
     Use(NameArgs),
-    /// List the contexts
+    /// List contexts
     List(ListArgs),
-    /// Forget a context
+    /// Remove a context
     Remove(NameArgs),
-    /// Show a context, or which controller would be asked and why
+    /// Show a context, or the one in effect and why
     Show(ShowArgs),
 }
 
 /// Of `context add`; its address is the global `--controller`, its files are the global ones.
 #[derive(Args, Debug, Default)]
 pub struct AddArgs {
-    /// Its name
+    /// Context name
     pub name: String,
-    /// Use it from now on; the first context is used at once
+    /// Make it the current context, as the first one always is
     #[arg(long = "use")]
     pub in_use: bool,
 }
@@ -38,7 +38,7 @@ pub struct AddArgs {
 /// Of `context list`.
 #[derive(Args, Debug, Default)]
 pub struct ListArgs {
-    /// The names only, one a line
+    /// Print only names, one per line
     #[arg(long, conflicts_with = "output")]
     pub names: bool,
 }
@@ -49,7 +49,7 @@ pub const KNOWN_CONTEXT: &str = "known-context";
 /// Of `context use` and `context remove`.
 #[derive(Args, Debug)]
 pub struct NameArgs {
-    /// Its name
+    /// Context name
     #[arg(id = KNOWN_CONTEXT, value_name = "NAME")]
     pub name: String,
 }
@@ -57,7 +57,7 @@ pub struct NameArgs {
 /// Of `context show`.
 #[derive(Args, Debug)]
 pub struct ShowArgs {
-    /// Its name; the one that would be asked when left out
+    /// Context name (default: the one in effect)
     #[arg(id = KNOWN_CONTEXT, value_name = "NAME")]
     pub name: Option<String>,
 }
@@ -290,15 +290,15 @@ mod tests {
     use crate::output::Format;
     use crate::output::tests::{captured, documented};
 
-    fn say(
+    fn run_verb(
         verb: ContextVerb,
         controller: Option<&str>,
         from: &Environment,
     ) -> Result<String, CliError> {
-        say_with(verb, controller, from, &Files::default())
+        run_verb_with(verb, controller, from, &Files::default())
     }
 
-    fn say_with(
+    fn run_verb_with(
         verb: ContextVerb,
         controller: Option<&str>,
         from: &Environment,
@@ -330,7 +330,7 @@ mod tests {
             ..Environment::default()
         };
         let add = |name: &str, url| {
-            say(
+            run_verb(
                 ContextVerb::Add(AddArgs {
                     name: name.into(),
                     ..Default::default()
@@ -348,27 +348,27 @@ mod tests {
             "context prod was added\n"
         );
         assert_eq!(
-            say(ContextVerb::Use(name("prod")), None, &from).unwrap(),
+            run_verb(ContextVerb::Use(name("prod")), None, &from).unwrap(),
             "context prod is in use\n"
         );
-        let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        let listed = run_verb(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
         let expected = "   CONTEXT  CONTROLLER     CA  CERTIFICATE  TOKEN
    dev      http://dev:1   -   -            -
 *  prod     http://prod:1  -   -            -
 ";
         assert_eq!(listed, expected);
-        let names = say(ContextVerb::List(ListArgs { names: true }), None, &from).unwrap();
+        let names = run_verb(ContextVerb::List(ListArgs { names: true }), None, &from).unwrap();
         assert_eq!(names, "dev\nprod\n");
-        let shown = say(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
+        let shown = run_verb(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
         assert_eq!(
             shown,
             "controller: http://prod:1\ncontext:    prod\nchosen by:  in use\n"
         );
-        say(ContextVerb::Remove(name("prod")), None, &from).unwrap();
-        let shown = say(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
+        run_verb(ContextVerb::Remove(name("prod")), None, &from).unwrap();
+        let shown = run_verb(ContextVerb::Show(ShowArgs { name: None }), None, &from).unwrap();
         assert!(shown.contains("http://127.0.0.1:7070"), "{shown}");
         assert_eq!(
-            say(ContextVerb::Use(name("prod")), None, &from)
+            run_verb(ContextVerb::Use(name("prod")), None, &from)
                 .unwrap_err()
                 .exit_code(),
             3
@@ -385,7 +385,7 @@ mod tests {
             config: Some(folder.path().join("config.toml")),
             ..Environment::default()
         };
-        let said = |verb: ContextVerb| {
+        let json_of = |verb: ContextVerb| {
             let (mut out, data, _) = captured(Format::Json);
             run(
                 &verb,
@@ -404,22 +404,22 @@ mod tests {
             name: "dev".into(),
             ..Default::default()
         };
-        documented("context add", &said(ContextVerb::Add(add)));
+        documented("context add", &json_of(ContextVerb::Add(add)));
         documented(
             "context list",
-            &said(ContextVerb::List(ListArgs::default()))[0],
+            &json_of(ContextVerb::List(ListArgs::default()))[0],
         );
         documented(
             "context show",
-            &said(ContextVerb::Show(ShowArgs { name: None })),
+            &json_of(ContextVerb::Show(ShowArgs { name: None })),
         );
         documented(
             "context use",
-            &said(ContextVerb::Use(NameArgs { name: "dev".into() })),
+            &json_of(ContextVerb::Use(NameArgs { name: "dev".into() })),
         );
         documented(
             "context remove",
-            &said(ContextVerb::Remove(NameArgs { name: "dev".into() })),
+            &json_of(ContextVerb::Remove(NameArgs { name: "dev".into() })),
         );
     }
 
@@ -440,7 +440,7 @@ mod tests {
                 ca: Some(ca.clone()),
                 ..Files::default()
             };
-            say_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files)
+            run_verb_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files)
         };
         assert_eq!(add().unwrap_err().exit_code(), 2, "the file is not there");
         std::fs::write(&ca, "-").unwrap();
@@ -459,7 +459,7 @@ mod tests {
                 .ca,
             Some(ca.clone())
         );
-        let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        let listed = run_verb(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
         assert!(listed.contains(&ca.display().to_string()), "{listed}");
     }
 
@@ -470,7 +470,7 @@ mod tests {
             config: Some(folder.path().join("config.toml")),
             ..Environment::default()
         };
-        let none = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        let none = run_verb(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
         assert_eq!(none, "", "nothing is in no table");
         let token = streamctl_engine::security::Token::generate().unwrap();
         let file = folder.path().join("me.token");
@@ -483,8 +483,8 @@ mod tests {
             name: "prod".into(),
             ..Default::default()
         };
-        say_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files).unwrap();
-        let listed = say(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
+        run_verb_with(ContextVerb::Add(args), Some("https://a:1"), &from, &files).unwrap();
+        let listed = run_verb(ContextVerb::List(ListArgs::default()), None, &from).unwrap();
         assert!(
             listed.contains("the system's") && listed.contains(&file.display().to_string()),
             "{listed}"

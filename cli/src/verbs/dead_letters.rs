@@ -25,7 +25,7 @@ use streamctl_engine::security::ClientConnection;
 use streamctl_proto::{MESSAGE_BYTES_MAX, count};
 
 /// Epochs that are examined per request.
-const EPOCHS_PER_ASK: u64 = 100;
+const EPOCHS_PER_REQUEST: u64 = 100;
 /// Characters of a payload that the table shows.
 const PAYLOAD_CHARS_MAX: usize = 80;
 /// Reasons that are counted separately. A reason that quotes a record is a separate one.
@@ -46,7 +46,7 @@ pub async fn run(
     let progress = out.progress("looking for dead letters");
     let mut printer = Printer::new(args, out);
     while to.is_none_or(|to| from <= to) {
-        progress.say(format!("looking for dead letters, from epoch {from} on"));
+        progress.show(format!("looking for dead letters, from epoch {from} on"));
         let (info, line) = page(args, from, to, controller).await?;
         let next = next_of(&info, from)?;
         let mut readers = Readers {
@@ -61,7 +61,7 @@ pub async fn run(
                 .read(endpoint, again, |batch| printer.batch(&batch))
                 .await;
             let flow = read.map_err(|error| match error {
-                CliError::Answer(reason) => CliError::Rows {
+                CliError::UnexpectedResponse(reason) => CliError::Rows {
                     epoch: from,
                     reason,
                 },
@@ -85,9 +85,9 @@ async fn page(
     to: Option<u64>,
     controller: &Controller,
 ) -> Result<(FlightInfo, ClientConnection), CliError> {
-    let command = json!({"job": args.job, "from": from, "to": to, "limit": EPOCHS_PER_ASK, "dead_letters": true});
+    let command = json!({"job": args.job, "from": from, "to": to, "limit": EPOCHS_PER_REQUEST, "dead_letters": true});
     let command = command.to_string();
-    let ask = |line: ClientConnection| {
+    let call = |line: ClientConnection| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
             let mut client =
@@ -106,7 +106,7 @@ async fn page(
             Ok(tonic::Response::new((info, line)))
         }
     };
-    controller.ask(ask).await
+    controller.call(call).await
 }
 
 /// One dead letter, as received.
@@ -248,8 +248,8 @@ impl<'a> Printer<'a> {
 
     /// Breaks when the limit is reached.
     fn batch(&mut self, batch: &RecordBatch) -> Result<ControlFlow<()>, CliError> {
-        let rows =
-            rows(batch).ok_or_else(|| CliError::Answer("rows that are no dead letters".into()))?;
+        let rows = rows(batch)
+            .ok_or_else(|| CliError::UnexpectedResponse("rows that are no dead letters".into()))?;
         let room = self
             .args
             .limit

@@ -11,9 +11,9 @@ use streamctl_proto::v1::{DeleteJobRequest, DeleteJobResponse};
 /// Of `delete`.
 #[derive(Args, Debug)]
 pub struct DeleteArgs {
-    /// The job
+    /// Job name
     pub job: String,
-    /// Also when it has committed what is not published: those rows are never seen
+    /// Delete the job even if committed epochs are not published; their rows never appear
     #[arg(long)]
     pub force: bool,
 }
@@ -28,12 +28,12 @@ pub async fn run(
         job: args.job.clone(),
         force: args.force,
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).delete_job(request).await }
     };
-    let answer = out.during("deleting", controller.ask(ask)).await?;
-    out.either(|| as_text(&answer), || as_json(&answer))?;
+    let response = out.during("deleting", controller.call(call)).await?;
+    out.either(|| as_text(&response), || as_json(&response))?;
     out.note(
         "a job of this name begins anew with another checkpoint location and sink; or when its folder below the checkpoint \
          location and its rows in the sink were removed",
@@ -41,14 +41,14 @@ pub async fn run(
     Ok(())
 }
 
-fn as_text(answer: &DeleteJobResponse) -> String {
+fn as_text(response: &DeleteJobResponse) -> String {
     let DeleteJobResponse {
         job,
         epoch,
         sink,
         dead_letters,
         checkpoint,
-    } = answer;
+    } = response;
     format!(
         "job {job} is deleted, {} committed; what it wrote stays\nsink:        {sink}\ndead letter: {dead_letters}\n\
          checkpoint:  {checkpoint}",
@@ -56,10 +56,10 @@ fn as_text(answer: &DeleteJobResponse) -> String {
     )
 }
 
-fn as_json(answer: &DeleteJobResponse) -> Value {
+fn as_json(response: &DeleteJobResponse) -> Value {
     json!({
-        "job": answer.job, "epoch": answer.epoch, "sink": answer.sink, "dead_letters": answer.dead_letters,
-        "checkpoint": answer.checkpoint,
+        "job": response.job, "epoch": response.epoch, "sink": response.sink, "dead_letters": response.dead_letters,
+        "checkpoint": response.checkpoint,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::demo::{WINDOWS, prepare, sample};
 use crate::error::CliError;
-use crate::local::{LocalJob, Runner, Wish};
+use crate::local::{Flow, LocalJob, Runner};
 use crate::output::Output;
 use crate::views::{now_line, progress_line, status_json};
 use clap::Args;
@@ -17,18 +17,17 @@ const DIR: &str = "streamctl-demo";
 /// Of `demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// Where the demo's job file, lookup and results go
+    /// Directory for the job file, the lookup and the results
     #[arg(long, value_name = "DIR", default_value = DIR)]
     pub dir: PathBuf,
-    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the
-    /// control group has, at most 16GiB
+    /// Memory limit of the worker, at least 128MiB (default: 75 % of the machine or control group,
+    /// at most 16GiB)
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
-    /// Where the dashboard is served; port 0 takes one that is free
+    /// Address of the dashboard; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
-    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is
-    /// neither encrypted, nor is anybody asked who they are
+    /// Serve the dashboard to other machines and users, without TLS or authentication
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }
@@ -55,16 +54,16 @@ pub async fn run(
     let mut shown = 0;
     let progress = out.progress("starting");
     let mut listener = |status: &streamctl_proto::v1::JobStatus| {
-        progress.say(now_line(status));
+        progress.show(now_line(status));
         let first = *first.get_or_insert(status.published);
         if status.published > shown.max(first) {
             shown = status.published;
             out.note(&progress_line(status));
         }
         if status.published >= first + WINDOWS {
-            Wish::Stop
+            Flow::Stop
         } else {
-            Wish::GoOn
+            Flow::Continue
         }
     };
     let last = runner(
@@ -113,13 +112,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut out, _, notes) = captured(Format::Json);
         let runner = async |_: LocalJob, listener: &mut Listener<'_>| {
-            let wishes = [7, 8, 9, 10].map(|published| {
+            let options = [7, 8, 9, 10].map(|published| {
                 listener(&JobStatus {
                     published,
                     ..status()
                 })
             });
-            assert_eq!(wishes, [Wish::GoOn, Wish::GoOn, Wish::GoOn, Wish::Stop]);
+            assert_eq!(
+                options,
+                [Flow::Continue, Flow::Continue, Flow::Continue, Flow::Stop]
+            );
             Ok(status())
         };
         let http_listen = "127.0.0.1:0".parse().unwrap();

@@ -20,17 +20,16 @@ use streamctl_proto::{JobSpec, count};
 /// Of `diff`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 nothing would change, 1 something would, 5 it could not be compared; \
-                        else 2 wrong usage or job file, 3 no such job, 4 no controller answers"
+    after_help = "Exit codes: 0 nothing would change, 1 something would change, 2 usage error or invalid job \
+                        file, 3 no such job, 4 no controller answers, 5 could not be compared"
 )]
 pub struct DiffArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
-    /// Compare with the job of this name as `streamctl run` left it: without a cluster, and without
-    /// running it
+    /// Compare with the local state that `streamctl run` left
     #[arg(long)]
     pub local: bool,
-    /// The state folder of that run; beside the job file when left out
+    /// State directory of that run (default: next to the job file)
     #[arg(long, value_name = "DIR", requires = "local")]
     pub state: Option<PathBuf>,
 }
@@ -47,14 +46,14 @@ pub async fn run(
         spec_toml: text,
         base_dir: String::new(),
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).diff(request).await }
     };
     let progress = out.progress("comparing source, columns, lookups and query");
-    let answer = controller.ask_to_plan(ask).await;
+    let response = controller.call_once(call).await;
     drop(progress);
-    show(args, answer, "submit", out)
+    show(args, response, "submit", out)
 }
 
 /// Compares with a job that ran in a process like this one.
@@ -68,20 +67,20 @@ pub async fn run_local(
         spec_toml: local.spec_text.clone(),
         base_dir: local.base_dir.display().to_string(),
     };
-    let answer = out
+    let response = out
         .during("comparing columns, lookups and query", diff(local, request))
         .await;
-    show(args, answer, "run", out)
+    show(args, response, "run", out)
 }
 
 /// `taken_by` is the verb that applies the file.
 fn show(
     args: &DiffArgs,
-    answer: Result<DiffResponse, CliError>,
+    response: Result<DiffResponse, CliError>,
     taken_by: &str,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let answer = answer.map_err(|error| not_compared(error.of_job_file(&args.file)))?;
+    let response = response.map_err(|error| not_compared(error.of_job_file(&args.file)))?;
     let state = args
         .state
         .as_ref()
@@ -93,10 +92,10 @@ fn show(
     );
     let paint = out.paint();
     out.either(
-        || as_text(&answer, &take_over, paint),
-        || diff_json(&answer),
+        || as_text(&response, &take_over, paint),
+        || diff_json(&response),
     )?;
-    if answer.changes.is_empty() {
+    if response.changes.is_empty() {
         Ok(())
     } else {
         Err(CliError::Differs)
@@ -116,34 +115,34 @@ fn not_compared(error: CliError) -> CliError {
     }
 }
 
-fn as_text(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
+fn as_text(response: &DiffResponse, take_over: &str, paint: Paint) -> String {
     let DiffResponse {
         job,
         job_version,
         epoch,
         ..
-    } = answer;
+    } = response;
     let mut lines = vec![format!(
         "job {job}, version {job_version}, {} committed",
         count(epoch, "epoch")
     )];
-    if answer.changes.is_empty() {
+    if response.changes.is_empty() {
         lines.push("nothing would change".to_owned());
         return lines.join("\n");
     }
-    answer
+    response
         .changes
         .iter()
         .for_each(|change| lines.extend(change_lines(change, paint)));
-    if !answer.plan_will_be.is_empty() {
+    if !response.plan_will_be.is_empty() {
         lines.push("the query's plan (each operator reads those below it)".to_owned());
         lines.extend(value_lines(
-            Some(&answer.plan_was),
-            Some(&answer.plan_will_be),
+            Some(&response.plan_was),
+            Some(&response.plan_will_be),
             paint,
         ));
     }
-    lines.push(verdict(answer, take_over, paint));
+    lines.push(verdict(response, take_over, paint));
     lines.join("\n")
 }
 
@@ -159,7 +158,7 @@ fn change_lines(change: &FieldChange, paint: Paint) -> Vec<String> {
         format!(
             "{} ({what}, {})",
             change.field,
-            paint.word(Tone::Bad, "cannot be taken over")
+            paint.text(Tone::Bad, "cannot be taken over")
         )
     };
     let mut lines = vec![head];
@@ -178,8 +177,8 @@ fn change_lines(change: &FieldChange, paint: Paint) -> Vec<String> {
 fn value_lines(was: Option<&str>, will_be: Option<&str>, paint: Paint) -> Vec<String> {
     let line = |(side, text): (Side, &str)| match side {
         Side::Both => format!("      {text}"),
-        Side::Was => format!("    {}", paint.word(Tone::Bad, &format!("- {text}"))),
-        Side::WillBe => format!("    {}", paint.word(Tone::Good, &format!("+ {text}"))),
+        Side::Was => format!("    {}", paint.text(Tone::Bad, &format!("- {text}"))),
+        Side::WillBe => format!("    {}", paint.text(Tone::Good, &format!("+ {text}"))),
     };
     let lines = |text: Option<&str>| {
         text.map(|text| text.lines().map(str::to_owned).collect())
@@ -190,28 +189,28 @@ fn value_lines(was: Option<&str>, will_be: Option<&str>, paint: Paint) -> Vec<St
     line_diff(&was, &will_be).into_iter().map(line).collect()
 }
 
-fn verdict(answer: &DiffResponse, take_over: &str, paint: Paint) -> String {
-    let kept = answer
+fn verdict(response: &DiffResponse, take_over: &str, paint: Paint) -> String {
+    let kept = response
         .changes
         .iter()
         .filter(|change| !change.taken_over)
         .count();
-    if !answer.refused.is_empty() {
-        return paint.word(
+    if !response.refused.is_empty() {
+        return paint.text(
             Tone::Bad,
-            &format!("it cannot take over: {}", answer.refused),
+            &format!("it cannot take over: {}", response.refused),
         );
     }
     if kept > 0 {
         let text = format!(
             "it cannot take over: {kept} of {} refused",
-            count(answer.changes.len(), "change")
+            count(response.changes.len(), "change")
         );
-        return paint.word(Tone::Bad, &text);
+        return paint.text(Tone::Bad, &text);
     }
     format!(
         "it can take over after the last epoch, as version {}: {take_over}",
-        answer.job_version + 1
+        response.job_version + 1
     )
 }
 
@@ -288,7 +287,7 @@ mod tests {
         }
     }
 
-    fn answer(changes: Vec<FieldChange>) -> DiffResponse {
+    fn response(changes: Vec<FieldChange>) -> DiffResponse {
         DiffResponse {
             job: "sales".into(),
             job_version: 3,
@@ -299,14 +298,14 @@ mod tests {
     }
 
     async fn diff(
-        answer: Result<DiffResponse, tonic::Status>,
+        response: Result<DiffResponse, tonic::Status>,
         format: Format,
     ) -> (Result<(), CliError>, String, String) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.toml");
         std::fs::write(&file, JOB).unwrap();
         let jobs = FakeJobs {
-            diff: Some(answer),
+            diff: Some(response),
             ..FakeJobs::default()
         };
         let controller = Controller::new(&serve(jobs).await).unwrap();
@@ -329,13 +328,13 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_that_differs_is_0_and_something_is_1_without_a_word_of_error() {
-        let (same, text, _) = diff(Ok(answer(vec![])), Format::Table).await;
+        let (same, text, _) = diff(Ok(response(vec![])), Format::Table).await;
         assert!(
             same.is_ok() && text.ends_with("nothing would change\n"),
             "{text}"
         );
         let changes = vec![change("sink.format", "parquet", "csv", true)];
-        let (differs, text, notes) = diff(Ok(answer(changes)), Format::Table).await;
+        let (differs, text, notes) = diff(Ok(response(changes)), Format::Table).await;
         assert_eq!((differs.unwrap_err().exit_code(), notes.as_str()), (1, ""));
         assert!(
             text.contains("sink.format (changed)\n    - parquet\n    + csv\n"),
@@ -362,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_that_is_refused_says_why_and_what_to_do() {
         let (_, text, _) = diff(
-            Ok(answer(vec![change("source.stream", "a", "b", false)])),
+            Ok(response(vec![change("source.stream", "a", "b", false)])),
             Format::Table,
         )
         .await;
@@ -380,7 +379,7 @@ mod tests {
         let (_, text, _) = diff(
             Ok(v1::DiffResponse {
                 plan_was: "a\nb".into(),
-                ..answer(changes)
+                ..response(changes)
             }),
             Format::Json,
         )

@@ -13,22 +13,22 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let request = request(args)?;
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).list_epochs(request).await }
     };
-    let answer = out
-        .during("asking for the epochs", controller.ask(ask))
+    let response = out
+        .during("asking for the epochs", controller.call(call))
         .await?;
     out.list(
-        &answer.epochs,
+        &response.epochs,
         "no such epochs are committed: `streamctl status` says how far the job is",
         epochs_text,
         |epochs| epochs.iter().map(epoch_json).collect(),
     )?;
     // More may follow only if a start was given; otherwise these are the newest ones.
-    let full = answer.epochs.len() as u64 >= u64::from(args.limit);
-    let last = answer.epochs.last().map_or(0, |epoch| epoch.epoch);
+    let full = response.epochs.len() as u64 >= u64::from(args.limit);
+    let last = response.epochs.last().map_or(0, |epoch| epoch.epoch);
     if let Some(to) = args
         .to
         .filter(|to| args.from.is_some() && full && last < *to)

@@ -8,23 +8,27 @@ use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::bytes;
-use crate::views::spec::{duration, what, word};
+use crate::views::spec::{duration, name_of, what};
+use arrow::datatypes::DataType;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
-use streamctl_controller::shards::{SourceShards, look};
+use streamctl_controller::shards::{SourceShards, explore_all};
 use streamctl_core::assign::TASKS_PER_WORKER_MAX;
 use streamctl_core::job::WINDOWS_AHEAD_MAX;
+use streamctl_engine::query::RecordColumn;
 use streamctl_engine::resolve::World;
-use streamctl_engine::resolve::explore::Explored;
+use streamctl_engine::resolve::explore::{Explored, ExploredLookup};
+use streamctl_engine::written;
+use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::Problems;
 use streamctl_proto::{JobSpec, count};
 
 /// Of `explain`.
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
 }
 
@@ -45,7 +49,7 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups, shards and places");
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
-    let (mut found, listing) = look(&world, &lister, &spec, true).await;
+    let (mut found, listing) = explore_all(&world, &lister, &spec, true).await;
     let shards = listing.map(|listing| listing.shards.len());
     let plan = match &found.plan {
         Some(plan) => plan.describe().await.ok(),
@@ -70,11 +74,11 @@ pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(
     if !problems.is_empty() {
         return Err(job_file_error(&args.file, &Problems(problems)));
     }
-    not_asked(&unavailable)
+    check_available(&unavailable)
 }
 
 /// Missing information is unavailable: neither right nor wrong.
-pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError> {
+pub(super) fn check_available(unavailable: &[(String, String)]) -> Result<(), CliError> {
     let Some((field, reason)) = unavailable.first() else {
         return Ok(());
     };
@@ -84,7 +88,7 @@ pub(super) fn not_asked(unavailable: &[(String, String)]) -> Result<(), CliError
         String::new()
     };
     Err(CliError::Partly {
-        message: format!("{field} could not be asked: {reason}{more}"),
+        message: format!("{field} could not be read: {reason}{more}"),
         hint: "check network, region and credentials (AWS_PROFILE, AWS_REGION), and try again"
             .into(),
     })
@@ -119,14 +123,32 @@ fn as_text(job: &Explained) -> String {
             read.map_or("unknown", |read| if read { "yes" } else { "no" })
                 .to_owned()
         };
-        let rows: Vec<_> = columns
-            .into_iter()
-            .map(|(name, kind, is_read)| [name, kind, read(is_read)])
-            .collect();
+        let row = |column: SourceColumn| {
+            let kind = match column.key {
+                Some(key) => format!("{}, key {key:?}", column.kind),
+                None => column.kind,
+            };
+            [column.name, kind, read(column.is_read)]
+        };
+        let rows: Vec<_> = columns.into_iter().map(row).collect();
         part(
             "COLUMNS OF THE SOURCE",
             table(["COLUMN", "TYPE", "READ"], &rows),
         );
+    }
+    if let Some(columns) = record_columns(found) {
+        let row = |(name, kind, is_read): (&str, &str, bool)| {
+            let read = if is_read { "yes" } else { "no" };
+            [name.to_owned(), kind.to_owned(), read.to_owned()]
+        };
+        let rows: Vec<_> = columns.into_iter().map(row).collect();
+        part(
+            "COLUMNS OF EACH RECORD'S PLACE (not in *)",
+            table(["COLUMN", "TYPE", "READ"], &rows),
+        );
+    }
+    if !found.notes.is_empty() {
+        part("NOTES", found.notes.join("\n"));
     }
     for (name, lookup) in &found.lookups {
         let schema = lookup.rows.schema();
@@ -141,13 +163,15 @@ fn as_text(job: &Explained) -> String {
             bytes(lookup.bytes),
         ]
         .join(", ");
-        part(
-            &format!("LOOKUP {name} ({size})"),
-            table(["COLUMN", "TYPE"], &rows),
-        );
+        let mut text = table(["COLUMN", "TYPE"], &rows);
+        for remark in remarks(spec, name, lookup) {
+            text.push_str(&format!("\nnote: {remark}"));
+        }
+        part(&format!("LOOKUP {name} ({size})"), text);
     }
     if let Some(query) = &found.plan {
-        let fields = query.output_schema().fields().iter();
+        let written = written::schema(query.output_schema(), &spec.sink);
+        let fields = written.fields().iter();
         let rows: Vec<_> = fields
             .map(|f| [f.name().clone(), f.data_type().to_string()])
             .collect();
@@ -180,6 +204,11 @@ fn as_text(job: &Explained) -> String {
     parts.join("\n\n")
 }
 
+fn remarks(spec: &JobSpec, name: &str, lookup: &ExploredLookup) -> Vec<String> {
+    let of = spec.lookups.iter().find(|spec| spec.name == name);
+    of.map(|spec| lookup.remarks(spec)).unwrap_or_default()
+}
+
 fn indented(text: &str) -> String {
     text.lines()
         .map(|line| format!("  {line}"))
@@ -187,25 +216,47 @@ fn indented(text: &str) -> String {
         .join("\n")
 }
 
-/// Name, type, and whether the query reads it; only a plan shows the last.
-fn columns(found: &Explored) -> Option<Vec<(String, String, Option<bool>)>> {
+/// A column of the source.
+struct SourceColumn {
+    name: String,
+    kind: String,
+    /// The key of a record that holds it, if that is not its name.
+    key: Option<String>,
+    /// Whether the query reads it; only a plan shows that.
+    is_read: Option<bool>,
+}
+
+fn columns(found: &Explored) -> Option<Vec<SourceColumn>> {
     let columns = found.columns.as_ref()?;
     let is_read = |index| {
-        found
-            .plan
-            .as_ref()
-            .map(|plan| plan.source_columns().contains(&index))
+        let plan = found.plan.as_ref();
+        plan.map(|plan| plan.source_columns().contains(&index))
     };
-    let column = columns.iter().enumerate();
+    let column = |(index, column): (usize, &ColumnType)| SourceColumn {
+        name: column.name.clone(),
+        kind: column.type_name.clone(),
+        key: found.keys.of_column(&column.name).map(str::to_owned),
+        is_read: is_read(index),
+    };
+    Some(columns.iter().enumerate().map(column).collect())
+}
+
+/// The columns that a query may name besides: name, type, whether it does.
+fn record_columns(found: &Explored) -> Option<Vec<(&'static str, &'static str, bool)>> {
+    let plan = found.plan.as_ref()?;
+    let own = found.columns.iter().flatten();
+    let own: Vec<_> = own.map(|column| column.name.to_lowercase()).collect();
+    let column = |column: RecordColumn| {
+        let kind = match column.data_type() {
+            DataType::Utf8 => "string",
+            _ => "timestamp",
+        };
+        let is_read = plan.record_columns().contains(&column);
+        (column.name(), kind, is_read)
+    };
+    let all = RecordColumn::ALL.into_iter().map(column);
     Some(
-        column
-            .map(|(index, column)| {
-                (
-                    column.name.clone(),
-                    column.type_name.clone(),
-                    is_read(index),
-                )
-            })
+        all.filter(|(name, ..)| !own.iter().any(|own| own == name))
             .collect(),
     )
 }
@@ -280,24 +331,39 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
     let Ok(file) = text.parse::<toml::Table>() else {
         return vec![];
     };
-    let said = |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
+    let is_set =
+        |table: &str, key: &str| file.get(table).and_then(|table| table.get(key)).is_some();
     let mut all: Vec<(&str, &str, String)> =
-        vec![("source", "on_data_loss", word(&spec.source.on_data_loss))];
+        vec![("source", "on_data_loss", name_of(&spec.source.on_data_loss))];
     let source = spec.source.kind.defaults(&spec.source);
     all.extend(
         source
             .into_iter()
+            .chain(spec.source.values.fields())
             .map(|(key, value)| ("source", key, value)),
     );
     all.extend([
-        ("sink", "format", word(&spec.sink.format)),
-        ("sink", "compression", word(&spec.sink.compression)),
+        (
+            "transform",
+            "on_query_error",
+            name_of(&spec.query_errors.on),
+        ),
+        (
+            "transform",
+            "max_bad_share",
+            spec.query_errors.max_bad_share(),
+        ),
+        ("sink", "format", name_of(&spec.sink.format)),
+        ("sink", "compression", name_of(&spec.sink.compression)),
         ("sink", "partition_by", "no folders".to_owned()),
         ("sink", "target_size", bytes(spec.sink.target_size)),
+        ("sink", "types", name_of(&spec.sink.types)),
         ("dead_letter", "path", "below the checkpoint".to_owned()),
         ("retry", "max", spec.retries_max.to_string()),
     ]);
-    let left_out = all.into_iter().filter(|(table, key, _)| !said(table, key));
+    let left_out = all
+        .into_iter()
+        .filter(|(table, key, _)| !is_set(table, key));
     let mut defaults: Vec<_> = left_out
         .map(|(table, key, value)| (format!("{table}.{key}"), value))
         .collect();
@@ -308,9 +374,10 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
         .flatten();
     for (table, lookup) in tables.zip(&spec.lookups) {
         let values = [
-            ("format", word(&lookup.format)),
+            ("format", name_of(&lookup.format)),
             ("refresh", duration(lookup.refresh)),
             ("size_max", bytes(lookup.size_max)),
+            ("allow_empty", lookup.allow_empty.to_string()),
         ];
         let left_out = values
             .into_iter()
@@ -334,16 +401,17 @@ fn as_json(job: &Explained) -> Value {
         schema.fields().iter().map(field).collect()
     };
     let columns = columns(found).map(|columns| {
-        let column = |(name, kind, read)| json!({"name": name, "type": kind, "read": read});
+        let column = |column: SourceColumn| {
+            json!({
+                "name": column.name, "type": column.kind, "key": column.key, "read": column.is_read,
+            })
+        };
         columns.into_iter().map(column).collect::<Vec<_>>()
     });
-    let lookup = |(name, lookup): (
-        &String,
-        &streamctl_engine::resolve::explore::ExploredLookup,
-    )| {
+    let lookup = |(name, lookup): (&String, &ExploredLookup)| {
         json!({
             "name": name, "rows": lookup.rows.num_rows(), "files": lookup.files, "bytes": lookup.bytes,
-            "columns": fields(&lookup.rows.schema()),
+            "columns": fields(&lookup.rows.schema()), "remarks": remarks(spec, name, lookup),
         })
     };
     let problem = |problem: &streamctl_proto::spec::Problem| {
@@ -355,8 +423,13 @@ fn as_json(job: &Explained) -> Value {
         "job": spec.name.as_str(), "window_ms": spec.window.ms(), "shards": shards,
         "stream": found.stream.as_ref().map(|stream| stream.arn.as_ref().unwrap_or(&stream.name)),
         "source_columns": columns,
+        "record_columns": record_columns(found).map(|columns| {
+            let column = |(name, kind, is_read)| json!({"name": name, "type": kind, "read": is_read});
+            columns.into_iter().map(column).collect::<Vec<_>>()
+        }),
+        "notes": found.notes,
         "lookups": found.lookups.iter().map(lookup).collect::<Vec<_>>(),
-        "output_columns": found.plan.as_ref().map(|plan| fields(plan.output_schema())),
+        "output_columns": found.plan.as_ref().map(|plan| fields(&written::schema(plan.output_schema(), &spec.sink))),
         "whole_window": found.plan.as_ref().map(|plan| plan.whole_window()),
         "plan": plan.as_ref().map(|plan| plan.lines().collect::<Vec<_>>()),
         "stored": stored(spec).into_iter().map(|(what, place)| json!({"what": what, "where": place})).collect::<Vec<_>>(),

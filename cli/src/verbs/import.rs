@@ -49,13 +49,13 @@ async fn glue_job(args: &ImportJobArgs, aws: &Aws, out: &mut Output) -> Result<(
         (Some(file), _) => (file.display().to_string(), super::read(file)?),
         (None, name) => {
             let name = name.clone().unwrap_or_default();
-            let answer = out
+            let response = out
                 .during(
                     "asking Glue for the job",
                     get_job_json(aws, &name, args.region.as_deref()),
                 )
                 .await;
-            let json = answer.map_err(|error| {
+            let json = response.map_err(|error| {
                 let message = error.to_string();
                 let hint = error.hint().to_owned();
                 if error.missing {

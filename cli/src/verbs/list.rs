@@ -15,11 +15,11 @@ pub async fn run(
     controller: &Controller,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let ask =
-        controller.ask(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await });
-    let answer = out.during("asking for the jobs", ask).await?;
+    let call =
+        controller.call(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await });
+    let response = out.during("asking for the jobs", call).await?;
     if args.names {
-        let names: Vec<_> = answer.jobs.iter().map(|job| job.job.as_str()).collect();
+        let names: Vec<_> = response.jobs.iter().map(|job| job.job.as_str()).collect();
         return if names.is_empty() {
             Ok(())
         } else {
@@ -28,7 +28,7 @@ pub async fn run(
     }
     let paint = out.paint();
     out.list(
-        &answer.jobs,
+        &response.jobs,
         NONE,
         |jobs| jobs_text(jobs, paint),
         |jobs| jobs.iter().map(status_json).collect(),

@@ -5,7 +5,7 @@
 //! Rule: nothing is written: no checkpoint, no sink, no position.
 
 use super::dead_letters::cut;
-use super::explain::not_asked;
+use super::explain::check_available;
 use super::{job_file_error, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
@@ -17,12 +17,16 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use streamctl_controller::shards::{SourceShards, look};
+use streamctl_controller::shards::{SourceShards, explore_all};
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::resolve::World;
 use streamctl_engine::source::sample::SampleFrom;
 use streamctl_engine::source::{ListedShard, ShardToRead, connector};
-use streamctl_proto::spec::{Problems, StartingPosition, parse_duration};
+use streamctl_engine::written::{self, TextForm};
+use streamctl_proto::report::NullValues;
+use streamctl_proto::spec::{
+    Problems, SinkTypes, StartingPosition, TimestampFormat, parse_duration,
+};
 use streamctl_proto::{ResolvedJob, count};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::preview::{
@@ -31,28 +35,39 @@ use streamctl_worker::preview::{
 use streamctl_worker::source::Sources;
 use streamctl_worker::task::Context;
 
+// The variants have no doc comments: clap would print each value on its own line.
+/// Reasons of rejected rows that are shown.
+const REJECTED_SHOWN_MAX: usize = 20;
+
+// The variants have no doc comments: clap would print each value on its own line.
 /// Which records are sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum From {
-    /// The oldest that the source has.
+    // The oldest that the source has.
     Earliest,
-    /// The newest ones.
+    // The newest ones.
     Latest,
 }
+
+/// Whatever the sink writes: bytes and numbers that JSON has no form for are shown as text.
+const PREVIEW_TEXT: TextForm = TextForm {
+    types: SinkTypes::Hive,
+    timestamps: TimestampFormat::Iso,
+};
 
 /// Of `preview`.
 #[derive(Args, Debug)]
 pub struct PreviewArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
-    /// How many records are read
+    /// Number of records to read
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20,
           value_parser = clap::value_parser!(u64).range(1..=PREVIEW_RECORDS_MAX as u64))]
     pub records: u64,
-    /// Which ones; as the job's starting position says when left out
+    /// Which records to read (default: the job's start position)
     #[arg(long, value_enum, value_name = "END")]
     pub from: Option<From>,
-    /// How long to look for them
+    /// How long to wait for records
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = patience)]
     pub timeout: Duration,
 }
@@ -78,14 +93,14 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
     let spec = spec_of(&args.file, &text)?;
     let progress = out.progress("asking for columns, lookups and shards");
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
-    let (found, listed) = look(&world, &lister, &spec, false).await;
+    let (found, listed) = explore_all(&world, &lister, &spec, false).await;
     if !found.problems.is_empty() {
         return Err(job_file_error(
             &args.file,
             &Problems(found.problems).located(&text),
         ));
     }
-    not_asked(&found.unavailable)?;
+    check_available(&found.unavailable)?;
     let now_ms = system_clock()();
     let lookups = found.lookups.clone();
     let plan = found.plan.clone();
@@ -98,13 +113,13 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
             "streamctl explain says more".into(),
         ));
     };
-    progress.say("reading records");
-    let wanted = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
+    progress.show("reading records");
+    let records_max = usize::try_from(args.records).unwrap_or(PREVIEW_RECORDS_MAX);
     let reader = Reader {
         world: &world,
         job,
         shards: &listed,
-        wanted,
+        records_max,
         within: args.timeout,
     };
     let (sample, read, context) = reader.read(args.from, now_ms).await?;
@@ -131,7 +146,8 @@ pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(
         sample,
         outcome,
     };
-    let rows = json_rows(&shown.outcome).map_err(|error| CliError::Answer(error.to_string()))?;
+    let rows = json_rows(&shown.outcome)
+        .map_err(|error| CliError::UnexpectedResponse(error.to_string()))?;
     out.either(|| as_text(&shown), || as_json(&shown, rows))?;
     out.note(&summary(&shown));
     Ok(())
@@ -146,7 +162,7 @@ struct Reader<'a> {
     world: &'a World,
     job: ResolvedJob,
     shards: &'a [ListedShard],
-    wanted: usize,
+    records_max: usize,
     within: Duration,
 }
 
@@ -163,7 +179,7 @@ impl Reader<'_> {
             (Some(From::Earliest), _) | (None, _) => SampleFrom::Earliest,
         };
         let connector = connector(&source.kind);
-        let sampling = connector.sampling(from, self.wanted, now_ms);
+        let sampling = connector.sampling(from, self.records_max, now_ms);
         if let Some(start) = sampling.start {
             self.job.start = start;
         }
@@ -189,13 +205,13 @@ impl Reader<'_> {
                 ShardToRead::new(shard.id.clone(), position.clone(), shard.detail.clone())
             };
             let shards: Vec<_> = shards.iter().map(to_read).collect();
-            let taken = sample(&context, &shards, end, self.wanted, left).await;
+            let taken = sample(&context, &shards, end, self.records_max, left).await;
             let taken = taken
                 .map_err(|error| failed(error.to_string(), "check the job's [source]".into()))?;
             if taken.records.len() >= best.records.len() {
                 best = taken;
             }
-            if best.records.len() >= self.wanted || best.cut_short {
+            if best.records.len() >= self.records_max || best.cut_short {
                 break;
             }
         }
@@ -223,6 +239,16 @@ fn as_text(shown: &Shown) -> String {
             table(["SHARD", "SEQUENCE NUMBER", "REASON", "PAYLOAD"], &bad)
         ));
     }
+    if !shown.outcome.rejected.is_empty() {
+        let reasons: String = shown
+            .outcome
+            .rejected
+            .iter()
+            .take(REJECTED_SHOWN_MAX)
+            .map(|reason| format!("\n{reason}"))
+            .collect();
+        parts.push(format!("rejected rows:{reasons}"));
+    }
     if !shown.outcome.unmatched_keys.is_empty() {
         let row = |key: &streamctl_proto::report::UnmatchedKey| {
             [key.lookup.clone(), key.key.clone(), key.rows.to_string()]
@@ -231,6 +257,14 @@ fn as_text(shown: &Shown) -> String {
         parts.push(format!(
             "without a partner:\n{}",
             table(["LOOKUP", "KEY", "ROWS"], &rows)
+        ));
+    }
+    if !shown.outcome.null_values.is_empty() {
+        let row = |null: &NullValues| [null.column.clone(), null.values.to_string()];
+        let rows: Vec<_> = shown.outcome.null_values.iter().map(row).collect();
+        parts.push(format!(
+            "did not fit and became NULL:\n{}",
+            table(["COLUMN", "VALUES"], &rows)
         ));
     }
     parts.join("\n\n")
@@ -266,12 +300,16 @@ fn summary(shown: &Shown) -> String {
     } else {
         ""
     };
+    let rejected = match outcome.rejected.len() {
+        0 => String::new(),
+        rows => format!(", {rows} rejected"),
+    };
     let whole = match shown.whole_window {
         true => "\nthe query needs whole windows: these are figures of the sample, not of a window",
         false => "",
     };
     format!(
-        "{} of {read} of {}: {} out, {} dead, {} unmatched{short}; nothing was written{whole}",
+        "{} of {read} of {}: {} out, {} dead, {} unmatched{rejected}{short}; nothing was written{whole}",
         count(sample.records.len(), "record"),
         count(shards, "shard"),
         count(rows_out(outcome), "row"),
@@ -282,13 +320,10 @@ fn summary(shown: &Shown) -> String {
 
 /// The rows as JSON objects; nulls are written explicitly.
 fn json_rows(outcome: &Outcome) -> Result<Vec<Value>, arrow::error::ArrowError> {
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(Vec::new());
+    let mut text = Vec::new();
     for batch in &outcome.batches {
-        writer.write(batch)?;
+        written::json::write_lines(batch, PREVIEW_TEXT, true, &mut text)?;
     }
-    writer.finish()?;
-    let text = writer.into_inner();
     let rows = text
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -309,13 +344,17 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
     };
     let outcome = &shown.outcome;
     let key = |key: &streamctl_proto::report::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
+    let nulls = |one: &NullValues| json!({"column": one.column, "values": one.values});
     json!({
         "job": shown.job, "shards": shown.shards, "shards_read": shown.read, "cut_short": shown.sample.cut_short,
         "records": shown.sample.records.len(), "whole_window": shown.whole_window,
         "columns": outcome.schema.fields().iter().map(column).collect::<Vec<_>>(), "rows": rows,
         "dead_letters": bad(shown).map(letter).collect::<Vec<_>>(),
+        "rows_rejected": outcome.rejected.len(),
+        "rejected": outcome.rejected,
         "rows_unmatched": outcome.unmatched,
         "unmatched": outcome.unmatched_keys.iter().map(key).collect::<Vec<_>>(),
+        "null_values": outcome.null_values.iter().map(nulls).collect::<Vec<_>>(),
     })
 }
 

@@ -21,18 +21,16 @@ use tonic::Streaming;
 /// Of `repair`.
 #[derive(Args, Debug)]
 pub struct RepairArgs {
-    /// The job
+    /// Job name
     #[arg(required_unless_present = "local", conflicts_with = "local")]
     pub job: Option<String>,
-    /// Repair the job of this job file, as `streamctl run` left it: without a cluster, and without
-    /// running it
+    /// Repair the local state that `streamctl run` left for this job file
     #[arg(long, value_name = "FILE")]
     pub local: Option<PathBuf>,
-    /// The state folder of that run; beside the job file when left out
+    /// State directory of that run (default: next to the job file)
     #[arg(long, value_name = "DIR", requires = "local", conflicts_with = "job")]
     pub state: Option<PathBuf>,
-    /// Give up what a committed epoch has lost instead of computing it again: its rows are never
-    /// seen, and `verify` says so
+    /// Give up the lost rows of an epoch instead of recomputing them; `verify` reports them
     #[arg(long)]
     pub skip: bool,
 }
@@ -44,15 +42,15 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let request = request(args, args.job.clone().unwrap_or_default());
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).repair_job(request).await }
     };
     let mut events = out
-        .during("asking what it needs", controller.ask(ask))
+        .during("asking what it needs", controller.call(call))
         .await?;
     let progress = out.progress("repairing");
-    let summary = summary_of(&mut events, |doing| progress.say(doing)).await;
+    let summary = summary_of(&mut events, |doing| progress.show(doing)).await;
     drop(progress);
     show(&summary?, out)
 }
@@ -85,17 +83,17 @@ fn request(args: &RepairArgs, job: String) -> RepairJobRequest {
 /// Why there was none; or the connection broke.
 pub async fn summary_of(
     events: &mut Streaming<RepairEvent>,
-    mut say: impl FnMut(String),
+    mut show: impl FnMut(String),
 ) -> Result<RepairSummary, CliError> {
     while let Some(RepairEvent { event }) = events.message().await? {
         match event {
-            Some(Event::Progress(now)) => say(now.doing),
+            Some(Event::Progress(now)) => show(now.doing),
             Some(Event::Summary(summary)) => return Ok(summary),
             None => {}
         }
     }
     Err(CliError::Unreachable(
-        "the repair broke off: ask again, what was done stays done".to_owned(),
+        "the repair broke off; run it again, the completed steps are kept".to_owned(),
     ))
 }
 

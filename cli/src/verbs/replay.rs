@@ -23,21 +23,21 @@ pub async fn run(
         from,
         to: to.unwrap_or(0),
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).replay_dead_letters(request).await }
     };
     let progress = out.progress("looking for dead letters");
-    let answer = controller.ask(ask).await?;
+    let response = controller.call(call).await?;
     drop(progress);
-    out.either(|| text(&answer), || json(&answer))?;
-    if answer.next_epoch > 0 {
-        let next = answer.next_epoch;
+    out.either(|| text(&response), || json(&response))?;
+    if response.next_epoch > 0 {
+        let next = response.next_epoch;
         out.note(&format!(
             "no more can wait at a time: go on with --from {next} when `streamctl status` shows \
              these done"
         ));
-    } else if answer.epochs > 0 {
+    } else if response.epochs > 0 {
         out.note(&format!(
             "what is still bad becomes a dead letter again: streamctl dead-letters {}",
             args.job
@@ -46,13 +46,13 @@ pub async fn run(
     Ok(())
 }
 
-fn text(answer: &ReplayDeadLettersResponse) -> String {
+fn text(response: &ReplayDeadLettersResponse) -> String {
     let ReplayDeadLettersResponse {
         epochs,
         records,
         already,
         ..
-    } = answer;
+    } = response;
     let will = format!(
         "{} of {} will be replayed",
         count(*records, "dead letter"),
@@ -71,9 +71,9 @@ fn text(answer: &ReplayDeadLettersResponse) -> String {
     }
 }
 
-fn json(answer: &ReplayDeadLettersResponse) -> serde_json::Value {
-    let next = (answer.next_epoch > 0).then_some(answer.next_epoch);
-    json!({"epochs": answer.epochs, "records": answer.records, "already": answer.already, "next_epoch": next})
+fn json(response: &ReplayDeadLettersResponse) -> serde_json::Value {
+    let next = (response.next_epoch > 0).then_some(response.next_epoch);
+    json!({"epochs": response.epochs, "records": response.records, "already": response.already, "next_epoch": next})
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_answer_says_what_is_replayed_and_what_was() {
-        let answer = |epochs, records, already| {
+        let response = |epochs, records, already| {
             text(&ReplayDeadLettersResponse {
                 epochs,
                 records,
@@ -94,18 +94,24 @@ mod tests {
             "dead-letters --replay",
             &json(&ReplayDeadLettersResponse::default()),
         );
-        assert_eq!(answer(0, 0, 0), "there are no dead letters in these epochs");
         assert_eq!(
-            answer(0, 0, 12),
+            response(0, 0, 0),
+            "there are no dead letters in these epochs"
+        );
+        assert_eq!(
+            response(0, 0, 12),
             "nothing to do: 12 epochs were replayed already"
         );
         assert_eq!(
-            answer(0, 0, 1),
+            response(0, 0, 1),
             "nothing to do: 1 epoch was replayed already"
         );
-        assert_eq!(answer(1, 1, 0), "1 dead letter of 1 epoch will be replayed");
         assert_eq!(
-            answer(2, 30, 12),
+            response(1, 1, 0),
+            "1 dead letter of 1 epoch will be replayed"
+        );
+        assert_eq!(
+            response(2, 30, 12),
             "30 dead letters of 2 epochs will be replayed; 12 epochs were replayed already"
         );
     }

@@ -2,7 +2,7 @@
 
 use super::{job_file_error, read};
 use crate::error::CliError;
-use crate::local::{LocalJob, Runner, Wish};
+use crate::local::{Flow, LocalJob, Runner};
 use crate::output::Output;
 use crate::views::{now_line, progress_line, status_json, status_text};
 use clap::Args;
@@ -17,24 +17,22 @@ use streamctl_worker::memory::MemoryLimit;
 /// Of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// The job file
+    /// Job file
     pub file: PathBuf,
-    /// Where to keep what is needed to go on; beside the job file when left out
+    /// State directory, needed to resume (default: next to the job file)
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Where the state is that of another job file of this name: let this one take over after its
-    /// last epoch
+    /// Replace the job file of an existing state; the new version starts after the last epoch
     #[arg(long)]
     pub change: bool,
-    /// Memory that its worker may take, at least 128MiB; by default 75 % of what the machine or the
-    /// control group has, at most 16GiB
+    /// Memory limit of the worker, at least 128MiB (default: 75 % of the machine or control group,
+    /// at most 16GiB)
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
-    /// Where the dashboard is served; port 0 takes one that is free
+    /// Address of the dashboard; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub http_listen: SocketAddr,
-    /// Allow the dashboard to be reached from other machines, and by other users of this one: it is
-    /// neither encrypted, nor is anybody asked who they are
+    /// Serve the dashboard to other machines and users, without TLS or authentication
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }
@@ -77,7 +75,7 @@ pub async fn run(
                 );
             }
         }
-        progress.say(now_line(status));
+        progress.show(now_line(status));
         let shards = u64::from(status.shards_open) + u64::from(status.shards_ended);
         if bounded {
             progress.at(status.shards_ended.into(), shards);
@@ -86,7 +84,7 @@ pub async fn run(
             epoch_shown = status.published;
             out.note(&progress_line(status));
         }
-        Wish::GoOn
+        Flow::Continue
     };
     let last = runner(job, &mut listener)
         .await
@@ -186,7 +184,7 @@ mod tests {
                         published,
                         ..status()
                     }),
-                    Wish::GoOn
+                    Flow::Continue
                 );
             }
             Ok(status())
@@ -208,7 +206,7 @@ mod tests {
         let (mut out, ..) = captured(Format::Table);
         let failed = JobStatus {
             error: "no".into(),
-            hint: "mend it".into(),
+            hint: "fix it".into(),
             ..status()
         };
         let runner = async |_: LocalJob, _: &mut Listener<'_>| Ok(failed);
@@ -217,7 +215,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             (error.exit_code(), error.hint().unwrap().as_str()),
-            (1, "mend it")
+            (1, "fix it")
         );
     }
     #[tokio::test]

@@ -25,12 +25,15 @@ pub async fn run(
         job: args.job.clone().unwrap_or_default(),
         limit: args.limit,
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).get_scaling(request).await }
     };
     let status = out
-        .during("asking what was measured and decided", controller.ask(ask))
+        .during(
+            "asking what was measured and decided",
+            controller.call(call),
+        )
         .await?;
     out.either(
         || text(&status, args.job.as_deref()),

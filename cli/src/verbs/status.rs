@@ -32,12 +32,12 @@ pub async fn run(
     if args.watch {
         return watch(&request, controller, out).await;
     }
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).get_job(request).await }
     };
     let status = out
-        .during("asking for the job", controller.ask(ask))
+        .during("asking for the job", controller.call(call))
         .await?;
     let paint = out.paint();
     out.either(|| status_text(&status, paint), || status_json(&status))
@@ -49,14 +49,14 @@ async fn watch(
     controller: &Controller,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).watch_job(request).await }
     };
     let mut lost = 0;
     let progress = out.progress("asking for the job");
     loop {
-        let error = match controller.ask(ask).await {
+        let error = match controller.call(call).await {
             Ok(mut changes) => match follow(&mut changes, &mut lost, &progress, out).await? {
                 Followed::ToTheEnd => return Ok(()),
                 Followed::Lost(error) => error,
@@ -67,7 +67,7 @@ async fn watch(
         if error.exit_code() != UNREACHABLE || lost > RECONNECTS_MAX {
             return Err(error);
         }
-        progress.say("asking the controllers again");
+        progress.show("asking the controllers again");
         out.note(&format!("the controller was lost ({error}); asking again"));
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
@@ -95,7 +95,7 @@ async fn follow(
             Err(status) => return Ok(Followed::Lost(status.into())),
         };
         *lost = 0;
-        progress.say(format!(
+        progress.show(format!(
             "waiting for the next change; {}",
             now_line(&status)
         ));

@@ -11,7 +11,7 @@ use streamctl_proto::json::time;
 use streamctl_proto::v1::{GetJobRequest, JobState, JobStatus, NotDrained, StopJobRequest};
 
 /// Time between two checks of a job that drains.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Stops the job, and prints its position. Waits for a drain; an interrupt stops only the waiting.
 pub async fn run(
@@ -23,15 +23,15 @@ pub async fn run(
         job: args.job.clone(),
         drain: args.drain,
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).stop_job(request).await }
     };
     let progress = out.progress("stopping");
-    let mut status = controller.ask(ask).await?;
+    let mut status = controller.call(call).await?;
     while args.drain && !args.no_wait && !drained(&status) {
-        progress.say(format!("finishing the open windows; {}", now_line(&status)));
-        tokio::time::sleep(LOOK).await;
+        progress.show(format!("finishing the open windows; {}", now_line(&status)));
+        tokio::time::sleep(POLL_INTERVAL).await;
         status = brief(&args.job, controller).await?;
     }
     drop(progress);
@@ -97,11 +97,11 @@ async fn brief(job: &str, controller: &Controller) -> Result<JobStatus, CliError
         job: job.to_owned(),
         brief: true,
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).get_job(request).await }
     };
-    controller.ask(ask).await
+    controller.call(call).await
 }
 
 #[cfg(test)]

@@ -25,65 +25,70 @@ pub async fn run(
         change: args.change,
         if_version: args.if_version.unwrap_or(0),
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).submit(request).await }
     };
     let progress = out.progress("checking source, lookups, query and places");
-    let answer = controller
-        .ask_to_plan(ask)
+    let response = controller
+        .call_once(call)
         .await
         .map_err(|error| error.of_job_file(&args.file))?;
     drop(progress);
     out.either(
-        || as_text(&answer, args.dry_run),
-        || as_json(&answer, args.dry_run),
+        || as_text(&response, args.dry_run),
+        || as_json(&response, args.dry_run),
     )?;
     if !args.dry_run {
         out.note(&format!(
             "follow it with: streamctl status {} --watch",
-            answer.job
+            response.job
         ));
     }
     Ok(())
 }
 
-fn as_text(answer: &SubmitResponse, dry_run: bool) -> String {
-    let version = answer.job_version;
-    let what = match (dry_run, answer.created) {
-        (true, _) if answer.changed => {
+fn as_text(response: &SubmitResponse, dry_run: bool) -> String {
+    let version = response.job_version;
+    let what = match (dry_run, response.created) {
+        (true, _) if response.changed => {
             format!("can take over as version {version}; nothing was changed")
         }
-        (false, _) if answer.changed && answer.after_epoch == 0 => {
+        (false, _) if response.changed && response.after_epoch == 0 => {
             format!("is at version {version} now")
         }
-        (false, _) if answer.changed => {
+        (false, _) if response.changed => {
             format!(
                 "is at version {version} now, from epoch {} on",
-                answer.after_epoch + 1
+                response.after_epoch + 1
             )
         }
         (true, _) => "is correct; nothing was started".to_owned(),
         (false, true) => "was started".to_owned(),
-        (false, false) if answer.resumed => {
+        (false, false) if response.resumed => {
             "was there and had ended: it goes on from its last epoch".to_owned()
         }
         (false, false) => "was there already, unchanged".to_owned(),
     };
-    let whole = if answer.whole_window {
+    let whole = if response.whole_window {
         "\nthe query needs whole windows: one task reads all shards"
     } else {
         ""
     };
-    let rows = answer
+    let rows = response
         .output_columns
         .iter()
         .map(|column| [column.name.clone(), column.r#type.clone()]);
     let columns = table(["COLUMN", "TYPE"], &rows.collect::<Vec<_>>());
-    format!("job {} {what}{whole}\n\n{columns}", answer.job)
+    let remarks: String = response
+        .remarks
+        .iter()
+        .map(|remark| format!("\nnote: {remark}"))
+        .collect();
+    format!("job {} {what}{whole}{remarks}\n\n{columns}", response.job)
 }
 
-fn as_json(answer: &SubmitResponse, dry_run: bool) -> Value {
+fn as_json(response: &SubmitResponse, dry_run: bool) -> Value {
     let columns = |columns: &[Column]| -> Vec<Value> {
         columns
             .iter()
@@ -91,10 +96,11 @@ fn as_json(answer: &SubmitResponse, dry_run: bool) -> Value {
             .collect()
     };
     json!({
-        "job": answer.job, "created": answer.created, "dry_run": dry_run, "whole_window": answer.whole_window,
-        "job_version": answer.job_version, "changed": answer.changed, "resumed": answer.resumed, "after_epoch": answer.after_epoch,
-        "changes": answer.changes.iter().map(change_json).collect::<Vec<_>>(),
-        "source_columns": columns(&answer.source_columns), "output_columns": columns(&answer.output_columns),
+        "job": response.job, "created": response.created, "dry_run": dry_run, "whole_window": response.whole_window,
+        "job_version": response.job_version, "changed": response.changed, "resumed": response.resumed, "after_epoch": response.after_epoch,
+        "remarks": response.remarks,
+        "changes": response.changes.iter().map(change_json).collect::<Vec<_>>(),
+        "source_columns": columns(&response.source_columns), "output_columns": columns(&response.output_columns),
     })
 }
 
@@ -167,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_took_over_says_its_version_and_from_where() {
-        let answer = |changed, created| SubmitResponse {
+        let response = |changed, created| SubmitResponse {
             job: "sales".into(),
             changed,
             created,
@@ -175,24 +181,28 @@ mod tests {
             after_epoch: 17,
             ..Default::default()
         };
-        let first = |answer: &SubmitResponse, dry_run| {
-            as_text(answer, dry_run).lines().next().unwrap().to_owned()
+        let first = |response: &SubmitResponse, dry_run| {
+            as_text(response, dry_run)
+                .lines()
+                .next()
+                .unwrap()
+                .to_owned()
         };
         assert_eq!(
-            first(&answer(true, false), false),
+            first(&response(true, false), false),
             "job sales is at version 4 now, from epoch 18 on"
         );
         assert_eq!(
-            first(&answer(true, false), true),
+            first(&response(true, false), true),
             "job sales can take over as version 4; nothing was changed"
         );
         assert_eq!(
-            first(&answer(false, false), false),
+            first(&response(false, false), false),
             "job sales was there already, unchanged"
         );
         let resumed = SubmitResponse {
             resumed: true,
-            ..answer(false, false)
+            ..response(false, false)
         };
         assert_eq!(
             first(&resumed, false),
@@ -217,6 +227,6 @@ mod tests {
                 .contains("is a relative path, and a cluster has no folder to take it from"),
             "{error}"
         );
-        assert_eq!(jobs.asked.load(Ordering::SeqCst), 0);
+        assert_eq!(jobs.requests.load(Ordering::SeqCst), 0);
     }
 }

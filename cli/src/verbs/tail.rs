@@ -27,24 +27,24 @@ use tonic::{Code, Status};
 /// Of `tail`.
 #[derive(Args, Debug)]
 pub struct TailArgs {
-    /// The job
+    /// Job name
     pub job: String,
-    /// The first epoch wanted
+    /// First epoch
     #[arg(long, value_name = "EPOCH", conflicts_with = "epochs")]
     pub from: Option<u64>,
-    /// The last epoch wanted; goes on until the job ends when left out
+    /// Last epoch (default: follow until the job ends)
     #[arg(long, value_name = "EPOCH")]
     pub to: Option<u64>,
-    /// Begin with the newest N published epochs
+    /// Start with the newest N published epochs
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
     pub epochs: u64,
-    /// Also epochs that are committed and not published yet
+    /// Also print epochs that are committed but not yet published
     #[arg(long)]
     pub committed: bool,
 }
 
 /// Epochs per request.
-const EPOCHS_PER_ASK: u64 = 16;
+const EPOCHS_PER_REQUEST: u64 = 16;
 /// How long to wait if there is no newer epoch.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How many times to request a new grant because a worker refuses the current one.
@@ -82,7 +82,7 @@ pub async fn run(
         None => newest(args, controller).await?,
     };
     while args.to.is_none_or(|to| from <= to) {
-        progress.say(format!("waiting for epoch {from}"));
+        progress.show(format!("waiting for epoch {from}"));
         let (info, line) = endpoints(args, from, controller).await?;
         let next = next_of(&info, from)?;
         let count = info.endpoint.len();
@@ -94,7 +94,7 @@ pub async fn run(
         };
         for endpoint in info.endpoint {
             let epoch = epoch_of(&endpoint).unwrap_or(from);
-            progress.say(format!("reading the rows of epoch {epoch}"));
+            progress.show(format!("reading the rows of epoch {epoch}"));
             let again = async || next_of(&endpoints(args, epoch, controller).await?.0, epoch);
             let print = |batch: RecordBatch| print_batch(&batch, out).map(ControlFlow::Continue);
             let _all =
@@ -102,12 +102,12 @@ pub async fn run(
                     .read(&endpoint, again, print)
                     .await
                     .map_err(|error| match error {
-                        CliError::Answer(reason) => CliError::Rows { epoch, reason },
+                        CliError::UnexpectedResponse(reason) => CliError::Rows { epoch, reason },
                         error => error,
                     })?;
         }
         if next.next_epoch < from {
-            return Err(CliError::Answer(format!(
+            return Err(CliError::UnexpectedResponse(format!(
                 "epoch {} after epoch {from}",
                 next.next_epoch
             )));
@@ -131,7 +131,9 @@ pub async fn run(
 /// The controller's metadata with the endpoints.
 pub(super) fn next_of(info: &FlightInfo, from: u64) -> Result<Next, CliError> {
     let next = serde_json::from_slice(&info.app_metadata);
-    next.map_err(|error| CliError::Answer(format!("what follows epoch {from}: {error}")))
+    next.map_err(|error| {
+        CliError::UnexpectedResponse(format!("what follows epoch {from}: {error}"))
+    })
 }
 
 /// The epoch of an endpoint's rows, if the controller sends it: `{"epoch":7}`.
@@ -145,11 +147,11 @@ async fn newest(args: &TailArgs, controller: &Controller) -> Result<u64, CliErro
         job: args.job.clone(),
         brief: true,
     };
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).get_job(request).await }
     };
-    let published = controller.ask(ask).await?.published;
+    let published = controller.call(call).await?.published;
     Ok((published + 1).saturating_sub(args.epochs).max(1))
 }
 
@@ -158,16 +160,16 @@ async fn endpoints(
     from: u64,
     controller: &Controller,
 ) -> Result<(FlightInfo, ClientConnection), CliError> {
-    let limit = args
-        .to
-        .map_or(EPOCHS_PER_ASK, |to| (to - from + 1).min(EPOCHS_PER_ASK));
+    let limit = args.to.map_or(EPOCHS_PER_REQUEST, |to| {
+        (to - from + 1).min(EPOCHS_PER_REQUEST)
+    });
     let mut command = json!({"job": args.job, "from": from, "to": args.to, "limit": limit});
     if args.committed {
         // A controller of an earlier version does not know the key.
         command["committed"] = json!(true);
     }
     let command = command.to_string();
-    let ask = |line: ClientConnection| {
+    let call = |line: ClientConnection| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
             let mut client =
@@ -176,7 +178,7 @@ async fn endpoints(
             Ok(tonic::Response::new((info, line)))
         }
     };
-    controller.ask(ask).await
+    controller.call(call).await
 }
 
 /// The outcome of an attempt to read an endpoint.
@@ -221,7 +223,7 @@ impl Readers<'_> {
                     grant_refused: true,
                     ..
                 } if renewals_left > 0 => renewals_left -= 1,
-                Attempt::Unread { reason, .. } => return Err(CliError::Answer(reason)),
+                Attempt::Unread { reason, .. } => return Err(CliError::UnexpectedResponse(reason)),
             }
             tokio::time::sleep(POLL_INTERVAL).await;
             self.renew(again().await?);
@@ -238,7 +240,7 @@ impl Readers<'_> {
         let ticket = endpoint
             .ticket
             .clone()
-            .ok_or_else(|| CliError::Answer("an endpoint without a ticket".into()))?;
+            .ok_or_else(|| CliError::UnexpectedResponse("an endpoint without a ticket".into()))?;
         let mut failures = Vec::new();
         let mut grant_refused = false;
         let here = [REUSE_CONNECTION.to_owned()];
@@ -262,7 +264,9 @@ impl Readers<'_> {
                 .await
             {
                 Ok(mut rows) => {
-                    let broken = |error: FlightError| CliError::Answer(format!("{uri}: {error}"));
+                    let broken = |error: FlightError| {
+                        CliError::UnexpectedResponse(format!("{uri}: {error}"))
+                    };
                     while let Some(batch) = rows.try_next().await.map_err(broken)? {
                         if each(batch)?.is_break() {
                             return Ok(Attempt::Read(ControlFlow::Break(())));
@@ -299,8 +303,8 @@ fn print_batch(batch: &RecordBatch, out: &mut Output) -> Result<(), CliError> {
     if batch.num_rows() == 0 {
         return Ok(());
     }
-    let text =
-        batch_text(batch, out.format()).map_err(|error| CliError::Answer(error.to_string()))?;
+    let text = batch_text(batch, out.format())
+        .map_err(|error| CliError::UnexpectedResponse(error.to_string()))?;
     out.text(&text)
 }
 

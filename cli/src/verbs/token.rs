@@ -11,23 +11,23 @@ use std::path::PathBuf;
 use streamctl_engine::security::access::line_for;
 use streamctl_engine::security::{Role, SecurityError, Token};
 
-/// Of `token`.
+/// A verb of `token`.
 #[derive(Debug, Subcommand)]
 pub enum TokenVerb {
-    /// Make a token, and print its line for the controllers' --access file
+    /// Create a token and print its entry for the controllers' --access file
     New(NewArgs),
 }
 
 /// Of `token new`.
 #[derive(Args, Debug)]
 pub struct NewArgs {
-    /// Who will have it
+    /// Name of the user, program or worker
     #[arg(long)]
     pub name: String,
-    /// What they may do: view, operate, admin; worker for joining workers
+    /// Role: view, operate, admin, or worker (joins the cluster as a worker)
     #[arg(long)]
     pub role: Role,
-    /// Where the token is written; NAME.token here when left out
+    /// Token file to create (default: NAME.token)
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

@@ -8,14 +8,14 @@
 use crate::client::Controller;
 use crate::error::CliError;
 use crate::output::{Format, Output};
-use crate::top::model::{Answer, Model};
-use crate::top::{Keyboard, ask, show};
+use crate::top::model::{Fetched, Model};
+use crate::top::{Keyboard, fetch, show};
 use crate::views::{status_json, worker_json};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::time::Duration;
-use streamctl_engine::process::asked_to_stop;
+use streamctl_engine::process::stop_signal;
 use streamctl_proto::spec::{duration_text, parse_duration};
 
 /// The shortest interval between requests.
@@ -24,7 +24,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// Of `top`.
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
-    /// How often the controllers are asked, at least 200ms
+    /// Refresh interval, at least 200ms
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     pub interval: Duration,
 }
@@ -45,8 +45,8 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     if out.format() == Format::Json {
-        let answer = ask(controller, None).await?;
-        return out.text(&as_json(&answer).to_string());
+        let fetched = fetch(controller, None).await?;
+        return out.text(&as_json(&fetched).to_string());
     }
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(CliError::Usage {
@@ -69,7 +69,7 @@ pub async fn run(
         model,
         args.interval,
         keys,
-        asked_to_stop(),
+        stop_signal(),
     )
     .await;
     drop(keyboard);
@@ -77,9 +77,9 @@ pub async fn run(
     shown
 }
 
-fn as_json(answer: &Answer) -> Value {
-    let jobs: Vec<_> = answer.jobs.iter().map(status_json).collect();
-    let workers: Vec<_> = answer.workers.iter().map(worker_json).collect();
+fn as_json(fetched: &Fetched) -> Value {
+    let jobs: Vec<_> = fetched.jobs.iter().map(status_json).collect();
+    let workers: Vec<_> = fetched.workers.iter().map(worker_json).collect();
     json!({"jobs": jobs, "workers": workers})
 }
 

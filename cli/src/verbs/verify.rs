@@ -12,7 +12,7 @@ use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::local::LocalJob;
 use crate::output::Output;
-use crate::views::bytes;
+use crate::views::{bytes, failed, foreign};
 use futures::{Stream, TryStreamExt};
 use serde_json::{Value, json};
 use streamctl_controller::verify::Events;
@@ -32,12 +32,12 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let request = request(args, args.job.clone().unwrap_or_default());
-    let ask = |channel| {
+    let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).verify(request).await }
     };
     let events = out
-        .during("asking for the proof", controller.ask(ask))
+        .during("asking for the proof", controller.call(call))
         .await
         .map_err(unproven)?;
     show(events, out).await
@@ -88,14 +88,14 @@ fn is_for_good(finding: &VerifyFinding) -> bool {
 /// Exit code 1 is reserved for findings, and for callers without permission: a verification that
 /// failed has found nothing.
 fn unproven(error: CliError) -> CliError {
-    let said = [
+    let final_codes = [
         Code::InvalidArgument,
         Code::NotFound,
         Code::Unauthenticated,
         Code::PermissionDenied,
     ];
     match error {
-        CliError::Refused(status) if !said.contains(&status.code()) => {
+        CliError::Refused(status) if !final_codes.contains(&status.code()) => {
             let reason = format!("the verification failed: {}", status.message());
             if status.code() == Code::Unavailable {
                 CliError::Unreachable(reason)
@@ -130,7 +130,7 @@ async fn show(
         match event {
             Some(Event::Progress(now)) => {
                 progress.at(now.epochs, now.of);
-                progress.say(progress_line(&now));
+                progress.show(progress_line(&now));
             }
             Some(Event::Finding(finding)) => findings.push(finding),
             Some(Event::Summary(last)) => summary = Some(last),
@@ -250,6 +250,14 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
             counts.rows_late
         ),
     );
+    for (name, value) in [
+        ("failed", failed(&counts)),
+        ("aggregates", foreign(&counts)),
+    ] {
+        if !value.is_empty() {
+            line(name, value);
+        }
+    }
     let VerifySummary {
         objects,
         objects_read,
@@ -303,7 +311,9 @@ fn document(findings: &[VerifyFinding], summary: &VerifySummary) -> Value {
             "rows_in": counts.rows_in, "bytes_in": counts.bytes_in, "rows_decoded": counts.rows_decoded,
             "rows_dead": counts.rows_dead, "rows_unmatched": counts.rows_unmatched, "rows_out": counts.rows_out,
             "rows_late": counts.rows_late,
-            "rows_rejected": counts.rows_rejected,
+            "rows_rejected": counts.rows_rejected, "rows_without_arrival": counts.rows_without_arrival,
+            "rows_failed": counts.rows_failed, "rows_foreign": counts.rows_foreign.unwrap_or_default(),
+            "rows_further": counts.rows_further, "values_null": counts.values_null,
         },
         "objects": summary.objects, "bytes": summary.bytes, "objects_read": summary.objects_read,
         "foreign_objects": summary.foreign_objects, "listed": summary.listed,

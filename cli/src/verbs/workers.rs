@@ -10,10 +10,10 @@ use streamctl_proto::v1::ListWorkersRequest;
 const NONE: &str = "no workers: start one with `streamctl-worker --controller URL`; the reason is in its log if it is not let in";
 
 pub async fn run(controller: &Controller, out: &mut Output) -> Result<(), CliError> {
-    let ask = controller
-        .ask(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await });
-    let answer = out.during("asking for the workers", ask).await?;
-    out.list(&answer.workers, NONE, workers_text, |workers| {
+    let call = controller
+        .call(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await });
+    let response = out.during("asking for the workers", call).await?;
+    out.list(&response.workers, NONE, workers_text, |workers| {
         workers.iter().map(worker_json).collect()
     })
 }

@@ -21,7 +21,7 @@ pub fn what(spec: &JobSpec) -> String {
         .map_or("below the checkpoint", Location::as_str);
     let compression = match spec.sink.compression {
         Compression::None => "not compressed".to_owned(),
-        other => word(&other),
+        other => name_of(&other),
     };
     format!(
         "job:         {}\nsource:      {}\nwindow:      {}{}\nsink:        {} as {}, {compression}{partitions}\n\
@@ -31,7 +31,7 @@ pub fn what(spec: &JobSpec) -> String {
         duration(Duration::from_millis(spec.window.ms().unsigned_abs())),
         lookups.collect::<String>(),
         spec.sink.path,
-        word(&spec.sink.format),
+        name_of(&spec.sink.format),
         spec.checkpoint,
     )
 }
@@ -60,9 +60,9 @@ pub fn duration(duration: Duration) -> String {
 }
 
 /// The name of a value, as in a job file.
-pub fn word(value: &impl serde::Serialize) -> String {
+pub fn name_of(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
-        Ok(Value::String(word)) => word,
+        Ok(Value::String(name_of)) => name_of,
         Ok(other) => other.to_string(),
         Err(_) => String::new(),
     }

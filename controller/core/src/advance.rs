@@ -108,14 +108,14 @@ impl Job {
             lookup.checking = true;
             let refresh_ms = i64::try_from(spec.refresh.as_millis()).unwrap_or(i64::MAX / 2);
             lookup.check_at_ms = step.now + refresh_ms;
-            // If this leader has not seen the version, it does not know the number of rows; read it
-            // once.
-            let current = lookup.version.clone().filter(|_| lookup.seen_ms > 0);
             step.out.push(Effect::CheckLookup {
                 job: self.resolved.spec.name.clone(),
                 job_version,
                 lookup: spec.name.clone(),
-                current,
+                in_use: lookup.version.clone(),
+                // If this leader has not seen the version, it is read once.
+                rows_in_use: (lookup.seen_ms > 0).then_some(lookup.rows),
+                refused: lookup.refused.clone(),
             });
         }
     }

@@ -6,7 +6,7 @@
 
 use super::job::{AvoidedFor, Delay, Lookup, Refusal};
 use super::*;
-use streamctl_proto::{Epoch, LookupVersion};
+use streamctl_proto::{Duplicates, Epoch, LookupVersion};
 
 impl Core {
     pub(super) fn apply_job_event(
@@ -179,10 +179,21 @@ impl Job {
                 job_version,
                 lookup,
                 version,
-                rows,
+                read,
             } => {
                 if let Some(lookup) = self.checked_lookup(job_version, &lookup) {
-                    lookup.take(version, rows, step.now);
+                    lookup.take(version, read, step.now);
+                }
+            }
+            JobEvent::LookupRefused {
+                job_version,
+                lookup,
+                version,
+                problem,
+            } => {
+                if let Some(lookup) = self.checked_lookup(job_version, &lookup) {
+                    lookup.refused = Some(version);
+                    lookup.problem = problem.or(lookup.problem.take());
                 }
             }
             JobEvent::LookupFailed {
@@ -191,6 +202,8 @@ impl Job {
                 problem,
             } => {
                 if let Some(lookup) = self.checked_lookup(job_version, &lookup) {
+                    // Its text takes the place of the reason: the version is read again.
+                    lookup.refused = None;
                     lookup.problem = Some(problem);
                 }
             }
@@ -448,11 +461,14 @@ impl Job {
 
 impl Lookup {
     /// It has this version, whose content is kept.
-    fn take(&mut self, version: LookupVersion, rows: Option<u64>, now: i64) {
+    fn take(&mut self, version: LookupVersion, read: Option<(u64, Duplicates)>, now: i64) {
         self.seen_ms = now;
         self.problem = None;
+        self.refused = None;
         self.version = Some(version);
-        self.rows = rows.unwrap_or(self.rows);
+        if let Some((rows, duplicates)) = read {
+            (self.rows, self.duplicates) = (rows, duplicates);
+        }
     }
 }
 

@@ -19,7 +19,9 @@ use streamctl_proto::names::{
     self, LOCATION_BYTES_MAX, SHARD_BYTES_MAX, TEXT_BYTES_MAX, UPLOAD_BYTES_MAX,
     is_partition_folder,
 };
-use streamctl_proto::report::{ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name};
+use streamctl_proto::report::{
+    NULL_COLUMNS_MAX, ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name,
+};
 use streamctl_proto::spec::{Location, PartitionColumn};
 use streamctl_proto::window::is_nameable;
 use streamctl_proto::{
@@ -270,6 +272,7 @@ pub fn check_report(job: &ResolvedJob, report: &Report) -> Checked {
     check_figures(report)?;
     check_lookups(job, report.lookups.iter())?;
     check_unmatched(job, report)?;
+    check_null_values(job, report)?;
     let mut locations = BTreeSet::new();
     for object in &report.objects {
         check_object(job, report, object)?;
@@ -383,6 +386,9 @@ fn check_figures(report: &Report) -> Checked {
         counts.rows_out,
         counts.rows_unmatched,
         counts.rows_rejected,
+        counts.rows_foreign.unwrap_or_default(),
+        counts.rows_further,
+        counts.values_null,
     ];
     ensure(
         figures.iter().all(|figure| *figure <= FIGURE_MAX),
@@ -392,12 +398,22 @@ fn check_figures(report: &Report) -> Checked {
     ensure(
         counts.balanced(),
         "counts",
-        "rows_in is not rows_decoded + rows_dead",
+        "rows_in + rows_further is not rows_decoded + rows_dead",
     )?;
     ensure(
         counts.rows_late <= counts.rows_in,
         "counts.rows_late",
         "is more than rows_in",
+    )?;
+    ensure(
+        counts.rows_without_arrival <= counts.rows_in,
+        "counts.rows_without_arrival",
+        "is more than rows_in",
+    )?;
+    ensure(
+        counts.rows_failed <= counts.rows_dead,
+        "counts.rows_failed",
+        "is more than rows_dead",
     )?;
     let records = sum(report.ranges.values().map(|range| range.records));
     ensure(
@@ -488,6 +504,31 @@ fn check_unmatched(job: &ResolvedJob, report: &Report) -> Checked {
             good,
             "unmatched",
             "a key is too long or too frequent, or of no lookup",
+        )?;
+    }
+    Ok(())
+}
+
+fn check_null_values(job: &ResolvedJob, report: &Report) -> Checked {
+    let nulls = &report.null_values;
+    ensure(
+        nulls.len() <= NULL_COLUMNS_MAX,
+        "null_values",
+        format_args!("more than {NULL_COLUMNS_MAX}"),
+    )?;
+    let named = sum(nulls.iter().map(|null| null.values));
+    ensure(
+        named.is_some_and(|named| named <= report.counts.values_null),
+        "null_values",
+        "more than counts.values_null",
+    )?;
+    for null in nulls {
+        let same = |name: &str| name.trim().to_lowercase() == null.column.to_lowercase();
+        let is_column = job.columns.iter().any(|column| same(&column.name));
+        ensure(
+            is_column,
+            "null_values",
+            format_args!("{:.80?} is no column", null.column),
         )?;
     }
     Ok(())

@@ -138,14 +138,19 @@ pub enum Effect {
         /// Returned with the result.
         generation: u64,
     },
-    /// Answered by `LookupSeen` or `LookupFailed`.
+    /// Answered by `LookupSeen`, `LookupRefused` or `LookupFailed`.
     CheckLookup {
         job: JobName,
         /// The version of the job that requests it.
         job_version: JobVersion,
         lookup: String,
-        /// The version in use. If it is still current, there is nothing to do.
-        current: Option<LookupVersion>,
+        /// The version in use.
+        in_use: Option<LookupVersion>,
+        /// Its rows; `None`: this leader does not know them. If they are known and the version is
+        /// still the newest, there is nothing to do.
+        rows_in_use: Option<u64>,
+        /// The version that was refused last: it is not read again.
+        refused: Option<LookupVersion>,
     },
     /// Start a task on a worker.
     StartTask {

@@ -7,8 +7,8 @@ use streamctl_proto::convert::BadMessage;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef, TimeGap};
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{
-    Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId,
-    TaskId, Window, WorkerId,
+    Duplicates, Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob,
+    ShardId, TaskId, Window, WorkerId,
 };
 
 /// The connection of a worker. A worker that reconnects gets a new session, and messages of the old
@@ -266,10 +266,19 @@ pub enum JobEvent {
         job_version: JobVersion,
         lookup: String,
         version: LookupVersion,
-        /// The number of rows, if they were read.
-        rows: Option<u64>,
+        /// The number of rows and the equal keys, if they were read.
+        read: Option<(u64, Duplicates)>,
     },
-    /// A lookup could not be checked, or its new version is broken. The old version stays.
+    /// A lookup has this version, and no window may use it. The old version stays.
+    LookupRefused {
+        /// The version of the job that requested the check.
+        job_version: JobVersion,
+        lookup: String,
+        version: LookupVersion,
+        /// Why; `None`: as the last time.
+        problem: Option<String>,
+    },
+    /// A lookup could not be checked. The old version stays.
     LookupFailed {
         /// The version of the job that requested the check.
         job_version: JobVersion,

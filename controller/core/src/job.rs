@@ -43,7 +43,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::resolved::{StreamFacts, StreamIdentity};
 use streamctl_proto::{
-    Counts, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId, Window, WorkerId,
+    Counts, Duplicates, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId,
+    Window, WorkerId,
 };
 
 /// Most windows of a job that may be open, or reported and not committed. This limits how far a
@@ -71,6 +72,10 @@ pub struct Lookup {
     /// The version that the next window uses.
     pub version: Option<LookupVersion>,
     pub rows: u64,
+    /// Keys that more than one of its rows has.
+    pub duplicates: Duplicates,
+    /// A newer version that no window may use.
+    pub refused: Option<LookupVersion>,
     /// When it was last seen to have this version.
     pub seen_ms: i64,
     /// Why it is not newer.

@@ -312,6 +312,7 @@ fn summary(figures: &EpochFigures, published: Epoch) -> v1::EpochSummary {
         objects: count(figures.objects),
         bytes_out: figures.bytes_out,
         unmatched: figures.unmatched.iter().map(Into::into).collect(),
+        null_values: figures.null_values.iter().map(Into::into).collect(),
         committed_ms: figures.committed_ms,
         published: figures.epoch <= published,
         manifest: figures.manifest.clone(),
@@ -340,6 +341,14 @@ fn lookups(job: &Job) -> Vec<v1::LookupStatus> {
         rows: lookup.rows,
         seen_ms: lookup.seen_ms,
         problem: lookup.problem.clone().unwrap_or_default(),
+        refused_version: lookup
+            .refused
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        duplicate_keys: lookup.duplicates.keys,
+        duplicate_rows: lookup.duplicates.rows,
+        duplicates: lookup.duplicates.examples.clone(),
     };
     job.lookups.iter().map(status).collect()
 }

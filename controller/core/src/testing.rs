@@ -5,8 +5,9 @@
 use std::time::Duration;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
-    Compression, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss, SchemaFrom,
-    SinkFormat, SinkSpec, SourceKind, SourceSpec, StartingPosition,
+    Compression, Dialect, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss,
+    SchemaFrom, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec, StartingPosition,
+    TimestampFormat,
 };
 use streamctl_proto::{Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, WindowSize};
 
@@ -31,6 +32,7 @@ pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
         session_name: None,
         poll_interval: Duration::from_millis(200),
         grace: GRACE_DEFAULT,
+        aggregates: Default::default(),
         max_records_per_read: 10_000,
         compression: Default::default(),
         format: Default::default(),
@@ -53,6 +55,7 @@ pub fn job(name: &str) -> ResolvedJob {
             schema: SchemaFrom::BuiltIn,
             starting_position: StartingPosition::TrimHorizon,
             on_data_loss: OnDataLoss::Fail,
+            values: Default::default(),
         },
         window: WindowSize::from_ms(60_000).expect("a minute is a window"),
         lookups: vec![],
@@ -63,10 +66,14 @@ pub fn job(name: &str) -> ResolvedJob {
             compression: Compression::None,
             partition_by: vec![],
             target_size: 1 << 20,
+            types: SinkTypes::Hive,
+            timestamp_format: TimestampFormat::Iso,
         },
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint"),
         retries_max: 3,
+        dialect: Dialect::default(),
+        query_errors: Default::default(),
     };
     ResolvedJob {
         version: RESOLVED_VERSION,
@@ -78,10 +85,13 @@ pub fn job(name: &str) -> ResolvedJob {
         submitted_ms: 1_700_000_000_000,
         start: Position::Start,
         columns: vec![],
+        keys: Default::default(),
+        reads_partition_keys: false,
         stream: None,
         stream_identity: None,
         whole_window: false,
         query_digest: "q".into(),
         output_schema: String::new(),
+        lookup_columns: Default::default(),
     }
 }

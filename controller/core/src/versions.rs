@@ -91,8 +91,9 @@ impl Job {
                 .lookups
                 .iter()
                 .find(|before| before.name == spec.name);
-            let same = before
-                .is_some_and(|before| (&before.path, before.format) == (&spec.path, spec.format));
+            let planned = |job: &ResolvedJob| job.lookup_columns.get(&spec.name).cloned();
+            let same = before.is_some_and(|before| before.reads_as(spec))
+                && planned(&self.resolved) == planned(&next);
             let lookup = known
                 .remove(&spec.name)
                 .filter(|_| same)
@@ -103,6 +104,8 @@ impl Job {
                 Lookup {
                     checking: false,
                     check_at_ms: now,
+                    // Another query may use what the one before could not.
+                    refused: None,
                     ..lookup
                 },
             );

@@ -14,7 +14,7 @@ use streamctl_controller::store::{
 };
 use streamctl_core::CoreSettings;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
+use streamctl_engine::process::{Seen, ended, listen, stop_signal};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::foreign::ForeignRule;
 use streamctl_engine::security::dial::DialerFiles;
@@ -22,62 +22,81 @@ use streamctl_engine::security::tls::Pair;
 use streamctl_engine::security::{Dialer, SecurityFlags};
 use streamctl_engine::storage::Storages;
 
-/// The control plane of streamctl: assigns shards to workers and commits their windows.
+/// Run a streamctl controller: assign shards to workers and commit their windows.
 ///
 /// Several controllers may run; one leads, the others stand by. S3, Kinesis and the Data Catalog
-/// are reached with the usual AWS settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
+/// are accessed with the standard AWS settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Where clients and workers connect.
-    #[arg(long, env = "STREAMCTL_LISTEN", default_value = "127.0.0.1:7070")]
+    /// gRPC address for clients and workers.
+    #[arg(
+        long,
+        env = "STREAMCTL_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7070"
+    )]
     listen: SocketAddr,
-    /// Where the dashboard, the JSON API, metrics and health are served over HTTP.
-    #[arg(long, env = "STREAMCTL_HTTP_LISTEN", default_value = "127.0.0.1:7072")]
+    /// HTTP address for the dashboard, the JSON API, metrics and health.
+    #[arg(
+        long,
+        env = "STREAMCTL_HTTP_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7072"
+    )]
     http_listen: SocketAddr,
-    /// The address that others are told, host:port; the listening one by default.
-    #[arg(long, env = "STREAMCTL_ADVERTISE")]
+    /// gRPC address to publish to clients and workers (default: the value of --listen).
+    #[arg(long, env = "STREAMCTL_ADVERTISE", value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token;
-    /// nowhere by default.
-    #[arg(long, env = "STREAMCTL_HEALTH_LISTEN")]
+    /// Address for health probes only, over HTTP and gRPC, without TLS or a token (default: none).
+    #[arg(long, env = "STREAMCTL_HEALTH_LISTEN", value_name = "ADDRESS")]
     health_listen: Option<SocketAddr>,
-    /// Where jobs are kept: etcd://host:port[,host:port...], etcds:// where it speaks TLS, or
-    /// file:///path/to/folder (one controller only).
-    #[arg(long, env = "STREAMCTL_STORE", default_value = "etcd://127.0.0.1:2379")]
+    /// Job store: etcd://host:port[,host:port...], etcds:// with TLS, or file:///path/to/folder for
+    /// a single controller.
+    #[arg(
+        long,
+        env = "STREAMCTL_STORE",
+        value_name = "URL",
+        default_value = "etcd://127.0.0.1:2379"
+    )]
     store: String,
-    /// Clusters with different names share an etcd without seeing each other.
-    #[arg(long, env = "STREAMCTL_CLUSTER", default_value = "default")]
+    /// Cluster name; clusters with different names can share an etcd.
+    #[arg(
+        long,
+        env = "STREAMCTL_CLUSTER",
+        value_name = "NAME",
+        default_value = "default"
+    )]
     cluster: String,
-    /// This controller's name in logs and in the store.
-    #[arg(long, env = "STREAMCTL_ID")]
+    /// Controller name in logs and in the store (default: its gRPC address).
+    #[arg(long, env = "STREAMCTL_ID", value_name = "NAME")]
     id: Option<String>,
-    /// File that says who may do what; without it nobody is asked. `streamctl token new` makes its
-    /// lines.
+    /// File with the tokens and roles of callers; `streamctl token new` prints its entries.
     #[arg(
         long,
         env = "STREAMCTL_ACCESS",
         value_name = "FILE",
-        help_heading = "Protection"
+        help_heading = "Connection security"
     )]
     access: Option<PathBuf>,
-    /// Address that a job file may name as source.endpoint without the role admin, or without
-    /// https; may be repeated
+    /// Endpoint that job files may use as source.endpoint without the role admin, or without https;
+    /// comma-separated or repeated
     #[arg(
         long,
         env = "STREAMCTL_ALLOW_ENDPOINT",
         value_name = "URL",
         value_delimiter = ',',
-        help_heading = "Protection"
+        help_heading = "Connection security"
     )]
     allow_endpoint: Vec<String>,
-    /// Role that a job file may name as source.role_arn without the role admin; may be repeated
+    /// Role that job files may use as source.role_arn without the role admin; comma-separated or
+    /// repeated
     #[arg(
         long,
         env = "STREAMCTL_ALLOW_ROLE",
         value_name = "ARN",
         value_delimiter = ',',
-        help_heading = "Protection"
+        help_heading = "Connection security"
     )]
     allow_role: Vec<String>,
     #[command(flatten)]
@@ -92,12 +111,12 @@ struct Args {
 
 /// How etcd is reached. Files are read again when they change.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Protection of etcd")]
+#[command(next_help_heading = "Connection to etcd")]
 struct EtcdFlags {
-    /// File with the certificates of those who sign etcd's; the system's authorities by default
+    /// CA certificates of etcd (PEM; default: the system's)
     #[arg(long, env = "STREAMCTL_ETCD_CA", value_name = "FILE")]
     etcd_ca: Option<PathBuf>,
-    /// File with the certificate that is shown to etcd
+    /// Client certificate for etcd (PEM)
     #[arg(
         long,
         env = "STREAMCTL_ETCD_CERT",
@@ -105,7 +124,7 @@ struct EtcdFlags {
         requires = "etcd_key"
     )]
     etcd_cert: Option<PathBuf>,
-    /// File with its key
+    /// Private key of the client certificate (PEM)
     #[arg(
         long,
         env = "STREAMCTL_ETCD_KEY",
@@ -113,7 +132,7 @@ struct EtcdFlags {
         requires = "etcd_cert"
     )]
     etcd_key: Option<PathBuf>,
-    /// File with one line, name:password, of a user of etcd
+    /// File with an etcd user and password: one line, name:password
     #[arg(long, env = "STREAMCTL_ETCD_LOGIN_FILE", value_name = "FILE")]
     etcd_login_file: Option<PathBuf>,
 }
@@ -180,7 +199,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         LeaderRecord { id, address },
         listeners,
         parts,
-        asked_to_stop(),
+        stop_signal(),
     )
     .await?;
     traces.close();

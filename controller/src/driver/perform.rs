@@ -5,6 +5,7 @@
 //! Rule: an effect with an unknown outcome is repeated; all effects are idempotent.
 
 use super::Outcome;
+use super::lookups::{self, Found, Known};
 use crate::load;
 use crate::metrics::Metrics;
 use crate::publish::{CheckpointError, Checkpoints, PublishError, publish};
@@ -21,7 +22,6 @@ use streamctl_core::event::Stuck;
 use streamctl_core::stored::{DesiredState, Repair};
 use streamctl_core::{Core, Effect, EffectKind, Event, JobEvent, KnownShard};
 use streamctl_engine::clock::Clock;
-use streamctl_engine::lookup;
 use streamctl_engine::source::{ListError, ListedShard};
 use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_engine::traces::{WindowTrace, now};
@@ -32,8 +32,7 @@ use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{
-    Epoch, JobName, JobVersion, LookupVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term,
-    Window, v1,
+    Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term, Window, v1,
 };
 use tokio::sync::mpsc;
 
@@ -94,7 +93,7 @@ enum Attempt {
 
 impl Performer {
     /// Sends the message of the effect to a worker; returns false if the effect is of another kind.
-    pub(super) fn say(&self, core: &Core, effect: &Effect) -> bool {
+    pub(super) fn send(&self, core: &Core, effect: &Effect) -> bool {
         let (worker, message) = match effect {
             Effect::StartTask {
                 worker,
@@ -188,7 +187,7 @@ impl Performer {
             }
             _ => return false,
         };
-        self.sessions.say(worker, message);
+        self.sessions.send(worker, message);
         true
     }
 
@@ -307,10 +306,20 @@ impl Performer {
             Effect::ListShards { generation, .. } => self.list_shards(job, *generation).await,
             Effect::CheckLookup {
                 lookup,
-                current,
+                in_use,
+                rows_in_use,
+                refused,
                 job_version,
                 ..
-            } => Attempt::Done(self.check_lookup(job, lookup, current, *job_version).await),
+            } => {
+                let known = Known {
+                    lookup,
+                    in_use: in_use.as_ref(),
+                    rows_in_use: *rows_in_use,
+                    refused: refused.as_ref(),
+                };
+                Attempt::Done(self.check_lookup(job, known, *job_version).await)
+            }
             Effect::ReadJob { job: name } => self.read_job(name).await,
             Effect::RepairHead {
                 job: name,
@@ -529,76 +538,47 @@ impl Performer {
         }
     }
 
-    /// Checks a lookup. A new version is kept in the checkpoint location and read once before it is
-    /// used.
     async fn check_lookup(
         &self,
         job: &ResolvedJob,
-        name: &str,
-        current: &Option<LookupVersion>,
+        known: Known<'_>,
         job_version: JobVersion,
     ) -> Event {
-        let job_name = job.spec.name.clone();
-        let lookup = name.to_owned();
-        match self.newest_lookup(job, name, current).boxed().await {
-            Ok((version, rows)) => Event::Job {
-                job: job_name,
-                event: JobEvent::LookupSeen {
-                    job_version,
-                    lookup,
-                    version,
-                    rows,
-                },
+        let name = known.lookup.to_owned();
+        let found = lookups::check(&self.storages, job, known).boxed().await;
+        let event = match found {
+            Ok(Found::Current(version)) => JobEvent::LookupSeen {
+                job_version,
+                lookup: name,
+                version,
+                read: None,
             },
-            Err(problem) => Event::Job {
-                job: job_name,
-                event: JobEvent::LookupFailed {
-                    job_version,
-                    lookup,
-                    problem,
-                },
+            Ok(Found::Usable {
+                version,
+                rows,
+                duplicates,
+            }) => JobEvent::LookupSeen {
+                job_version,
+                lookup: name,
+                version,
+                read: Some((rows, duplicates)),
             },
+            Ok(Found::Refused { version, problem }) => JobEvent::LookupRefused {
+                job_version,
+                lookup: name,
+                version,
+                problem,
+            },
+            Err(problem) => JobEvent::LookupFailed {
+                job_version,
+                lookup: name,
+                problem,
+            },
+        };
+        Event::Job {
+            job: job.spec.name.clone(),
+            event,
         }
-    }
-
-    async fn newest_lookup(
-        &self,
-        job: &ResolvedJob,
-        name: &str,
-        current: &Option<LookupVersion>,
-    ) -> Result<(LookupVersion, Option<u64>), String> {
-        let spec = job
-            .spec
-            .lookups
-            .iter()
-            .find(|spec| spec.name == name)
-            .ok_or("the job has no such lookup")?;
-        let storages = &self.storages;
-        let checkpoint = &job.spec.checkpoint;
-        let job_name = &job.spec.name;
-        let listed = lookup::current_version(storages, spec)
-            .await
-            .map_err(|e| describe(&e))?;
-        if current.as_ref() == Some(&listed.version) {
-            return Ok((listed.version, None));
-        }
-        lookup::keep(storages, checkpoint, job_name, spec, &listed)
-            .await
-            .map_err(|e| describe(&e))?;
-        let files = lookup::fetch(
-            storages,
-            checkpoint,
-            job_name,
-            name,
-            &listed.version,
-            spec.size_max,
-        )
-        .await
-        .map_err(|e| describe(&e))?;
-        let rows = lookup::rows::read(spec, files)
-            .await
-            .map_err(|e| describe(&e))?;
-        Ok((listed.version, Some(rows.num_rows() as u64)))
     }
 
     async fn write_manifest(&self, job: &ResolvedJob, manifest: &Manifest) -> Attempt {

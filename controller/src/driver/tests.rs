@@ -15,7 +15,7 @@ use streamctl_proto::{ResolvedJob, ShardId};
 /// Never answers the first request, and counts the waiting requests.
 #[derive(Default)]
 struct Stuck {
-    asked: AtomicUsize,
+    requested: AtomicUsize,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -30,7 +30,7 @@ impl Drop for Waiting {
 #[async_trait::async_trait]
 impl ShardLister for Stuck {
     async fn list(&self, _: &SourceKind, _: Option<&StreamAddress>) -> Result<Listing, ListError> {
-        if self.asked.fetch_add(1, Ordering::SeqCst) == 0 {
+        if self.requested.fetch_add(1, Ordering::SeqCst) == 0 {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let _waiting = Waiting(Arc::clone(&self.waiting));
             std::future::pending::<()>().await;
@@ -62,14 +62,14 @@ fn performer(
 }
 
 async fn until(handle: &mut Handle, holds: impl Fn(&Core) -> bool + Clone + Send + 'static) {
-    while !handle.ask(holds.clone()).await.unwrap() {
+    while !handle.query(holds.clone()).await.unwrap() {
         handle.changed().await.unwrap();
     }
 }
 
 async fn begins(store: &MemoryStore, handle: &Handle, job: &ResolvedJob) {
     store.create_job(handle.term, job).await.unwrap();
-    handle.tell(Event::created(job.clone())).await.unwrap();
+    handle.send(Event::created(job.clone())).await.unwrap();
 }
 
 #[tokio::test]
@@ -102,14 +102,14 @@ async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew
         tokio::task::yield_now().await;
     }
     handle
-        .tell(Event::Job {
+        .send(Event::Job {
             job: name.clone(),
             event: JobEvent::StopRequested { drain: false },
         })
         .await
         .unwrap();
     handle
-        .tell(Event::Job {
+        .send(Event::Job {
             job: name.clone(),
             event: JobEvent::DeleteRequested { force: false },
         })
@@ -139,13 +139,13 @@ async fn what_a_deleted_job_waits_for_ends_with_it_and_its_successor_begins_anew
     let of = name.clone();
     let other = name;
     let reported = handle
-        .ask(move |core| core.resolved(&of).map(|job| job.submitted_ms))
+        .query(move |core| core.resolved(&of).map(|job| job.submitted_ms))
         .await
         .unwrap();
     assert_eq!(reported, Some(2));
     assert_eq!(
         handle
-            .ask(move |core| core.jobs[&other].epoch())
+            .query(move |core| core.jobs[&other].epoch())
             .await
             .unwrap(),
         streamctl_proto::Epoch(0)
@@ -211,7 +211,7 @@ async fn what_was_tried_again_and_is_done_is_waited_for_no_more() {
             .sum::<usize>()
     };
     until(&mut handle, move |core| shards(core) == 1).await;
-    assert_eq!(handle.ask(move |core| delays(core)).await.unwrap(), 0);
+    assert_eq!(handle.query(move |core| delays(core)).await.unwrap(), 0);
     stop.send(()).unwrap();
     assert_eq!(runs.await.unwrap(), Ended::Stopped);
 }

@@ -14,7 +14,7 @@ use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use streamctl_engine::security::gate::Asked;
+use streamctl_engine::security::gate::CallerToken;
 use streamctl_proto::{json as names, v1};
 use tonic::{Code, Status};
 
@@ -59,7 +59,7 @@ async fn nothing() -> Refused {
 }
 
 async fn only_read() -> Response {
-    let reported = json!({ "error": "the API is read-only", "hint": "ask with GET; `streamctl` and gRPC change jobs" });
+    let reported = json!({ "error": "the API is read-only", "hint": "use GET; `streamctl` and gRPC change jobs" });
     (StatusCode::METHOD_NOT_ALLOWED, Json(reported)).into_response()
 }
 
@@ -75,23 +75,23 @@ async fn cluster(State(shared): State<Shared>) -> Json<Value> {
     }))
 }
 
-async fn jobs(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
-    let answer = shared.ask.jobs(&by).await?;
+async fn jobs(State(shared): State<Shared>, by: CallerToken) -> Result<Json<Value>, Refused> {
+    let response = shared.leader_jobs.jobs(&by).await?;
     Ok(Json(
-        json!({ "jobs": answer.jobs.iter().map(names::status).collect::<Vec<_>>() }),
+        json!({ "jobs": response.jobs.iter().map(names::status).collect::<Vec<_>>() }),
     ))
 }
 
 async fn job(
     State(shared): State<Shared>,
-    by: Asked,
+    by: CallerToken,
     Path(job): Path<String>,
 ) -> Result<Json<Value>, Refused> {
-    let mut status = shared.ask.job(&by, job).await?;
+    let mut status = shared.leader_jobs.job(&by, job).await?;
     let omitted = keep_farthest(&mut status.shards);
-    let mut answer = names::status(&status);
-    answer["shards_omitted"] = json!(omitted);
-    Ok(Json(answer))
+    let mut response = names::status(&status);
+    response["shards_omitted"] = json!(omitted);
+    Ok(Json(response))
 }
 
 /// Keeps the shards with the largest lag, in their order; returns how many were omitted.
@@ -118,48 +118,48 @@ struct HistoryQuery {
 
 async fn epochs(
     State(shared): State<Shared>,
-    by: Asked,
+    by: CallerToken,
     Path(job): Path<String>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refused> {
-    let Query(wanted) = query.map_err(|refused| {
+    let Query(requested) = query.map_err(|refused| {
         let hint = "from, to and limit are numbers";
         Status::invalid_argument(format!("{}\n  hint: {hint}", refused.body_text()))
     })?;
-    let limit = wanted
+    let limit = requested
         .limit
         .unwrap_or(EPOCHS_SHOWN)
         .clamp(1, EPOCHS_SHOWN_MAX);
-    let answer = shared
-        .ask
+    let response = shared
+        .leader_jobs
         .epochs(
             &by,
             v1::ListEpochsRequest {
                 job,
-                from: wanted.from,
+                from: requested.from,
                 limit,
-                to: wanted.to,
+                to: requested.to,
             },
         )
         .await?;
     Ok(Json(
-        json!({ "epochs": answer.epochs.iter().map(names::epoch).collect::<Vec<_>>() }),
+        json!({ "epochs": response.epochs.iter().map(names::epoch).collect::<Vec<_>>() }),
     ))
 }
 
-async fn workers(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
-    let answer = shared.ask.workers(&by).await?;
+async fn workers(State(shared): State<Shared>, by: CallerToken) -> Result<Json<Value>, Refused> {
+    let response = shared.leader_jobs.workers(&by).await?;
     Ok(Json(
-        json!({ "workers": answer.workers.iter().map(names::worker).collect::<Vec<_>>() }),
+        json!({ "workers": response.workers.iter().map(names::worker).collect::<Vec<_>>() }),
     ))
 }
 
-async fn scaling(State(shared): State<Shared>, by: Asked) -> Result<Json<Value>, Refused> {
-    let answer = shared
-        .ask
+async fn scaling(State(shared): State<Shared>, by: CallerToken) -> Result<Json<Value>, Refused> {
+    let response = shared
+        .leader_jobs
         .scaling(&by, v1::GetScalingRequest::default())
         .await?;
-    Ok(Json(names::scaling(&answer)))
+    Ok(Json(names::scaling(&response)))
 }
 
 /// An error: `{"error": ..., "hint": ...}`.
@@ -217,17 +217,17 @@ mod tests {
         );
     }
 
-    async fn asked(address: std::net::SocketAddr, request: &str) -> (String, Value) {
+    async fn call(address: std::net::SocketAddr, request: &str) -> (String, Value) {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream
             .write_all(format!("{request} {head}").as_bytes())
             .await
             .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let body = serde_json::from_str(body).unwrap_or_else(|_| panic!("{request}: {answer}"));
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let body = serde_json::from_str(body).unwrap_or_else(|_| panic!("{request}: {response}"));
         (head.split(' ').nth(1).unwrap().to_owned(), body)
     }
 
@@ -246,7 +246,7 @@ mod tests {
             std::future::pending(),
         ));
         assert_eq!(
-            asked(address, "GET /api/v1/jobs").await.1,
+            call(address, "GET /api/v1/jobs").await.1,
             json!({"jobs": []})
         );
         for path in [
@@ -256,7 +256,7 @@ mod tests {
             "/api/v1/jobs/",
             "/api/v1/a/b/c",
         ] {
-            let (code, reported) = asked(address, &format!("GET {path}")).await;
+            let (code, reported) = call(address, &format!("GET {path}")).await;
             assert_eq!(code, "404", "{path}");
             assert!(
                 reported["hint"]
@@ -266,7 +266,7 @@ mod tests {
                 "{path}: {reported}"
             );
         }
-        let (code, reported) = asked(address, "POST /api/v1/jobs").await;
+        let (code, reported) = call(address, "POST /api/v1/jobs").await;
         assert_eq!(
             (code.as_str(), &reported["error"]),
             ("405", &json!("the API is read-only"))

@@ -5,17 +5,17 @@
 //! Rule: read-only. A standby returns the leader's answer, and which controller leads.
 
 mod api;
-mod ask;
+mod leader_jobs;
 mod page;
 
 use crate::leading::{Leader, Who};
 use crate::metrics::Metrics;
 use crate::service::jobs::JobsService;
 use crate::store::LeaderRecord;
-pub use ask::Ask;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, extract};
+pub use leader_jobs::LeaderJobs;
 use std::sync::Arc;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::http::{Ready, health, metrics_answer};
@@ -45,7 +45,7 @@ pub type MoreFigures = Arc<dyn Fn(&mut Sheet) + Send + Sync>;
 struct State {
     me: LeaderRecord,
     leader: Leader,
-    ask: Ask,
+    leader_jobs: LeaderJobs,
     clock: Clock,
 }
 
@@ -65,7 +65,7 @@ pub fn router(shown: Shown) -> Router {
     let state = State {
         me,
         leader: leader.clone(),
-        ask: Ask::new(jobs, dialer, tls),
+        leader_jobs: LeaderJobs::new(jobs, dialer, tls),
         clock,
     };
     let api = api::routes().with_state(state);

@@ -54,7 +54,7 @@ pub(super) fn routes() -> Router {
     FILES
         .iter()
         .fold(Router::new(), |router, (path, kind, text)| {
-            let answer = ([(CONTENT_TYPE, *kind), (CACHE_CONTROL, "no-cache")], *text);
-            router.route(path, get(move || async move { answer.into_response() }))
+            let response = ([(CONTENT_TYPE, *kind), (CACHE_CONTROL, "no-cache")], *text);
+            router.route(path, get(move || async move { response.into_response() }))
         })
 }

@@ -317,7 +317,7 @@ impl Metrics {
             sheet.counters(metric, counters);
         }
         if let Ok(handle) = leader.handle()
-            && let Ok(snapshot) = handle.ask(Snapshot::of).await
+            && let Ok(snapshot) = handle.query(Snapshot::of).await
         {
             snapshot.sheet(sheet);
         }

@@ -68,10 +68,21 @@ const ROWS_DEAD: Metric = Metric::counter(
     &["job_name"],
     "Records that became dead letters, since the job began",
 );
+const ROWS_FAILED: Metric = Metric::counter(
+    "streamctl_job_rows_failed_total",
+    &["job_name"],
+    "Records that became dead letters because the query could not take them, since the job began",
+);
+const ROWS_FOREIGN: Metric = Metric::counter(
+    "streamctl_job_rows_foreign_total",
+    &["job_name"],
+    "User records of KPL aggregates outside of their shard's hash range, since the job began",
+);
 const ROWS_REJECTED: Metric = Metric::counter(
     "streamctl_job_rows_rejected_total",
     &["job_name"],
-    "Rows whose partition cannot be the name of a folder, since the job began",
+    "Rows whose partition cannot be the name of a folder, or with a value that its column's type \
+     in files cannot hold, since the job began",
 );
 const ROWS_UNMATCHED: Metric = Metric::counter(
     "streamctl_job_rows_unmatched_total",
@@ -82,6 +93,16 @@ const ROWS_LATE: Metric = Metric::counter(
     "streamctl_job_rows_late_total",
     &["job_name"],
     "Records whose window is not that of their arrival, since the job began",
+);
+const ROWS_WITHOUT_ARRIVAL: Metric = Metric::counter(
+    "streamctl_job_rows_without_arrival_total",
+    &["job_name"],
+    "Records without a usable arrival time of their own, since the job began",
+);
+const VALUES_NULL: Metric = Metric::counter(
+    "streamctl_job_values_null_total",
+    &["job_name"],
+    "Values that did not fit their column and became null, since the job began",
 );
 const BYTES_IN: Metric = Metric::counter(
     "streamctl_job_bytes_in_total",
@@ -138,6 +159,11 @@ const LOOKUP_PROBLEM: Metric = Metric::gauge(
     &["job_name", "lookup"],
     "1 while a newer version cannot be used",
 );
+const LOOKUP_DUPLICATES: Metric = Metric::gauge(
+    "streamctl_lookup_duplicate_rows",
+    &["job_name", "lookup"],
+    "Rows of the version in use whose key another one has: a record with it becomes several rows",
+);
 const WORKERS: Metric = Metric::gauge(
     "streamctl_workers",
     &["state"],
@@ -164,9 +190,12 @@ pub const METRICS: &[Metric] = &[
     ROWS_IN,
     ROWS_OUT,
     ROWS_DEAD,
+    ROWS_FAILED,
+    ROWS_FOREIGN,
     ROWS_REJECTED,
     ROWS_UNMATCHED,
     ROWS_LATE,
+    ROWS_WITHOUT_ARRIVAL,
     BYTES_IN,
     RETRIES,
     AVOIDED,
@@ -178,6 +207,7 @@ pub const METRICS: &[Metric] = &[
     LOOKUP_ROWS,
     LOOKUP_SEEN,
     LOOKUP_PROBLEM,
+    LOOKUP_DUPLICATES,
     WORKERS,
     WORKERS_DESIRED,
 ];
@@ -314,7 +344,7 @@ impl Snapshot {
 
     fn job_sums(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::JobStatus) -> u64);
-        let sums: [Figure; 8] = [
+        let sums: [Figure; 12] = [
             (&ROWS_IN, |job| {
                 job.totals.map_or(0, |totals| totals.rows_in)
             }),
@@ -324,6 +354,14 @@ impl Snapshot {
             (&ROWS_DEAD, |job| {
                 job.totals.map_or(0, |totals| totals.rows_dead)
             }),
+            (&ROWS_FAILED, |job| {
+                job.totals.map_or(0, |totals| totals.rows_failed)
+            }),
+            (&ROWS_FOREIGN, |job| {
+                job.totals
+                    .and_then(|totals| totals.rows_foreign)
+                    .unwrap_or_default()
+            }),
             (&ROWS_REJECTED, |job| {
                 job.totals.map_or(0, |totals| totals.rows_rejected)
             }),
@@ -332,6 +370,12 @@ impl Snapshot {
             }),
             (&ROWS_LATE, |job| {
                 job.totals.map_or(0, |totals| totals.rows_late)
+            }),
+            (&ROWS_WITHOUT_ARRIVAL, |job| {
+                job.totals.map_or(0, |totals| totals.rows_without_arrival)
+            }),
+            (&VALUES_NULL, |job| {
+                job.totals.map_or(0, |totals| totals.values_null)
             }),
             (&BYTES_IN, |job| {
                 job.totals.map_or(0, |totals| totals.bytes_in)
@@ -377,12 +421,13 @@ impl Snapshot {
 
     fn lookups(&self, sheet: &mut Sheet) {
         type Figure = (&'static Metric, fn(&v1::LookupStatus) -> f64);
-        let gauges: [Figure; 3] = [
+        let gauges: [Figure; 4] = [
             (&LOOKUP_ROWS, |lookup| lookup.rows as f64),
             (&LOOKUP_SEEN, |lookup| seconds(lookup.seen_ms)),
             (&LOOKUP_PROBLEM, |lookup| {
                 f64::from(u8::from(!lookup.problem.is_empty()))
             }),
+            (&LOOKUP_DUPLICATES, |lookup| lookup.duplicate_rows as f64),
         ];
         for (metric, value) in gauges {
             let of_job = |job: &JobFigures| -> Vec<(Labels, f64)> {

@@ -135,6 +135,7 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
         counts: Counts::default(),
         totals: Counts::default(),
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
         repair: None,
     }

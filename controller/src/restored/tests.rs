@@ -30,6 +30,7 @@ fn written(previous: Option<&Written>, term: u64) -> Written {
         counts: Counts::default(),
         totals: Counts::default(),
         unmatched: vec![],
+        null_values: vec![],
         stages: Default::default(),
         repair: None,
     };

@@ -14,7 +14,7 @@ use crate::publish::Checkpoints;
 use std::collections::BTreeMap;
 use streamctl_core::versions::NoTakeOver;
 use streamctl_core::{Core, Event};
-use streamctl_engine::resolve::{World, output_columns, plan_text, resolve};
+use streamctl_engine::resolve::{World, output_columns, plan_text, resolve, schema_text};
 use streamctl_proto::change::{FieldChange, compare};
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, JobName, JobVersion, ResolvedJob, describe, v1};
@@ -89,7 +89,7 @@ impl Submitter {
         }
         may_take_over(&standing, &changes)?;
         if !request.change {
-            return Err(not_asked_for(&standing, &changes));
+            return Err(change_required(&standing, &changes));
         }
         let mut after = standing.epoch;
         if !request.dry_run {
@@ -138,6 +138,21 @@ fn changes(standing: &Standing, next: &ResolvedJob) -> Vec<FieldChange> {
             was.get(&name).cloned(),
             will_be.get(&name).cloned(),
         ));
+    }
+    for (name, columns) in &next.lookup_columns {
+        // Jobs of earlier builds do not know what they were planned with.
+        if let Some(before) = old
+            .lookup_columns
+            .get(name)
+            .filter(|before| *before != columns)
+        {
+            let shown = |text: &String| Some(schema_text(text));
+            all.extend(derived(
+                format!("lookup.{name}.columns"),
+                shown(before),
+                shown(columns),
+            ));
+        }
     }
     all.extend(derived(
         "spread".to_owned(),
@@ -203,7 +218,7 @@ fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
     Status::failed_precondition(status_text(&text))
 }
 
-fn not_asked_for(standing: &Standing, changes: &[FieldChange]) -> Status {
+fn change_required(standing: &Standing, changes: &[FieldChange]) -> Status {
     let name = &standing.job.spec.name;
     let version = standing.job.job_version;
     let mut text =
@@ -234,14 +249,15 @@ struct Seen {
 /// store holds the new one.
 async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
     let name = next.spec.name.clone();
-    handle.tell(Event::change_requested(next.clone())).await?;
+    handle.send(Event::change_requested(next.clone())).await?;
     let stored = async {
         loop {
-            let asked = next.clone();
-            let look = move |core: &Core| {
-                let job = core.jobs.get(&asked.spec.name)?;
+            let requested = next.clone();
+            let read = move |core: &Core| {
+                let job = core.jobs.get(&requested.spec.name)?;
                 let is_this = |other: &ResolvedJob| {
-                    (&other.spec_digest, other.changed_ms) == (&asked.spec_digest, asked.changed_ms)
+                    (&other.spec_digest, other.changed_ms)
+                        == (&requested.spec_digest, requested.changed_ms)
                 };
                 Some(Seen {
                     version: job.resolved.job_version,
@@ -252,15 +268,15 @@ async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Stat
                         .as_ref()
                         .is_some_and(|change| is_this(&change.next)),
                     recording: job.recording,
-                    refused: job.may_change(&asked).err(),
+                    refused: job.may_change(&requested).err(),
                     not_stored: job
                         .refused_change
                         .as_ref()
-                        .filter(|refused| refused.changed_ms == asked.changed_ms)
+                        .filter(|refused| refused.changed_ms == requested.changed_ms)
                         .map(|refused| refused.reason.clone()),
                 })
             };
-            let Some(seen) = handle.ask(look).await? else {
+            let Some(seen) = handle.query(read).await? else {
                 return Err(not_found(&name));
             };
             if let Some(reason) = seen.not_stored {

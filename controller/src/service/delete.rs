@@ -22,15 +22,15 @@ impl JobsService {
         let handle = self.leader.handle()?;
         let (resolved, epoch) = settled(handle.clone(), &job, force).await?;
         handle
-            .tell(Event::Job {
+            .send(Event::Job {
                 job: job.clone(),
                 event: JobEvent::DeleteRequested { force },
             })
             .await?;
         recorded(handle.clone(), &job).await?;
-        let asked = job.clone();
+        let requested = job.clone();
         if handle
-            .ask(move |core| core.jobs.contains_key(&asked))
+            .query(move |core| core.jobs.contains_key(&requested))
             .await?
         {
             return Err(refused(&job, NoDeletion::Runs));
@@ -54,16 +54,16 @@ async fn settled(
 ) -> Result<(ResolvedJob, Epoch), Status> {
     let deadline = tokio::time::Instant::now() + RECORD_TIMEOUT;
     loop {
-        let asked = job.clone();
-        let look = move |core: &Core| {
-            let job = core.jobs.get(&asked)?;
+        let requested = job.clone();
+        let read = move |core: &Core| {
+            let job = core.jobs.get(&requested)?;
             Some((
                 job.resolved.clone(),
                 job.epoch(),
                 job.closed_to_deletion(force),
             ))
         };
-        let (resolved, epoch, closed) = handle.ask(look).await?.ok_or_else(|| not_found(job))?;
+        let (resolved, epoch, closed) = handle.query(read).await?.ok_or_else(|| not_found(job))?;
         match closed {
             None => return Ok((resolved, epoch)),
             Some(NoDeletion::Runs) => return Err(refused(job, NoDeletion::Runs)),
@@ -82,7 +82,7 @@ fn refused(job: &JobName, closed: NoDeletion) -> Status {
             "`streamctl status {job}` says why, `streamctl repair {job}` may help; with `--force` it is deleted all the same, and \
              those rows are never seen"
         ),
-        NoDeletion::Recording => "ask again when the store answers".to_owned(),
+        NoDeletion::Recording => "try again when the store answers".to_owned(),
     };
     Status::failed_precondition(format!(
         "job {job} cannot be deleted: {closed}\n  hint: {hint}"

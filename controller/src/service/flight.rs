@@ -143,7 +143,7 @@ impl FlightLocations {
         let mut known = self
             .leader
             .handle()?
-            .ask(move |core| known(core, &name))
+            .query(move |core| known(core, &name))
             .await??;
         let from = command.from.max(1);
         let limit = command
@@ -226,18 +226,18 @@ impl FlightLocations {
 
 /// Those of these epochs that belong to the version of the first one, in order.
 fn of_one_version(known: &Known, epochs: RangeInclusive<u64>) -> (JobVersion, Vec<&EpochFigures>) {
-    let wanted = || {
+    let requested = || {
         known
             .recent
             .iter()
             .filter(|figures| epochs.contains(&figures.epoch.0))
     };
-    let made_by = wanted()
+    let made_by = requested()
         .next()
         .map_or(known.job.job_version, |figures| figures.job_version);
     (
         made_by,
-        wanted()
+        requested()
             .take_while(|figures| figures.job_version == made_by)
             .collect(),
     )
@@ -392,7 +392,7 @@ impl FlightService for FlightLocations {
         let jobs = self
             .leader
             .handle()?
-            .ask(|core| core.jobs.keys().cloned().collect::<Vec<_>>())
+            .query(|core| core.jobs.keys().cloned().collect::<Vec<_>>())
             .await?;
         let flight =
             |job: JobName| {

@@ -140,7 +140,7 @@ impl v1::jobs_server::Jobs for JobsService {
         self.status(job.clone(), true).await?;
         let handle = self.leader.handle()?;
         handle
-            .tell(Event::Job {
+            .send(Event::Job {
                 job: job.clone(),
                 event: JobEvent::StopRequested {
                     drain: request.drain,
@@ -244,7 +244,7 @@ impl v1::jobs_server::Jobs for JobsService {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let workers = self.leader.handle()?.ask(Core::worker_status).await?;
+        let workers = self.leader.handle()?.query(Core::worker_status).await?;
         Ok(Response::new(v1::ListWorkersResponse { workers }))
     }
 
@@ -262,7 +262,7 @@ impl v1::jobs_server::Jobs for JobsService {
         let status = self
             .leader
             .handle()?
-            .ask(move |core| core.scaling_status(job.as_ref(), limit))
+            .query(move |core| core.scaling_status(job.as_ref(), limit))
             .await?;
         status
             .map(Response::new)
@@ -294,11 +294,11 @@ impl JobsService {
         &self,
         job: &JobName,
     ) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
-        let wanted = job.clone();
+        let requested = job.clone();
         let handle = self.leader.handle()?;
-        let found = handle.ask(move |core| {
+        let found = handle.query(move |core| {
             core.jobs
-                .get(&wanted)
+                .get(&requested)
                 .map(|job| (job.resolved.clone(), job.head.clone(), job.published))
         });
         found.await?.ok_or_else(|| not_found(job))
@@ -313,13 +313,13 @@ impl JobsService {
     ) -> Result<Vec<v1::EpochSummary>, Status> {
         let (resolved, head, published) = self.head(&job).await?;
         let Some(head) = head else { return Ok(vec![]) };
-        let epochs = epochs_wanted(from, to, limit, head.epoch.0);
+        let epochs = epochs_requested(from, to, limit, head.epoch.0);
         let first = *epochs.start();
-        let asked = job.clone();
+        let requested = job.clone();
         let recent = self
             .leader
             .handle()?
-            .ask(move |core| core.recent_epochs(&asked))
+            .query(move |core| core.recent_epochs(&requested))
             .await?;
         let in_memory =
             recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
@@ -347,7 +347,7 @@ fn unreadable(error: CheckpointError) -> Status {
 
 /// The epochs to list: those from `from` on, or the newest ones, none after `to`; 0 means not set
 /// for both.
-fn epochs_wanted(from: u64, to: u64, limit: u64, head: u64) -> RangeInclusive<u64> {
+fn epochs_requested(from: u64, to: u64, limit: u64, head: u64) -> RangeInclusive<u64> {
     let end = if to == 0 { head } else { to.min(head) };
     match from {
         0 => end.saturating_sub(limit - 1).max(1)..=end,
@@ -435,9 +435,9 @@ mod tests {
             (9, 99, 9..=10),
             (7, 7, 7..=7),
         ] {
-            assert_eq!(epochs_wanted(from, to, 5, 10), expected, "{from} {to}");
+            assert_eq!(epochs_requested(from, to, 5, 10), expected, "{from} {to}");
         }
-        assert!(epochs_wanted(11, 0, 5, 10).is_empty());
+        assert!(epochs_requested(11, 0, 5, 10).is_empty());
         assert!(
             check_range(3, 3).is_ok() && check_range(3, 0).is_ok() && check_range(0, 3).is_ok()
         );

@@ -43,9 +43,9 @@ pub(crate) fn not_found(job: &JobName) -> Status {
 async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
     let stored = async {
         loop {
-            let asked = job.clone();
+            let requested = job.clone();
             if handle
-                .ask(move |core| core.jobs.get(&asked).is_none_or(|job| !job.recording))
+                .query(move |core| core.jobs.get(&requested).is_none_or(|job| !job.recording))
                 .await?
             {
                 return Ok(());
@@ -56,7 +56,7 @@ async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
     let late = |_| {
         Status::unavailable(format!(
             "the controller does it, but its store did not take it within {} s: the next leader would not know of it\n  \
-             hint: see `streamctl status {job}`, and ask again when the store answers",
+             hint: see `streamctl status {job}`, and try again when the store answers",
             RECORD_TIMEOUT.as_secs()
         ))
     };
@@ -72,13 +72,13 @@ async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
 async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Result<(), Status> {
     let read = async {
         loop {
-            let asked = job.clone();
-            let look = move |core: &Core| {
-                let job = core.jobs.get(&asked)?;
+            let requested = job.clone();
+            let view = move |core: &Core| {
+                let job = core.jobs.get(&requested)?;
                 let reads = job.unreadable.as_ref().map(|unreadable| unreadable.reads);
                 Some((reads, job.wanted.clone()))
             };
-            match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
+            match handle.query(view).await?.ok_or_else(|| not_found(job))? {
                 (None, _) => return Ok(()),
                 (reads, DesiredState::Failed { error, hint }) if reads != before => {
                     let text = format!("job {job} cannot go on: {error}\n  hint: {hint}");
@@ -91,7 +91,7 @@ async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Re
     let late = |_| {
         Status::unavailable(format!(
             "job {job} is being read again, and its checkpoint location did not answer within {} s\n  hint: see `streamctl \
-             status {job}`, and ask again when it answers",
+             status {job}`, and try again when it answers",
             READ_TIMEOUT.as_secs()
         ))
     };

@@ -33,9 +33,9 @@ const EVENTS_MAX: usize = 16;
 
 /// Reports progress to the caller.
 #[derive(Clone)]
-struct Teller(mpsc::Sender<Result<v1::RepairEvent, Status>>);
+struct Reporter(mpsc::Sender<Result<v1::RepairEvent, Status>>);
 
-impl Teller {
+impl Reporter {
     async fn doing(&self, doing: impl Into<String>) {
         let event = repair_event::Event::Progress(v1::RepairProgress {
             doing: doing.into(),
@@ -74,14 +74,14 @@ impl JobsService {
         let need = needed(handle.clone(), &job).await?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let service = self.clone();
-        let teller = Teller(sender);
+        let reporter = Reporter(sender);
         tokio::spawn(async move {
             let repaired = async {
                 match need {
-                    Need::Head => service.repair_head(&handle, &job, by, &teller).await,
+                    Need::Head => service.repair_head(&handle, &job, by, &reporter).await,
                     Need::Epoch(stuck) => {
                         service
-                            .repair_epoch(&handle, &job, *stuck, (request.skip, by), &teller)
+                            .repair_epoch(&handle, &job, *stuck, (request.skip, by), &reporter)
                             .await
                     }
                     Need::Nothing => Err(nothing_to_repair(&job)),
@@ -90,9 +90,9 @@ impl JobsService {
             // The caller may be gone; then steps that have not begun are not done.
             let outcome = tokio::select! {
                 outcome = repaired => outcome,
-                () = teller.0.closed() => return,
+                () = reporter.0.closed() => return,
             };
-            teller.end(outcome).await;
+            reporter.end(outcome).await;
         });
         Ok(ReceiverStream::new(events))
     }
@@ -102,7 +102,7 @@ impl JobsService {
         handle: &Handle,
         job: &JobName,
         by: String,
-        teller: &Teller,
+        reporter: &Reporter,
     ) -> Result<v1::RepairSummary, Status> {
         let StoredJob {
             job: resolved,
@@ -111,7 +111,7 @@ impl JobsService {
             ..
         } = self.stored(job).await?;
         let stands = head.as_ref().map_or(Epoch(0), |head| head.epoch);
-        teller
+        reporter
             .doing(format!(
                 "reading the epochs after {stands}, from the last one back"
             ))
@@ -130,7 +130,7 @@ impl JobsService {
                 last.epoch
             ))));
         }
-        let before = handle.ask(reads(job)).await?;
+        let before = handle.query(reads(job)).await?;
         let at_ms = (self.submitter.clock)();
         let epoch = last.epoch;
         let to = HeadRepair {
@@ -140,11 +140,11 @@ impl JobsService {
             at_ms,
             by,
         };
-        teller
+        reporter
             .doing(format!("moving the head to epoch {epoch}"))
             .await;
         handle
-            .tell(Event::Job {
+            .send(Event::Job {
                 job: job.clone(),
                 event: JobEvent::HeadRepairRequested { to: Box::new(to) },
             })
@@ -165,17 +165,19 @@ impl JobsService {
         job: &JobName,
         stuck: Stuck,
         (skip, by): (bool, String),
-        teller: &Teller,
+        reporter: &Reporter,
     ) -> Result<v1::RepairSummary, Status> {
         let Stuck { epoch, lost } = stuck;
         handle
-            .tell(Event::Job {
+            .send(Event::Job {
                 job: job.clone(),
                 event: JobEvent::EpochRepairRequested { epoch },
             })
             .await?;
-        let asked = job.clone();
-        let begun = handle.ask(move |core| begun(core, &asked, epoch)).await?;
+        let requested = job.clone();
+        let begun = handle
+            .query(move |core| begun(core, &requested, epoch))
+            .await?;
         let Begun {
             resolved,
             manifest,
@@ -190,7 +192,7 @@ impl JobsService {
             .sum();
         let mut objects = vec![];
         if !skip {
-            teller
+            reporter
                 .doing(format!(
                     "computing {} of epoch {epoch} again",
                     count(lost.len() as u64, "lost object")
@@ -237,9 +239,9 @@ impl JobsService {
             rows_given_up,
             by,
         };
-        teller.doing("recording it in the chain").await;
+        reporter.doing("recording it in the chain").await;
         handle
-            .tell(Event::Job {
+            .send(Event::Job {
                 job: job.clone(),
                 event: JobEvent::EpochRepaired {
                     task,
@@ -295,9 +297,9 @@ fn reads(job: &JobName) -> impl FnOnce(&Core) -> Option<u64> + Send + 'static {
 async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
     let needs = async {
         loop {
-            let asked = job.clone();
-            let look = move |core: &Core| {
-                let job = core.jobs.get(&asked)?;
+            let requested = job.clone();
+            let read = move |core: &Core| {
+                let job = core.jobs.get(&requested)?;
                 let need = match &job.stuck {
                     _ if job.unreadable.is_some() => Some(Need::Head),
                     Some(stuck) => Some(Need::Epoch(Box::new(stuck.clone()))),
@@ -306,7 +308,7 @@ async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
                 };
                 Some(need)
             };
-            match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
+            match handle.query(read).await?.ok_or_else(|| not_found(job))? {
                 Some(need) => return Ok(need),
                 None => handle.changed().await?,
             }
@@ -355,9 +357,9 @@ fn begun(core: &Core, job: &JobName, epoch: Epoch) -> Option<Begun> {
 async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epoch, Status> {
     let done = async {
         loop {
-            let asked = job.clone();
-            let look = move |core: &Core| {
-                let job = core.jobs.get(&asked)?;
+            let requested = job.clone();
+            let read = move |core: &Core| {
+                let job = core.jobs.get(&requested)?;
                 let recorded = job
                     .repairs
                     .iter()
@@ -378,7 +380,7 @@ async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epo
                     job.published >= epoch,
                 ))
             };
-            match handle.ask(look).await?.ok_or_else(|| not_found(job))? {
+            match handle.query(read).await?.ok_or_else(|| not_found(job))? {
                 (Some(recorded_in), true) => return Ok(recorded_in),
                 _ => handle.changed().await?,
             }

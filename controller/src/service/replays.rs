@@ -68,9 +68,9 @@ impl JobsService {
     ) -> Result<v1::ReplayDeadLettersResponse, Status> {
         let job = name(&request.job)?;
         let handle = self.leader.handle()?;
-        let asked = job.clone();
+        let requested = job.clone();
         let known = handle
-            .ask(move |core| known(core, &asked))
+            .query(move |core| known(core, &requested))
             .await?
             .ok_or_else(|| not_found(&job))?;
         refuse_what_does_not_run(&known, &job)?;
@@ -103,7 +103,7 @@ impl JobsService {
             .map(|wanted| wanted.letters.epoch())
             .collect();
         handle
-            .tell(Event::Job {
+            .send(Event::Job {
                 job: job.clone(),
                 event: JobEvent::ReplayRequested {
                     epochs: found.wanted.clone(),
@@ -111,19 +111,19 @@ impl JobsService {
             })
             .await?;
         loop {
-            let asked = job.clone();
+            let requested = job.clone();
             let epochs = epochs.clone();
-            let look = move |core: &Core| {
-                let job = core.jobs.get(&asked)?;
+            let read = move |core: &Core| {
+                let job = core.jobs.get(&requested)?;
                 let all = |replays: &Replays| epochs.iter().all(|epoch| replays.has(*epoch));
                 Some((all(&job.replays.now), all(&job.replays.stored)))
             };
-            match handle.ask(look).await? {
+            match handle.query(read).await? {
                 Some((true, true)) => return Ok(()),
                 Some((true, false)) => handle.changed().await?,
                 Some((false, _)) | None => {
                     return Err(Status::aborted(format!(
-                        "job {job} changed meanwhile; ask again"
+                        "job {job} changed meanwhile; try again"
                     )));
                 }
             }
@@ -178,7 +178,7 @@ async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result
                 found.next_epoch = letters.epoch.0;
                 return Ok(found);
             } else {
-                look(history, &letters).await?;
+                check_letters(history, &letters).await?;
                 found.wanted.push(WantedReplay {
                     since: Epoch(since),
                     letters: letters.shard,
@@ -194,7 +194,7 @@ async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result
 
 /// Checks that the dead letters exist. A job must not stop because a user removed dead letters, so
 /// the request is refused now, while the caller waits.
-async fn look(history: &History, letters: &Letters) -> Result<(), Status> {
+async fn check_letters(history: &History, letters: &Letters) -> Result<(), Status> {
     for (location, size) in &letters.objects {
         let storage = history.storages().for_location(location);
         match storage.head(location).await {
@@ -220,7 +220,7 @@ fn refuse_what_does_not_run(known: &Known, job: &JobName) -> Result<(), Status> 
     let state = &known.state;
     Err(Status::failed_precondition(format!(
         "job {job} is {state}: it must run to replay dead letters\n  hint: submit its job file \
-         again, then ask again"
+         again, then try again"
     )))
 }
 

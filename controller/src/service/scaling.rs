@@ -4,12 +4,12 @@
 //! Rule: every controller returns the leader's answer. While the number is unknown, the answer is
 //! UNAVAILABLE and never a number: an autoscaler without an answer leaves the pods as they are.
 
-use crate::http::Ask;
+use crate::http::LeaderJobs;
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::security::gate::Asked;
+use streamctl_engine::security::gate::CallerToken;
 use streamctl_proto::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
     MetricValue, ScaledObjectRef, external_scaler_server,
@@ -23,26 +23,26 @@ const METRIC: &str = "workers_desired";
 /// Most streams of one controller that report whether there is work.
 const STREAMS_MAX: usize = 64;
 /// Time between two checks for work, for such a stream.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves `externalscaler.ExternalScaler`.
 #[derive(Clone)]
 pub struct ExternalScaler {
-    ask: Ask,
+    leader_jobs: LeaderJobs,
     streams: Arc<Semaphore>,
 }
 
 impl ExternalScaler {
     /// Returns the leader's answers.
-    pub fn new(ask: Ask) -> Self {
+    pub fn new(leader_jobs: LeaderJobs) -> Self {
         Self {
-            ask,
+            leader_jobs,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 
-    async fn status(&self, by: &Asked) -> Result<v1::ScalingStatus, Status> {
-        self.ask
+    async fn status(&self, by: &CallerToken) -> Result<v1::ScalingStatus, Status> {
+        self.leader_jobs
             .scaling(
                 by,
                 v1::GetScalingRequest {
@@ -82,9 +82,9 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
             .map_err(many)?;
         let (reported, activity) = mpsc::channel(1);
         let scaler = self.clone();
-        let by = Asked::from(request.metadata());
+        let by = CallerToken::from(request.metadata());
         tokio::spawn(async move {
-            scaler.tell_activity(&by, reported).await;
+            scaler.report_activity(&by, reported).await;
             drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(activity))))
@@ -108,12 +108,12 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
-        let by = Asked::from(request.metadata());
+        let by = CallerToken::from(request.metadata());
         let name = request.into_inner().metric_name;
         if !is_ours(&name) {
-            let words = format!("there is no metric {name:?}\n  hint: the only one is {METRIC:?}");
+            let text = format!("there is no metric {name:?}\n  hint: the only one is {METRIC:?}");
             return Err(Status::invalid_argument(super::status_text::status_text(
-                &words,
+                &text,
             )));
         }
         let desired = known(&self.status(&by).await?)?;
@@ -131,9 +131,9 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
 impl ExternalScaler {
     /// Reports activity now and at every change, until the receiver is gone. While it is unknown,
     /// nothing is sent.
-    async fn tell_activity(
+    async fn report_activity(
         &self,
-        by: &Asked,
+        by: &CallerToken,
         reported: mpsc::Sender<Result<IsActiveResponse, Status>>,
     ) {
         let mut before = None;
@@ -155,7 +155,7 @@ impl ExternalScaler {
             }
             tokio::select! {
                 () = reported.closed() => return,
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
     }
@@ -163,8 +163,8 @@ impl ExternalScaler {
 
 /// The number, or an error if a new leader does not know it yet.
 fn known(status: &v1::ScalingStatus) -> Result<u32, Status> {
-    let words = "a leader has just begun and waits for the workers that are there; ask again within seconds";
-    status.desired.ok_or_else(|| Status::unavailable(words))
+    let text = "a leader has just begun and waits for the workers that are there; try again in a few seconds";
+    status.desired.ok_or_else(|| Status::unavailable(text))
 }
 
 /// KEDA prepends `s0-` with the number of the trigger; newer versions remove it again.

@@ -27,7 +27,7 @@ pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<S
     let being_deleted = Status::aborted(format!(
         "job {name} is being deleted\n  hint: try again in a moment"
     ));
-    let look = move |core: &Core| {
+    let read = move |core: &Core| {
         let job = core.jobs.get(&name)?;
         let resolved = job.resolved.clone();
         let closed = job.closed_to_changes();
@@ -38,7 +38,7 @@ pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<S
             closed,
         })
     };
-    match handle.ask(look).await? {
+    match handle.query(read).await? {
         Some(Standing {
             closed: Some(NoTakeOver::Deleted),
             ..
@@ -74,16 +74,16 @@ pub(super) fn check_version(
 /// # Errors
 /// What is wrong with the job, if it is still unreadable.
 pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Status> {
-    let asked = name.clone();
-    let look = move |core: &Core| {
-        let job = core.jobs.get(&asked);
+    let requested = name.clone();
+    let read = move |core: &Core| {
+        let job = core.jobs.get(&requested);
         let reads = job.and_then(|job| Some(job.unreadable.as_ref()?.reads));
         (job.is_some_and(|job| job.wanted.can_go_on()), reads)
     };
-    let (stands, reads) = handle.ask(look).await?;
+    let (stands, reads) = handle.query(read).await?;
     if reads.is_some() {
         handle
-            .tell(Event::Job {
+            .send(Event::Job {
                 job: name.clone(),
                 event: JobEvent::ResumeRequested,
             })
@@ -91,7 +91,7 @@ pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Sta
         read_anew(handle.clone(), name, reads).await?;
     }
     handle
-        .tell(Event::Job {
+        .send(Event::Job {
             job: name.clone(),
             event: JobEvent::ResumeRequested,
         })

@@ -8,7 +8,7 @@ use super::standing::{Standing, check_version, resumed, standing};
 use super::status_text::status_text;
 use crate::handle::Handle;
 use crate::publish::Checkpoints;
-use crate::shards::{ShardLister, look};
+use crate::shards::{ShardLister, explore_all};
 use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,19 +71,32 @@ impl Submitter {
                 ..response(&standing.job, false)
             });
         }
-        let (found, listing) = look(&self.world, &*self.lister, &spec, true).await;
+        let (found, listing) = explore_all(&self.world, &*self.lister, &spec, true).await;
         let now_ms = submitted_ms((self.clock)(), listing.as_ref());
+        let remarks = found.remarks(&spec);
         let mut job = found
             .job(spec, digest, now_ms)
             .map_err(|error| refused(error, text))?;
         let stream = listing.and_then(|listing| listing.stream.ok().flatten());
         job.stream_identity = stream.map(|stream| stream.identity);
         check_size(&job)?;
+        let answer = self.take(handle, request, standing, job).await?;
+        Ok(v1::SubmitResponse { remarks, ..answer })
+    }
+
+    /// Creates the job, or changes the one that is there.
+    async fn take(
+        &self,
+        handle: &Handle,
+        request: &v1::SubmitRequest,
+        standing: Option<Standing>,
+        job: ResolvedJob,
+    ) -> Result<v1::SubmitResponse, Status> {
         match standing {
             Some(standing) => self.change(handle, request, standing, job).await,
             None => {
                 self.check_unused(&job).await?;
-                if dry_run {
+                if request.dry_run {
                     Ok(response(&job, false))
                 } else {
                     self.create(handle, job).await
@@ -119,7 +132,7 @@ impl Submitter {
     ) -> Result<v1::SubmitResponse, Status> {
         match self.store.create_job(handle.term, &job).await {
             Ok(CreateOutcome::Created) => {
-                handle.tell(Event::created(job.clone())).await?;
+                handle.send(Event::created(job.clone())).await?;
                 Ok(response(&job, true))
             }
             Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
@@ -147,7 +160,7 @@ impl Submitter {
                 stored.job.spec_digest
             )));
         }
-        handle.tell(Event::created(stored.job.clone())).await?;
+        handle.send(Event::created(stored.job.clone())).await?;
         let resumed = stored.wanted != DesiredState::Running && resumed(handle, name).await?;
         Ok(v1::SubmitResponse {
             resumed,
@@ -226,6 +239,7 @@ pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
         changes: vec![],
         after_epoch: 0,
         resumed: false,
+        remarks: vec![],
     }
 }
 

@@ -41,27 +41,27 @@ pub struct WorkersService {
 }
 
 /// The messages to a worker, from Welcome on.
-pub type Answers = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
+pub type Responses = Pin<Box<dyn Stream<Item = Result<v1::ControllerMessage, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl v1::workers_server::Workers for WorkersService {
-    type SessionStream = Answers;
+    type SessionStream = Responses;
 
     async fn session(
         &self,
         request: Request<Streaming<v1::WorkerMessage>>,
-    ) -> Result<Response<Answers>, Status> {
-        let answers = self.talk(assembled(request.into_inner()).boxed()).await?;
-        let answers = answers.flat_map(|answer| futures::stream::iter(in_parts(answer)));
-        Ok(Response::new(Box::pin(answers)))
+    ) -> Result<Response<Responses>, Status> {
+        let responses = self.talk(assembled(request.into_inner()).boxed()).await?;
+        let responses = responses.flat_map(|response| futures::stream::iter(in_parts(response)));
+        Ok(Response::new(Box::pin(responses)))
     }
 }
 
 /// Outgoing messages: large ones are split into parts.
 fn in_parts(
-    answer: Result<v1::ControllerMessage, Status>,
+    response: Result<v1::ControllerMessage, Status>,
 ) -> impl Iterator<Item = Result<v1::ControllerMessage, Status>> {
-    let (parts, error) = match answer {
+    let (parts, error) = match response {
         Ok(message) => (Some(cut(message)), None),
         Err(status) => (None, Some(Err(status))),
     };
@@ -83,7 +83,7 @@ fn assembled(
 
 impl WorkersService {
     /// A session: receives a worker's messages, Hello first; returns the messages to it.
-    pub async fn talk<S>(&self, mut incoming: S) -> Result<Answers, Status>
+    pub async fn talk<S>(&self, mut incoming: S) -> Result<Responses, Status>
     where
         S: Stream<Item = Result<v1::WorkerMessage, Status>> + Send + Unpin + 'static,
     {
@@ -138,14 +138,14 @@ impl WorkersService {
             },
         };
         let refusals = refused.into_iter().map(|refused| refusal(&worker, refused));
-        let reported = tell_admitted(&handle, refusals.collect(), joins, &mut log).await;
+        let reported = send_admitted(&handle, refusals.collect(), joins, &mut log).await;
         if let Err(error) = reported {
             self.sessions.close(&worker, session);
             return Err(error.into());
         }
         tokio::spawn(listen(incoming, handle, Arc::clone(&self.sessions), log));
-        let answers = futures::stream::iter(begin).chain(ReceiverStream::new(outbox));
-        Ok(Box::pin(answers))
+        let responses = futures::stream::iter(begin).chain(ReceiverStream::new(outbox));
+        Ok(Box::pin(responses))
     }
 }
 
@@ -172,14 +172,14 @@ async fn listen(
             None => break,
         };
         let reported = match read(&worker, session, message) {
-            Ok(event) => tell_admitted(&handle, vec![], event, &mut log).await,
+            Ok(event) => send_admitted(&handle, vec![], event, &mut log).await,
             Err(Unreadable {
                 task: Some(task),
                 problem,
             }) => {
                 log.note(Some(task), &problem);
                 handle
-                    .tell(refusal(
+                    .send(refusal(
                         &worker,
                         RefusedTask {
                             task,
@@ -203,7 +203,7 @@ async fn listen(
     }
     sessions.close(&worker, session);
     let _over = handle
-        .tell(Event::Worker {
+        .send(Event::Worker {
             worker,
             session,
             event: WorkerEvent::Disconnected,
@@ -217,7 +217,7 @@ fn refusal(worker: &WorkerId, refused: RefusedTask) -> Event {
 
 /// Sends the admitted events to the core, after `before`. Heartbeats, of which there are many, have
 /// nothing to check.
-async fn tell_admitted(
+async fn send_admitted(
     handle: &Handle,
     before: Vec<Event>,
     event: Event,
@@ -232,7 +232,7 @@ async fn tell_admitted(
             event: TaskEvent::Ended(..),
             ..
         } => vec![event],
-        event => handle.ask(move |core| core.admit(event)).await?,
+        event => handle.query(move |core| core.admit(event)).await?,
     };
     for event in before.into_iter().chain(admitted) {
         if let Event::Task {
@@ -242,7 +242,7 @@ async fn tell_admitted(
         {
             log.note(Some(refused.task), &refused.problem);
         }
-        handle.tell(event).await?;
+        handle.send(event).await?;
     }
     Ok(())
 }

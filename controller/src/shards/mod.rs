@@ -1,15 +1,15 @@
 //! The shards of a job's source.
 //!
-//! Owns: the trait, the limits of a listing, the fake, all outside checks of a submit ([`look`]).
+//! Owns: the trait, the limits of a listing, the fake, all outside checks of a submit ([`explore_all`]).
 //! Does not own: the listing of a kind of source (`streamctl_engine::source`), lineage and
 //! assignment (`core`).
 //! Rule: a listing is complete or an error; a partial one would lose shards.
 
-mod look;
+mod explore_all;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
 
-pub use look::look;
+pub use explore_all::explore_all;
 #[cfg(any(test, feature = "test-util"))]
 pub use memory::MemoryShards;
 

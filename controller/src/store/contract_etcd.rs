@@ -67,13 +67,13 @@ impl Server {
 
     async fn wait_until_healthy(&self) {
         let store = self.candidate("health").await;
-        let asked = timeout(START_MAX, async {
+        let requested = timeout(START_MAX, async {
             while store.leader().await.is_err() {
                 sleep(Duration::from_millis(20)).await; // a refused connection is known at once
             }
         })
         .await;
-        asked.unwrap_or_else(|_| {
+        requested.unwrap_or_else(|_| {
             panic!(
                 "{} does not answer on port {}",
                 self.binary.display(),

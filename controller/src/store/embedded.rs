@@ -236,7 +236,7 @@ impl Store for EmbeddedStore {
             .change(move |all, keys| cells::elect(all, keys, &me))
             .await?;
         let file = self.file.clone();
-        let (tell, reported) = tokio::sync::oneshot::channel::<()>();
+        let (held, reported) = tokio::sync::oneshot::channel::<()>();
         let (leadership, keeper) = Leadership::always(
             term,
             Box::new(move || {
@@ -248,7 +248,7 @@ impl Store for EmbeddedStore {
                     if let Err(error) = resigned {
                         tracing::warn!(%error, %term, "the end of the term was not written");
                     }
-                    drop((tell, permit));
+                    drop((held, permit));
                 })
             }),
         );

@@ -121,11 +121,11 @@ impl EtcdStore {
 
     async fn leader_cell(&self) -> Result<Option<KeyValue>, StoreError> {
         let key = self.keys.leader();
-        let mut answer = self
+        let mut response = self
             .members
             .call(|client| async move { kv(&client).get(key, None).await })
             .await?;
-        Ok(answer.take_kvs().pop())
+        Ok(response.take_kvs().pop())
     }
 
     /// True only while the leader key is the one that `term` created.
@@ -155,11 +155,11 @@ impl EtcdStore {
     async fn term_base(&self) -> Result<TermBase, StoreError> {
         let key = self.keys.term_base();
         let wanted = key.clone();
-        let mut answer = self
+        let mut response = self
             .members
             .call(|client| async move { kv(&client).get(wanted, None).await })
             .await?;
-        let Some(cell) = answer.take_kvs().pop() else {
+        let Some(cell) = response.take_kvs().pop() else {
             return Ok(TermBase::default());
         };
         Ok(TermBase {
@@ -187,11 +187,11 @@ impl EtcdStore {
             .when(compares)
             .and_then(then)
             .or_else([TxnOp::txn(inner)]);
-        let answer = self.txn(txn).await?;
-        if answer.succeeded() {
+        let response = self.txn(txn).await?;
+        if response.succeeded() {
             return Ok(Guarded::Done);
         }
-        match answer.op_responses().pop() {
+        match response.op_responses().pop() {
             Some(TxnOpResponse::Txn(inner)) if inner.succeeded() => {
                 let found =
                     inner
@@ -218,7 +218,7 @@ impl EtcdStore {
     /// granted.
     async fn try_win(&self, me: &LeaderRecord) -> Result<Option<Leadership>, StoreError> {
         let base = self.term_base().await?;
-        let asked = Instant::now();
+        let requested = Instant::now();
         let ttl_s = i64::try_from(self.lease_ttl_s).unwrap_or(i64::MAX);
         let granted = self
             .members
@@ -243,7 +243,9 @@ impl EtcdStore {
             .txn(Txn::new().when([free, same_base]).and_then([put]))
             .await
         {
-            Ok(answer) if answer.succeeded() => answer.header().map(|header| header.revision()),
+            Ok(response) if response.succeeded() => {
+                response.header().map(|header| header.revision())
+            }
             Ok(_taken) => None,
             Err(error) => {
                 // The key may exist: it goes away with the lease, at the latest when that expires.
@@ -261,7 +263,7 @@ impl EtcdStore {
             revision,
             value,
         });
-        Ok(Some(lease.lead(term, revision, asked)))
+        Ok(Some(lease.lead(term, revision, requested)))
     }
 
     /// Waits until the leader key that was seen at `revision` goes away, at most

@@ -101,7 +101,7 @@ impl MemoryStore {
     }
 
     /// Notifies leaders that were deposed silently.
-    pub fn tell_deposed(&self) {
+    pub fn notify_deposed(&self) {
         lock(&self.shared.state).believers.clear();
     }
 

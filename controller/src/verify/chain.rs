@@ -163,7 +163,7 @@ fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
     if manifest
         .made_by
         .as_ref()
-        .is_some_and(|said| said.spec_digest != made_by.spec_digest)
+        .is_some_and(|named| named.spec_digest != made_by.spec_digest)
     {
         let text = format!(
             "version {} is of another job file than it says",
@@ -177,7 +177,7 @@ fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
 /// Checks that every record read became a row or a dead letter, per task and in total.
 fn counts(manifest: &Manifest) -> Vec<Finding> {
     let mut found = vec![];
-    let mut tell = |subject: String, text: String| {
+    let mut report = |subject: String, text: String| {
         found.push(Finding::new(Kind::Counts, manifest.epoch.0, subject, text));
     };
     let mut sum = Counts::default();
@@ -195,7 +195,7 @@ fn counts(manifest: &Manifest) -> Vec<Finding> {
                 rows_dead,
                 ..
             } = counts;
-            tell(
+            report(
                 task.to_string(),
                 format!(
                     "{} in are not {} and {}",
@@ -215,11 +215,11 @@ fn counts(manifest: &Manifest) -> Vec<Finding> {
             let bytes = count(bytes, "byte");
             let text =
                 format!("its ranges have {records} of {bytes}, it counts {rows_in} of {bytes_in}");
-            tell(task.to_string(), text);
+            report(task.to_string(), text);
         }
     }
     if sum != manifest.counts {
-        tell(
+        report(
             String::new(),
             format!(
                 "its tasks count {sum:?} together, the epoch {:?}",
@@ -411,7 +411,7 @@ fn frontier(
 ) -> Vec<Finding> {
     let epoch = manifest.epoch.0;
     let mut found = vec![];
-    let mut tell = |shard: &ShardId, text: String| {
+    let mut report = |shard: &ShardId, text: String| {
         found.push(Finding::new(Kind::Frontier, epoch, shard.as_str(), text));
     };
     for (shard, Frontier { position, .. }) in &manifest.frontier {
@@ -422,12 +422,12 @@ fn frontier(
         match left {
             _ if *position == Position::End => {}
             Some(left) if left == position => {}
-            Some(left) => tell(
+            Some(left) => report(
                 shard,
                 format!("it is said to stand {position}, its ranges leave it {left}"),
             ),
             None if is_beginning(job, position) => {}
-            None => tell(
+            None => report(
                 shard,
                 format!("it is new and without a range, and is said to stand {position}"),
             ),
@@ -437,7 +437,7 @@ fn frontier(
         .keys()
         .filter(|shard| !manifest.frontier.contains_key(**shard))
     {
-        tell(
+        report(
             shard,
             "it has a range, and nothing says where it stands".to_owned(),
         );
@@ -447,7 +447,7 @@ fn frontier(
         .filter(|(shard, _)| !manifest.frontier.contains_key(*shard))
     {
         if stands.position != Position::End {
-            tell(
+            report(
                 shard,
                 format!(
                     "it stood {} in the epoch before, and is forgotten here",

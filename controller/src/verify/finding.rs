@@ -86,7 +86,7 @@ impl Finding {
                 "the job file accepts it (on_data_loss = \"continue\"); raise the stream's \
                  retention, and see why the job did not read"
             }
-            Kind::NotChecked => "verify again when that is mended",
+            Kind::NotChecked => "verify again once that is fixed",
             _ => {
                 "report it with the manifests of this epoch and the one before: it must never \
                  happen"

@@ -10,9 +10,9 @@ pub mod chain;
 pub mod finding;
 mod objects;
 mod replay;
+mod reporter;
 mod run;
 mod strays;
-mod teller;
 mod versions;
 
 pub use replay::{FlightReplayer, Replayer};
@@ -77,14 +77,14 @@ impl Verifier {
             .parse()
             .map_err(|error| Status::invalid_argument(format!("{error}")))?;
         let stored = self.stored(&job).await?;
-        let wanted = DesiredState::new(request, &stored)?;
+        let scope = Scope::new(request, &stored)?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let verifier = self.clone();
         tokio::spawn(async move {
             let _permit = permit;
             let gone = sender.clone();
             tokio::select! {
-                () = Run::new(&verifier, &stored, wanted, sender).run() => {}
+                () = Run::new(&verifier, &stored, scope, sender).run() => {}
                 () = gone.closed() => {}
             }
         });
@@ -105,14 +105,14 @@ impl Verifier {
 
 /// What to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct DesiredState {
+struct Scope {
     from: u64,
     to: u64,
     replay: BTreeSet<u64>,
     deep: bool,
 }
 
-impl DesiredState {
+impl Scope {
     fn new(request: &v1::VerifyRequest, stored: &StoredJob) -> Result<Self, Status> {
         let head = stored.head.as_ref().map_or(0, |head| head.epoch.0);
         let from = request.from.max(1);

@@ -18,7 +18,7 @@ pub const INSPECT_BATCH: usize = 1_024;
 
 pub struct Objects<'s> {
     storages: &'s Storages,
-    look: Look,
+    inspect_all: Look,
     /// The last epoch whose objects must be visible.
     published: u64,
     waiting: Vec<(u64, StagedObject)>,
@@ -31,10 +31,10 @@ pub struct Objects<'s> {
 impl<'s> Objects<'s> {
     /// `deep`: every object is read.
     pub fn new(storages: &'s Storages, published: u64, deep: bool) -> Self {
-        let look = if deep { Look::AtContent } else { Look::Cheaply };
+        let inspect_all = if deep { Look::AtContent } else { Look::Cheaply };
         Self {
             storages,
-            look,
+            inspect_all,
             published,
             waiting: vec![],
             seen: 0,
@@ -53,16 +53,16 @@ impl<'s> Objects<'s> {
     }
 
     /// Checks all collected objects.
-    pub async fn look(&mut self) -> Vec<Finding> {
+    pub async fn inspect_all(&mut self) -> Vec<Finding> {
         let storages = self.storages;
-        let look = self.look;
+        let inspect_all = self.inspect_all;
         let published = self.published;
         let looks =
             std::mem::take(&mut self.waiting)
                 .into_iter()
                 .map(|(epoch, object)| async move {
                     let storage = storages.for_location(&object.location);
-                    let inspected = inspect(&*storage, &object, look).await;
+                    let inspected = inspect(&*storage, &object, inspect_all).await;
                     let finding = judge(epoch, &object, &inspected, published);
                     (inspected.ok(), finding)
                 });
@@ -86,9 +86,9 @@ impl<'s> Objects<'s> {
 async fn inspect(
     storage: &dyn Storage,
     object: &StagedObject,
-    look: Look,
+    inspect_all: Look,
 ) -> Result<Inspected, StorageError> {
-    let inspected = storage.inspect(&object.location, look).await?;
+    let inspected = storage.inspect(&object.location, inspect_all).await?;
     let doubtful =
         inspected.size == object.size && inspected.crc32c.is_some_and(|kept| kept != object.crc32c);
     // Some servers keep another checksum under that name.
@@ -105,18 +105,18 @@ fn judge(
     inspected: &Result<Inspected, StorageError>,
     published: u64,
 ) -> Option<Finding> {
-    let tell = |kind, text: String| Some(Finding::new(kind, epoch, &object.location, text));
+    let finding = |kind, text: String| Some(Finding::new(kind, epoch, &object.location, text));
     match inspected {
-        Err(StorageError::NotFound { .. }) if epoch > published => tell(
+        Err(StorageError::NotFound { .. }) if epoch > published => finding(
             Kind::ObjectWaiting,
             "its epoch is committed and not published yet".to_owned(),
         ),
-        Err(StorageError::NotFound { .. }) => tell(
+        Err(StorageError::NotFound { .. }) => finding(
             Kind::ObjectMissing,
             format!("it is not there; it had {} bytes", object.size),
         ),
-        Err(error) => tell(Kind::NotChecked, describe(error)),
-        Ok(found) if found.size != object.size => tell(
+        Err(error) => finding(Kind::NotChecked, describe(error)),
+        Ok(found) if found.size != object.size => finding(
             Kind::ObjectSize,
             format!(
                 "it has {} bytes, committed were {}",
@@ -131,11 +131,11 @@ fn judge(
                 "its content has CRC-32C {crc32c:08x}, committed was {:08x}",
                 object.crc32c
             );
-            tell(Kind::ObjectChecksum, text)
+            finding(Kind::ObjectChecksum, text)
         }
         Ok(Inspected { crc32c: None, .. }) => {
             let text = "the storage keeps no checksum of it, and it is too large to be read without `--deep`";
-            tell(Kind::NotChecked, text.to_owned())
+            finding(Kind::NotChecked, text.to_owned())
         }
         Ok(_) => None,
     }

@@ -76,11 +76,11 @@ impl Replayer for FlightReplayer {
             repairs,
         };
         match self
-            .ask_workers(&job.spec.name, Use::Verify, VERIFY_ACTION, &ticket)
+            .call_workers(&job.spec.name, Use::Verify, VERIFY_ACTION, &ticket)
             .await
         {
             Ok(outcome) => outcome,
-            Err(NotAsked { reason, hint }) => EpochOutcome::Failed {
+            Err(CallFailed { reason, hint }) => EpochOutcome::Failed {
                 reason,
                 hint: hint.to_owned(),
             },
@@ -94,30 +94,30 @@ impl Replayer for FlightReplayer {
         order: RebuildOrder,
     ) -> RebuildOutcome {
         match self
-            .ask_workers(&job.spec.name, Use::Rebuild, REBUILD_ACTION, &order)
+            .call_workers(&job.spec.name, Use::Rebuild, REBUILD_ACTION, &order)
             .await
         {
             Ok(outcome) => outcome,
-            Err(NotAsked { reason, .. }) => RebuildOutcome::Failed { reason },
+            Err(CallFailed { reason, .. }) => RebuildOutcome::Failed { reason },
         }
     }
 }
 
-struct NotAsked {
+struct CallFailed {
     reason: String,
     hint: &'static str,
 }
 
 impl FlightReplayer {
     /// Sends the request to one worker after the other, until one answers.
-    async fn ask_workers<T: DeserializeOwned>(
+    async fn call_workers<T: DeserializeOwned>(
         &self,
         job: &JobName,
         r#use: Use,
         action: &str,
         what: &(impl Serialize + Sync),
-    ) -> Result<T, NotAsked> {
-        let failed = |reason: String| NotAsked { reason, hint: "" };
+    ) -> Result<T, CallFailed> {
+        let failed = |reason: String| CallFailed { reason, hint: "" };
         let body = serde_json::to_vec(what).map_err(|error| failed(error.to_string()))?;
         let addresses = self
             .workers()
@@ -129,13 +129,13 @@ impl FlightReplayer {
             None => self.dialer.without_token(),
         };
         for address in &addresses {
-            match ask(&dialer, address, action, body.clone()).await {
+            match call(&dialer, address, action, body.clone()).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(status) => failures.push(format!("worker at {address}: {}", status.message())),
             }
         }
         if failures.is_empty() {
-            return Err(NotAsked {
+            return Err(CallFailed {
                 reason: "no worker is connected".to_owned(),
                 hint: "start one",
             });
@@ -150,11 +150,11 @@ impl FlightReplayer {
                 .map(|worker| worker.flight_address.clone())
                 .collect()
         };
-        Ok(self.leader.handle()?.ask(connected).await?)
+        Ok(self.leader.handle()?.query(connected).await?)
     }
 }
 
-async fn ask<T: DeserializeOwned>(
+async fn call<T: DeserializeOwned>(
     dialer: &Dialer,
     address: &str,
     action: &str,
@@ -168,15 +168,16 @@ async fn ask<T: DeserializeOwned>(
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
     };
-    let line = dialer.connect(&flight_url(address), tune).await?;
+    let connection = dialer.connect(&flight_url(address), tune).await?;
     let action = Action {
         r#type: action.to_owned(),
         body: body.into(),
     };
-    let mut client = FlightServiceClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut client =
+        FlightServiceClient::new(connection).max_decoding_message_size(MESSAGE_BYTES_MAX);
     client = client.max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let answer = client.do_action(Request::new(action)).await?;
-    let Some(result) = answer.into_inner().next().await else {
+    let response = client.do_action(Request::new(action)).await?;
+    let Some(result) = response.into_inner().next().await else {
         return Err(Status::new(Code::Internal, "it answered nothing"));
     };
     serde_json::from_slice(&result?.body).map_err(|error| Status::internal(error.to_string()))

@@ -8,10 +8,10 @@
 use super::chain::Chain;
 use super::finding::{Finding, Kind};
 use super::objects::Objects;
+use super::reporter::Reporter;
 use super::strays::{self, Names};
-use super::teller::Teller;
 use super::versions::Versions;
-use super::{DesiredState, Verifier};
+use super::{Scope, Verifier};
 use crate::load::after_head;
 use crate::publish::{CheckpointError, Checkpoints};
 use crate::restored::{Standing, epoch_of};
@@ -33,13 +33,13 @@ const READ_WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Run<'v> {
     verifier: &'v Verifier,
     stored: &'v StoredJob,
-    wanted: DesiredState,
+    scope: Scope,
     checkpoints: Checkpoints,
     chain: Chain<'v>,
     objects: Objects<'v>,
     names: Names,
     versions: Versions,
-    teller: Teller,
+    reporter: Reporter,
     /// Repairs of epochs that the walk has not reached yet, oldest first.
     repairs: BTreeMap<u64, Vec<EpochRepair>>,
     /// A manifest could not be read, so what it names is not known.
@@ -53,13 +53,13 @@ impl<'v> Run<'v> {
     pub fn new(
         verifier: &'v Verifier,
         stored: &'v StoredJob,
-        wanted: DesiredState,
+        scope: Scope,
         sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>,
     ) -> Self {
         let summary = v1::VerifySummary {
             job: stored.job.spec.name.to_string(),
-            from: wanted.from,
-            to: wanted.to,
+            from: scope.from,
+            to: scope.to,
             ..Default::default()
         };
         Self {
@@ -67,11 +67,11 @@ impl<'v> Run<'v> {
             stored,
             checkpoints: Checkpoints::of(&verifier.storages, &stored.job),
             chain: Chain::new(&stored.job),
-            objects: Objects::new(&verifier.storages, stored.published.0, wanted.deep),
+            objects: Objects::new(&verifier.storages, stored.published.0, scope.deep),
             names: Names::default(),
             versions: Versions::new(&stored.job),
-            teller: Teller::new(sender),
-            wanted,
+            reporter: Reporter::new(sender),
+            scope,
             repairs: BTreeMap::new(),
             incomplete: false,
             unknown_after_head: None,
@@ -81,13 +81,13 @@ impl<'v> Run<'v> {
 
     /// Runs all checks and reports the findings.
     pub async fn run(mut self) {
-        if self.wanted.is_whole(self.stored) {
+        if self.scope.is_whole(self.stored) {
             self.look_after_head().await;
         }
         self.walk().await;
-        let found = self.objects.look().await;
-        self.teller.find(found).await;
-        if self.wanted.is_whole(self.stored) {
+        let found = self.objects.inspect_all().await;
+        self.reporter.find(found).await;
+        if self.scope.is_whole(self.stored) {
             self.compare_listing().await;
         }
         let seen = &self.chain.seen;
@@ -101,7 +101,7 @@ impl<'v> Run<'v> {
             objects_read: self.objects.read,
             ..self.summary
         };
-        self.teller.conclude(summary).await;
+        self.reporter.conclude(summary).await;
     }
 
     /// A head that is older than what was committed proves less than what is visible.
@@ -132,7 +132,7 @@ impl<'v> Run<'v> {
             "the store's head is epoch {stands}, and epochs up to {up_to} were committed: it was \
              restored from an older copy"
         );
-        self.teller
+        self.reporter
             .find([Finding::new(Kind::StoreOlder, up_to.0, "", text)])
             .await;
     }
@@ -145,11 +145,11 @@ impl<'v> Run<'v> {
             let manifest = match self.read(&reference).await {
                 Ok(manifest) => manifest,
                 Err(error) => {
-                    let is_wanted = epoch >= self.wanted.from;
-                    self.teller.find([unreadable(&reference, &error)]).await;
+                    let in_scope = epoch >= self.scope.from;
+                    self.reporter.find([unreadable(&reference, &error)]).await;
                     self.chain.break_off();
                     self.incomplete = true;
-                    next = if is_wanted && epoch > 1 {
+                    next = if in_scope && epoch > 1 {
                         self.around(epoch).await
                     } else {
                         None
@@ -157,9 +157,9 @@ impl<'v> Run<'v> {
                     continue;
                 }
             };
-            if epoch < self.wanted.from {
+            if epoch < self.scope.from {
                 let found = self.chain.neighbour(&manifest);
-                self.teller.find(found).await;
+                self.reporter.find(found).await;
                 return;
             }
             next = manifest
@@ -172,24 +172,24 @@ impl<'v> Run<'v> {
                     .or_default()
                     .insert(0, repair.clone());
             }
-            if epoch <= self.wanted.to {
+            if epoch <= self.scope.to {
                 self.take(manifest).await;
             }
         }
         let found = self.chain.begin();
         // The chain ends where no manifest names another one: at epoch 1, or too early, which
         // `alone` has reported.
-        self.teller.find(found).await;
+        self.reporter.find(found).await;
     }
 
     /// Checks one requested manifest.
     async fn take(&mut self, manifest: Manifest) {
         let epoch = manifest.epoch.0;
-        let of = self.wanted.to + 1 - self.wanted.from;
-        let epochs = self.wanted.to - epoch + 1;
+        let of = self.scope.to + 1 - self.scope.from;
+        let epochs = self.scope.to - epoch + 1;
         let objects = self.objects.seen;
         let doing = format!("epoch {epoch}");
-        self.teller
+        self.reporter
             .progress(|| v1::VerifyProgress {
                 epochs,
                 of,
@@ -199,11 +199,11 @@ impl<'v> Run<'v> {
             .await;
         let repairs = self.repairs.remove(&epoch).unwrap_or_default();
         let found = repairs.iter().map(repaired).collect::<Vec<_>>();
-        self.teller.find(found).await;
+        self.reporter.find(found).await;
         for object in &objects_after(&manifest, &repairs) {
             if !self.names.add(&object.staged.location) {
                 let text = "two manifests name it, or one does twice";
-                self.teller
+                self.reporter
                     .find([Finding::new(
                         Kind::ObjectTwice,
                         epoch,
@@ -215,15 +215,15 @@ impl<'v> Run<'v> {
             self.objects.add(epoch, object.staged.clone());
         }
         let (made_by, wrong) = self.versions.of(&self.checkpoints, &manifest).await;
-        self.teller.find(wrong).await;
-        if self.wanted.replay.contains(&epoch) {
+        self.reporter.find(wrong).await;
+        if self.scope.replay.contains(&epoch) {
             self.replay(&manifest, &repairs, made_by.as_deref()).await;
         }
         let found = self.chain.take(manifest, made_by.as_deref());
-        self.teller.find(found).await;
+        self.reporter.find(found).await;
         if self.objects.is_full() {
-            let found = self.objects.look().await;
-            self.teller.find(found).await;
+            let found = self.objects.inspect_all().await;
+            self.reporter.find(found).await;
         }
     }
 
@@ -256,7 +256,7 @@ impl<'v> Run<'v> {
             ),
             Err(error) => format!("epochs 1 to {before} were not checked: {}", describe(error)),
         };
-        self.teller
+        self.reporter
             .find([Finding::new(Kind::NotChecked, before.0, "", text)])
             .await;
         None
@@ -271,10 +271,10 @@ impl<'v> Run<'v> {
     ) {
         let epoch = manifest.epoch.0;
         let doing = format!("reading epoch {epoch} from the source again");
-        let of = self.wanted.to + 1 - self.wanted.from;
+        let of = self.scope.to + 1 - self.scope.from;
         let objects = self.objects.seen;
-        let epochs = self.wanted.to - epoch + 1;
-        self.teller
+        let epochs = self.scope.to - epoch + 1;
+        self.reporter
             .progress(|| v1::VerifyProgress {
                 epochs,
                 of,
@@ -284,21 +284,21 @@ impl<'v> Run<'v> {
             .await;
         if epoch > self.stored.published.0 {
             let text = "it was not replayed: it is committed and not published yet";
-            self.teller
+            self.reporter
                 .find([Finding::new(Kind::NotChecked, epoch, "", text)])
                 .await;
             return;
         }
         if repairs.iter().any(|repair| repair.rows_given_up > 0) {
             let text = "it was not replayed: some of its rows were given up";
-            self.teller
+            self.reporter
                 .find([Finding::new(Kind::NotChecked, epoch, "", text)])
                 .await;
             return;
         }
         let Some(made_by) = made_by else {
             let text = "it was not replayed: the version of the job that made it cannot be read";
-            self.teller
+            self.reporter
                 .find([Finding::new(Kind::NotChecked, epoch, "", text)])
                 .await;
             return;
@@ -315,7 +315,7 @@ impl<'v> Run<'v> {
             self.summary.replayed += 1;
             self.summary.rows_replayed += rows.replayed + dead_letters.replayed;
         }
-        self.teller.find(replayed(manifest, outcome)).await;
+        self.reporter.find(replayed(manifest, outcome)).await;
     }
 
     /// Objects that are visible but in no manifest.
@@ -324,19 +324,19 @@ impl<'v> Run<'v> {
         if self.incomplete || !self.versions.are_whole() {
             let text = "what is visible was not compared with what is committed: not all manifests, or not all versions of \
                         the job, can be read";
-            return self.teller.find([unchecked(text)]).await;
+            return self.reporter.find([unchecked(text)]).await;
         }
         if self.names.too_many() {
             let text = format!(
                 "what is visible was not compared: there are more than {} objects",
                 strays::NAMES_MAX
             );
-            return self.teller.find([unchecked(&text)]).await;
+            return self.reporter.find([unchecked(&text)]).await;
         }
         let of = self.summary.to;
         let objects = self.objects.seen;
         let doing = "listing what is visible".to_owned();
-        self.teller
+        self.reporter
             .progress(|| v1::VerifyProgress {
                 epochs: of,
                 of,
@@ -349,7 +349,7 @@ impl<'v> Run<'v> {
         let mut listed =
             match strays::list(&self.verifier.storages, job, &folders, &self.names).await {
                 Ok(listed) => listed,
-                Err(finding) => return self.teller.find([finding]).await,
+                Err(finding) => return self.reporter.find([finding]).await,
             };
         self.summary.foreign_objects = listed.foreign;
         self.summary.listed = true;
@@ -360,7 +360,7 @@ impl<'v> Run<'v> {
                 Ok(locations) => listed.remove(&locations),
                 Err(text) => {
                     self.summary.listed = false;
-                    return self.teller.find([unchecked(&text)]).await;
+                    return self.reporter.find([unchecked(&text)]).await;
                 }
             }
         }
@@ -374,9 +374,9 @@ impl<'v> Run<'v> {
                 "what is visible was not compared: manifests after the head cannot be read: \
                  {reason}"
             );
-            return self.teller.find([unchecked(&text)]).await;
+            return self.reporter.find([unchecked(&text)]).await;
         }
-        self.teller.find(strays::findings(&listed)).await;
+        self.reporter.find(strays::findings(&listed)).await;
     }
 
     /// Objects of the epochs that were committed since the verification began.

@@ -171,6 +171,7 @@ impl Scene {
             counts,
             totals,
             unmatched: vec![],
+            null_values: vec![],
             stages: StageTimes::default(),
             repair: None,
         };
@@ -271,11 +272,14 @@ impl Scene {
     }
 
     fn verifier(&self) -> Verifier {
-        let replayer = Arc::new(Says(self.outcome.clone()));
+        let replayer = Arc::new(FixedOutcome(self.outcome.clone()));
         Verifier::new(Arc::new(self.store.clone()), self.storages(), replayer)
     }
 
-    async fn ask(&self, request: v1::VerifyRequest) -> (Vec<v1::VerifyFinding>, v1::VerifySummary) {
+    async fn run_verify(
+        &self,
+        request: v1::VerifyRequest,
+    ) -> (Vec<v1::VerifyFinding>, v1::VerifySummary) {
         all(self
             .verifier()
             .verify(&v1::VerifyRequest {
@@ -289,7 +293,7 @@ impl Scene {
 
     /// Findings as kind, epoch and subject; the summary.
     async fn verify(&self) -> (Vec<(Kind, u64, String)>, v1::VerifySummary) {
-        let (findings, summary) = self.ask(v1::VerifyRequest::default()).await;
+        let (findings, summary) = self.run_verify(v1::VerifyRequest::default()).await;
         (
             findings
                 .into_iter()
@@ -300,10 +304,10 @@ impl Scene {
     }
 }
 
-struct Says(EpochOutcome);
+struct FixedOutcome(EpochOutcome);
 
 #[async_trait]
-impl Replayer for Says {
+impl Replayer for FixedOutcome {
     async fn replay(&self, _: &ResolvedJob, _: &Manifest, _: &[EpochRepair]) -> EpochOutcome {
         self.0.clone()
     }
@@ -440,7 +444,7 @@ async fn an_object_that_cannot_be_looked_at_is_not_called_lost() {
             reason: "no".into(),
             hint: "yes".into(),
         };
-        let read = scene.ask(v1::VerifyRequest::default()).await;
+        let read = scene.run_verify(v1::VerifyRequest::default()).await;
         assert_eq!(read.0, []);
         // Of the manifests after the head, and of the objects.
         scene.storage.fail_next(Op::List, away(), false);
@@ -485,7 +489,7 @@ async fn an_epoch_that_is_not_published_yet_waits() {
         (0, 0, 1)
     );
     let (found, _) = scene
-        .ask(v1::VerifyRequest {
+        .run_verify(v1::VerifyRequest {
             replay: vec![3],
             ..Default::default()
         })
@@ -596,7 +600,7 @@ async fn a_range_of_epochs_is_checked_alone_and_without_the_listing() {
     scene.storage.delete(&location(5, 0));
     scene.storage.put(&location(9, 9), TEXT);
     let (found, summary) = scene
-        .ask(v1::VerifyRequest {
+        .run_verify(v1::VerifyRequest {
             from: 2,
             to: 4,
             ..Default::default()
@@ -612,7 +616,7 @@ async fn a_range_of_epochs_is_checked_alone_and_without_the_listing() {
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_before_it_begins() {
     let scene = Scene::new(3).await;
-    let ask = async |request: v1::VerifyRequest| {
+    let run_verify = async |request: v1::VerifyRequest| {
         scene
             .verifier()
             .verify(&request)
@@ -624,7 +628,7 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
     let job = || "sales".to_owned();
     use tonic::Code::{InvalidArgument, NotFound};
     assert_eq!(
-        ask(v1::VerifyRequest {
+        run_verify(v1::VerifyRequest {
             job: "other".into(),
             ..Default::default()
         })
@@ -632,7 +636,7 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
         NotFound
     );
     assert_eq!(
-        ask(v1::VerifyRequest {
+        run_verify(v1::VerifyRequest {
             job: "../x".into(),
             ..Default::default()
         })
@@ -640,7 +644,7 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
         InvalidArgument
     );
     assert_eq!(
-        ask(v1::VerifyRequest {
+        run_verify(v1::VerifyRequest {
             job: job(),
             to: 4,
             ..Default::default()
@@ -649,7 +653,7 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
         NotFound
     );
     assert_eq!(
-        ask(v1::VerifyRequest {
+        run_verify(v1::VerifyRequest {
             job: job(),
             from: 3,
             to: 2,
@@ -659,7 +663,7 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
         InvalidArgument
     );
     assert_eq!(
-        ask(v1::VerifyRequest {
+        run_verify(v1::VerifyRequest {
             job: job(),
             replay: vec![4],
             ..Default::default()
@@ -683,7 +687,7 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
         replay: vec![3],
         ..Default::default()
     };
-    assert_eq!(ask(outside).await, InvalidArgument);
+    assert_eq!(run_verify(outside).await, InvalidArgument);
 }
 
 #[tokio::test]
@@ -715,7 +719,7 @@ async fn what_a_replay_says_becomes_a_finding() {
         replay: vec![2],
         ..Default::default()
     };
-    let (found, summary) = scene.ask(replay()).await;
+    let (found, summary) = scene.run_verify(replay()).await;
     assert_eq!(
         (found, summary.replayed, summary.rows_replayed),
         (vec![], 1, ROWS)
@@ -768,7 +772,7 @@ async fn what_a_replay_says_becomes_a_finding() {
     ];
     for (outcome, kinds, severity) in outcomes {
         scene.outcome = outcome;
-        let (found, _) = scene.ask(replay()).await;
+        let (found, _) = scene.run_verify(replay()).await;
         assert_eq!(
             found
                 .iter()
@@ -826,7 +830,7 @@ async fn more_findings_than_anybody_reads_are_only_counted() {
     let (found, summary) = scene.verify().await;
     assert_eq!(
         (found.len() as u64, summary.faults),
-        (teller::FINDINGS_MAX, strays::STRAYS_MAX as u64 + 2)
+        (reporter::FINDINGS_MAX, strays::STRAYS_MAX as u64 + 2)
     );
     assert_eq!(summary.findings_unsent, 2);
 }

@@ -5,10 +5,13 @@
 //! Rule: the catalog is read once, at submit; a job never sees a later version.
 
 mod job;
+mod properties;
+mod reading;
 mod stream;
 mod types;
 
 pub use job::{GlueJobError, get_job_json};
+pub use reading::{Asked, RefusedProperty, TableReading};
 pub use stream::{region_of_endpoint, stream_of_arn};
 pub use types::arrow_schema;
 
@@ -19,6 +22,7 @@ use aws_sdk_glue::operation::get_table::GetTableError;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
+use streamctl_proto::spec::{HiveType, NotAType};
 
 /// The content of a catalog table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,22 @@ pub struct CatalogTable {
     pub stream: Option<StreamAddress>,
     /// The format of its records: `json`, `csv` ...; lower-case.
     pub classification: Option<String>,
+    /// Its partition keys, in lower case: they are in the names of folders, not in records.
+    pub partition_keys: Vec<String>,
+    pub reading: TableReading,
+}
+
+impl CatalogTable {
+    /// Columns without a table: nothing else is known.
+    pub fn of_columns(columns: Vec<ColumnType>) -> Self {
+        Self {
+            columns,
+            stream: None,
+            classification: None,
+            partition_keys: Vec::new(),
+            reading: TableReading::default(),
+        }
+    }
 }
 
 /// A table is not available or not usable.
@@ -82,10 +102,7 @@ impl CatalogError {
     /// The advice for the user.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::UnknownType { .. } => {
-                "use a Hive type: string, boolean, int, bigint, double, decimal(p,s), date, \
-                 timestamp, binary ..."
-            }
+            Self::UnknownType { type_name, .. } => return Some(type_hint(type_name)),
             Self::DuplicateColumn { .. } => "rename one of them",
             Self::NoColumns(_) => "name each column and its type",
             Self::Form(_) => "save what `aws glue get-table --database-name D --name T` prints",
@@ -100,26 +117,46 @@ impl CatalogError {
     }
 }
 
+/// What to write in place of a text that is not a type.
+fn type_hint(text: &str) -> String {
+    match HiveType::parse(text) {
+        Err(NotAType::Arguments { example }) => format!("write it as in {example:?}"),
+        Ok(_) | Err(NotAType::Name(_)) => HiveType::hint(),
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
     table: TableForm,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct TableForm {
+    name: Option<String>,
+    database_name: Option<String>,
+    table_type: Option<String>,
     storage_descriptor: Option<DescriptorForm>,
-    #[serde(default)]
+    partition_keys: Option<Vec<ColumnForm>>,
     parameters: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct DescriptorForm {
-    #[serde(default)]
     columns: Vec<ColumnForm>,
-    #[serde(default)]
+    parameters: Option<BTreeMap<String, String>>,
+    input_format: Option<String>,
+    compressed: Option<bool>,
+    #[serde(rename = "SerdeInfo")]
+    serde_info: Option<SerdeForm>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SerdeForm {
+    serialization_library: Option<String>,
     parameters: Option<BTreeMap<String, String>>,
 }
 
@@ -138,18 +175,8 @@ struct ColumnForm {
 pub fn parse_get_table(json: &str) -> Result<CatalogTable, CatalogError> {
     let answer: Answer =
         serde_json::from_str(json).map_err(|error| CatalogError::Form(error.to_string()))?;
-    let descriptor = answer.table.storage_descriptor;
-    let descriptor =
-        descriptor.ok_or_else(|| CatalogError::Form("Table has no StorageDescriptor".into()))?;
-    let column = |column: ColumnForm| ColumnType {
-        name: column.name,
-        type_name: column.type_name.unwrap_or_default(),
-    };
-    Ok(table_of(
-        descriptor.columns.into_iter().map(column).collect(),
-        descriptor.parameters.unwrap_or_default(),
-        answer.table.parameters.unwrap_or_default(),
-    ))
+    table_of(answer.table)
+        .ok_or_else(|| CatalogError::Form("Table has no StorageDescriptor".into()))
 }
 
 /// Requests a table of the Data Catalog. `catalog_id` is the owning account, if it is not the
@@ -175,42 +202,83 @@ pub async fn get_table(
         .send()
         .await
         .map_err(|error| failure(&error, database, table))?;
-    let missing = || {
-        CatalogError::Form(format!(
-            "the answer for {database}.{table} has no StorageDescriptor"
-        ))
-    };
-    let found = answer.table().ok_or_else(missing)?;
-    let descriptor = found.storage_descriptor().ok_or_else(missing)?;
-    let column = |column: &aws_sdk_glue::types::Column| ColumnType {
-        name: column.name().to_owned(),
-        type_name: column.r#type().unwrap_or_default().to_owned(),
-    };
-    let sorted =
-        |map: Option<&std::collections::HashMap<String, String>>| -> BTreeMap<String, String> {
-            map.into_iter()
-                .flatten()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
-        };
-    Ok(table_of(
-        descriptor.columns().iter().map(column).collect(),
-        sorted(descriptor.parameters()),
-        sorted(found.parameters()),
-    ))
+    answer
+        .table()
+        .and_then(|table| table_of(form_of(table)))
+        .ok_or_else(|| {
+            CatalogError::Form(format!(
+                "the answer for {database}.{table} has no StorageDescriptor"
+            ))
+        })
 }
 
-fn table_of(
-    columns: Vec<ColumnType>,
-    descriptor: BTreeMap<String, String>,
-    table: BTreeMap<String, String>,
-) -> CatalogTable {
-    let parameters = stream::Parameters::new(&descriptor, &table);
-    CatalogTable {
-        columns,
+/// The service's response in the form of a file.
+fn form_of(table: &aws_sdk_glue::types::Table) -> TableForm {
+    let column = |column: &aws_sdk_glue::types::Column| ColumnForm {
+        name: column.name().to_owned(),
+        type_name: column.r#type().map(str::to_owned),
+    };
+    let sorted = |map: Option<&std::collections::HashMap<String, String>>| {
+        map.map(|map| map.clone().into_iter().collect::<BTreeMap<_, _>>())
+    };
+    let serde = |info: &aws_sdk_glue::types::SerDeInfo| SerdeForm {
+        serialization_library: info.serialization_library().map(str::to_owned),
+        parameters: sorted(info.parameters()),
+    };
+    let descriptor = |descriptor: &aws_sdk_glue::types::StorageDescriptor| DescriptorForm {
+        columns: descriptor.columns().iter().map(column).collect(),
+        parameters: sorted(descriptor.parameters()),
+        input_format: descriptor.input_format().map(str::to_owned),
+        compressed: Some(descriptor.compressed()),
+        serde_info: descriptor.serde_info().map(serde),
+    };
+    TableForm {
+        name: Some(table.name().to_owned()),
+        database_name: table.database_name().map(str::to_owned),
+        table_type: table.table_type().map(str::to_owned),
+        storage_descriptor: table.storage_descriptor().map(descriptor),
+        partition_keys: Some(table.partition_keys().iter().map(column).collect()),
+        parameters: sorted(table.parameters()),
+    }
+}
+
+/// `None`: it has no storage descriptor.
+fn table_of(form: TableForm) -> Option<CatalogTable> {
+    let descriptor = form.storage_descriptor?;
+    let column = |column: ColumnForm| ColumnType {
+        name: column.name,
+        type_name: column.type_name.unwrap_or_default(),
+    };
+    let of_storage = descriptor.parameters.unwrap_or_default();
+    let of_table = form.parameters.unwrap_or_default();
+    let parameters = stream::Parameters::new(&of_storage, &of_table);
+    let serde = descriptor.serde_info.unwrap_or_default();
+    let keys = form.partition_keys.unwrap_or_default();
+    let names = [form.database_name, form.name];
+    let is_view = form.table_type.is_some_and(|kind| kind == "VIRTUAL_VIEW");
+    Some(CatalogTable {
+        columns: descriptor.columns.into_iter().map(column).collect(),
         stream: parameters.stream(),
         classification: parameters.get("classification").map(str::to_lowercase),
-    }
+        partition_keys: keys
+            .into_iter()
+            .map(|key| key.name.to_lowercase())
+            .collect(),
+        reading: TableReading {
+            table: names.into_iter().flatten().collect::<Vec<_>>().join("."),
+            library: serde.serialization_library,
+            input_format: descriptor.input_format,
+            is_compressed: descriptor.compressed.unwrap_or_default(),
+            is_view,
+            serde: serde.parameters.unwrap_or_default(),
+            // A delimiter may be white space.
+            parameters: of_table
+                .into_iter()
+                .chain(of_storage)
+                .map(|(key, value)| (key.to_lowercase(), value))
+                .collect(),
+        },
+    })
 }
 
 /// Why there is no response from Glue.

@@ -2,16 +2,15 @@
 //!
 //! Rule: all columns may be null, and their names are lower-case, as the catalog compares them. An
 //! array, a map or a struct is a text column with its JSON: rows that are passed on do not need
-//! `get_field` and similar functions.
+//! `get_field` and similar functions. The length of a `char` or `varchar` changes nothing: a text is
+//! what its producer wrote, neither cut nor padded.
 
 use super::CatalogError;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use streamctl_proto::resolved::ColumnType;
-
-/// Digits that a decimal may have.
-const DECIMAL_DIGITS_MAX: u8 = 38;
+use streamctl_proto::spec::HiveType;
 
 /// The rows' schema.
 ///
@@ -47,55 +46,27 @@ pub fn arrow_schema(columns: &[ColumnType]) -> Result<SchemaRef, CatalogError> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// What a value of the type becomes; `None`: the text is not a type.
 fn data_type(type_name: &str) -> Option<DataType> {
-    let text = type_name.trim().to_lowercase();
-    let (base, arguments) = match text.find(['(', '<']) {
-        Some(at) => (text[..at].trim_end(), Some(&text[at..])),
-        None => (text.as_str(), None),
-    };
-    match (base, arguments) {
-        ("string", None) => Some(DataType::Utf8),
-        ("char" | "varchar", None) => Some(DataType::Utf8),
-        ("char" | "varchar", Some(length)) => in_brackets(length)?
-            .parse::<u32>()
-            .ok()
-            .map(|_| DataType::Utf8),
-        ("boolean", None) => Some(DataType::Boolean),
-        ("tinyint", None) => Some(DataType::Int8),
-        ("smallint", None) => Some(DataType::Int16),
-        ("int" | "integer", None) => Some(DataType::Int32),
-        ("bigint", None) => Some(DataType::Int64),
-        ("float", None) => Some(DataType::Float32),
-        ("double", None) => Some(DataType::Float64),
-        ("decimal", None) => Some(DataType::Decimal128(10, 0)),
-        ("decimal", Some(arguments)) => decimal(in_brackets(arguments)?),
-        ("date", None) => Some(DataType::Date32),
-        ("timestamp", None) => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
-        ("binary", None) => Some(DataType::Binary),
-        ("array" | "map" | "struct", Some(inner))
-            if inner.starts_with('<') && inner.ends_with('>') =>
-        {
-            Some(DataType::Utf8)
+    let data_type = match HiveType::parse(type_name).ok()? {
+        HiveType::String | HiveType::Varchar(_) | HiveType::Char(_) | HiveType::Nested => {
+            DataType::Utf8
         }
-        _ => None,
-    }
-}
-
-fn in_brackets(arguments: &str) -> Option<&str> {
-    arguments
-        .strip_prefix('(')?
-        .strip_suffix(')')
-        .map(str::trim)
-}
-
-fn decimal(arguments: &str) -> Option<DataType> {
-    let (precision, scale) = arguments.split_once(',').unwrap_or((arguments, "0"));
-    let precision: u8 = precision.trim().parse().ok()?;
-    let scale: i8 = scale.trim().parse().ok()?;
-    let good = (1..=DECIMAL_DIGITS_MAX).contains(&precision)
-        && scale >= 0
-        && scale.unsigned_abs() <= precision;
-    good.then_some(DataType::Decimal128(precision, scale))
+        HiveType::Boolean => DataType::Boolean,
+        HiveType::TinyInt => DataType::Int8,
+        HiveType::SmallInt => DataType::Int16,
+        HiveType::Int => DataType::Int32,
+        HiveType::BigInt => DataType::Int64,
+        HiveType::Float => DataType::Float32,
+        HiveType::Double => DataType::Float64,
+        HiveType::Decimal { precision, scale } => {
+            DataType::Decimal128(precision, i8::try_from(scale).ok()?)
+        }
+        HiveType::Date => DataType::Date32,
+        HiveType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+        HiveType::Binary => DataType::Binary,
+    };
+    Some(data_type)
 }
 
 #[cfg(test)]
@@ -122,6 +93,7 @@ mod tests {
             ("Integer", DataType::Int32),
             ("bigint", DataType::Int64),
             ("float", DataType::Float32),
+            ("real", DataType::Float32),
             ("double", DataType::Float64),
             ("decimal", DataType::Decimal128(10, 0)),
             ("decimal(12)", DataType::Decimal128(12, 0)),

@@ -4,12 +4,10 @@
 //! which type.
 //! Rule: a row has as many fields as the schema has columns, or it is a bad record.
 
-use super::{Kind, Locate, Span};
-use arrow::datatypes::Schema;
+use super::{Kind, Locate, Located, Span};
 use streamctl_proto::count;
 use streamctl_proto::spec::CsvFormat;
 
-const BYTE_ORDER_MARK: &str = "\u{feff}";
 /// Longest row, as the longest record of Kinesis. A source may cut longer ones off behind it.
 const ROW_BYTES_MAX: usize = 10 << 20;
 
@@ -37,8 +35,8 @@ struct Field {
 }
 
 impl CsvLocator {
-    pub fn new(format: &CsvFormat, schema: &Schema, wanted: &[usize]) -> Self {
-        let mut places = vec![None; schema.fields().len()];
+    pub fn new(format: &CsvFormat, columns: usize, wanted: &[usize]) -> Self {
+        let mut places = vec![None; columns];
         for (place, index) in wanted.iter().enumerate() {
             places[*index] = Some(place);
         }
@@ -142,15 +140,41 @@ impl CsvLocator {
 
 /// The row of a record: one line end behind it belongs to it.
 fn row(payload: &str) -> &str {
-    let payload = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
     let row = payload.strip_suffix('\n').unwrap_or(payload);
     row.strip_suffix('\r').unwrap_or(row)
 }
 
+/// Why a row of a file does not fit the file's header.
+pub(super) fn misfit(row: &str) -> String {
+    if row.len() >= ROW_BYTES_MAX {
+        return too_long();
+    }
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(row.as_bytes());
+    let mut fields = csv::ByteRecord::new();
+    match reader.read_byte_record(&mut fields) {
+        Ok(true) => format!(
+            "the row has {}, not as many as the header of its file",
+            count(fields.len(), "field")
+        ),
+        Ok(false) => "record is empty".to_owned(),
+        Err(error) => format!("not CSV: {error}"),
+    }
+}
+
+fn too_long() -> String {
+    format!("the row has more than {} MiB", ROW_BYTES_MAX >> 20)
+}
+
 impl Locate for CsvLocator {
-    fn locate<'a>(&'a mut self, payload: &'a str, spans: &mut [Span]) -> Result<&'a str, String> {
+    fn locate<'a>(
+        &'a mut self,
+        payload: &'a str,
+        spans: &mut [Span],
+    ) -> Result<Located<'a>, String> {
         if payload.len() > ROW_BYTES_MAX {
-            return Err(format!("the row has more than {} MiB", ROW_BYTES_MAX >> 20));
+            return Err(too_long());
         }
         let row = row(payload);
         if row.is_empty() {
@@ -175,18 +199,19 @@ impl Locate for CsvLocator {
                 count(columns, "column")
             ));
         }
-        Ok(&self.unquoted)
+        Ok(Located {
+            text: &self.unquoted,
+            next: None,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::{DataType, Field as Column};
 
     fn locator(format: CsvFormat, wanted: &[usize]) -> CsvLocator {
-        let columns = ["a", "b", "c"].map(|name| Column::new(name, DataType::Utf8, true));
-        CsvLocator::new(&format, &Schema::new(columns.to_vec()), wanted)
+        CsvLocator::new(&format, 3, wanted)
     }
 
     fn plain() -> CsvFormat {
@@ -204,7 +229,7 @@ mod tests {
         wanted: usize,
     ) -> Result<Vec<Option<String>>, String> {
         let mut spans = vec![Span::NULL; wanted];
-        let text = locator.locate(row, &mut spans)?;
+        let text = locator.locate(row, &mut spans)?.text;
         let field = |span: &Span| (span.kind != Kind::Null).then(|| span.of(text).to_owned());
         Ok(spans.iter().map(field).collect())
     }
@@ -220,7 +245,7 @@ mod tests {
     #[test]
     fn fields_are_the_columns_in_their_order() {
         assert_eq!(all("1,2,3").unwrap(), some(["1", "2", "3"]));
-        assert_eq!(all("\u{feff}1,é, 3 \r\n").unwrap(), some(["1", "é", " 3 "]));
+        assert_eq!(all("1,é, 3 \r\n").unwrap(), some(["1", "é", " 3 "]));
         let quoted = "\"Bolivia, \"\"Plurinational\"\"\",\"two\nlines\",a\"b";
         assert_eq!(
             all(quoted).unwrap(),

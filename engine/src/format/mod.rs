@@ -1,34 +1,43 @@
 //! Records into rows: from a payload, by the source's schema, straight into Arrow columns.
 //!
-//! Owns: which record is a row and which is bad. Does not own: the place of a value in a payload
+//! Owns: which record is a row, several or bad. Does not own: the place of a value in a payload
 //! (each format's module), the handling of bad records (the worker's `dead_letter`).
 //! Rule: a bad record never costs its neighbours. A row is located whole, then converted whole,
-//! then appended.
+//! then appended; a record with several rows is appended whole or not at all.
 
 mod columns;
 mod csv;
+mod encoding;
 pub mod json;
 mod span;
 #[cfg(test)]
 mod tests;
 pub mod unpack;
 
+pub(crate) use encoding::replaced;
 pub(crate) use span::{Kind, Span};
 
 use crate::source::Record;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use columns::{Cell, Column, type_name};
+use columns::{Cell, Column, Reading, type_name};
 use csv::CsvLocator;
 use json::JsonLocator;
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use streamctl_proto::describe;
-use streamctl_proto::spec::{PayloadCompression, PayloadFormat};
+use streamctl_proto::report::NullValues;
+use streamctl_proto::spec::{OnBadValue, PayloadCompression, PayloadFormat, ValueRules};
 use unpack::{UNPACKED_BYTES_MAX, UnpackError};
 
 /// Most payload bytes that one call accepts: a text column of a batch holds at most 2 GiB.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
+/// Most objects of one record; one with more is bad.
+pub const RECORD_OBJECTS_MAX: usize = 10_000;
+/// Most values of one record with several objects, objects times columns: each takes memory even
+/// where it is null.
+const RECORD_VALUES_MAX: usize = 1 << 20;
 /// Characters of a bad value that its reason shows.
 const VALUE_CHARS_MAX: usize = 80;
 
@@ -53,12 +62,49 @@ pub struct BadRecord {
     pub reason: String,
 }
 
+/// A record that is more than one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeveralRows {
+    /// Its place among the records given, from 0.
+    pub index: usize,
+    /// At least 2.
+    pub rows: usize,
+}
+
 /// The result of decoding records.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// The good ones, in order.
+    /// The good ones, in order: one row each, except for those in `several`.
     pub batch: RecordBatch,
     pub bad: Vec<BadRecord>,
+    /// By index.
+    pub several: Vec<SeveralRows>,
+    /// Bad values that became null (`on_bad_value = "null"`), by column.
+    pub nulls: Vec<NullValues>,
+}
+
+impl Decoded {
+    /// Rows beyond the first of each record.
+    pub fn further_rows(&self) -> u64 {
+        self.several.iter().map(|one| one.rows as u64 - 1).sum()
+    }
+
+    /// The record of each row, by its place among the records given.
+    pub fn records_of_rows(&self) -> impl Iterator<Item = usize> + '_ {
+        let good = self.batch.num_rows() + self.bad.len();
+        let records = good - usize::try_from(self.further_rows()).unwrap_or(good);
+        let is_bad = |index: &usize| {
+            self.bad
+                .binary_search_by_key(index, |bad| bad.index)
+                .is_ok()
+        };
+        let rows = |index: usize| {
+            let several = self.several.binary_search_by_key(&index, |one| one.index);
+            several.map_or(1, |found| self.several[found].rows)
+        };
+        let good = (0..records).filter(move |index| !is_bad(index));
+        good.flat_map(move |index| std::iter::repeat_n(index, rows(index)))
+    }
 }
 
 /// Why a record is not a row.
@@ -67,30 +113,69 @@ enum Bad {
     /// The record is not of its format.
     #[error("{0}")]
     Format(String),
+    /// It is a record of its format, but its reader refuses it.
+    #[error("{0}")]
+    Refused(String),
     #[error("column {column}: {value} cannot become {type_name}")]
     Value {
         column: String,
         type_name: String,
         value: String,
     },
+    /// One of several objects. No row is made of the others, so that a replay doubles nothing.
+    #[error("object {number}, at byte {at}: {bad}")]
+    Part {
+        /// From 1.
+        number: usize,
+        at: usize,
+        bad: Box<Bad>,
+    },
+    #[error("more than {most} objects")]
+    Objects { most: usize },
+}
+
+/// The places of a row's values.
+struct Located<'a> {
+    /// What spans refer to: the payload, or text derived from it.
+    text: &'a str,
+    /// Where the payload's next row begins; `None`: this was the last one.
+    next: Option<usize>,
+}
+
+/// When a row is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Append {
+    /// If its payload has no other.
+    IfAlone,
+    Always,
+    Never,
 }
 
 /// What a format contributes to decoding: the places of the values in a record.
 trait Locate: Debug + Send {
-    /// Sets the span of each wanted column. Spans refer to the returned text, which is the payload
-    /// or derived from it.
+    /// Sets the span of each wanted column by the row at the beginning of the payload; all spans are
+    /// null before.
     ///
     /// # Errors
     /// Why the payload is not of this format.
-    fn locate<'a>(&'a mut self, payload: &'a str, spans: &mut [Span]) -> Result<&'a str, String>;
+    fn locate<'a>(
+        &'a mut self,
+        payload: &'a str,
+        spans: &mut [Span],
+    ) -> Result<Located<'a>, String>;
 }
 
-/// The registry: what locates the values of each format. `wanted`: the places of the wanted columns
-/// in the schema, ascending.
-fn locator(format: &PayloadFormat, schema: &Schema, wanted: &[usize]) -> Box<dyn Locate> {
+/// The registry: what locates the values of each format. `names`: of all columns; `wanted`: the
+/// places of the wanted ones, ascending.
+fn locator(
+    format: &PayloadFormat,
+    schema: &Schema,
+    names: &[&str],
+    wanted: &[usize],
+) -> Box<dyn Locate> {
     match format {
-        PayloadFormat::Json(_) => Box::new(JsonLocator::new(schema, wanted)),
-        PayloadFormat::Csv(format) => Box::new(CsvLocator::new(format, schema, wanted)),
+        PayloadFormat::Json(format) => Box::new(JsonLocator::new(format, schema, names, wanted)),
+        PayloadFormat::Csv(format) => Box::new(CsvLocator::new(format, names.len(), wanted)),
     }
 }
 
@@ -104,11 +189,15 @@ pub struct Decoder {
     /// this is [`UNPACKED_BYTES_MAX`], all payloads are decoded.
     unpacked_bytes_max: usize,
     locator: Box<dyn Locate>,
+    reading: Reading,
+    on_bad_value: OnBadValue,
     /// For the current row, one per wanted column.
     spans: Vec<Span>,
     cells: Vec<Cell>,
     /// Wanted columns whose values are converted; text is taken as it is.
     typed: Vec<usize>,
+    /// Per wanted column: bad values of the batch that became null.
+    nulls: Vec<u64>,
     scratch: String,
     /// Text bytes per column in the last batch, as an estimate for the next batch.
     text_bytes: Vec<usize>,
@@ -122,11 +211,24 @@ impl Decoder {
         schema: SchemaRef,
         wanted: &[usize],
     ) -> Result<Self, DecodeError> {
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let names: Vec<&str> = names.collect();
+        Self::named(format, &schema, &names, wanted)
+    }
+
+    /// The same with the names of all columns as the source has them, in the schema's order; those
+    /// of the schema may differ in case.
+    pub fn named(
+        format: &PayloadFormat,
+        schema: &SchemaRef,
+        names: &[&str],
+        wanted: &[usize],
+    ) -> Result<Self, DecodeError> {
         let mut wanted = wanted.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
         let mut fields = Vec::new();
-        let mut names: Vec<String> = Vec::new();
+        let mut lower: Vec<String> = Vec::new();
         for &index in &wanted {
             let count = schema.fields().len();
             let field = schema.fields().get(index).ok_or(DecodeError::Index {
@@ -141,12 +243,14 @@ impl Decoder {
                 });
             }
             let name = column.to_lowercase();
-            if names.contains(&name) {
+            if lower.contains(&name) {
                 return Err(DecodeError::Twice { column });
             }
-            names.push(name);
-            // A key may always be missing, even if the catalog declares the column as not null.
-            fields.push(field.as_ref().clone().with_nullable(true));
+            lower.push(name);
+            // A key may always be missing, even if the catalog declares the column as not null. The
+            // keys of records, which the locator reads from the metadata, are of no use behind it.
+            let field = field.as_ref().clone().with_nullable(true);
+            fields.push(field.with_metadata(HashMap::new()));
         }
         Ok(Self {
             spans: vec![Span::NULL; fields.len()],
@@ -163,13 +267,25 @@ impl Decoder {
             typed: (0..fields.len())
                 .filter(|index| !is_text(&fields[*index]))
                 .collect(),
+            nulls: vec![0; fields.len()],
             text_bytes: vec![0; fields.len()],
             scratch: String::new(),
-            locator: locator(format, &schema, &wanted),
+            locator: locator(format, schema, names, &wanted),
+            reading: Reading::default(),
+            on_bad_value: OnBadValue::default(),
             schema: Arc::new(Schema::new(fields)),
             compression: PayloadCompression::None,
             unpacked_bytes_max: UNPACKED_BYTES_MAX,
         })
+    }
+
+    /// The same with the source's rules for values.
+    pub fn with_values(self, rules: &ValueRules) -> Self {
+        Self {
+            reading: Reading::new(rules),
+            on_bad_value: rules.on_bad_value,
+            ..self
+        }
     }
 
     /// The same for payloads that may be compressed.
@@ -197,10 +313,9 @@ impl Decoder {
         if matches!(unpacked, Err(UnpackError::TooLarge { .. })) && bytes_max < UNPACKED_BYTES_MAX {
             unpacked = Err(unpack::check(&record.data).err()?);
         }
-        Some(self.decode_each(
-            1,
-            std::iter::once(unpacked.map_err(|error| describe(&error))),
-        ))
+        let payload = unpacked.map_err(|error| describe(&error));
+        let each = std::iter::once((payload, record.refusal()));
+        Some(self.decode_each(1, usize::MAX, each).1)
     }
 
     /// The schema of the batches: the wanted columns in the order of the source's schema, all
@@ -211,12 +326,16 @@ impl Decoder {
 
     /// Decodes records, together at most [`BATCH_BYTES_MAX`] of payload.
     pub fn decode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> Decoded {
-        self.decode_payloads(records.into_iter().map(|record| &record.data[..]))
+        let records = records.into_iter();
+        let expected = records.size_hint().0;
+        let each = records.map(|record| (Ok(&record.data[..]), record.refusal()));
+        self.decode_each(expected, usize::MAX, each).1
     }
 
-    /// Decodes the first of these records, as many as `records_max` and `bytes_max` of payload
-    /// allow but at least one, and returns their number. Unpacks compressed payloads if the job
-    /// sets it. `None`: the first record is large when unpacked ([`Self::with_unpacked_bytes`]).
+    /// Decodes the first of these records, as many as `records_max` (rows, too, if records have
+    /// several) and `bytes_max` of payload allow but at least one, and returns their number. Unpacks
+    /// compressed payloads if the job sets it. `None`: the first record is large when unpacked
+    /// ([`Self::with_unpacked_bytes`]).
     pub fn decode_first(
         &mut self,
         records: &[Record],
@@ -225,10 +344,12 @@ impl Decoder {
     ) -> (usize, Decoded) {
         if self.compression == PayloadCompression::None {
             let count = fitting(records, records_max, bytes_max);
-            return (count, self.decode(&records[..count]));
+            let each = records[..count]
+                .iter()
+                .map(|record| (Ok(&record.data), record.refusal()));
+            return self.decode_each(count, records_max, each);
         }
         let mut bytes = 0;
-        let mut taken = 0;
         let unpacked_bytes_max = self.unpacked_bytes_max;
         let unpacked = records.iter().take(records_max).map_while(|record| {
             if bytes >= bytes_max {
@@ -241,37 +362,50 @@ impl Decoder {
                 return None;
             }
             bytes += payload.as_ref().map_or(0, |payload| payload.len());
-            taken += 1;
-            Some(payload.map_err(|error| describe(&error)))
+            Some((payload.map_err(|error| describe(&error)), record.refusal()))
         });
-        let decoded = self.decode_each(records.len().min(records_max), unpacked);
-        (taken, decoded)
+        self.decode_each(records.len().min(records_max), records_max, unpacked)
     }
 
     /// Decodes payloads, together at most [`BATCH_BYTES_MAX`].
     pub fn decode_payloads<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
         let payloads = payloads.into_iter();
-        self.decode_each(payloads.size_hint().0, payloads.map(Ok))
+        let expected = payloads.size_hint().0;
+        let each = payloads.map(|payload| (Ok(payload), None));
+        self.decode_each(expected, usize::MAX, each).1
     }
 
-    /// Decodes each payload into a row or a bad record; an unavailable payload carries the reason.
-    fn decode_each<P: AsRef<[u8]>>(
+    /// Decodes payloads into rows or bad records, until there are `rows_max` rows, and returns their
+    /// number. An unavailable payload carries the reason; so does one that is bad even if it is
+    /// well-formed.
+    fn decode_each<'r, P: AsRef<[u8]>>(
         &mut self,
         expected: usize,
-        payloads: impl Iterator<Item = Result<P, String>>,
-    ) -> Decoded {
+        rows_max: usize,
+        mut payloads: impl Iterator<Item = (Result<P, String>, Option<&'r str>)>,
+    ) -> (usize, Decoded) {
         let mut columns = self.columns(expected);
+        self.nulls.fill(0);
         let mut rows = 0;
+        let mut index = 0;
         let mut bad = Vec::new();
-        for (index, payload) in payloads.enumerate() {
-            let row = payload.and_then(|payload| {
-                self.row(payload.as_ref(), &mut columns)
+        let mut several = Vec::new();
+        while rows < rows_max
+            && let Some((payload, refusal)) = payloads.next()
+        {
+            let made = payload.and_then(|payload| {
+                self.rows(payload.as_ref(), refusal, &mut columns)
                     .map_err(|e| e.to_string())
             });
-            match row {
-                Ok(()) => rows += 1,
+            match made {
+                Ok(1) => rows += 1,
+                Ok(made) => {
+                    rows += made;
+                    several.push(SeveralRows { index, rows: made });
+                }
                 Err(reason) => bad.push(BadRecord { index, reason }),
             }
+            index += 1;
         }
         for (bytes, column) in self.text_bytes.iter_mut().zip(&columns) {
             *bytes = column.text_bytes();
@@ -282,7 +416,25 @@ impl Decoder {
             .expect(
                 "every row was appended to every column, and the columns were made from the schema",
             );
-        Decoded { batch, bad }
+        let decoded = Decoded {
+            batch,
+            bad,
+            several,
+            nulls: self.null_values(),
+        };
+        (index, decoded)
+    }
+
+    /// The bad values of the batch that became null.
+    fn null_values(&self) -> Vec<NullValues> {
+        let counted = self.schema.fields().iter().zip(&self.nulls);
+        counted
+            .filter(|(_, values)| **values > 0)
+            .map(|(field, values)| NullValues {
+                column: field.name().clone(),
+                values: *values,
+            })
+            .collect()
     }
 
     fn columns(&self, rows: usize) -> Vec<Column> {
@@ -293,30 +445,114 @@ impl Decoder {
         fields.map(column).collect()
     }
 
-    fn row(&mut self, payload: &[u8], columns: &mut [Column]) -> Result<(), Bad> {
-        let payload = std::str::from_utf8(payload).map_err(not_utf8)?;
+    /// Makes the rows of a payload, and returns their number. Makes none of a payload that is
+    /// refused.
+    fn rows(
+        &mut self,
+        payload: &[u8],
+        refusal: Option<&str>,
+        columns: &mut [Column],
+    ) -> Result<usize, Bad> {
+        let made = match std::str::from_utf8(payload) {
+            Ok(text) => self.rows_of_text(encoding::without_mark(text), refusal, columns),
+            Err(_) => self.rows_of_text(&encoding::replaced(payload), refusal, columns),
+        };
+        made.map_err(|bad| encoding::explained(payload, bad))
+    }
+
+    fn rows_of_text(
+        &mut self,
+        payload: &str,
+        refusal: Option<&str>,
+        columns: &mut [Column],
+    ) -> Result<usize, Bad> {
+        if let Some(reason) = refusal {
+            // That it is not of its format is the better reason.
+            self.row(payload, columns, Append::Never)?;
+            return Err(Bad::Refused(reason.to_owned()));
+        }
+        match self.row(payload, columns, Append::IfAlone)? {
+            None => Ok(1),
+            Some(_) => self.several(payload, columns),
+        }
+    }
+
+    /// Appends each object of a payload, or none of them.
+    #[cold]
+    fn several(&mut self, payload: &str, columns: &mut [Column]) -> Result<usize, Bad> {
+        let values = RECORD_VALUES_MAX / columns.len().max(1);
+        let most = RECORD_OBJECTS_MAX.min(values).max(1);
+        let count = self.each_object(payload, columns, Append::Never, most)?;
+        self.each_object(payload, columns, Append::Always, most)?;
+        Ok(count)
+    }
+
+    fn each_object(
+        &mut self,
+        payload: &str,
+        columns: &mut [Column],
+        append: Append,
+        most: usize,
+    ) -> Result<usize, Bad> {
+        let mut at = 0;
+        for number in 1..=most {
+            let next = self.row(&payload[at..], columns, append);
+            let next = next.map_err(|bad| Bad::Part {
+                number,
+                at,
+                bad: Box::new(bad),
+            })?;
+            match next {
+                Some(length) => at += length,
+                None => return Ok(number),
+            }
+        }
+        Err(Bad::Objects { most })
+    }
+
+    /// Converts the row at the beginning of the payload; returns where the next one begins.
+    #[inline]
+    fn row(
+        &mut self,
+        payload: &str,
+        columns: &mut [Column],
+        append: Append,
+    ) -> Result<Option<usize>, Bad> {
         self.spans.fill(Span::NULL);
-        let text = self
+        let Located { text, next } = self
             .locator
             .locate(payload, &mut self.spans)
             .map_err(Bad::Format)?;
+        let is_appended = match append {
+            Append::IfAlone => next.is_none(),
+            Append::Always => true,
+            Append::Never => false,
+        };
         for &index in &self.typed {
-            let cell = columns[index].convert(self.spans[index], text, &mut self.scratch);
-            self.cells[index] = match cell {
-                Some(cell) => cell,
-                None => return Err(bad_value(self.schema.field(index), self.spans[index], text)),
+            let span = self.spans[index];
+            let cell = columns[index].convert(&self.reading, span, text, &mut self.scratch);
+            self.cells[index] = match (cell, self.on_bad_value) {
+                (Some(cell), _) => cell,
+                (None, OnBadValue::Null) => {
+                    self.nulls[index] += u64::from(is_appended);
+                    Cell::Null
+                }
+                // What is wrong with one of several objects is said with its place.
+                (None, OnBadValue::DeadLetter) if append == Append::IfAlone && !is_appended => {
+                    return Ok(next);
+                }
+                (None, OnBadValue::DeadLetter) => {
+                    return Err(bad_value(self.schema.field(index), span, text));
+                }
             };
         }
-        for ((column, cell), span) in columns.iter_mut().zip(&self.cells).zip(&self.spans) {
-            column.append(cell, *span, text);
+        if is_appended {
+            for ((column, cell), span) in columns.iter_mut().zip(&self.cells).zip(&self.spans) {
+                column.append(cell, *span, text);
+            }
         }
-        Ok(())
+        Ok(next)
     }
-}
-
-#[cold]
-fn not_utf8(error: std::str::Utf8Error) -> Bad {
-    Bad::Format(format!("not valid UTF-8 at byte {}", error.valid_up_to()))
 }
 
 #[cold]

@@ -4,6 +4,7 @@ use super::json::JSON_DEPTH_MAX;
 use super::*;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, TimeUnit};
+use streamctl_proto::spec::Decimals;
 
 fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
     let fields: Vec<Field> = columns
@@ -149,7 +150,7 @@ fn values_become_their_columns_type_or_the_record_is_bad() {
         (&DataType::Int32, "12.0", "12"),
         (&DataType::Int32, "1.2e1", "12"),
         (&DataType::Int32, "12.5", "bad"),
-        (&DataType::Int32, "\"\"", "bad"),
+        (&DataType::Int32, "\"NULL\"", "bad"),
         (&DataType::Int32, "true", "bad"),
         (&DataType::Int32, "[1]", "bad"),
         (&DataType::Int32, "2147483648", "bad"),
@@ -171,7 +172,8 @@ fn values_become_their_columns_type_or_the_record_is_bad() {
         (&decimal, "\"109.28\"", "109.28"),
         (&decimal, "999.99", "999.99"),
         (&decimal, "1000", "bad"),
-        (&decimal, "1.234", "bad"),
+        (&decimal, "1.234", "1.23"),
+        (&decimal, "999.995", "bad"),
         (&decimal, "1.230", "1.23"),
         (&decimal, "-0.05", "-0.05"),
         (&DataType::Boolean, "true", "true"),
@@ -193,9 +195,10 @@ fn values_become_their_columns_type_or_the_record_is_bad() {
             "\"2026-11-24T00:45:00+01:00\"",
             "2026-11-23T23:45:00",
         ),
-        (&time, "1000", "1970-01-01T00:00:01"),
-        (&time, "1000.25", "1970-01-01T00:00:01.000250"),
-        (&time, "\"1000\"", "bad"),
+        (&time, "1000", "1970-01-01T00:16:40"),
+        (&time, "1000.25", "1970-01-01T00:16:40.250"),
+        (&time, "\"1795481100\"", "bad"),
+        (&time, "253402300799", "1978-01-11T21:31:40.799"),
         (&time, "true", "bad"),
         (&DataType::Binary, "\"AQI=\"", "0102"),
         (&DataType::Binary, "\"?\"", "bad"),
@@ -222,11 +225,9 @@ fn hostile_records_are_bad_and_say_why() {
         b"[{}]",
         b"{",
         b"}",
-        b"{}{}",
         b"{} x",
         b"{}\0",
         b"\0{}",
-        b"\xEF\xBB\xBF{}",
         b"{\"a\"}",
         b"{\"a\":}",
         b"{\"a\":1,}",
@@ -236,14 +237,6 @@ fn hostile_records_are_bad_and_say_why() {
         b"{'a':1}",
         b"{1:1}",
         b"{\"a\":\xFF}",
-        b"{\"a\":\"\xC3\"}",
-        b"{\"a\":\"\xED\xA0\x80\"}",
-        b"{\"\xC0\x80\":1}",
-        br#"{"x":"\ud800"}"#,
-        br#"{"x":"\ud800\u0041"}"#,
-        br#"{"x":"\udc00"}"#,
-        br#"{"\ud800":1}"#,
-        br#"{"x":["\ud800"]}"#,
         br#"{"x":"\u12g4"}"#,
         br#"{"x":"\u12"#,
         br#"{"x":"\q"}"#,
@@ -257,7 +250,13 @@ fn hostile_records_are_bad_and_say_why() {
         b"{\"x\":+1}",
         b"{\"x\":1e}",
         b"{\"x\":0x10}",
-        b"{\"x\":NaN}",
+        b"{\"x\":nan}",
+        b"{\"x\":INF}",
+        b"{\"x\":-Inf}",
+        b"{\"x\":+1}",
+        b"{},{}",
+        b"{}{}x",
+        b"{}[]",
         b"{\"x\":tru}",
         b"{\"x\":True}",
         b"{\"x\":nulll}",
@@ -305,21 +304,409 @@ fn hostile_records_are_bad_and_say_why() {
 }
 
 #[test]
-fn keys_are_compared_without_regard_to_case_and_the_last_one_counts() {
-    let mut decoder = all(&text_schema(&["country", "größe"]));
-    let payloads: [&[u8]; 4] = [
+fn p10_the_exact_name_counts_and_without_it_the_last_that_differs_in_case() {
+    let mut decoder = all(&text_schema(&["country", "größe", "Id"]));
+    let payloads: [&[u8]; 9] = [
         br#"{"Country":"a","COUNTRY":"b"}"#,
         "{\"GRÖSSE\":\"no\",\"Größe\":\"1\",\"countr\\u0059\":\"c\"}".as_bytes(),
         br#"{"country":"x","country":null}"#,
         br#"{"count":"1","countryy":"2"," country":"3"}"#,
+        br#"{"country":"d","COUNTRY":"e"}"#,
+        br#"{"COUNTRY":"e","country":"f","Country":"e"}"#,
+        br#"{"country":null,"COUNTRY":"e"}"#,
+        br#"{"Id":"1","id":"2","ID":"3"}"#,
+        br#"{"id":"2","ID":"3"}"#,
     ];
+    // What the decoder has met makes no difference.
+    for _ in 0..2 {
+        let decoded = decode(&mut decoder, &payloads);
+        assert!(decoded.bad.is_empty());
+        let texts = |column| texts(&decoded.batch, column);
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            texts(0)[..7],
+            [some("b"), some("c"), None, None, some("d"), some("f"), None]
+        );
+        assert_eq!(texts(1)[1], some("1"));
+        assert_eq!(texts(2)[7..], [some("1"), some("3")]);
+    }
+}
+
+#[test]
+fn p10_the_exact_name_is_that_of_the_source_not_the_query_s() {
+    let schema = text_schema(&["id"]);
+    let json = PayloadFormat::default();
+    let mut decoder = Decoder::named(&json, &schema, &["Id"], &[0]).unwrap();
+    let payloads: [&[u8]; 2] = [br#"{"Id":"1","id":"2"}"#, br#"{"id":"3","ID":"4"}"#];
     let decoded = decode(&mut decoder, &payloads);
-    assert!(decoded.bad.is_empty());
     assert_eq!(
         texts(&decoded.batch, 0),
-        [Some("b".into()), Some("c".into()), None, None]
+        [Some("1".into()), Some("4".into())]
     );
-    assert_eq!(texts(&decoded.batch, 1)[1].as_deref(), Some("1"));
+}
+
+#[test]
+fn p10_the_records_of_the_case_are_read_as_by_spark() {
+    let mut decoder = all(&schema(&[
+        ("id", DataType::Int32),
+        ("note", DataType::Utf8),
+    ]));
+    let payloads: [&[u8]; 6] = [
+        br#"{"id":1,"ID":2,"note":"both, upper last"}"#,
+        br#"{"ID":2,"id":1,"note":"both, lower last"}"#,
+        br#"{"id":3,"Id":null,"note":"null last"}"#,
+        // Spark has NULL here: names differ in case in Glue's tables and records.
+        br#"{"Id":4,"note":"one, mixed"}"#,
+        br#"{"id":5,"id":6,"note":"true duplicate"}"#,
+        br#"{"id":7,"ID":"x-7","note":"other type last"}"#,
+    ];
+    let decoded = decode(&mut decoder, &payloads);
+    assert_eq!(decoded.bad, []);
+    let ids = decoded
+        .batch
+        .column(0)
+        .as_primitive::<arrow::datatypes::Int32Type>();
+    assert_eq!(ids.values()[..], [1, 1, 3, 4, 6, 7]);
+}
+
+/// One record's outcome: its rows of an `id` and an `s`, or the reason.
+fn outcome(payload: &[u8]) -> String {
+    let mut decoder = all(&schema(&[("id", DataType::Int32), ("s", DataType::Utf8)]));
+    let decoded = decode(&mut decoder, &[payload]);
+    if let [bad] = &decoded.bad[..] {
+        assert_eq!(decoded.batch.num_rows(), 0);
+        return bad.reason.clone();
+    }
+    let shown = |row, column: usize| {
+        let column = decoded.batch.column(column);
+        match column.is_null(row) {
+            true => "-".to_owned(),
+            false => arrow::util::display::array_value_to_string(column, row).unwrap(),
+        }
+    };
+    let rows =
+        (0..decoded.batch.num_rows()).map(|row| format!("{} {}", shown(row, 0), shown(row, 1)));
+    rows.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn p11_each_object_of_a_record_is_a_row() {
+    for (payload, expected) in [
+        (&br#"{"id":1}"#[..], "1 -"),
+        (br#"{"id":2}{"id":3}"#, "2 -, 3 -"),
+        (br#"{"id":4} {"id":5}"#, "4 -, 5 -"),
+        (
+            b"{\"id\":1,\"s\":\"}{\"}\n{\"ID\":2}\r\n\t{}\n",
+            "1 }{, 2 -, - -",
+        ),
+        (
+            br#"{"id":6},{"id":7}"#,
+            "something follows the JSON object at byte 8",
+        ),
+        (br#"[{"id":8},{"id":9}]"#, "a JSON array, not an object"),
+        (
+            b"{\"id\":11}\0",
+            "something follows the JSON object at byte 9",
+        ),
+        (br#""{\"id\":12}""#, "not a JSON object"),
+        (b"eyJpZCI6MTN9", "not a JSON object"),
+        // Of a record with one bad object, no row is made.
+        (
+            br#"{"id":1}{"id":"x"}{"id":3}"#,
+            "object 2, at byte 8: column id: \"x\" cannot become int",
+        ),
+        (
+            br#"{"id":"x"} {"id":2}"#,
+            "object 1, at byte 0: column id: \"x\" cannot become int",
+        ),
+        (
+            br#"{"id":1}{"id":2"#,
+            "object 2, at byte 8: not JSON: ends at byte 7 where a comma or the end of the object was expected",
+        ),
+        (
+            br#"{"id":1}{"id":2}x"#,
+            "object 2, at byte 8: something follows the JSON object at byte 8",
+        ),
+    ] {
+        assert_eq!(
+            outcome(payload),
+            expected,
+            "{}",
+            String::from_utf8_lossy(payload)
+        );
+    }
+    assert_eq!(
+        outcome("{}".repeat(RECORD_OBJECTS_MAX).as_bytes())
+            .matches("- -")
+            .count(),
+        RECORD_OBJECTS_MAX
+    );
+    assert_eq!(
+        outcome("{}".repeat(RECORD_OBJECTS_MAX + 1).as_bytes()),
+        "more than 10000 objects"
+    );
+}
+
+#[test]
+fn p11_the_record_of_each_row_is_known_and_rows_are_bounded() {
+    let mut decoder = all(&text_schema(&["a"]));
+    let payloads: [&[u8]; 5] = [b"{}{}{}", b"x", b"{}", b"{}{}", b"{}"];
+    let decoded = decode(&mut decoder, &payloads);
+    assert_eq!(decoded.further_rows(), 3);
+    assert_eq!(
+        decoded.records_of_rows().collect::<Vec<_>>(),
+        [0, 0, 0, 2, 3, 3, 4]
+    );
+    let records = payloads.map(|data| Record {
+        sequence: 1.into(),
+        sub_sequence: 0,
+        arrival_ms: 0,
+        data: data.into(),
+        origin: None,
+        extra: None,
+        foreign: crate::source::Foreign::No,
+    });
+    let (taken, decoded) = decoder.decode_first(&records, 4, usize::MAX);
+    assert_eq!(
+        (taken, decoded.batch.num_rows(), decoded.bad.len()),
+        (3, 4, 1)
+    );
+    let mut decoder = decoder.with_compression(PayloadCompression::Auto);
+    let (taken, decoded) = decoder.decode_first(&records, 4, usize::MAX);
+    assert_eq!(
+        (taken, decoded.batch.num_rows(), decoded.bad.len()),
+        (3, 4, 1)
+    );
+}
+
+#[test]
+fn p13_a_byte_order_mark_is_skipped_and_another_encoding_named() {
+    assert_eq!(outcome(b"\xEF\xBB\xBF{\"id\":1}"), "1 -");
+    assert_eq!(outcome(b"\xEF\xBB\xBF {\"id\":1}{\"id\":2}"), "1 -, 2 -");
+    assert_eq!(outcome(b"{\"id\":5}\r{\"id\":6}\r"), "5 -, 6 -");
+    let utf_16 = "UTF-16; records are read as UTF-8";
+    let little: Vec<u8> = "\u{feff}{\"id\":1}\n{\"id\":2}"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let big: Vec<u8> = "\u{feff}{\"id\":1}\n{\"id\":2}"
+        .encode_utf16()
+        .flat_map(u16::to_be_bytes)
+        .collect();
+    for bytes in [little, big] {
+        for line in bytes.split(|byte| *byte == b'\n') {
+            assert_eq!(outcome(line), utf_16, "{line:x?}");
+        }
+    }
+    // Elsewhere it is no mark.
+    assert_eq!(
+        outcome("{\"id\":1}\u{feff}".as_bytes()),
+        "something follows the JSON object at byte 8"
+    );
+}
+
+/// Answers of Spark 3.5.3 (`from_json` of text); it passes over what follows an object.
+#[test]
+fn p14_text_that_is_not_unicode_has_replacement_characters() {
+    for (payload, expected) in [
+        (&br#"{"id":1,"s":"pair \ud83d\ude00"}"#[..], "1 pair 😀"),
+        (br#"{"id":2,"s":"cut \ud83d"}"#, "2 cut ?"),
+        (
+            br#"{"id":3,"s":"low first \ude00\ud83d"}"#,
+            "3 low first ??",
+        ),
+        (b"{\"id\":5,\"s\":\"bad utf8 \xff\"}", "5 bad utf8 \u{fffd}"),
+        (br#"{"id":6,"s":"nul \u0000 in it"}"#, "6 nul \0 in it"),
+        (b"{\"id\":7,\"s\":\"latin \xe9\"}", "7 latin \u{fffd}"),
+        (br#"{"id":9,"s":"line\u2028sep"}"#, "9 line\u{2028}sep"),
+        (br#"{"id":10,"unread":"cut \ud83d"}"#, "10 -"),
+        (b"{\"id\":11,\"unread\":\"\xff\"}", "11 -"),
+        (b"{\"\xff\":1,\"id\":14}", "14 -"),
+        (br#"{"id":21,"s":{"x":"\ud83d"}}"#, "21 {\"x\":\"\\ud83d\"}"),
+        (
+            b"{\"id\":4,\"s\":\"raw tab\there\"}",
+            "not JSON at byte 20: expected no bare control character in a string",
+        ),
+        (
+            br#"{"id":8,"s":"esc \x41"}"#,
+            "not JSON at byte 18: expected a character that can be escaped",
+        ),
+    ] {
+        assert_eq!(
+            outcome(payload),
+            expected,
+            "{}",
+            String::from_utf8_lossy(payload)
+        );
+    }
+}
+
+/// Answers of Spark 3.5.3, whose text of a bare one is in quotes; here it is as it is written.
+#[test]
+fn p06_infinity_and_not_a_number_need_no_quotes() {
+    for (json, expected) in [
+        ("NaN", "NaN"),
+        ("Infinity", "inf"),
+        ("-Infinity", "-inf"),
+        ("+Infinity", "inf"),
+        ("+INF", "inf"),
+        ("-INF", "-inf"),
+        ("\"NaN\"", "NaN"),
+        ("\"-Infinity\"", "-inf"),
+        ("1e309", "bad"),
+        ("nan", "bad"),
+        ("INF", "bad"),
+        ("NaNx", "bad"),
+    ] {
+        assert_eq!(one(&DataType::Float64, json), expected, "{json}");
+        assert_eq!(one(&DataType::Float32, json), expected, "{json}");
+    }
+    for kind in [
+        DataType::Int32,
+        DataType::Boolean,
+        DataType::Decimal128(10, 2),
+        DataType::Date32,
+        DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Binary,
+    ] {
+        assert_eq!(one(&kind, "NaN"), "bad", "{kind}");
+        assert_eq!(one(&kind, "-Infinity"), "bad", "{kind}");
+    }
+    assert_eq!(one(&DataType::Utf8, "NaN"), "NaN");
+    assert_eq!(one(&DataType::Utf8, "[NaN, -INF]"), "[NaN, -INF]");
+}
+
+/// Spark 3.5.3 has NULL for all of these, and an empty value for binary.
+#[test]
+fn p08_an_empty_text_is_null_for_every_type_but_text_and_binary() {
+    for kind in [
+        DataType::Int8,
+        DataType::Int16,
+        DataType::Int32,
+        DataType::Int64,
+        DataType::Float32,
+        DataType::Float64,
+        DataType::Boolean,
+        DataType::Decimal128(10, 2),
+        DataType::Date32,
+        DataType::Timestamp(TimeUnit::Microsecond, None),
+    ] {
+        for empty in ["\"\"", "\" \"", "\"\\t\""] {
+            assert_eq!(one(&kind, empty), "null", "{empty} into {kind}");
+        }
+    }
+    assert_eq!(one(&DataType::Utf8, "\"\""), "");
+    assert_eq!(one(&DataType::Binary, "\"\""), "");
+}
+
+fn with_rules(columns: &[(&str, DataType)], rules: ValueRules) -> Decoder {
+    all(&schema(columns)).with_values(&rules)
+}
+
+#[test]
+fn p04_decimals_are_rounded_or_exact() {
+    let of = |decimals, json: &str| {
+        let rules = ValueRules {
+            decimals,
+            ..ValueRules::default()
+        };
+        let mut decoder = with_rules(&[("c", DataType::Decimal128(10, 2))], rules);
+        let decoded = decode(&mut decoder, &[format!("{{\"c\":{json}}}").as_bytes()]);
+        match decoded.bad.is_empty() {
+            true => {
+                arrow::util::display::array_value_to_string(decoded.batch.column(0), 0).unwrap()
+            }
+            false => "bad".to_owned(),
+        }
+    };
+    for (json, rounded, exact) in [
+        ("19.99", "19.99", "19.99"),
+        ("19.990000000000002", "19.99", "bad"),
+        ("0.30000000000000004", "0.30", "bad"),
+        ("12.505", "12.51", "bad"),
+        ("-12.505", "-12.51", "bad"),
+        ("\"12.505\"", "12.51", "bad"),
+        ("\"12.50 \"", "12.50", "12.50"),
+        ("1e2", "100.00", "100.00"),
+        ("1.5E-1", "0.15", "0.15"),
+        ("99999999.99", "99999999.99", "99999999.99"),
+        ("99999999.995", "bad", "bad"),
+        ("100000000.00", "bad", "bad"),
+        ("-0.0", "0.00", "0.00"),
+        ("1e-400", "0.00", "bad"),
+        ("1234567890123456789012345678901234567890", "bad", "bad"),
+        // Spark takes out every comma: 1,5 would be 15.
+        ("\"1,234.50\"", "bad", "bad"),
+        ("\"$3\"", "bad", "bad"),
+    ] {
+        assert_eq!(of(Decimals::Round, json), rounded, "{json}");
+        assert_eq!(of(Decimals::Exact, json), exact, "{json}");
+    }
+}
+
+#[test]
+fn a_bad_value_is_null_and_counted_if_the_job_says_so() {
+    let columns = [
+        ("id", DataType::Int32),
+        ("price", DataType::Decimal128(10, 2)),
+        ("s", DataType::Utf8),
+    ];
+    let rules = ValueRules {
+        on_bad_value: OnBadValue::Null,
+        ..ValueRules::default()
+    };
+    let mut decoder = with_rules(&columns, rules);
+    let payloads: [&[u8]; 7] = [
+        br#"{"id":1,"price":"1.10","s":"a"}"#,
+        br#"{"id":"x","price":"1.10","s":"b"}"#,
+        br#"{"id":"x","price":"y"}"#,
+        br#"{"id":"","price":null}"#,
+        br#"{"id":"x""#,
+        br#"{"id":"x"}{"id":2}"#,
+        br#"{"id":"x"}{"id":"y"}z"#,
+    ];
+    for _ in 0..2 {
+        let decoded = decode(&mut decoder, &payloads);
+        let null = |column: &str, values| NullValues {
+            column: column.to_owned(),
+            values,
+        };
+        assert_eq!(decoded.nulls, [null("id", 3), null("price", 1)]);
+        assert_eq!(
+            decoded.bad.iter().map(|bad| bad.index).collect::<Vec<_>>(),
+            [4, 6]
+        );
+        let ids = decoded
+            .batch
+            .column(0)
+            .as_primitive::<arrow::datatypes::Int32Type>();
+        assert_eq!(
+            ids.iter().collect::<Vec<_>>(),
+            [Some(1), None, None, None, None, Some(2)]
+        );
+    }
+}
+
+#[test]
+fn p09_a_row_of_a_file_that_does_not_fit_says_so() {
+    let format = PayloadFormat::Json(streamctl_proto::spec::JsonFormat { of_rows: true });
+    let mut decoder = Decoder::new(&format, text_schema(&["a"]), &[0]).unwrap();
+    let payloads: [&[u8]; 4] = [
+        br#"{"a":"1"}"#,
+        b"8,1,2.00,Oslo",
+        b"9,1,2.00,Oslo,\"extra,\",field",
+        b"x",
+    ];
+    let decoded = decode(&mut decoder, &payloads);
+    let reasons: Vec<_> = decoded.bad.iter().map(|bad| bad.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "the row has 4 fields, not as many as the header of its file",
+            "the row has 6 fields, not as many as the header of its file",
+            "the row has 1 field, not as many as the header of its file",
+        ]
+    );
 }
 
 #[test]
@@ -359,8 +746,9 @@ fn keys_that_were_seen_are_known_again_however_they_are_written() {
 
 #[test]
 fn a_value_that_is_overwritten_need_not_fit() {
-    assert_eq!(one(&DataType::Int32, "\"x\",\"C\":5"), "5");
-    assert_eq!(one(&DataType::Int32, "5,\"C\":\"x\""), "bad");
+    assert_eq!(one(&DataType::Int32, "\"x\",\"c\":5"), "5");
+    assert_eq!(one(&DataType::Int32, "5,\"c\":\"x\""), "bad");
+    assert_eq!(one(&DataType::Int32, "5,\"C\":\"x\""), "5");
 }
 
 #[test]
@@ -578,10 +966,10 @@ mod random {
 
     /// The expected value of a text column.
     fn expected(pairs: &Pairs, column: &str) -> Option<String> {
-        let last = pairs
-            .0
-            .iter()
-            .rfind(|(key, _)| key.to_lowercase() == column)?;
+        let all = || pairs.0.iter();
+        let last = all()
+            .rfind(|(key, _)| key == column)
+            .or_else(|| all().rfind(|(key, _)| key.to_lowercase() == column))?;
         match last.1.get() {
             "null" => None,
             text if text.starts_with('"') => Some(serde_json::from_str(text).unwrap()),
@@ -591,14 +979,16 @@ mod random {
 
     fn compare(decoder: &mut Decoder, payload: &[u8], seed: u64) {
         let decoded = decode(decoder, &[payload]);
-        let shown = String::from_utf8_lossy(payload);
-        // A raw value is not checked for lone surrogates, a plain one is.
+        let shown = replaced(payload);
+        let payload = shown.as_bytes();
         let value = serde_json::from_slice::<serde_json::Value>(payload);
-        if value
-            .as_ref()
-            .is_err_and(|error| error.to_string().starts_with("number out of range"))
+        // Valid JSON: the column decides whether 1e999 fits, half a pair of surrogates is replaced,
+        // and several objects are several rows.
+        let differs = ["number out of range", "surrogate", "hex escape"];
+        let message = value.as_ref().err().map(ToString::to_string);
+        if message.is_some_and(|message| differs.iter().any(|word| message.contains(word)))
+            || !decoded.several.is_empty()
         {
-            // Valid JSON; the column decides whether 1e999 fits.
             return;
         }
         let valid = value.is_ok_and(|value| value.is_object());
@@ -715,6 +1105,8 @@ fn a_payload_that_is_large_unpacked_waits_for_room_and_its_neighbours_do_not() {
         arrival_ms: 0,
         data,
         origin: None,
+        extra: None,
+        foreign: crate::source::Foreign::No,
     };
     let records = [
         record(packed(br#"{"id": "a"}"#)),
@@ -784,16 +1176,28 @@ fn rows_of_csv_become_the_types_of_their_columns() {
             b"c,1,2026-11-24T00:45:00Z,no,x",
             b"too,few",
             b"d,\xff,,,",
+            b"\xff,1,,,1",
             b"e,,,never read,8\n",
         ],
     );
     let texts = texts(&decoded.batch, 0);
-    assert_eq!(texts, [Some("a, b".into()), None, Some("e".into())]);
+    assert_eq!(
+        texts,
+        [
+            Some("a, b".into()),
+            None,
+            Some("\u{fffd}".into()),
+            Some("e".into())
+        ]
+    );
     let counts = decoded
         .batch
         .column(3)
         .as_primitive::<arrow::datatypes::Int32Type>();
-    assert_eq!(counts.iter().collect::<Vec<_>>(), [Some(7), None, Some(8)]);
+    assert_eq!(
+        counts.iter().collect::<Vec<_>>(),
+        [Some(7), None, Some(1), Some(8)]
+    );
     let amounts = decoded
         .batch
         .column(1)
@@ -809,7 +1213,7 @@ fn rows_of_csv_become_the_types_of_their_columns() {
         [
             (2, "column count: \"x\" cannot become int"),
             (3, "the row has 2 fields, the source 5 columns"),
-            (4, "not valid UTF-8 at byte 2"),
+            (4, "column amount: \"\u{fffd}\" cannot become decimal(10,2)"),
         ]
     );
 }

@@ -1,28 +1,26 @@
 //! A lookup's files as rows.
 //!
-//! Owns: CSV and Parquet into one batch. Does not own: which files a version has (`version`).
-//! Rule: all files are one table, or none is taken: another header, a broken line or too many bytes
-//! refuse it, and the error names file and line.
-//!
-//! CSV: the first line is the header, every column is text, names keep their case, `"` quotes. An
-//! empty field is null, as Spark reads it; `NA`, `null` and the like are text. A byte-order mark is
-//! skipped, a `.gz` file is unpacked.
+//! Owns: all files into one batch, its columns and types. Does not own: which files a version has
+//! (`version`), the two formats (`csv_file`, `parquet_file`), whether the rows are those that a
+//! query needs (`query::fit`).
+//! Rule: all files are one table, or none is taken: a column of two types, a broken line or too many
+//! bytes refuse it, and the error names file and line.
 
-use crate::query::COLUMNS_MAX;
-use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use super::folders;
+use super::room::Room;
+pub use super::room::{RowsError, TEXT_BYTES_MAX};
+use super::unite::unite;
+use super::{csv_file, parquet_file};
+use crate::query::lossless;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::collections::HashSet;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use streamctl_proto::spec::{LookupFormat, LookupSpec};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
-
-/// Largest text of one column in bytes, regardless of `size_max`: offsets have 31 bits.
-pub const TEXT_BYTES_MAX: u64 = i32::MAX as u64;
 
 /// Lookups whose files one process reads into rows at once.
 pub const LOOKUPS_READ_MAX: usize = 2;
@@ -55,315 +53,222 @@ pub async fn read(
     })
 }
 
-/// Why a lookup's files are not a table.
-#[derive(Debug, thiserror::Error)]
-pub enum RowsError {
-    /// No file has a header or a schema.
-    #[error("lookup {lookup}: there is no table in its files: every one is empty")]
-    NoTable { lookup: String },
-    /// The header cannot be used.
-    #[error("lookup {lookup}: {file}, line 1: {reason}")]
-    Header {
-        lookup: String,
-        file: String,
-        reason: String,
-    },
-    /// Two files have different columns.
-    #[error("lookup {lookup}: {file} has the columns {found}, but {first} has {expected}")]
-    OtherColumns {
-        lookup: String,
-        file: String,
-        found: String,
-        first: String,
-        expected: String,
-    },
-    /// A line of a CSV file is broken.
-    #[error("lookup {lookup}: {file}, line {line}: {reason}")]
-    Line {
-        lookup: String,
-        file: String,
-        /// From 1; the line where the record begins.
-        line: u64,
-        reason: String,
-    },
-    /// A file is not of its format.
-    #[error("lookup {lookup}: {file}: {reason}")]
-    File {
-        lookup: String,
-        file: String,
-        reason: String,
-    },
-    /// Unpacked, it is larger than the job allows.
-    #[error(
-        "lookup {lookup}: its rows have more than {limit} bytes; raise `size_max`, or keep fewer \
-         columns and rows in it"
-    )]
-    TooLarge { lookup: String, limit: u64 },
-}
-
 /// Reads all files of a lookup, given by name and content, into one batch. Unpacked content (and,
 /// for Parquet, the rows in memory) may have `size_max` bytes.
 ///
 /// # Errors
 /// [`RowsError`]; retrying with the same files never helps.
 pub fn parse(spec: &LookupSpec, files: &[(String, Bytes)]) -> Result<RecordBatch, RowsError> {
-    let mut table = Table {
-        lookup: &spec.name,
-        left: spec.size_max,
-        limit: spec.size_max,
-        first: None,
-        batches: vec![],
-    };
+    let mut room = Room::new(&spec.name, spec.size_max);
+    let mut read = Vec::with_capacity(files.len());
     for (file, bytes) in files.iter().filter(|(_, bytes)| !bytes.is_empty()) {
-        match spec.format {
-            LookupFormat::Csv => table.csv(file, bytes)?,
-            LookupFormat::Parquet => table.parquet(file, bytes.clone())?,
-        }
-    }
-    table.finish()
-}
-
-/// The rows read so far.
-struct Table<'a> {
-    lookup: &'a str,
-    /// Bytes that may still follow.
-    left: u64,
-    limit: u64,
-    /// The first file's name and columns.
-    first: Option<(String, SchemaRef)>,
-    batches: Vec<RecordBatch>,
-}
-
-impl Table<'_> {
-    fn csv(&mut self, file: &str, bytes: &Bytes) -> Result<(), RowsError> {
-        let unpacked;
-        let text: &[u8] = if file.ends_with(".gz") {
-            unpacked = self.unpacked(file, bytes)?;
-            &unpacked
-        } else {
-            bytes
+        let rows = match spec.format {
+            LookupFormat::Csv => csv_file::read(spec, file, bytes, &mut room)?,
+            LookupFormat::Parquet => parquet_file::read(file, bytes.clone(), &mut room)?,
         };
-        self.take(text.len() as u64)?;
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(text);
-        let mut record = csv::ByteRecord::new();
-        if !reader
-            .read_byte_record(&mut record)
-            .map_err(|error| self.broken(file, 1, &error.to_string()))?
-        {
-            return Ok(());
-        }
-        let schema = self.header(file, &record)?;
-        let mut columns: Vec<StringBuilder> = schema
-            .fields()
-            .iter()
-            .map(|_| StringBuilder::new())
-            .collect();
-        while reader
-            .read_byte_record(&mut record)
-            .map_err(|error| self.broken(file, 0, &error.to_string()))?
-        {
-            self.line(file, &record, &mut columns)?;
-        }
-        let columns = columns
-            .iter_mut()
-            .map(|column| Arc::new(column.finish()) as ArrayRef)
-            .collect();
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns);
-        self.add(file, batch.map_err(|error| self.bad_file(file, error))?)
+        read.extend(rows.map(|rows| FileRows {
+            file: file.strip_prefix(spec.path.as_str()).unwrap_or(file),
+            rows,
+        }));
     }
-
-    fn header(&self, file: &str, record: &csv::ByteRecord) -> Result<SchemaRef, RowsError> {
-        let bad = |reason: String| RowsError::Header {
-            lookup: self.lookup.into(),
-            file: file.into(),
-            reason,
-        };
-        if record.len() > COLUMNS_MAX {
-            return Err(bad(format!(
-                "it has {} columns, the limit is {COLUMNS_MAX}",
-                record.len()
-            )));
-        }
-        let mut fields: Vec<Field> = Vec::with_capacity(record.len());
-        let mut names = HashSet::with_capacity(record.len());
-        for (at, name) in record.iter().enumerate() {
-            let name = std::str::from_utf8(name)
-                .map_err(|_| bad(format!("the name of column {} is not UTF-8", at + 1)))?;
-            if name.is_empty() {
-                return Err(bad(format!(
-                    "column {} has no name; the first line must be the header",
-                    at + 1
-                )));
-            }
-            if !names.insert(name) {
-                return Err(bad(format!("two columns are named {name:?}")));
-            }
-            fields.push(Field::new(name, DataType::Utf8, true));
-        }
-        Ok(Arc::new(Schema::new(fields)))
+    if spec.format == LookupFormat::Csv {
+        same_columns(&spec.name, &read)?;
     }
-
-    fn line(
-        &self,
-        file: &str,
-        record: &csv::ByteRecord,
-        columns: &mut [StringBuilder],
-    ) -> Result<(), RowsError> {
-        let line = record.position().map_or(0, csv::Position::line);
-        if record.len() != columns.len() {
-            let reason = format!("{} fields, the header has {}", record.len(), columns.len());
-            return Err(self.broken(file, line, &reason));
-        }
-        for (at, (field, column)) in record.iter().zip(columns).enumerate() {
-            let not_text = |_| self.broken(file, line, &format!("field {} is not UTF-8", at + 1));
-            let field = std::str::from_utf8(field).map_err(not_text)?;
-            column.append_option((!field.is_empty()).then_some(field));
-        }
-        Ok(())
+    if spec.folder_columns {
+        add_folders(&mut read);
     }
-
-    fn unpacked(&self, file: &str, bytes: &Bytes) -> Result<Vec<u8>, RowsError> {
-        let mut text = Vec::new();
-        let most = self.left.min(TEXT_BYTES_MAX) + 1;
-        let packed = flate2::read::MultiGzDecoder::new(bytes.as_ref());
-        packed
-            .take(most)
-            .read_to_end(&mut text)
-            .map_err(|error| self.bad_file(file, error))?;
-        Ok(text)
-    }
-
-    fn parquet(&mut self, file: &str, bytes: Bytes) -> Result<(), RowsError> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-            .map_err(|error| self.bad_file(file, error))?;
-        let columns = reader.schema().fields().len();
-        if columns > COLUMNS_MAX {
-            return Err(self.bad_file(
-                file,
-                format!("it has {columns} columns, the limit is {COLUMNS_MAX}"),
-            ));
-        }
-        let reader = reader.build().map_err(|error| self.bad_file(file, error))?;
-        let schema = plain(&arrow::array::RecordBatchReader::schema(&reader));
-        self.add(file, RecordBatch::new_empty(Arc::clone(&schema)))?;
-        for batch in reader {
-            let batch = batch.map_err(|error| self.bad_file(file, error))?;
-            self.take(batch.get_array_memory_size() as u64)?;
-            let batch = batch
-                .with_schema(Arc::clone(&schema))
-                .map_err(|error| self.bad_file(file, error))?;
-            self.add(file, batch)?;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, file: &str, batch: RecordBatch) -> Result<(), RowsError> {
-        let (first, expected) = self
-            .first
-            .get_or_insert_with(|| (file.to_owned(), batch.schema()));
-        if *expected != batch.schema() {
-            let lookup = self.lookup.to_owned();
-            let file = file.to_owned();
-            let first = first.clone();
-            let found = shape(&batch.schema());
-            let expected = shape(expected);
-            return Err(RowsError::OtherColumns {
-                lookup,
-                file,
-                found,
-                first,
-                expected,
-            });
-        }
-        self.batches.push(batch);
-        Ok(())
-    }
-
-    fn finish(self) -> Result<RecordBatch, RowsError> {
-        let Some((first, schema)) = &self.first else {
-            return Err(RowsError::NoTable {
-                lookup: self.lookup.into(),
-            });
-        };
-        concat_batches(schema, &self.batches).map_err(|error| self.bad_file(first, error))
-    }
-
-    fn take(&mut self, bytes: u64) -> Result<(), RowsError> {
-        let most = self.limit.min(TEXT_BYTES_MAX);
-        let used = self.limit - self.left;
-        if used.saturating_add(bytes) > most {
-            return Err(RowsError::TooLarge {
-                lookup: self.lookup.into(),
-                limit: most,
-            });
-        }
-        self.left -= bytes;
-        Ok(())
-    }
-
-    fn broken(&self, file: &str, line: u64, reason: &str) -> RowsError {
-        RowsError::Line {
-            lookup: self.lookup.into(),
-            file: file.into(),
-            line,
-            reason: reason.into(),
-        }
-    }
-
-    fn bad_file(&self, file: &str, reason: impl std::fmt::Display) -> RowsError {
-        RowsError::File {
-            lookup: self.lookup.into(),
-            file: file.into(),
-            reason: reason.to_string(),
-        }
-    }
+    typed(spec, one_table(&spec.name, &read)?)
 }
 
-/// The columns without what is irrelevant here: metadata and nullability.
-fn plain(schema: &Schema) -> SchemaRef {
-    let field = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
-    Arc::new(Schema::new(
-        schema.fields().iter().map(field).collect::<Vec<_>>(),
-    ))
+/// The rows of one file.
+struct FileRows<'f> {
+    /// Its name below the lookup's path.
+    file: &'f str,
+    rows: RecordBatch,
 }
 
-fn shape(schema: &Schema) -> String {
-    let all_text = schema
-        .fields()
-        .iter()
-        .all(|field| field.data_type() == &DataType::Utf8);
-    let column = |field: &Arc<Field>| match all_text {
-        true => field.name().clone(),
-        false => format!("{} {}", field.name(), field.data_type()),
+/// Fields of CSV belong to columns by their places, so that every file has the same header.
+fn same_columns(lookup: &str, files: &[FileRows<'_>]) -> Result<(), RowsError> {
+    let Some(first) = files.first() else {
+        return Ok(());
     };
-    schema
-        .fields()
+    match files
         .iter()
-        .map(column)
-        .collect::<Vec<_>>()
-        .join(", ")
+        .find(|other| names(&other.rows) != names(&first.rows))
+    {
+        Some(other) => Err(RowsError::OtherColumns {
+            lookup: lookup.to_owned(),
+            file: other.file.to_owned(),
+            found: names(&other.rows).join(", "),
+            first: first.file.to_owned(),
+            expected: names(&first.rows).join(", "),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn names(rows: &RecordBatch) -> Vec<String> {
+    let schema = rows.schema();
+    let names = schema.fields().iter().map(|field| field.name().clone());
+    names.collect()
+}
+
+/// Adds the columns that folders are to the rows of each file.
+fn add_folders(files: &mut [FileRows<'_>]) {
+    let mut values: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
+    let mut order: Vec<String> = vec![];
+    for (at, file) in files.iter().enumerate() {
+        for (name, value) in folders::of(file.file) {
+            if !order.contains(&name) {
+                order.push(name.clone());
+            }
+            let column = values.entry(name).or_default();
+            column.resize(at + 1, None);
+            column[at] = value;
+        }
+    }
+    order.retain(|name| {
+        files
+            .iter()
+            .all(|file| file.rows.column_by_name(name).is_none())
+    });
+    for name in order {
+        let mut column = values.remove(&name).unwrap_or_default();
+        column.resize(files.len(), None);
+        let data_type = folders::inferred(column.iter().flatten().map(String::as_str));
+        for (file, value) in files.iter_mut().zip(&column) {
+            let rows = &file.rows;
+            let array = folders::column(value.as_deref(), &data_type, rows.num_rows());
+            let schema = rows.schema();
+            let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+            fields.push(Arc::new(Field::new(&name, data_type.clone(), true)));
+            let mut columns = rows.columns().to_vec();
+            columns.push(array);
+            if let Ok(rows) = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns) {
+                file.rows = rows;
+            }
+        }
+    }
+}
+
+/// All files in one schema. A column that a file does not have is null in it.
+fn one_table(lookup: &str, files: &[FileRows<'_>]) -> Result<RecordBatch, RowsError> {
+    if files.is_empty() {
+        return Err(RowsError::NoTable {
+            lookup: lookup.into(),
+        });
+    }
+    let schemas = files.iter().map(|file| (file.file, file.rows.schema()));
+    let schema = unite(schemas).map_err(|clash| RowsError::OtherType {
+        lookup: lookup.into(),
+        clash: Box::new(clash),
+    })?;
+    let bad = |file: &str, reason: String| RowsError::File {
+        lookup: lookup.into(),
+        file: file.into(),
+        reason,
+    };
+    let mut batches = Vec::with_capacity(files.len());
+    for FileRows { file, rows } in files {
+        let batch = in_schema(rows, &schema).map_err(|error| bad(file, error.to_string()))?;
+        batches.push(batch);
+    }
+    concat_batches(&schema, &batches).map_err(|error| bad("its files", error.to_string()))
+}
+
+/// Nothing is lost: each type has room for those of all files.
+fn in_schema(
+    rows: &RecordBatch,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let column = |field: &Arc<Field>| match rows.column_by_name(field.name()) {
+        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+    };
+    let columns = schema.fields().iter().map(column);
+    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
+    let count = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &count)
+}
+
+/// The types that the job gives some columns; the others keep theirs.
+fn typed(spec: &LookupSpec, rows: RecordBatch) -> Result<RecordBatch, RowsError> {
+    if spec.schema.is_empty() {
+        return Ok(rows);
+    }
+    let bad = |reason: String| RowsError::Schema {
+        lookup: spec.name.clone(),
+        reason,
+    };
+    let wanted = csv_file::wanted_types(spec).map_err(bad)?;
+    let have = names(&rows);
+    if let Some((name, _)) = wanted.iter().find(|(name, _)| !have.contains(name)) {
+        return Err(bad(format!(
+            "schema.{name}: there is no such column; its columns are: {}",
+            have.join(", ")
+        )));
+    }
+    let schema = rows.schema();
+    let mut fields = vec![];
+    let mut columns = vec![];
+    for (field, column) in schema.fields().iter().zip(rows.columns()) {
+        let data_type = wanted.get(field.name()).unwrap_or(field.data_type());
+        let column = lossless(column, data_type).map_err(|lost| {
+            let name = field.name();
+            bad(format!(
+                "column {name:?} has the value {}, which is no {data_type} without loss",
+                lost.0
+            ))
+        })?;
+        fields.push(Field::new(field.name(), data_type.clone(), true));
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| bad(error.to_string()))
+}
+
+/// What the user should know of a table that can be read: it may not be the one that was meant.
+pub fn remarks(spec: &LookupSpec, rows: &RecordBatch) -> Vec<String> {
+    let is_csv = spec.format == LookupFormat::Csv;
+    if let Some((name, delimiter)) = csv_file::other_delimiter(&names(rows)).filter(|_| is_csv) {
+        return vec![format!(
+            "its header is one column {name:?}; set `delimiter = {delimiter:?}` if it should be more"
+        )];
+    }
+    if rows.num_rows() == 0 {
+        return vec!["it has no rows: an inner join with it gives none".to_owned()];
+    }
+    if !is_csv {
+        return vec![];
+    }
+    if spec.csv.quote == '\'' {
+        return vec![];
+    }
+    csv_file::in_single_quotes(rows)
+        .map(|column| {
+            format!(
+                "the values of column {column:?} are in single quotes, which are part of them here; \
+                 set `quote = \"'\"` if they should not be"
+            )
+        })
+        .into_iter()
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::COLUMNS_MAX;
     use arrow::array::{Array, AsArray, Int64Array};
+    use arrow::datatypes::DataType;
     use std::io::Write;
     use streamctl_proto::spec::Location;
 
     fn spec(format: LookupFormat) -> LookupSpec {
-        let path = Location::folder("/in/countries");
-        let refresh = std::time::Duration::from_secs(60);
         LookupSpec {
-            name: "countries".into(),
-            path,
-            format,
-            refresh,
             size_max: 1 << 20,
+            ..LookupSpec::new("countries", Location::folder("/in/countries"), format)
         }
     }
 
@@ -509,10 +414,13 @@ mod tests {
         );
         assert_eq!(batch.num_rows(), 3);
         let text = parquet("b", Arc::new(arrow::array::StringArray::from(vec!["x"])));
-        assert!(matches!(
-            parse(&spec, &[parquet("a", ids(vec![1])), text]),
-            Err(RowsError::OtherColumns { .. })
-        ));
+        assert_eq!(
+            parse(&spec, &[parquet("a", ids(vec![1])), text])
+                .unwrap_err()
+                .to_string(),
+            "lookup countries: column \"Id\" is Int64 in a and Utf8 in b; write all files with one \
+             type, or cast it by [lookup.schema]"
+        );
         let broken = ("c".to_owned(), Bytes::from_static(b"PAR1 not really PAR1"));
         assert!(
             matches!(parse(&spec, &[broken]), Err(RowsError::File { file, .. }) if file == "c")

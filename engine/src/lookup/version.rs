@@ -4,7 +4,7 @@
 //! Rule: a kept version is complete when its seal (`_complete.json`) exists, which is written last;
 //! content that is read back must have the digests of the seal.
 
-use crate::storage::{ObjectInfo, PutOutcome, StorageError, Storages};
+use crate::storage::{ObjectInfo, PutOutcome, StorageError, Storages, is_data};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use streamctl_proto::manifest::{CheckpointNames, sha256_hex};
@@ -398,16 +398,8 @@ fn relative<'a>(path: &Location, object: &'a ObjectInfo) -> &'a str {
         .unwrap_or(&object.location)
 }
 
-/// Whether an object is part of the lookup, not a folder marker or a file that other programs leave
-/// beside data. Follows Spark and Hive: a file or folder whose name begins with `_` or `.` is not
-/// data, but `_year=2026` is a partition.
 fn is_part(path: &Location, object: &ObjectInfo) -> bool {
-    let name = relative(path, object);
-    let marker =
-        name.is_empty() || name.ends_with('/') || (object.size == 0 && name.ends_with("_$folder$"));
-    let hidden =
-        |part: &str| part.starts_with('.') || (part.starts_with('_') && !part.contains('='));
-    !marker && !name.split('/').any(hidden)
+    is_data(relative(path, object), object.size)
 }
 
 fn digest(path: &Location, objects: &[ObjectInfo]) -> LookupVersion {
@@ -455,6 +447,7 @@ mod tests {
                 format: LookupFormat::Csv,
                 refresh: Duration::from_secs(60),
                 size_max: 1000,
+                ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
             },
             checkpoint: Location::folder("memory://data/checkpoint"),
             job: "sales".parse().unwrap(),

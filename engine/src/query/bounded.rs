@@ -17,7 +17,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-pub(super) use pieces::in_pieces;
+pub(super) use pieces::{in_pieces, with_arguments_below};
 #[cfg(test)]
 pub(super) use tests::column;
 
@@ -59,7 +59,7 @@ pub const FIXED_SIZE_MAX: i32 = 4_096;
 
 /// How the size of a function's result follows from its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Growth {
+pub(super) enum Growth {
     /// At most a few times its arguments: checked after the call.
     Linear,
     /// All arguments together; there may be many.
@@ -72,6 +72,8 @@ enum Growth {
     Replace,
     /// `regexp_replace(text, pattern, to, flags)`.
     RegexpReplace,
+    /// `regexp_replace(text, pattern, to)`: all matches.
+    RegexpReplaceAll,
     /// `regexp_match(text, pattern)`: the text once for each group.
     RegexpMatch,
     /// `to_char(time, pattern)`.
@@ -305,6 +307,11 @@ pub(super) fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     }
 }
 
+/// A function of another dialect with its limit.
+pub(super) fn limited(inner: ScalarUDF, growth: Growth) -> ScalarUDF {
+    wrapped(inner, growth)
+}
+
 fn wrapped(inner: ScalarUDF, growth: Growth) -> ScalarUDF {
     ScalarUDF::new_from_impl(Bounded { inner, growth })
 }
@@ -423,12 +430,15 @@ fn multiplies(growth: Growth, args: &[Expr]) -> bool {
     match growth {
         Linear | Sum => false,
         Format | RegexpMatch => length(1).is_none(),
-        Pad => !literal(1)
-            .is_some_and(|count| matches!(count, ScalarValue::Int64(Some(..=PADDED_MAX)))),
+        Pad => !literal(1).is_some_and(|count| match count {
+            ScalarValue::Int64(Some(count)) => *count <= PADDED_MAX,
+            ScalarValue::Int32(Some(count)) => i64::from(*count) <= PADDED_MAX,
+            _ => false,
+        }),
         Replace => {
             !matches!((length(1), length(2)), (Some(from), Some(to)) if to <= from.saturating_mul(TIMES_MAX))
         }
-        RegexpReplace => length(2).is_none_or(|to| to > TIMES_MAX),
+        RegexpReplace | Growth::RegexpReplaceAll => length(2).is_none_or(|to| to > TIMES_MAX),
         Repeat | Join | RepeatElement | Resize | ReplaceElements | Series => true,
     }
 }
@@ -471,7 +481,8 @@ impl Bounded {
             Growth::Repeat => args.repeated(),
             Growth::Pad => args.padded(),
             Growth::Replace => args.replaced(),
-            Growth::RegexpReplace => args.regexp_replaced(),
+            Growth::RegexpReplace => args.regexp_replaced(false),
+            Growth::RegexpReplaceAll => args.regexp_replaced(true),
             Growth::RegexpMatch => args.regexp_matched(),
             Growth::Format => args.formatted(),
             Growth::Join => args.joined(),
@@ -597,7 +608,11 @@ impl ScalarUDFImpl for Bounded {
             .iter()
             .any(|value| matches!(value, ColumnarValue::Array(_)));
         let bytes = self.before(&args)?;
-        if self.growth == Growth::RegexpReplace && some_array && bytes > budget::left() {
+        let is_replacing = matches!(
+            self.growth,
+            Growth::RegexpReplace | Growth::RegexpReplaceAll
+        );
+        if is_replacing && some_array && bytes > budget::left() {
             return self.in_parts(args);
         }
         self.check(bytes, rows)?;

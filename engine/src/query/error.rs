@@ -1,7 +1,7 @@
 //! The errors of a query, distinguished by what the caller does.
 //!
 //! Rule: the user must fix [`QueryError::Sql`] at submit; [`QueryError::Rows`] is about a row's
-//! data and stops the epoch; [`QueryError::Memory`] names the limit.
+//! data; [`QueryError::Memory`] names the limit.
 
 use super::phrase::plain;
 use datafusion::error::DataFusionError;
@@ -29,8 +29,8 @@ pub enum QueryError {
     /// A pushed batch has other columns than the query reads: a bug in the caller.
     #[error("a batch of the source has other columns than the query reads: {0}")]
     Input(String),
-    /// A value of some row: a cast, a division, an overflow. Fatal for the epoch: the row is
-    /// unknown.
+    /// A value of some row: a cast, a division, an overflow. Fatal for the window: the record is
+    /// unknown, or the failure is of no single record.
     #[error("the query failed on a row's data: {0}")]
     Rows(String),
     /// More memory was needed than allowed.
@@ -123,11 +123,17 @@ impl QueryError {
 const LATE_HINT: &str =
     "write fewer terms, columns and joins; put long lists of values into a lookup, and join it";
 
-/// Casts fail most often.
-fn with_advice(text: String) -> String {
-    if text.starts_with("Cannot cast") {
-        format!("{text}; TRY_CAST gives NULL in place of it")
-    } else {
-        text
+/// Advice for what fails most often.
+pub(super) fn with_advice(text: String) -> String {
+    let advice = [
+        ("Cannot cast", "; TRY_CAST gives NULL in place of it"),
+        (
+            "Divide by zero",
+            "; NULLIF(divisor, 0) gives NULL in place of it",
+        ),
+    ];
+    match advice.iter().find(|(error, _)| text.contains(error)) {
+        Some((_, advice)) if !text.contains(advice) => text + advice,
+        _ => text,
     }
 }

@@ -38,13 +38,18 @@ pub(super) fn check_tokens(sql: &str) -> Result<(), QueryError> {
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
         return Ok(());
     };
+    count_tokens(tokens.iter())
+}
+
+/// Counts tokens and open brackets.
+///
+/// # Errors
+/// [`QueryError::Sql`] with the limit that is exceeded.
+pub(super) fn count_tokens<'t>(tokens: impl Iterator<Item = &'t Token>) -> Result<(), QueryError> {
     let mut count = 0;
     let mut nesting = 0_usize;
     let mut before: Option<&Token> = None;
-    for token in tokens
-        .iter()
-        .filter(|token| !matches!(token, Token::Whitespace(_)))
-    {
+    for token in tokens.filter(|token| !matches!(token, Token::Whitespace(_))) {
         count += 1;
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => nesting += 1,

@@ -1,18 +1,23 @@
 //! The query: how a job transforms the rows of a window.
 //!
 //! Owns: which SQL is allowed ([`sql`], [`allowed`], [`limits`]) and its error messages ([`words`],
-//! [`functions`]), what its functions may return ([`bounded`]), which parts of Spark's SQL mean
-//! something else ([`spark`]), the threads on which it is planned ([`planning`]), whether it needs
-//! the whole window ([`rule`]), its execution over a stream of batches ([`open`]), the count of
-//! rows without a match ([`unmatched`]).
+//! [`functions`]), what its functions may return ([`bounded`]), the dialect of Spark ([`spark`]),
+//! the threads on which it is planned ([`planning`]), whether it needs the whole window ([`rule`]),
+//! the columns of a record's place ([`record_columns`]), its execution over a stream of batches
+//! ([`open`]), the search for rows that it cannot take ([`steps`], [`naming`]), the count of rows
+//! without a match ([`unmatched`]), which rows of a lookup it can use ([`fit`], [`trial`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
 mod allowed;
 mod bounded;
+mod compared;
 mod error;
+mod fit;
 mod functions;
 mod limits;
+mod names;
+mod naming;
 mod open;
 mod operators;
 mod pace;
@@ -20,27 +25,36 @@ mod phrase;
 mod planning;
 mod pool;
 mod probe;
+mod record_columns;
 mod rule;
 mod spark;
 mod sql;
+mod steps;
+mod strftime;
 mod table;
 #[cfg(test)]
 mod tests;
+mod texts;
+mod trial;
 mod unmatched;
 mod words;
 
 pub use error::QueryError;
-pub use open::{INPUT_BATCHES_MAX, OpenQuery, Pushed, QueryInput, QueryOutput};
+pub use fit::{Misfit, Needs, fit, lossless};
+pub use open::{OpenQuery, QueryInput, QueryOutput};
 pub use pace::Pace;
 pub use pool::QueryMemory;
-pub use spark::spark_differences;
+pub use record_columns::RecordColumn;
+pub use steps::{BlamedRow, INPUT_BATCHES_MAX, Pushed};
+pub use texts::QueryText;
 pub use unmatched::{KEY_CHARS_MAX, KEYS_TRACKED_MAX, UnmatchedCounter};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::LogicalPlan;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use streamctl_proto::Duplicates;
 
 /// The table name of the stream's rows.
 pub const SOURCE: &str = "source";
@@ -70,12 +84,15 @@ pub const CONSTANT_BYTES_MAX: u64 = 16 << 10;
 ///
 /// # Errors
 /// [`QueryError::Sql`], with a hint if there is one.
-pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
-    let sql = sql.to_owned();
+pub fn check<'a>(
+    text: impl Into<QueryText<'a>>,
+    lookups: &[&str],
+) -> Result<Option<Vec<String>>, QueryError> {
+    let text = text.into().owned();
     let lookups: Vec<String> = lookups.iter().map(|name| (*name).to_owned()).collect();
     planning::blocking(move || {
         let names: Vec<&str> = lookups.iter().map(String::as_str).collect();
-        sql::check(&sql, &names)
+        sql::check(text.borrowed(), &names)
     })
 }
 
@@ -84,59 +101,77 @@ pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryEr
 pub struct QueryPlan {
     plan: Arc<LogicalPlan>,
     source_columns: Vec<usize>,
+    record_columns: Vec<RecordColumn>,
+    /// Both, as indexes into the source's columns with those of records behind them.
+    input_columns: Vec<usize>,
     input_schema: SchemaRef,
     output_schema: SchemaRef,
     lookups: BTreeMap<String, SchemaRef>,
+    /// The columns of each lookup that it reads.
+    lookup_columns: BTreeMap<String, BTreeSet<String>>,
     scan: rule::SourceUse,
     keeps_rows: bool,
     makes_large_rows: bool,
 }
 
 impl QueryPlan {
-    /// Plans `sql` over `source` (lower-case columns) and the lookups, given by name and schema, on
+    /// Plans a query over `source` (lower-case columns) and the lookups, given by name and schema, on
     /// its own thread: bounded in time and depth, with few plannings at once.
     ///
     /// [`QueryError::Sql`], with a hint if there is one; [`QueryError::Late`] or
     /// [`QueryError::Busy`] if it cannot be planned in time.
-    /// be planned in time.
-    pub async fn new(
+    pub async fn new<'a>(
         source: SchemaRef,
         lookups: Vec<(String, SchemaRef)>,
-        sql: &str,
+        text: impl Into<QueryText<'a>>,
     ) -> Result<Self, QueryError> {
-        let sql = sql.to_owned();
-        planning::bounded(move || Self::here(source, lookups, &sql)).await
+        let text = text.into().owned();
+        planning::bounded(move || Self::here(source, lookups, text.borrowed())).await
     }
 
     /// Like [`Self::new`], for tests: blocks the thread.
     #[cfg(test)]
-    pub(crate) fn blocking(
+    pub(crate) fn blocking<'a>(
         source: SchemaRef,
         lookups: Vec<(String, SchemaRef)>,
-        sql: &str,
+        text: impl Into<QueryText<'a>>,
     ) -> Result<Self, QueryError> {
-        let sql = sql.to_owned();
-        planning::blocking(move || Self::here(source, lookups, &sql))
+        let text = text.into().owned();
+        planning::blocking(move || Self::here(source, lookups, text.borrowed()))
     }
 
     fn here(
         source: SchemaRef,
         lookups: Vec<(String, SchemaRef)>,
-        sql: &str,
+        text: QueryText<'_>,
     ) -> Result<Self, QueryError> {
-        let plan = sql::plan(&source, &lookups, sql)?;
-        let source_columns = rule::source_columns(&plan, source.fields().len());
+        let width = source.fields().len();
+        let record_columns::Planned {
+            plan,
+            columns,
+            source,
+        } = record_columns::planned(&source, text.sql, |source, hidden| {
+            sql::plan(source, hidden, &lookups, text)
+        })?;
+        let input_columns = rule::source_columns(&plan, source.fields().len());
         let input_schema = source
-            .project(&source_columns)
+            .project(&input_columns)
             .map_err(|error| QueryError::Plan(error.to_string()))?;
+        let (source_columns, of_records) = input_columns
+            .iter()
+            .partition::<Vec<usize>, _>(|index| **index < width);
+        let record_columns = of_records.iter().map(|index| columns[index - width]);
         Ok(Self {
             output_schema: plan.schema().as_arrow().clone().into(),
             keeps_rows: rule::keeps_rows(&plan),
             makes_large_rows: bounded::makes_large_rows(&plan)
                 .map_err(|error| QueryError::Plan(error.to_string()))?,
             scan: rule::source_use(&plan),
+            lookup_columns: rule::lookup_columns(&plan),
             plan: Arc::new(plan),
             source_columns,
+            record_columns: record_columns.collect(),
+            input_columns,
             input_schema: input_schema.into(),
             lookups: lookups.into_iter().collect(),
         })
@@ -166,8 +201,13 @@ impl QueryPlan {
         &self.source_columns
     }
 
+    /// The columns of records that the query reads, ascending.
+    pub fn record_columns(&self) -> &[RecordColumn] {
+        &self.record_columns
+    }
+
     /// The schema of the batches that [`QueryInput::push`] takes: the source's, cut to
-    /// [`Self::source_columns`].
+    /// [`Self::source_columns`], and [`Self::record_columns`] behind them.
     pub fn input_schema(&self) -> &SchemaRef {
         &self.input_schema
     }
@@ -182,12 +222,35 @@ impl QueryPlan {
         planning::bounded(move || open::describe(&query)).await
     }
 
+    /// What the rows of a lookup must have; `None`: there is no such lookup.
+    pub fn needs(&self, lookup: &str) -> Option<Needs> {
+        Some(Needs {
+            columns: Arc::clone(self.lookups.get(lookup)?),
+            read: self.lookup_columns.get(lookup).cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Runs the query on no records, with these rows of one lookup: the keys that more than one of
+    /// them has. Computes on the caller's thread.
+    ///
+    /// # Errors
+    /// [`QueryError::Lookup`] if the rows do not fit, [`QueryError::Rows`] if the query fails on
+    /// one of them.
+    pub async fn trial(
+        &self,
+        lookup: &str,
+        rows: &RecordBatch,
+        memory_bytes_max: usize,
+    ) -> Result<Duplicates, QueryError> {
+        trial::run(self, lookup, rows, memory_bytes_max).await
+    }
+
     /// Opens the query for one window. `lookups` holds the rows of every lookup by name;
     /// `memory_bytes_max` bounds what joins, aggregates and kept rows may hold.
     ///
     /// # Errors
-    /// [`QueryError::Lookup`] if a lookup is missing or lacks a planned column. Added columns and
-    /// another order are harmless.
+    /// [`QueryError::Lookup`] if a lookup is missing or lacks a column that the query reads. Added
+    /// columns and another order are harmless.
     pub async fn open(
         &self,
         lookups: &BTreeMap<String, RecordBatch>,

@@ -1,14 +1,21 @@
 //! A query running on one window.
 //!
-//! Owns: the bounded channel in, the stream out, the memory limit.
+//! Owns: the bounded channel in, the stream out, the memory limit. Does not own: the part of a query
+//! that handles each row alone (`steps`).
 //! Rule: a slow reader of the output blocks the pusher; closing the input ends the window.
 
 use super::error::QueryError;
+use super::fit;
+use super::naming::{Tried, named};
 use super::pace::{Pace, paced};
 use super::pool::{QueryMemory, SharedPool};
+use super::steps::{
+    BlamedRow, Following, INPUT_BATCHES_MAX, Pushed, Split, Steps, arguments_below, split,
+};
 use super::table::{Feed, PushedRows, Rows};
 use super::unmatched::{UnmatchedCounter, count_unmatched};
 use super::{BATCH_ROWS, GROWING_BATCH_ROWS, KEPT_BATCH_ROWS, QueryPlan, SOURCE, bounded, sql};
+use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
@@ -18,12 +25,10 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream};
 use futures::{FutureExt, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// Batches that may wait between the decoder and the query.
-pub const INPUT_BATCHES_MAX: usize = 4;
 
 /// A query that takes the rows of one window. Two tasks use input and output, or one task in turn:
 /// a waiting pusher makes progress only while the output is read.
@@ -40,27 +45,85 @@ pub struct OpenQuery {
 /// Takes the rows of one window. Dropping it ends the window.
 #[derive(Debug)]
 pub struct QueryInput {
-    sender: mpsc::Sender<PushedRows>,
+    to: Destination,
     schema: SchemaRef,
-    keeps: bool,
 }
 
-/// Whether a batch was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushed {
-    Taken,
-    /// The query reads no more rows: it has all that it needs (a limit), or it failed; the output
-    /// returns the reason.
-    NotNeeded,
+/// Where a pushed batch goes.
+#[derive(Debug)]
+enum Destination {
+    /// Into the plan, which reads it when the output is read.
+    Plan {
+        sender: mpsc::Sender<PushedRows>,
+        keeps: bool,
+    },
+    /// It is computed at once.
+    Steps(Box<Steps>),
 }
+
+/// Rows of a few that are tried one by one, to find the one that failed: their batch is computed
+/// again in halves.
+const TRIED_ROWS_MAX: usize = 64;
 
 impl QueryInput {
     /// Pushes a batch of [`QueryPlan::input_schema`], of one shard, whose rows must come in their
-    /// order; waits while [`INPUT_BATCHES_MAX`] are unread.
+    /// order. A query that handles each row alone computes it now; waits while
+    /// [`INPUT_BATCHES_MAX`] are unread.
     ///
     /// # Errors
-    /// [`QueryError::Input`] for a batch of another schema.
-    pub async fn push(&self, shard: &str, batch: RecordBatch) -> Result<Pushed, QueryError> {
+    /// [`QueryError::Input`] for a batch of another schema. [`QueryError::Rows`] for the first row
+    /// that the query cannot take.
+    pub async fn push(&mut self, shard: &str, batch: RecordBatch) -> Result<Pushed, QueryError> {
+        let mut blamed = Vec::new();
+        let pushed = self.push_good(shard, batch, &mut blamed).await?;
+        match blamed.into_iter().next() {
+            Some(first) => Err(QueryError::Rows(first.reason)),
+            None => Ok(pushed),
+        }
+    }
+
+    /// The same; rows that the query cannot take are left out and added to `blamed`, in their
+    /// order.
+    ///
+    /// # Errors
+    /// [`QueryError::Input`] as above; any other error that is not of a single row.
+    pub async fn push_good(
+        &mut self,
+        shard: &str,
+        batch: RecordBatch,
+        blamed: &mut Vec<BlamedRow>,
+    ) -> Result<Pushed, QueryError> {
+        self.push_records(shard, batch, &[], blamed).await
+    }
+
+    /// The same for records that have several rows: the rows of each range are of one record, and
+    /// are taken together or not at all. Of such a record the first row is blamed.
+    ///
+    /// # Errors
+    /// As for [`Self::push_good`].
+    pub async fn push_records(
+        &mut self,
+        shard: &str,
+        batch: RecordBatch,
+        together: &[Range<usize>],
+        blamed: &mut Vec<BlamedRow>,
+    ) -> Result<Pushed, QueryError> {
+        self.check(&batch)?;
+        match &mut self.to {
+            Destination::Steps(steps) => steps.push(&batch, together, blamed).await,
+            Destination::Plan { sender, keeps } => {
+                let rows = PushedRows {
+                    shard: keeps.then(|| shard.to_owned()),
+                    batches: vec![batch],
+                    memory: None,
+                };
+                let sent = sender.send(rows).await;
+                Ok(sent.map_or(Pushed::NotNeeded, |()| Pushed::Taken))
+            }
+        }
+    }
+
+    fn check(&self, batch: &RecordBatch) -> Result<(), QueryError> {
         let types = |schema: &SchemaRef| {
             schema
                 .fields()
@@ -68,22 +131,14 @@ impl QueryInput {
                 .map(|field| field.data_type().clone())
                 .collect::<Vec<_>>()
         };
-        if types(&batch.schema()) != types(&self.schema) {
-            return Err(QueryError::Input(format!(
-                "{:?}, not {:?}",
-                batch.schema().fields(),
-                self.schema.fields()
-            )));
+        if types(&batch.schema()) == types(&self.schema) {
+            return Ok(());
         }
-        let rows = PushedRows {
-            shard: self.keeps.then(|| shard.to_owned()),
-            batch,
-        };
-        Ok(self
-            .sender
-            .send(rows)
-            .await
-            .map_or(Pushed::NotNeeded, |()| Pushed::Taken))
+        Err(QueryError::Input(format!(
+            "{:?}, not {:?}",
+            batch.schema().fields(),
+            self.schema.fields()
+        )))
     }
 
     /// Ends the window: the output returns the rest and ends.
@@ -92,9 +147,60 @@ impl QueryInput {
 
 /// Returns the result of one window.
 pub struct QueryOutput {
-    /// `None` when it ended: a pusher must not wait for a reader that is gone.
-    stream: Option<SendableRecordBatchStream>,
+    from: ResultRows,
     memory_bytes_max: usize,
+}
+
+/// Where the result comes from.
+enum ResultRows {
+    /// It ended: a pusher must not wait for a reader that is gone.
+    Nowhere,
+    Plan(SendableRecordBatchStream),
+    Steps(Computed),
+}
+
+/// Rows that were computed when they were pushed.
+struct Computed {
+    receiver: mpsc::Receiver<PushedRows>,
+    waiting: VecDeque<RecordBatch>,
+    /// Gathers small batches into batches of this many rows; 0: none.
+    batch_rows: usize,
+    gathered: Option<BatchCoalescer>,
+}
+
+impl Computed {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, DataFusionError> {
+        loop {
+            if let Some(full) = self
+                .gathered
+                .as_mut()
+                .and_then(BatchCoalescer::next_completed_batch)
+            {
+                return Ok(Some(full));
+            }
+            if let Some(batch) = self.waiting.pop_front() {
+                if self.batch_rows == 0 {
+                    return Ok(Some(batch));
+                }
+                let most = self.batch_rows;
+                self.gathered
+                    .get_or_insert_with(|| {
+                        BatchCoalescer::new(batch.schema(), most)
+                            .with_biggest_coalesce_batch_size(Some(most / 2))
+                    })
+                    .push_batch(batch)?;
+                continue;
+            }
+            match (self.receiver.recv().await, &mut self.gathered) {
+                (Some(rows), _) => self.waiting.extend(rows.batches),
+                (None, Some(gathered)) => {
+                    gathered.finish_buffered_batch()?;
+                    return Ok(gathered.next_completed_batch());
+                }
+                (None, None) => return Ok(None),
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for QueryOutput {
@@ -110,24 +216,28 @@ impl QueryOutput {
     /// # Errors
     /// [`QueryError::Rows`] or [`QueryError::Memory`]; nothing follows an error.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
-        while let Some(stream) = &mut self.stream {
-            match stream.next().await {
-                Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                Some(Ok(batch)) => return Ok(Some(batch)),
-                Some(Err(error)) => {
-                    self.stream = None;
+        loop {
+            let next = match &mut self.from {
+                ResultRows::Nowhere => return Ok(None),
+                ResultRows::Plan(stream) => stream.next().await.transpose(),
+                ResultRows::Steps(computed) => computed.next().await,
+            };
+            match next {
+                Ok(Some(batch)) if batch.num_rows() == 0 => {}
+                Ok(Some(batch)) => return Ok(Some(batch)),
+                Ok(None) => self.from = ResultRows::Nowhere,
+                Err(error) => {
+                    self.from = ResultRows::Nowhere;
                     return Err(QueryError::at_run_time(&error, self.memory_bytes_max));
                 }
-                None => self.stream = None,
             }
         }
-        Ok(None)
     }
 }
 
 /// The resources of a query.
 pub(super) struct QueryResources {
-    pool: Arc<dyn MemoryPool>,
+    pub pool: Arc<dyn MemoryPool>,
     memory_bytes_max: usize,
     batch_rows: usize,
     pace: Arc<Pace>,
@@ -163,7 +273,7 @@ pub(super) async fn open(
     let lookups = fitted(query, lookups)?;
     let (sender, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
     let keeps = query.keeps_rows;
-    let feed = Feed::new(receiver, query.source_columns.clone(), keeps);
+    let feed = Feed::new(receiver, query.input_columns.clone(), keeps);
     let unmatched = UnmatchedCounter::default();
     // If the order of rows matters, so do the sizes of batches inside: they decide ties.
     let batch_rows = if keeps {
@@ -177,16 +287,15 @@ pub(super) async fn open(
         batch_rows,
         ..resources
     };
-    let stream = start(query, &lookups, Arc::new(feed), resources, &unmatched).await;
-    let stream = stream.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
+    let started = start(query, &lookups, (sender, feed), resources, &unmatched).await;
+    let (to, from) = started.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
     Ok(OpenQuery {
         input: QueryInput {
-            sender,
+            to,
             schema: Arc::clone(&query.input_schema),
-            keeps,
         },
         output: QueryOutput {
-            stream: Some(stream),
+            from,
             memory_bytes_max,
         },
         unmatched,
@@ -196,19 +305,60 @@ pub(super) async fn open(
 async fn start(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
-    feed: Arc<Feed>,
+    (sender, feed): (mpsc::Sender<PushedRows>, Feed),
     resources: QueryResources,
     unmatched: &UnmatchedCounter,
-) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let state = sql::session(runtime(resources.pool)?, resources.batch_rows);
-    let plan = physical(query, lookups, feed, &state).await?;
-    let plan = count_unmatched(plan, unmatched)?;
-    let plan = bounded::in_pieces(plan)?;
-    let plan = paced(plan, &resources.pace)?;
-    execute_stream(plan, Arc::new(TaskContext::from(&state)))
+) -> Result<(Destination, ResultRows), DataFusionError> {
+    let QueryResources {
+        pool,
+        memory_bytes_max,
+        batch_rows,
+        pace,
+    } = resources;
+    let keeps = query.keeps_rows;
+    let state = sql::session(runtime(pool)?, batch_rows);
+    let mut plan = physical(query, lookups, Arc::new(feed), &state).await?;
+    if !keeps {
+        plan = arguments_below(plan)?;
+    }
+    let finished = |plan, unmatched: &UnmatchedCounter, tried| {
+        let plan = count_unmatched(plan, unmatched)?;
+        let plan = bounded::in_pieces(plan)?;
+        named(paced(plan, &pace)?, tried)
+    };
+    let task = Arc::new(TaskContext::from(&state));
+    let Some(parts) = (if keeps { None } else { split(&plan, query)? }) else {
+        let plan = finished(plan, unmatched, Tried::All)?;
+        let stream = execute_stream(plan, task)?;
+        return Ok((
+            Destination::Plan { sender, keeps },
+            ResultRows::Plan(stream),
+        ));
+    };
+    drop((sender, plan));
+    let runs = unmatched.of_runs();
+    let parts = Split {
+        steps: finished(parts.steps, &runs, Tried::Few(TRIED_ROWS_MAX))?,
+        rows: parts.rows,
+        rest: match parts.rest {
+            Some((rest, sender)) => Some((finished(rest, unmatched, Tried::All)?, sender)),
+            None => None,
+        },
+    };
+    let (steps, following) = parts.start(task, &pace, runs, memory_bytes_max)?;
+    let from = match following {
+        Following::Plan(stream) => ResultRows::Plan(stream),
+        Following::Rows { receiver, gathers } => ResultRows::Steps(Computed {
+            receiver,
+            waiting: VecDeque::new(),
+            batch_rows: if gathers { batch_rows } else { 0 },
+            gathered: None,
+        }),
+    };
+    Ok((Destination::Steps(Box::new(steps)), from))
 }
 
-async fn physical(
+pub(super) async fn physical(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
     feed: Arc<Feed>,
@@ -233,7 +383,7 @@ pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
     };
     let lookups = query.lookups.iter().map(empty).collect();
     let (_, receiver) = mpsc::channel(INPUT_BATCHES_MAX);
-    let feed = Feed::new(receiver, query.source_columns.clone(), query.keeps_rows);
+    let feed = Feed::new(receiver, query.input_columns.clone(), query.keeps_rows);
     let state = sql::session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
     let planned = physical(query, &lookups, Arc::new(feed), &state).now_or_never();
     let plan = planned
@@ -248,7 +398,7 @@ pub(super) fn describe(query: &QueryPlan) -> Result<String, QueryError> {
 
 /// Nothing is spilled: a worker keeps nothing on disk, and reaching a limit is an error that names
 /// it.
-fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError> {
+pub(super) fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError> {
     RuntimeEnvBuilder::new()
         .with_memory_pool(pool)
         .with_disk_manager_builder(
@@ -259,36 +409,21 @@ fn runtime(pool: Arc<dyn MemoryPool>) -> Result<Arc<RuntimeEnv>, DataFusionError
 
 /// The lookups' rows with the planned columns, in the planned order: a column added since is
 /// harmless.
-fn fitted(
+pub(super) fn fitted(
     query: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
 ) -> Result<BTreeMap<String, RecordBatch>, QueryError> {
-    let fit = |(name, planned): (&String, &SchemaRef)| {
+    let fit = |name: &String| {
         let wrong = |reason: String| QueryError::Lookup {
             name: name.clone(),
             reason,
         };
-        let rows = lookups
-            .get(name)
+        let (needs, rows) = query
+            .needs(name)
+            .zip(lookups.get(name))
             .ok_or_else(|| wrong("it was not loaded".into()))?;
-        let mut columns = Vec::with_capacity(planned.fields().len());
-        for field in planned.fields() {
-            let column = rows.column_by_name(field.name());
-            let column =
-                column.ok_or_else(|| wrong(format!("its column {:?} is gone", field.name())))?;
-            if column.data_type() != field.data_type() {
-                let was = field.data_type();
-                let is = column.data_type();
-                return Err(wrong(format!(
-                    "its column {:?} was {was} and is {is} now",
-                    field.name()
-                )));
-            }
-            columns.push(Arc::clone(column));
-        }
-        let rows = RecordBatch::try_new(Arc::clone(planned), columns)
-            .map_err(|error| wrong(error.to_string()))?;
+        let rows = fit::fit(rows, &needs).map_err(|misfit| wrong(misfit.to_string()))?;
         Ok((name.clone(), rows))
     };
-    query.lookups.iter().map(fit).collect()
+    query.lookups.keys().map(fit).collect()
 }

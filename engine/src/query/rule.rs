@@ -14,7 +14,7 @@ use super::SOURCE;
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{Distinct, Expr, Join, LogicalPlan, TableScan};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How a query uses the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,23 @@ pub(super) fn source_columns(plan: &LogicalPlan, width: usize) -> Vec<usize> {
     columns.into_iter().collect()
 }
 
+/// Which columns of each lookup are read, over all of its scans.
+pub(super) fn lookup_columns(plan: &LogicalPlan) -> BTreeMap<String, BTreeSet<String>> {
+    let mut columns: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    each_scan(plan, |scan| {
+        let schema = scan.source.schema();
+        let of_lookup = columns
+            .entry(scan.table_name.table().to_owned())
+            .or_default();
+        let all = || (0..schema.fields().len()).collect();
+        for at in scan.projection.clone().unwrap_or_else(all) {
+            of_lookup.insert(schema.field(at).name().clone());
+        }
+    });
+    columns.remove(SOURCE);
+    columns
+}
+
 fn source_scans(plan: &LogicalPlan) -> usize {
     let mut scans = 0;
     each_source_scan(plan, |_| scans += 1);
@@ -127,10 +144,16 @@ fn source_scans(plan: &LogicalPlan) -> usize {
 }
 
 fn each_source_scan(plan: &LogicalPlan, mut see: impl FnMut(&TableScan)) {
+    each_scan(plan, |scan| {
+        if is_source(scan) {
+            see(scan);
+        }
+    });
+}
+
+fn each_scan(plan: &LogicalPlan, mut see: impl FnMut(&TableScan)) {
     let visited = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && is_source(scan)
-        {
+        if let LogicalPlan::TableScan(scan) = node {
             see(scan);
         }
         Ok(TreeNodeRecursion::Continue)

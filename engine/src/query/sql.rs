@@ -6,13 +6,15 @@
 //! that a replay next week gives the same rows.
 
 use super::error::QueryError;
+use super::names::{self, ResultName};
 use super::phrase::closest;
 use super::probe::ProbeWithSource;
 use super::table::{Rows, Table};
+use super::texts::QueryText;
 use super::words::Written;
 use super::{
-    BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, SOURCE, allowed, bounded, functions, limits,
-    planning,
+    BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, RecordColumn, SOURCE, allowed, bounded, compared,
+    functions, limits, planning, record_columns, spark, strftime,
 };
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -24,6 +26,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -36,10 +39,15 @@ use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{self, Ident, SelectItem};
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use streamctl_proto::spec::Dialect;
 
 type OptimizerRuleRef = Arc<dyn OptimizerRule + Send + Sync>;
 
@@ -72,6 +80,22 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
         .build()
 }
 
+/// The settings under which a query of this dialect is planned.
+fn session_of(dialect: Dialect) -> SessionState {
+    let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
+    match dialect {
+        Dialect::Datafusion => state,
+        Dialect::Spark => {
+            let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(spark::Operators)];
+            planners.extend(state.expr_planners().iter().cloned());
+            SessionStateBuilder::new_from_existing(state)
+                .with_scalar_functions(spark::functions())
+                .with_expr_planners(planners)
+                .build()
+        }
+    }
+}
+
 /// The rules, with a check of the deadline before each.
 fn interruptible(rules: Vec<OptimizerRuleRef>) -> Vec<OptimizerRuleRef> {
     let clock: OptimizerRuleRef = Arc::new(StopWhenLate);
@@ -102,21 +126,25 @@ impl OptimizerRule for StopWhenLate {
     }
 }
 
-/// Checks and plans a query. Call it on a thread with a large stack (`planning`).
+/// Checks and plans a query. `hidden`: columns of `source` that `*` leaves out. Call it on a thread
+/// with a large stack (`planning`).
 pub(super) fn plan(
     source: &SchemaRef,
+    hidden: &[RecordColumn],
     lookups: &[(String, SchemaRef)],
-    sql: &str,
+    text: QueryText<'_>,
 ) -> Result<LogicalPlan, QueryError> {
     check_width("source", source)?;
     for (name, schema) in lookups {
         check_width(name, schema)?;
     }
-    let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
+    let state = session_of(text.dialect);
+    let named = named_columns(lookups, text.dialect)?;
     let mut tables = vec![(SOURCE, source)];
-    tables.extend(lookups.iter().map(|(name, schema)| (name.as_str(), schema)));
+    tables.extend(named.iter().map(|(name, schema)| (name.as_str(), schema)));
     let written = Written {
-        sql,
+        sql: text.sql,
+        dialect: text.dialect,
         tables: &tables,
         functions: functions::names(&state),
     };
@@ -124,8 +152,25 @@ pub(super) fn plan(
         .iter()
         .map(|(name, schema)| (*name, schema.fields().len()))
         .collect();
-    let statement = read(&state, &written, &widths)?;
+    let Reading {
+        mut statement,
+        names,
+    } = read(&state, &written, &widths)?;
+    if text.is_new {
+        check_new(&statement, &names, text.dialect)?;
+    }
+    record_columns::hide(&mut statement, hidden);
     let plan = logical(&state, statement, &tables).map_err(|error| written.explain(&error))?;
+    if text.is_new {
+        compared::check_constants(&plan).map_err(|error| written.explain(&error))?;
+    }
+    match text.dialect {
+        Dialect::Spark => spark::check(&plan).map_err(|error| written.explain(&error))?,
+        Dialect::Datafusion if text.is_new => {
+            compared::check(&plan).map_err(|error| written.explain(&error))?
+        }
+        Dialect::Datafusion => {}
+    }
     let forbid = SQLOptions::new()
         .with_allow_ddl(false)
         .with_allow_dml(false)
@@ -135,6 +180,10 @@ pub(super) fn plan(
         .map_err(|error| written.explain(&error))?;
     check_repeatable(&plan, &written)?;
     let plan = plain_types(plan)?;
+    let plan = match text.dialect {
+        Dialect::Datafusion => plan,
+        Dialect::Spark => as_written(plan, &names, lookups)?,
+    };
     check_output(&plan)?;
     let plan = bounded::bound(plan).map_err(|error| written.explain(&error))?;
     check_patterns(&plan, &written)?;
@@ -156,10 +205,11 @@ pub(super) fn plan(
 ///
 /// # Errors
 /// [`QueryError::Sql`], with a hint if there is one.
-pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
-    let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
+pub fn check(text: QueryText<'_>, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryError> {
+    let state = session_of(text.dialect);
     let written = Written {
-        sql,
+        sql: text.sql,
+        dialect: text.dialect,
         tables: &[],
         functions: vec![],
     };
@@ -169,38 +219,99 @@ pub fn check(sql: &str, lookups: &[&str]) -> Result<Option<Vec<String>>, QueryEr
         .chain(&[SOURCE])
         .map(|name| (*name, 1))
         .collect();
-    let statement = read(&state, &written, &tables)?;
-    Ok(written_names(&statement))
+    let Reading { statement, names } = read(&state, &written, &tables)?;
+    check_new(&statement, &names, text.dialect)?;
+    Ok(names::known(names))
 }
 
-fn written_names(statement: &Statement) -> Option<Vec<String>> {
-    let Statement::Statement(statement) = statement else {
-        return None;
-    };
-    let ast::Statement::Query(query) = &**statement else {
-        return None;
-    };
-    let ast::SetExpr::Select(select) = &*query.body else {
-        return None;
-    };
-    let name = |item: &SelectItem| match item {
-        SelectItem::ExprWithAlias { alias, .. } => Some(alias.clone()),
-        SelectItem::UnnamedExpr(ast::Expr::Identifier(name)) => Some(name.clone()),
-        SelectItem::UnnamedExpr(ast::Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
-        _ => None,
-    };
-    let folded = |name: Ident| {
-        if name.quote_style.is_some() {
-            name.value
-        } else {
-            name.value.to_ascii_lowercase()
+/// What is refused in a query that is submitted now, and was accepted once.
+fn check_new(
+    statement: &Statement,
+    names: &[ResultName],
+    dialect: Dialect,
+) -> Result<(), QueryError> {
+    names::check(names)?;
+    match (dialect, statement) {
+        (Dialect::Datafusion, Statement::Statement(inner)) => strftime::check(inner),
+        _ => Ok(()),
+    }
+}
+
+/// Lookups with the names of their columns as the dialect has them.
+fn named_columns(
+    lookups: &[(String, SchemaRef)],
+    dialect: Dialect,
+) -> Result<Vec<(String, SchemaRef)>, QueryError> {
+    if dialect == Dialect::Datafusion {
+        return Ok(lookups.to_vec());
+    }
+    let named = |(name, schema): &(String, SchemaRef)| match spark::columns(schema) {
+        Ok(schema) => Ok((name.clone(), schema)),
+        Err(column) => {
+            let message = format!(
+                "lookup {name} has two columns {column:?} that differ in capitals alone, which dialect \"spark\" does not tell apart"
+            );
+            Err(QueryError::sql(message, Some("rename one of them".into())))
         }
     };
-    select
-        .projection
+    lookups.iter().map(named).collect()
+}
+
+/// The result with the names that the query has written, as Spark gives them.
+fn as_written(
+    plan: LogicalPlan,
+    names: &[ResultName],
+    lookups: &[(String, SchemaRef)],
+) -> Result<LogicalPlan, QueryError> {
+    let schema = Arc::clone(plan.schema());
+    let fields = schema.fields().len();
+    let written: Vec<Option<String>> = if names.len() == fields {
+        names
+            .iter()
+            .map(|name| name.written().map(str::to_owned))
+            .collect()
+    } else {
+        // `*`: columns have the names that their tables give them.
+        let of_query = names.iter().filter_map(ResultName::written);
+        let of_lookups = lookups
+            .iter()
+            .flat_map(|(_, schema)| schema.fields().iter().map(|field| field.name().as_str()));
+        let all: Vec<&str> = of_query.chain(of_lookups).collect();
+        let of = |name: &String| all.iter().find(|other| other.to_lowercase() == *name);
+        schema
+            .fields()
+            .iter()
+            .map(|field| of(field.name()).map(|name| (*name).to_owned()))
+            .collect()
+    };
+    let is_same = |(place, name): (usize, &Option<String>)| {
+        name.as_ref()
+            .is_none_or(|name| name == schema.field(place).name())
+    };
+    if written.iter().enumerate().all(is_same) {
+        return Ok(plan);
+    }
+    let columns = schema
         .iter()
-        .map(|item| name(item).map(folded))
-        .collect()
+        .zip(written)
+        .map(|((qualifier, field), name)| {
+            let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+            match name {
+                Some(name) if name != *field.name() => column.alias(name),
+                _ => column,
+            }
+        });
+    let columns: Vec<Expr> = columns.collect();
+    let named = LogicalPlanBuilder::from(plan)
+        .project(columns)
+        .and_then(LogicalPlanBuilder::build);
+    named.map_err(|error| QueryError::Plan(error.strip_backtrace()))
+}
+
+/// A query that was read.
+struct Reading {
+    statement: Statement,
+    names: Vec<ResultName>,
 }
 
 /// The statement, if it is one SELECT over these tables and has no clause that would be ignored.
@@ -208,19 +319,36 @@ fn read(
     state: &SessionState,
     written: &Written<'_>,
     tables: &BTreeMap<&str, usize>,
-) -> Result<Statement, QueryError> {
-    limits::check_tokens(written.sql)?;
-    let mut statement = one_select(written)?;
-    if let Statement::Statement(inner) = &mut statement {
-        limits::flatten(inner)?;
-    }
+) -> Result<Reading, QueryError> {
+    let (mut statement, columns) = match written.dialect {
+        Dialect::Datafusion => {
+            limits::check_tokens(written.sql)?;
+            let mut statement = one_select(written)?;
+            let mut names = vec![];
+            if let Statement::Statement(inner) = &mut statement {
+                names = names::of(inner, names::folded);
+                limits::flatten(inner)?;
+            }
+            (statement, names)
+        }
+        Dialect::Spark => {
+            let explain = |error: &ParserError| {
+                written.explain(&DataFusionError::SQL(Box::new(error.clone()), None))
+            };
+            let spark::Lowered { statement, names } = spark::read(written.sql, explain)?;
+            (Statement::Statement(Box::new(statement)), names)
+        }
+    };
     let lookups = tables.keys().copied().filter(|name| *name != SOURCE);
     let names: Vec<&str> = std::iter::once(SOURCE).chain(lookups).collect();
     check_tables(state, &statement, &names, written)?;
     if let Statement::Statement(inner) = &mut statement {
         allowed::check(state, tables, inner).map_err(|error| written.located(error))?;
     }
-    Ok(statement)
+    Ok(Reading {
+        statement,
+        names: columns,
+    })
 }
 
 fn check_width(table: &str, schema: &SchemaRef) -> Result<(), QueryError> {
@@ -384,11 +512,42 @@ fn check_tables(
     if used.iter().any(|table| table.table() == SOURCE) {
         return Ok(());
     }
+    if let Some(line) = bare_interval(written.sql) {
+        let quote = match written.dialect {
+            Dialect::Datafusion => '"',
+            Dialect::Spark => '`',
+        };
+        let message = "interval is a word of SQL, and no column without quotes";
+        let hint = format!("write {quote}interval{quote}");
+        return Err(QueryError::sql(message, Some(hint)).on_line(Some(line)));
+    }
     let hint = "select FROM source: its rows are the stream's records".to_owned();
     Err(QueryError::sql(
         "the query does not read the stream",
         Some(hint),
     ))
+}
+
+/// The line of an `interval` that the parser took for the begin of one, and that swallowed the FROM.
+fn bare_interval(sql: &str) -> Option<usize> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .ok()?;
+    let mut visible = tokens
+        .iter()
+        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
+        .peekable();
+    while let Some(token) = visible.next() {
+        let is_interval = |token: &Token, keyword: Keyword| matches!(token, Token::Word(word) if word.keyword == keyword && word.quote_style.is_none());
+        if is_interval(&token.token, Keyword::INTERVAL)
+            && visible.peek().is_some_and(|next| {
+                next.token == Token::Comma || is_interval(&next.token, Keyword::FROM)
+            })
+        {
+            return usize::try_from(token.span.start.line).ok();
+        }
+    }
+    None
 }
 
 /// Planning is asynchronous only for asynchronous catalogs; these tables are local, so it completes
@@ -468,7 +627,7 @@ fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Query
         } else {
             None
         };
-        pattern.filter(|pattern| super::spark::is_java_pattern(pattern))
+        pattern.filter(|pattern| strftime::is_java_pattern(pattern))
     };
     let Some(pattern) = wrong_call(plan, pattern)? else {
         return Ok(());
@@ -477,7 +636,7 @@ fn check_patterns(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Query
         "date_format(x, '{pattern}') writes letters of the pattern into every row: each field \
          needs a %"
     );
-    let hint = match super::spark::strftime(&pattern) {
+    let hint = match strftime::strftime(&pattern) {
         Some(written) if written.contains('%') => format!("write '{written}'"),
         _ => "write it as strftime does: '%Y-%m-%d %H:%M:%S'".to_owned(),
     };

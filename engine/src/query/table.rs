@@ -6,7 +6,7 @@
 //! of rows, it reads rows that are kept, within the memory limit, in an order that does not depend
 //! on when they came.
 
-use super::KEPT_BATCH_ROWS;
+use super::{KEPT_BATCH_ROWS, SOURCE};
 use arrow::compute::BatchCoalescer;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -40,13 +40,68 @@ pub(super) enum Rows {
     Held(RecordBatch),
     /// From the stream, as they are pushed.
     Stream(Arc<Feed>),
+    /// From the stream, the rows of one run of the plan.
+    Run(Arc<RunRows>),
 }
 
 #[derive(Debug)]
 pub(super) struct PushedRows {
-    /// The shard of the batch, if rows are kept.
+    /// The shard of the batches, if rows are kept.
     pub shard: Option<String>,
-    pub batch: RecordBatch,
+    pub batches: Vec<RecordBatch>,
+    /// Memory of the batches, until they are read.
+    pub memory: Option<MemoryReservation>,
+}
+
+/// The rows that the next run of a plan reads in place of the stream.
+#[derive(Debug)]
+pub(super) struct RunRows {
+    batch: Mutex<RecordBatch>,
+    columns: Vec<usize>,
+}
+
+impl RunRows {
+    /// `columns`: those of the source that a batch of `schema` carries, ascending.
+    pub(super) fn new(schema: SchemaRef, columns: Vec<usize>) -> Self {
+        Self {
+            batch: Mutex::new(RecordBatch::new_empty(schema)),
+            columns,
+        }
+    }
+
+    pub(super) fn schema(&self) -> SchemaRef {
+        self.batch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .schema()
+    }
+
+    pub(super) fn clear(&self) {
+        self.set(RecordBatch::new_empty(self.schema()));
+    }
+
+    pub(super) fn set(&self, batch: RecordBatch) {
+        *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = batch;
+    }
+
+    fn projected(&self, projection: &[usize]) -> Result<RecordBatch> {
+        let places = places(&self.columns, projection)?;
+        let batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(batch.project(&places)?)
+    }
+}
+
+/// The places of a scan's columns in a batch that carries these columns of the source.
+fn places(columns: &[usize], projection: &[usize]) -> Result<Vec<usize>> {
+    let place = |column: &usize| {
+        let place = columns.binary_search(column);
+        place.map_err(|_| {
+            internal_datafusion_err!(
+                "column {column} of the source is not among those that are read"
+            )
+        })
+    };
+    projection.iter().map(place).collect()
 }
 
 /// The receiving end of the stream's rows.
@@ -91,9 +146,12 @@ impl Feed {
         let memory = MemoryConsumer::new("rows of the window, which the query needs together")
             .register(context.memory_pool());
         let mut shards: BTreeMap<Option<String>, Vec<RecordBatch>> = BTreeMap::new();
-        while let Some(PushedRows { shard, batch }) = receiver.recv().await {
-            memory.try_grow(batch.get_array_memory_size())?;
-            shards.entry(shard).or_default().push(batch);
+        while let Some(PushedRows { shard, batches, .. }) = receiver.recv().await {
+            let of_shard = shards.entry(shard).or_default();
+            for batch in batches {
+                memory.try_grow(batch.get_array_memory_size())?;
+                of_shard.push(batch);
+            }
         }
         let mut coalesced: Option<BatchCoalescer> = None;
         let mut batches = Vec::new();
@@ -123,15 +181,7 @@ impl Feed {
 
     /// The places of a scan's columns in a pushed batch.
     fn places(&self, projection: &[usize]) -> Result<Vec<usize>> {
-        let place = |column: &usize| {
-            let place = self.columns.binary_search(column);
-            place.map_err(|_| {
-                internal_datafusion_err!(
-                    "column {column} of the source is not among those that are read"
-                )
-            })
-        };
-        projection.iter().map(place).collect()
+        places(&self.columns, projection)
     }
 }
 
@@ -208,7 +258,27 @@ impl TableExec {
 
     /// Whether this is the stream.
     pub(super) fn is_source(&self) -> bool {
-        matches!(self.rows, Rows::Stream(_))
+        matches!(self.rows, Rows::Stream(_) | Rows::Run(_))
+    }
+
+    /// The same scan of the stream, which reads the rows of one run.
+    pub(super) fn of_run(&self, rows: Arc<RunRows>) -> Self {
+        Self {
+            name: self.name.clone(),
+            projection: self.projection.clone(),
+            rows: Rows::Run(rows),
+            properties: Arc::clone(&self.properties),
+        }
+    }
+
+    /// Reads, in place of `replaced`, the rows that it has returned and that are pushed into `feed`.
+    pub(super) fn after(replaced: &Arc<dyn ExecutionPlan>, feed: Feed) -> Self {
+        Self {
+            name: SOURCE.to_owned(),
+            projection: feed.columns.clone(),
+            rows: Rows::Stream(Arc::new(feed)),
+            properties: Arc::clone(replaced.properties()),
+        }
     }
 }
 
@@ -286,8 +356,19 @@ impl ExecutionPlan for TableExec {
                 let pushed = stream::unfold(feed.take()?, |mut receiver| async {
                     receiver.recv().await.map(|rows| (rows, receiver))
                 });
-                let rows = pushed.map(move |PushedRows { batch, .. }| Ok(batch.project(&places)?));
+                let rows = pushed.flat_map(move |PushedRows { batches, .. }| {
+                    let places = places.clone();
+                    let projected = move |batch: RecordBatch| Ok(batch.project(&places)?);
+                    stream::iter(batches.into_iter().map(projected))
+                });
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+            }
+            Rows::Run(rows) => {
+                let batch = rows.projected(&self.projection)?;
+                Ok(Box::pin(RecordBatchStreamAdapter::new(
+                    schema,
+                    stream::iter([Ok(batch)]),
+                )))
             }
         }
     }

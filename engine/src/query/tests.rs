@@ -56,25 +56,32 @@ pub(super) async fn rows_of(
     plan: &QueryPlan,
     batch: RecordBatch,
 ) -> Result<Vec<String>, QueryError> {
-    let mut open = plan
+    let OpenQuery {
+        mut input,
+        mut output,
+        ..
+    } = plan
         .open(&BTreeMap::from([("c".to_owned(), countries())]), 1 << 30)
         .await?;
-    open.input.push("s", batch).await?;
-    open.input.close();
-    let mut rows = vec![];
-    while let Some(batch) = open.output.next().await? {
-        let options = arrow::util::display::FormatOptions::default();
-        let column =
-            arrow::util::display::ArrayFormatter::try_new(batch.column(0), &options).unwrap();
-        rows.extend((0..batch.num_rows()).map(|row| column.value(row).to_string()));
-    }
+    let pushed = async move { input.push("s", batch).await.map(drop) };
+    let drained = async move {
+        let mut rows = vec![];
+        while let Some(batch) = output.next().await? {
+            let options = arrow::util::display::FormatOptions::default();
+            let column =
+                arrow::util::display::ArrayFormatter::try_new(batch.column(0), &options).unwrap();
+            rows.extend((0..batch.num_rows()).map(|row| column.value(row).to_string()));
+        }
+        Ok(rows)
+    };
+    let ((), rows) = futures::future::try_join(pushed, drained).await?;
     Ok(rows)
 }
 
 async fn run(plan: &QueryPlan, batches: Vec<RecordBatch>) -> (Vec<String>, UnmatchedCounter) {
     let lookups = BTreeMap::from([("c".to_owned(), countries())]);
     let OpenQuery {
-        input,
+        mut input,
         mut output,
         unmatched,
     } = plan.open(&lookups, LIMIT).await.unwrap();
@@ -469,7 +476,9 @@ async fn the_stream_is_never_collected_by_a_join() {
     let plan = plan(&sql).unwrap();
     let lookups = BTreeMap::from([("c".to_owned(), countries())]);
     let OpenQuery {
-        input, mut output, ..
+        mut input,
+        mut output,
+        ..
     } = plan.open(&lookups, 1 << 20).await.unwrap();
     let pusher = tokio::spawn(async move {
         for seed in 0..50 {
@@ -495,7 +504,9 @@ async fn memory_is_bounded_and_the_error_names_the_limit() {
     ] {
         let plan = plan(sql).unwrap();
         let OpenQuery {
-            input, mut output, ..
+            mut input,
+            mut output,
+            ..
         } = plan
             .open(&BTreeMap::from([("c".to_owned(), countries())]), 300_000)
             .await
@@ -541,9 +552,7 @@ async fn a_row_that_cannot_be_cast_fails_the_epoch() {
             .await
             .unwrap();
         let rows = batch(&[("uuid", &[Some("1")]), ("region", &[Some(region)])]);
-        open.input.push("s", rows).await.unwrap();
-        open.input.close();
-        let error = open.output.next().await.unwrap_err();
+        let error = open.input.push("s", rows).await.unwrap_err();
         assert!(
             matches!(error, QueryError::Rows(_)) && error.to_string().contains(word),
             "{error}"
@@ -553,17 +562,17 @@ async fn a_row_that_cannot_be_cast_fails_the_epoch() {
 }
 
 #[tokio::test]
-async fn a_query_that_has_failed_needs_no_more_rows() {
+async fn a_query_whose_output_is_gone_needs_no_more_rows() {
     let plan = plan("SELECT CAST(uuid AS BIGINT) AS n FROM source").unwrap();
     let OpenQuery {
-        input, mut output, ..
+        mut input, output, ..
     } = plan
         .open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT)
         .await
         .unwrap();
-    let rows = batch(&[("uuid", &[Some("none")])]);
+    let rows = batch(&[("uuid", &[Some("1")])]);
     assert_eq!(input.push("s", rows.clone()).await.unwrap(), Pushed::Taken);
-    assert!(output.next().await.is_err());
+    drop(output);
     assert_eq!(input.push("s", rows).await.unwrap(), Pushed::NotNeeded);
 }
 
@@ -571,7 +580,9 @@ async fn a_query_that_has_failed_needs_no_more_rows() {
 async fn in_turns(plan: &QueryPlan, seed: u64) -> Vec<String> {
     let lookups = BTreeMap::from([("c".to_owned(), countries())]);
     let OpenQuery {
-        input, mut output, ..
+        mut input,
+        mut output,
+        ..
     } = plan.open(&lookups, LIMIT).await.unwrap();
     let columns = plan.source_columns().to_vec();
     let pusher = tokio::spawn(async move {
@@ -734,7 +745,11 @@ async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not()
     let lost = opened(batch(&[("CountryName", &[None]), ("Kode", &[None])]))
         .await
         .unwrap_err();
-    assert_eq!(lost.to_string(), "lookup c: its column \"Code\" is gone");
+    assert_eq!(
+        lost.to_string(),
+        "lookup c: it has no column \"Code\", which the query reads; its columns are: CountryName, \
+         Kode"
+    );
     assert!(matches!(
         plan.open(&BTreeMap::new(), LIMIT).await,
         Err(QueryError::Lookup { .. })
@@ -756,7 +771,7 @@ async fn a_lookup_that_lost_a_column_is_refused_and_one_that_gained_one_is_not()
 #[tokio::test]
 async fn a_batch_of_other_columns_is_refused() {
     let plan = plan("SELECT uuid FROM source").unwrap();
-    let open = plan
+    let mut open = plan
         .open(&BTreeMap::from([("c".to_owned(), countries())]), LIMIT)
         .await
         .unwrap();
@@ -844,7 +859,9 @@ async fn counting_changes_no_result_on_random_rows() {
                 .collect();
             let plan = QueryPlan::blocking(schema(&["a", "b"]), schemas, sql).unwrap();
             let OpenQuery {
-                input, mut output, ..
+                mut input,
+                mut output,
+                ..
             } = plan.open(&lookups, LIMIT).await.unwrap();
             for batch in &source {
                 input
@@ -1033,12 +1050,17 @@ async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
             .await
             .unwrap();
         let OpenQuery {
-            input, mut output, ..
+            mut input,
+            mut output,
+            ..
         } = open;
-        input
-            .push("s", sales().project(plan.source_columns()).unwrap())
-            .await
-            .unwrap();
+        let rows = sales().project(plan.source_columns()).unwrap();
+        let pushed = async move { input.push("s", rows).await.map(drop) };
+        let drained = async move {
+            while output.next().await?.is_some() {}
+            Ok(())
+        };
+        let mut work = std::pin::pin!(futures::future::try_join(pushed, drained));
         let mut yields = 0;
         let began = std::time::Instant::now();
         pace.limit(time);
@@ -1047,8 +1069,7 @@ async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
                 began.elapsed() < std::time::Duration::from_secs(30),
                 "{sql} computed on and on"
             );
-            match futures::poll!(std::pin::pin!(output.next())) {
-                std::task::Poll::Ready(Ok(Some(_))) => {}
+            match futures::poll!(&mut work) {
                 std::task::Poll::Ready(ended) => panic!("{sql} ended: {ended:?}"),
                 std::task::Poll::Pending if pace.take_yielded() => {
                     yields += 1;
@@ -1059,7 +1080,7 @@ async fn a_query_of_any_number_of_rows_yields_and_stops_when_it_is_cancelled() {
         }
         pace.cancel();
         pace.limit(time);
-        let stopped = output.next().await;
+        let stopped = work.await;
         assert!(
             matches!(&stopped, Err(error) if error.to_string().contains("cancelled")),
             "{sql}: {stopped:?}"
@@ -1091,19 +1112,23 @@ async fn a_join_whose_condition_is_never_true_stops_when_it_is_cancelled() {
             .await
             .unwrap();
         let OpenQuery {
-            input, mut output, ..
+            mut input,
+            mut output,
+            ..
         } = open;
-        input
-            .push("s", source.project(plan.source_columns()).unwrap())
-            .await
-            .unwrap();
+        let rows = source.project(plan.source_columns()).unwrap();
         let began = std::time::Instant::now();
         let cancel = std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(300));
             pace.cancel();
         });
         // One poll: it has no time limit.
-        let stopped = output.next().await;
+        let pushed = async move { input.push("s", rows).await.map(drop) };
+        let drained = async move {
+            while output.next().await?.is_some() {}
+            Ok(())
+        };
+        let stopped = futures::future::try_join(pushed, drained).await;
         cancel.join().unwrap();
         assert!(
             matches!(&stopped, Err(error) if error.to_string().contains("cancelled")),
@@ -1116,4 +1141,208 @@ async fn a_join_whose_condition_is_never_true_stops_when_it_is_cancelled() {
             began.elapsed()
         );
     }
+}
+
+/// The rows of a query over batches of one text column each, and the places of the rows that it
+/// could not take: batch, row.
+async fn good_rows(
+    sql: &str,
+    plan: &QueryPlan,
+    batches: &[RecordBatch],
+) -> (Vec<String>, Vec<(usize, usize)>, UnmatchedCounter) {
+    let lookups = BTreeMap::from([("c".to_owned(), countries())]);
+    let OpenQuery {
+        mut input,
+        mut output,
+        unmatched,
+    } = plan.open(&lookups, LIMIT).await.unwrap();
+    let columns = plan.source_columns().to_vec();
+    let pushed = async move {
+        let mut blamed = vec![];
+        for (at, batch) in batches.iter().enumerate() {
+            let mut rows = vec![];
+            let batch = batch.project(&columns).unwrap();
+            input.push_good("s", batch, &mut rows).await.unwrap();
+            for BlamedRow { row, reason } in rows {
+                assert!(reason.contains("Cannot cast string 'bad'"), "{reason}");
+                assert!(
+                    reason.contains("CAST(region AS Int64) fails"),
+                    "{sql}: {reason}"
+                );
+                assert!(reason.contains("region = 'bad'"), "{sql}: {reason}");
+                blamed.push((at, row));
+            }
+        }
+        blamed
+    };
+    let drained = async move {
+        let mut batches = vec![];
+        while let Some(batch) = output.next().await.unwrap() {
+            batches.push(batch);
+        }
+        batches
+    };
+    let (blamed, batches) = futures::future::join(pushed, drained).await;
+    (lines(&batches), blamed, unmatched)
+}
+
+/// Rows with these regions; every third country has no match.
+fn regions(regions: &[bool]) -> RecordBatch {
+    let numbers: Vec<String> = (0..regions.len()).map(|row| row.to_string()).collect();
+    let country = |row: usize| {
+        Some(if row.is_multiple_of(3) {
+            "Mars"
+        } else {
+            "France"
+        })
+    };
+    let countries: Vec<_> = (0..regions.len()).map(country).collect();
+    let region =
+        |(row, bad): (usize, &bool)| Some(if *bad { "bad" } else { numbers[row].as_str() });
+    let texts: Vec<_> = regions.iter().enumerate().map(region).collect();
+    let uuids: Vec<_> = numbers.iter().map(|number| Some(number.as_str())).collect();
+    batch(&[
+        ("uuid", &uuids),
+        ("country", &countries),
+        ("region", &texts),
+    ])
+}
+
+/// P52: what a query cannot take costs just the rows that it cannot take.
+#[tokio::test]
+async fn every_place_of_a_bad_row_gives_exactly_the_other_rows() {
+    let queries = [
+        "SELECT uuid, CAST(region AS BIGINT) AS n FROM source".to_owned(),
+        "SELECT uuid FROM source WHERE CAST(region AS BIGINT) % 2 = 0".to_owned(),
+        format!("SELECT s.uuid, c.\"Code\", CAST(s.region AS BIGINT) AS n FROM source s {TWO}"),
+        "SELECT uuid, unnest(make_array(CAST(region AS BIGINT), 7)) AS n FROM source".to_owned(),
+        "SELECT uuid, repeat('x', CAST(region AS BIGINT) % 5) AS n FROM source".to_owned(),
+        "SELECT country, sum(CAST(region AS BIGINT)) AS n, count(*) AS rows FROM source GROUP BY country"
+            .to_owned(),
+        "SELECT CAST(region AS BIGINT) % 7 AS n, count(*) AS rows FROM source GROUP BY CAST(region AS BIGINT) % 7"
+            .to_owned(),
+        "SELECT DISTINCT CAST(region AS BIGINT) % 3 AS n FROM source".to_owned(),
+        "SELECT uuid, CAST(region AS BIGINT) AS n FROM source ORDER BY n DESC".to_owned(),
+        "SELECT g.country, g.n, c.\"Code\" FROM (SELECT country, max(CAST(region AS BIGINT)) AS n FROM source GROUP BY country) g \
+         JOIN c ON g.country = c.\"CountryName\""
+            .to_owned(),
+    ];
+    let rows = 37;
+    let none = vec![false; rows];
+    let with = |bad: &dyn Fn(usize) -> bool| (0..rows).map(bad).collect::<Vec<bool>>();
+    let places = [
+        vec![none.clone(), none.clone()],
+        vec![with(&|row| row == 0), none.clone()],
+        vec![with(&|row| row == rows - 1), none.clone()],
+        vec![vec![true; rows], none.clone()],
+        vec![none.clone(), vec![true; rows]],
+        vec![with(&|row| row % 2 == 0), with(&|row| row % 2 == 1)],
+        vec![with(&|row| row == 17), with(&|row| row == 5 || row == 6)],
+        vec![vec![true], none, vec![true]],
+    ];
+    for sql in &queries {
+        let plan = plan(sql).unwrap();
+        // A row that an inner join drops is not computed further.
+        let drops = sql.contains("source s JOIN");
+        let is_blamed = |row: usize, bad: bool| bad && !(drops && row.is_multiple_of(3));
+        for bad in &places {
+            let batches: Vec<RecordBatch> = bad.iter().map(|bad| regions(bad)).collect();
+            let good: Vec<RecordBatch> = bad
+                .iter()
+                .zip(&batches)
+                .map(|(bad, batch)| {
+                    let good = bad.iter().enumerate();
+                    let good: arrow::array::BooleanArray =
+                        good.map(|(row, bad)| Some(!is_blamed(row, *bad))).collect();
+                    arrow::compute::filter_record_batch(batch, &good).unwrap()
+                })
+                .collect();
+            let (rows, blamed, unmatched) = good_rows(sql, &plan, &batches).await;
+            let (expected, none, expected_unmatched) = good_rows(sql, &plan, &good).await;
+            let place = |(at, bad): (usize, &Vec<bool>)| {
+                let rows = bad.iter().enumerate();
+                let rows = rows.filter(|(row, bad)| is_blamed(*row, **bad));
+                rows.map(move |(row, _)| (at, row)).collect::<Vec<_>>()
+            };
+            let places: Vec<_> = bad.iter().enumerate().flat_map(place).collect();
+            assert_eq!(blamed, places, "{sql}");
+            assert_eq!(rows, expected, "{sql}");
+            assert!(none.is_empty());
+            assert_eq!(unmatched.rows(), expected_unmatched.rows(), "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_alone_decides_whether_the_query_takes_it() {
+    let sql = "SELECT uuid FROM source WHERE region <> 'bad' AND CAST(region AS BIGINT) >= 0";
+    let plan = plan(sql).unwrap();
+    let bad: Vec<bool> = (0..20).map(|row| row % 2 == 0).collect();
+    let (rows, blamed, _) = good_rows(sql, &plan, &[regions(&bad)]).await;
+    assert_eq!((rows.len(), blamed), (10, vec![]));
+}
+
+#[tokio::test]
+async fn a_result_that_is_too_large_to_hold_comes_whole_and_the_bad_rows_are_found() {
+    let names = vec![Some("x"); 2_000];
+    let texts: Vec<String> = (0..2_000)
+        .map(|row| format!("{row}{}", "y".repeat(2_000)))
+        .collect();
+    let texts: Vec<_> = texts.iter().map(|text| Some(text.as_str())).collect();
+    let lookups = BTreeMap::from([(
+        "c".to_owned(),
+        batch(&[("CountryName", &names), ("Code", &texts)]),
+    )]);
+    let sql = "SELECT s.uuid, c.\"Code\" || 'z' AS code, CAST(s.region AS BIGINT) AS n FROM source s CROSS JOIN c";
+    let OpenQuery {
+        mut input,
+        mut output,
+        ..
+    } = plan(sql).unwrap().open(&lookups, LIMIT).await.unwrap();
+    let bad: Vec<bool> = (0..40).map(|row| row == 7 || row == 39).collect();
+    let rows = regions(&bad).project(&[0, 2]).unwrap();
+    let pushed = async move {
+        let mut blamed = vec![];
+        input.push_good("s", rows, &mut blamed).await.unwrap();
+        blamed.iter().map(|blamed| blamed.row).collect::<Vec<_>>()
+    };
+    let drained = async move {
+        let mut rows = 0;
+        while let Some(batch) = output.next().await.unwrap() {
+            rows += batch.num_rows();
+        }
+        rows
+    };
+    let (blamed, rows) = futures::future::join(pushed, drained).await;
+    assert_eq!((blamed, rows), (vec![7, 39], 38 * 2_000));
+}
+
+#[tokio::test]
+async fn a_failure_of_a_lookup_or_of_the_whole_window_is_of_no_row() {
+    let lookup = batch(&[("CountryName", &[Some("France")]), ("Code", &[Some("FR")])]);
+    let lookups = BTreeMap::from([("c".to_owned(), lookup)]);
+    let sql = "SELECT s.uuid FROM source s JOIN (SELECT \"CountryName\", CAST(\"Code\" AS BIGINT) AS code FROM c) c \
+               ON c.\"CountryName\" = s.country AND CAST(s.region AS BIGINT) < c.code";
+    let mut open = plan(sql).unwrap().open(&lookups, LIMIT).await.unwrap();
+    let mut blamed = vec![];
+    let error = open
+        .input
+        .push_good("s", regions(&[false, false]), &mut blamed)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("'FR'"), "{error}");
+    assert!(blamed.is_empty());
+    let kept =
+        "SELECT uuid, CAST(region AS BIGINT) AS n FROM source ORDER BY country, uuid LIMIT 5";
+    let mut open = plan(kept).unwrap().open(&lookups, LIMIT).await.unwrap();
+    let rows = regions(&[false, true, false]);
+    open.input.push("s", rows).await.unwrap();
+    open.input.close();
+    let error = open.output.next().await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("column n: CAST(region AS Int64) fails: Cannot cast string 'bad' to value of Int64 type (region = 'bad')"),
+        "{error}"
+    );
 }

@@ -42,6 +42,8 @@ pub const KEYS_TRACKED_MAX: usize = 10_000;
 /// Longer keys are cut after this many characters.
 pub const KEY_CHARS_MAX: usize = 200;
 
+const NULL: &str = "NULL";
+
 const MARKER: &str = "__streamctl_matched";
 
 /// Counts the rows of one window without a match. Clones share the count; read it after the output
@@ -49,7 +51,13 @@ const MARKER: &str = "__streamctl_matched";
 #[derive(Clone, Debug, Default)]
 pub struct UnmatchedCounter {
     tally: Arc<Mutex<Tally>>,
+    /// The rows of the current run, if a plan runs on one batch after the other: whether they count
+    /// is known at its end.
+    run: Option<Arc<Mutex<RunKeys>>>,
 }
+
+/// Lookup and key of each row.
+type RunKeys = Vec<(String, String)>;
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -86,6 +94,49 @@ impl UnmatchedCounter {
         all.into_iter()
             .map(|(rows, lookup, key)| UnmatchedKey { lookup, key, rows })
             .collect()
+    }
+
+    /// The same count for a plan that runs on one batch after the other.
+    pub(super) fn of_runs(&self) -> Self {
+        Self {
+            tally: Arc::clone(&self.tally),
+            run: Some(Arc::default()),
+        }
+    }
+
+    /// Forgets the rows of a run that failed.
+    pub(super) fn begin_run(&self) {
+        if let Some(run) = &self.run {
+            run.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    /// Counts the rows of the current run.
+    pub(super) fn end_run(&self) {
+        let Some(run) = &self.run else {
+            return;
+        };
+        let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
+        if run.is_empty() {
+            return;
+        }
+        let mut tally = self.lock();
+        for (lookup, key) in run.drain(..) {
+            tally.add(&lookup, key);
+        }
+    }
+
+    fn add(&self, lookup: &str, keys: impl Iterator<Item = String>) {
+        match &self.run {
+            Some(run) => run
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(keys.map(|key| (lookup.to_owned(), key))),
+            None => {
+                let mut tally = self.lock();
+                keys.for_each(|key| tally.add(lookup, key));
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {
@@ -260,20 +311,30 @@ impl Counting {
             .iter()
             .map(|key| key.evaluate(&rows)?.into_array(rows.num_rows()));
         let keys = keys.collect::<Result<Vec<_>>>()?;
-        let options = FormatOptions::default().with_null("NULL");
+        let options = FormatOptions::default().with_null(NULL);
         let texts = keys
             .iter()
             .map(|key| ArrayFormatter::try_new(key.as_ref(), &options));
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
-        let mut tally = self.counter.lock();
-        for row in 0..rows.num_rows() {
-            let text: Vec<String> = texts
+        let key = |row: usize| {
+            let text: Vec<String> = keys
                 .iter()
-                .map(|text| text.value(row).to_string())
+                .zip(&texts)
+                .map(|(key, text)| shown(text.value(row).to_string(), key.is_null(row)))
                 .collect();
-            tally.add(&self.lookup, cut(text.join(",")));
-        }
+            cut(text.join(","))
+        };
+        self.counter
+            .add(&self.lookup, (0..rows.num_rows()).map(key));
         Ok(())
+    }
+}
+
+/// `NULL` is no value; the text is in quotes.
+fn shown(text: String, is_null: bool) -> String {
+    match is_null || text != NULL {
+        true => text,
+        false => format!("'{NULL}'"),
     }
 }
 

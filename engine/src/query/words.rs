@@ -6,17 +6,19 @@
 
 use super::error::QueryError;
 use super::phrase::{closest, plain};
-use super::{SOURCE, functions, limits};
+use super::{SOURCE, functions, limits, spark};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
+use streamctl_proto::spec::Dialect;
 
 const TYPES: &str = "VARCHAR, BIGINT, INT, SMALLINT, TINYINT, DOUBLE, FLOAT, DECIMAL(38, 10), BOOLEAN, DATE, TIMESTAMP, BYTEA";
 
 /// The query as written.
 pub(super) struct Written<'a> {
     pub sql: &'a str,
+    pub dialect: Dialect,
     /// Name and columns of each table.
     pub tables: &'a [(&'a str, &'a SchemaRef)],
     /// The names of all functions.
@@ -40,6 +42,12 @@ impl Written<'_> {
                 SchemaError::AmbiguousReference { field } => ambiguous(field),
                 other => QueryError::sql(other.to_string(), None),
             },
+            DataFusionError::External(inner) if inner.is::<spark::Refusal>() => {
+                match inner.downcast_ref::<spark::Refusal>() {
+                    Some(refusal) => self.refusal(refusal),
+                    None => self.translated(&inner.to_string()),
+                }
+            }
             DataFusionError::SQL(parser, _) if **parser == ParserError::RecursionLimitExceeded => {
                 limits::too_nested()
             }
@@ -52,6 +60,21 @@ impl Written<'_> {
             ),
         };
         reported.on_line(spot(error))
+    }
+
+    /// What a dialect refuses, with the line of the word that the message begins with.
+    fn refusal(&self, refusal: &spark::Refusal) -> QueryError {
+        let error = QueryError::sql(refusal.message.clone(), Some(refusal.hint.clone()));
+        let word = refusal
+            .message
+            .split(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
+            .next()
+            .unwrap_or_default();
+        if word.is_empty() {
+            error
+        } else {
+            error.on_line(self.line_with(word))
+        }
     }
 
     /// The error with the line on which the named part first occurs, if that is known.
@@ -136,6 +159,20 @@ impl Written<'_> {
                 Some("compare it with something, as in country = 'Peru'".into()),
             );
         }
+        if text.contains("InSubquery(") {
+            let hint = "join the lookup: LEFT JOIN t ON t.x = s.x, and t.x IS NOT NULL AS found";
+            return QueryError::sql(
+                "x IN (SELECT ...) is only possible as a condition, with AND between it and others",
+                Some(hint.into()),
+            );
+        }
+        if text.contains("null_aware anti join") {
+            let hint = "write NOT EXISTS (SELECT 1 FROM t WHERE t.x = s.x AND ...)";
+            return QueryError::sql(
+                "NOT IN (SELECT ...) whose SELECT has a condition on the outer row cannot be executed",
+                Some(hint.into()),
+            );
+        }
         let said = if text.starts_with("Dot access") {
             "fields of a struct are not reached by a dot"
         } else {
@@ -152,7 +189,14 @@ impl Written<'_> {
             .filter_map(|line| line.strip_prefix('\t'))
             .filter(|line| line.contains('('))
             .collect();
-        let cast = "a text becomes a number by TRY_CAST(column AS DOUBLE), anything becomes text by CAST(column AS VARCHAR)";
+        let cast = match self.dialect {
+            Dialect::Datafusion => {
+                "a text becomes a number by TRY_CAST(column AS DOUBLE), anything becomes text by CAST(column AS VARCHAR)"
+            }
+            Dialect::Spark => {
+                "a text becomes a number by CAST(column AS DOUBLE), anything becomes text by CAST(column AS STRING)"
+            }
+        };
         let hint = match takes.is_empty() {
             true => cast.to_owned(),
             false => format!("it takes {}; {cast}", takes.join(" or ")),
@@ -212,12 +256,21 @@ impl Written<'_> {
             let all = self.tables.iter().flat_map(|(_, schema)| schema.fields());
             names = all.map(|field| field.name().as_str()).collect();
         }
+        let is_quoted = self.dialect == Dialect::Datafusion
+            && self.sql.contains(&format!("\"{}\"", field.name));
         let hint = match closest(&field.name, names.iter().copied()) {
-            Some(name) if name != name.to_lowercase() => {
+            Some(name) if name != name.to_lowercase() && self.dialect == Dialect::Datafusion => {
                 format!("did you mean \"{name}\"? Names with capitals are written in double quotes")
             }
             Some(name) => format!("did you mean {name}?"),
             None => format!("the columns are: {}", names.join(", ")),
+        };
+        let hint = match is_quoted {
+            true => format!(
+                "{hint}; a text is written in single quotes: '{}'",
+                field.name
+            ),
+            false => hint,
         };
         QueryError::sql(message, Some(hint))
     }

@@ -5,28 +5,33 @@
 //! Rule: it sends the same requests as a submit, reports with the same texts, and changes nothing.
 
 use super::{
-    Failure, Log, ResolveError, World, check_arrival_time, check_partitions, check_places,
-    check_types, pinned, schema_field, source_table,
+    Failure, Log, Pinned, ResolveError, World, check_arrival_time, check_names, check_partitions,
+    check_places, check_types, pinned, schema_field, source_table, table,
 };
 use super::{lookup_rows, stream_address};
-use crate::catalog;
-use crate::query::QueryPlan;
+use crate::catalog::{self, Asked};
+use crate::lookup::{rows, trial};
+use crate::query::{QueryPlan, QueryText};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
-use streamctl_proto::resolved::{ColumnType, StreamAddress};
-use streamctl_proto::spec::{Problem, Problems};
-use streamctl_proto::{JobSpec, ResolvedJob};
+use streamctl_proto::resolved::{ColumnType, RecordKeys, StreamAddress};
+use streamctl_proto::spec::{LookupSpec, Problem, Problems};
+use streamctl_proto::{Duplicates, JobSpec, ResolvedJob};
 
 /// What is known of a job: each part that was available.
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
     pub columns: Option<Vec<ColumnType>>,
+    /// Which keys of a record hold them.
+    pub keys: RecordKeys,
     /// For a Kinesis source: the stream.
     pub stream: Option<StreamAddress>,
     /// The current state of each lookup, by name; those that could not be read are missing.
     pub lookups: BTreeMap<String, ExploredLookup>,
     /// The plan, if columns and lookups are known and the query is valid.
     pub plan: Option<QueryPlan>,
+    /// What is right, but may not be expected.
+    pub notes: Vec<String>,
     /// The problems that the user must fix.
     pub problems: Vec<Problem>,
     /// Unavailable parts: the key that needed them, and the reason.
@@ -40,6 +45,17 @@ pub struct ExploredLookup {
     pub files: usize,
     pub bytes: u64,
     pub rows: RecordBatch,
+    /// Keys that more than one row has, of the query's joins.
+    pub duplicates: Duplicates,
+}
+
+impl ExploredLookup {
+    /// What the user should know about its rows.
+    pub fn remarks(&self, spec: &LookupSpec) -> Vec<String> {
+        let mut remarks = rows::remarks(spec, &self.rows);
+        remarks.extend(self.duplicates.text());
+        remarks
+    }
 }
 
 impl Explored {
@@ -70,7 +86,51 @@ impl Explored {
             )])
             .into());
         };
-        pinned(spec, spec_digest, now_ms, columns, self.stream, &plan)
+        let lookups = self.lookups.iter();
+        let lookups = lookups
+            .map(|(name, lookup)| (name.clone(), lookup.rows.schema()))
+            .collect();
+        let source = Pinned {
+            columns,
+            keys: self.keys,
+            stream: self.stream,
+        };
+        pinned(spec, spec_digest, now_ms, source, &plan, lookups)
+    }
+
+    /// What the user should know and need not fix, each with its lookup's name.
+    pub fn remarks(&self, spec: &JobSpec) -> Vec<String> {
+        let of = |lookup: &LookupSpec| -> Vec<String> {
+            let found = self.lookups.get(&lookup.name);
+            let remarks = found.map(|found| found.remarks(lookup)).unwrap_or_default();
+            let named = |remark| format!("lookup {}: {remark}", lookup.name);
+            remarks.into_iter().map(named).collect()
+        };
+        spec.lookups.iter().flat_map(of).collect()
+    }
+}
+
+/// Runs the query on each lookup's rows alone, as it is done with every later version.
+async fn try_lookups(
+    spec: &JobSpec,
+    plan: &QueryPlan,
+    lookups: &mut BTreeMap<String, ExploredLookup>,
+    log: &mut Log,
+) {
+    for (index, lookup) in spec.lookups.iter().enumerate() {
+        let Some(found) = lookups.get_mut(&lookup.name) else {
+            continue;
+        };
+        let before = log.failures.len();
+        match trial::run(plan, &lookup.name, &found.rows).await {
+            Ok(duplicates) => found.duplicates = duplicates,
+            Err(reason) => {
+                let message = format!("the query cannot run on it: {reason}");
+                let hint = "fix the value in its files, or cast it with TRY_CAST in the query";
+                log.problem("lookup.path", message, Some(hint.to_owned()));
+            }
+        }
+        log.of_element(before, index);
     }
 }
 
@@ -85,8 +145,10 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         })
     });
     let stream = stream_address(spec, table.as_ref(), &mut log);
+    let mut asked = Asked::default();
     if let Some(table) = &table {
         check_arrival_time(spec, &table.columns, &mut log);
+        asked = table::asked(spec, table, &mut log);
     }
     let mut lookups = BTreeMap::new();
     for (index, lookup) in spec.lookups.iter().enumerate() {
@@ -96,6 +158,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
                 files: listed.objects.len(),
                 bytes: listed.bytes,
                 rows,
+                duplicates: Duplicates::default(),
             };
             lookups.insert(lookup.name.clone(), explored);
         }
@@ -109,12 +172,16 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
                 .iter()
                 .map(|(name, lookup)| (name.clone(), lookup.rows.schema()))
                 .collect();
-            log.ok(QueryPlan::new(schema, schemas, &spec.sql).await, |error| {
-                Failure::of_query(&error)
-            })
+            let keys = table
+                .as_ref()
+                .map_or(&[][..], |table| &table.partition_keys);
+            let planned = table::plan(schema, schemas, QueryText::submitted(spec), keys).await;
+            log.ok(planned, |failure| failure)
         }
     };
     if let Some(plan) = &plan {
+        try_lookups(spec, plan, &mut lookups, &mut log).await;
+        check_names(spec, plan.output_schema(), &mut log);
         check_partitions(spec, plan.output_schema(), &mut log);
         check_types(spec, plan.output_schema(), &mut log);
     }
@@ -124,6 +191,8 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     let (problems, unavailable) = log.apart();
     Explored {
         columns: table.map(|table| table.columns),
+        keys: asked.keys,
+        notes: asked.notes,
         stream,
         lookups,
         plan,

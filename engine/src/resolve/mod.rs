@@ -7,21 +7,23 @@
 
 pub mod explore;
 pub mod foreign;
+mod table;
 
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
 use crate::lookup::{self, Listed, LookupError, rows};
-use crate::query::{self, QueryError, QueryPlan};
+use crate::query::{self, QueryError, QueryPlan, QueryText, RecordColumn};
 use crate::source::connector;
 use crate::storage::{StorageError, Storages};
+use crate::written;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use explore::explore;
-use streamctl_proto::manifest::sha256_hex;
-use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, StreamAddress};
+use std::collections::BTreeMap;
+use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, RecordKeys, StreamAddress};
 use streamctl_proto::spec::{
     LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, StartingPosition,
 };
@@ -75,22 +77,27 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
         .iter()
         .map(|lookup| lookup.name.as_str())
         .collect();
-    let names = match query::check(&spec.sql, &lookups) {
+    let names = match query::check(QueryText::submitted(spec), &lookups) {
         Ok(Some(names)) => names,
         Ok(None) => return vec![],
         Err(error) => return vec![error.problem()],
     };
     let mut log = Log::default();
-    // Only the partition names are checked: any text can name a folder.
+    // Only names are checked: any text can name a folder.
     let text = names
         .into_iter()
         .map(|name| Field::new(name, DataType::Utf8, true));
-    check_partitions(
-        spec,
-        &SchemaRef::new(Schema::new(text.collect::<Vec<_>>())),
-        &mut log,
-    );
+    let text = SchemaRef::new(Schema::new(text.collect::<Vec<_>>()));
+    check_names(spec, &text, &mut log);
+    check_partitions(spec, &text, &mut log);
     log.apart().0
+}
+
+/// What a submit keeps of a job's source.
+struct Pinned {
+    columns: Vec<ColumnType>,
+    keys: RecordKeys,
+    stream: Option<StreamAddress>,
 }
 
 /// The job with the results of the requests.
@@ -98,15 +105,26 @@ fn pinned(
     spec: JobSpec,
     spec_digest: String,
     now_ms: i64,
-    columns: Vec<ColumnType>,
-    stream: Option<StreamAddress>,
+    source: Pinned,
     plan: &QueryPlan,
+    lookups: BTreeMap<String, SchemaRef>,
 ) -> Result<ResolvedJob, ResolveError> {
     let start = match spec.source.starting_position {
         StartingPosition::Latest => Position::Timestamp(now_ms),
         StartingPosition::TrimHorizon => Position::Start,
         StartingPosition::Timestamp(ms) => Position::Timestamp(ms),
     };
+    let encoded = |schema: &SchemaRef| {
+        encode_schema(schema).map_err(|error| {
+            let message = format!("its columns cannot be written down: {error}");
+            let hint = "give every column a type that Arrow's file form has".to_owned();
+            Problems(vec![Problem::new("transform.sql", message, Some(hint))])
+        })
+    };
+    let mut lookup_columns = BTreeMap::new();
+    for (name, schema) in &lookups {
+        lookup_columns.insert(name.clone(), encoded(schema)?);
+    }
     Ok(ResolvedJob {
         version: RESOLVED_VERSION,
         spec_digest,
@@ -115,16 +133,15 @@ fn pinned(
         changed_ms: 0,
         submitted_ms: now_ms,
         start,
-        columns,
-        stream,
+        columns: source.columns,
+        keys: source.keys,
+        reads_partition_keys: plan.record_columns().contains(&RecordColumn::PartitionKey),
+        stream: source.stream,
         stream_identity: None,
         whole_window: plan.whole_window(),
-        query_digest: sha256_hex(spec.sql.as_bytes()),
-        output_schema: encode_schema(plan.output_schema()).map_err(|error| {
-            let message = format!("its result cannot be written down: {error}");
-            let hint = "give every column a type that Arrow's file form has".to_owned();
-            Problems(vec![Problem::new("transform.sql", message, Some(hint))])
-        })?,
+        query_digest: QueryText::stored(&spec).digest(),
+        output_schema: encoded(plan.output_schema())?,
+        lookup_columns,
         spec,
     })
 }
@@ -161,16 +178,38 @@ fn encode_schema(schema: &SchemaRef) -> Result<String, ArrowError> {
 /// # Errors
 /// When the stored text is not a schema.
 pub fn output_schema(job: &ResolvedJob) -> Result<SchemaRef, ArrowError> {
+    decode_schema(&job.output_schema)
+}
+
+fn decode_schema(text: &str) -> Result<SchemaRef, ArrowError> {
     let bytes = BASE64
-        .decode(&job.output_schema)
+        .decode(text)
         .map_err(|error| ArrowError::ParseError(error.to_string()))?;
     Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
 }
 
-/// Name and Arrow type of each column of a job's result.
+/// The columns of a stored schema and their types, for users.
+pub fn schema_text(stored: &str) -> String {
+    let schema = decode_schema(stored).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
+    let column = |field: &std::sync::Arc<Field>| format!("{} {}", field.name(), field.data_type());
+    let columns: Vec<String> = schema.fields().iter().map(column).collect();
+    columns.join(", ")
+}
+
+/// The columns of the job's lookups at submit. Every task plans with them, whatever version it
+/// meets first. `None`: the job is of an earlier build that did not keep them.
+pub fn lookup_columns(job: &ResolvedJob) -> Option<Vec<(String, SchemaRef)>> {
+    let of = |spec: &LookupSpec| {
+        let text = job.lookup_columns.get(&spec.name)?;
+        Some((spec.name.clone(), decode_schema(text).ok()?))
+    };
+    job.spec.lookups.iter().map(of).collect()
+}
+
+/// Name and Arrow type of each column of a job's result, as its sink writes them.
 pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
     let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
-    schema
+    written::schema(&schema, &job.spec.sink)
         .fields()
         .iter()
         .map(|field| (field.name().clone(), field.data_type().to_string()))
@@ -189,13 +228,16 @@ pub async fn plan_of(
 ) -> Result<QueryPlan, QueryError> {
     let schema =
         catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
-    QueryPlan::new(schema, lookups, &job.spec.sql).await
+    QueryPlan::new(schema, lookups, QueryText::stored(&job.spec)).await
 }
 
 /// The plan of a job's query on its lookups in their current state, as text; `None` if it cannot be
 /// made.
 pub async fn plan_text(world: &World, job: &ResolvedJob) -> Option<String> {
-    let lookups = lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?;
+    let lookups = match lookup_columns(job) {
+        Some(lookups) => lookups,
+        None => lookup_schemas(world, &job.spec.lookups, &mut Log::default()).await?,
+    };
     plan_of(job, lookups).await.ok()?.describe().await.ok()
 }
 
@@ -317,13 +359,7 @@ fn schema_field(schema: &SchemaFrom) -> &'static str {
 async fn source_table(world: &World, spec: &JobSpec, log: &mut Log) -> Option<CatalogTable> {
     let from = &spec.source.schema;
     let field = schema_field(from);
-    let bare = |columns| {
-        Some(CatalogTable {
-            columns,
-            stream: None,
-            classification: None,
-        })
-    };
+    let bare = |columns| Some(CatalogTable::of_columns(columns));
     match from {
         SchemaFrom::Catalog {
             catalog_id,
@@ -415,7 +451,8 @@ async fn lookup_rows(
         ));
     }
     let rows = log.ok(rows::read(spec, files).await, |error| {
-        Failure::problem("lookup.path", error.to_string(), None)
+        let hint = error.hint().map(str::to_owned);
+        Failure::problem("lookup.path", error.to_string(), hint)
     })?;
     Some((listed, rows))
 }
@@ -440,28 +477,30 @@ fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
     );
 }
 
+/// Whether readers take the names of the result's columns.
+fn check_names(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
+    let folders: Vec<&str> = spec
+        .sink
+        .partition_by
+        .iter()
+        .map(PartitionColumn::name)
+        .collect();
+    for (message, hint) in written::check_names(output, &folders) {
+        log.problem("transform.sql", message, Some(hint));
+    }
+}
+
 /// Whether the sink's files can hold the result.
 fn check_types(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let flat = spec.sink.format == SinkFormat::Csv;
-    for field in output.fields() {
-        let kind = field.data_type();
-        let no_form = matches!(kind, DataType::Interval(_) | DataType::Union(..));
-        if no_form || (flat && kind.is_nested()) {
-            let format = match spec.sink.format {
-                SinkFormat::Csv => "csv",
-                SinkFormat::Parquet => "parquet",
-                SinkFormat::Json => "json",
-            };
-            let message = format!(
-                "column {:?} of the result is {kind}, which {format} files cannot hold",
-                field.name()
-            );
-            let hint = format!(
-                "cast it: CAST({} AS VARCHAR), or leave it out",
-                field.name()
-            );
-            log.problem("sink.format", message, Some(hint));
-        }
+    let format = match spec.sink.format {
+        SinkFormat::Csv => "csv",
+        SinkFormat::Parquet => "parquet",
+        SinkFormat::Json => "json",
+    };
+    for (column, kind, reason) in written::unwritable(output, &spec.sink) {
+        let message =
+            format!("column {column:?} of the result is {kind}, which {format} files cannot hold");
+        log.problem("sink.format", message, Some(reason.hint(&column)));
     }
 }
 

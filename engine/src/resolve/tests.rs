@@ -5,9 +5,11 @@ use crate::aws::AwsSettings;
 use crate::storage::MemoryStorage;
 use std::time::Duration;
 use streamctl_proto::WindowSize;
+use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::spec::{
-    Compression, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
-    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SourceKind, SourceSpec,
+    Compression, Dialect, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
+    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec,
+    TimestampFormat,
 };
 
 const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate,
@@ -26,6 +28,7 @@ fn generator() -> SourceSpec {
         schema: SchemaFrom::BuiltIn,
         starting_position: StartingPosition::Latest,
         on_data_loss: OnDataLoss::Fail,
+        values: Default::default(),
     }
 }
 
@@ -39,6 +42,7 @@ fn kinesis(schema: SchemaFrom) -> SourceSpec {
         session_name: None,
         poll_interval: Duration::from_secs(1),
         grace: GRACE_DEFAULT,
+        aggregates: Default::default(),
         max_records_per_read: 10_000,
         compression: Default::default(),
         format: Default::default(),
@@ -61,6 +65,7 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
             format: LookupFormat::Csv,
             refresh: Duration::from_secs(60),
             size_max: 1 << 20,
+            ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }],
         sql: sql.into(),
         sink: SinkSpec {
@@ -69,10 +74,14 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
             compression: Compression::Zstd,
             partition_by,
             target_size: 1 << 20,
+            types: SinkTypes::Hive,
+            timestamp_format: TimestampFormat::Iso,
         },
         dead_letter: None,
         checkpoint: Location::folder("memory://checkpoint/"),
+        dialect: Dialect::default(),
         retries_max: 3,
+        query_errors: Default::default(),
     }
 }
 
@@ -301,6 +310,8 @@ async fn the_column_of_arrival_times_must_be_one() {
         path: Location::folder("memory://in/"),
         format: streamctl_proto::spec::RecordFormat::Json,
         arrival_time: Some("when".into()),
+        on_bad_arrival_time: Default::default(),
+        max_arrival_ahead: None,
     });
     let columns = vec![ColumnType {
         name: "uuid".into(),
@@ -317,3 +328,5 @@ async fn the_column_of_arrival_times_must_be_one() {
         "source.arrival_time: the source has no column \"when\"\n  hint: the columns are: uuid"
     );
 }
+
+mod tables;

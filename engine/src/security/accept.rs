@@ -128,11 +128,11 @@ impl Peer {
         if !self.address.ip().to_canonical().is_loopback() {
             return None;
         }
-        let look = || {
+        let find_user = || {
             self.local
                 .map_or(PeerUser::Unknown, |local| peer_user(self.address, local))
         };
-        Some(*self.user.get_or_init(look))
+        Some(*self.user.get_or_init(find_user))
     }
 }
 
@@ -474,10 +474,10 @@ async fn shake_hands(
 /// Closes a connection whose handshake failed, and reads its remaining data. If data is unread, the
 /// kernel resets the connection and discards the alert, so the other side would not get the reason.
 async fn part(mut stream: TcpStream) {
-    let _said = stream.shutdown().await;
-    let mut words = [0; 1 << 10];
-    let hear_out = async { while stream.read(&mut words).await.is_ok_and(|bytes| bytes > 0) {} };
-    let _late = tokio::time::timeout(PARTING_TIMEOUT, hear_out).await;
+    let _closed = stream.shutdown().await;
+    let mut buffer = [0; 1 << 10];
+    let drain = async { while stream.read(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {} };
+    let _late = tokio::time::timeout(PARTING_TIMEOUT, drain).await;
 }
 
 impl Connected for Connection {
@@ -622,12 +622,12 @@ mod tests {
     /// A call with an immediate response: the method does not exist.
     async fn a_call_is_answered(address: SocketAddr) {
         let line = Dialer::default()
-            .line(&format!("http://{address}"), |endpoint| endpoint)
+            .connection(&format!("http://{address}"), |endpoint| endpoint)
             .unwrap();
         let mut client = JobsClient::new(line);
         let call = client.get_job(GetJobRequest::default());
-        let answer = tokio::time::timeout(SOON, call).await.expect("in time");
-        assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+        let response = tokio::time::timeout(SOON, call).await.expect("in time");
+        assert_eq!(response.unwrap_err().code(), Code::Unimplemented);
     }
 
     async fn is_closed(mut stream: TcpStream) {
@@ -647,9 +647,9 @@ mod tests {
         let (address, _) = serving(limits).await;
         let mut silent = vec![];
         let openings = [&b""[..], b"PRI * HT", GREETING];
-        for words in openings.iter().cycle().take(60) {
+        for buffer in openings.iter().cycle().take(60) {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(words).await.unwrap();
+            stream.write_all(buffer).await.unwrap();
             silent.push(stream);
         }
         a_call_is_answered(address).await;

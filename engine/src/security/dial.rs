@@ -6,13 +6,13 @@
 
 use super::disconnect_reason::{DisconnectReason, Watched, trust_hint};
 use super::files::Reloading;
-use super::gate::Asked;
+use super::gate::CallerToken;
 use super::tls::{self, ClientTls};
 use super::{SecurityError, Token};
+use crate::host::is_loopback;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderValue, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use crate::host::is_loopback;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -129,7 +129,7 @@ impl Dialer {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` if the address is invalid, or must not get the token.
-    pub fn line(
+    pub fn connection(
         &self,
         url: &str,
         tune: impl FnOnce(Endpoint) -> Endpoint,
@@ -155,7 +155,7 @@ impl Dialer {
     /// Connects at once.
     ///
     /// # Errors
-    /// Like [`Self::line`]; `UNAVAILABLE` if no server responds there, or one that is not trusted.
+    /// Like [`Self::connection`]; `UNAVAILABLE` if no server responds there, or one that is not trusted.
     pub async fn connect(
         &self,
         url: &str,
@@ -187,13 +187,13 @@ impl Dialer {
     /// The channel alone, for clients with their own authentication.
     ///
     /// # Errors
-    /// Like [`Self::line`].
+    /// Like [`Self::connection`].
     pub fn channel(
         &self,
         url: &str,
         tune: impl FnOnce(Endpoint) -> Endpoint,
     ) -> Result<Channel, Status> {
-        self.line(url, tune).map(|line| line.channel)
+        self.connection(url, tune).map(|line| line.channel)
     }
 
     fn prepare(&self, url: &str) -> Result<Prepared, Status> {
@@ -263,7 +263,7 @@ impl Dialer {
             TokenSource::None => None,
             TokenSource::Fixed(token) => Some(token.clone()),
             TokenSource::File(file) => {
-                file.look();
+                file.reload();
                 Some(Token::clone(&file.current()))
             }
         }
@@ -282,8 +282,8 @@ pub fn token_file(path: &Path) -> Result<Arc<Reloading<Token>>, SecurityError> {
 
 /// The URL of a leader named as host:port. Uses the scheme of the controller that named it: never
 /// less protected.
-pub fn like(asked: &str, address: &str) -> String {
-    let scheme = if asked.starts_with("https://") {
+pub fn like(base: &str, address: &str) -> String {
+    let scheme = if base.starts_with("https://") {
         "https"
     } else {
         "http"
@@ -355,7 +355,7 @@ impl Trust {
     fn now(&self) -> Arc<ClientConfig> {
         match self {
             Self::Files(files) => {
-                files.look();
+                files.reload();
                 Arc::clone(&files.current())
             }
             Self::System(config) => Arc::clone(config),
@@ -427,7 +427,7 @@ async fn connected(uri: &Uri, port: u16) -> std::io::Result<TcpStream> {
 
 impl ClientConnection {
     /// The same connection on behalf of another caller.
-    pub fn asking_as(mut self, by: &Asked) -> Self {
+    pub fn on_behalf_of(mut self, by: &CallerToken) -> Self {
         self.token = by.header().cloned();
         self
     }
@@ -448,10 +448,10 @@ impl Service<Request<Body>> for ClientConnection {
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
-        let answer = self.channel.call(request);
+        let response = self.channel.call(request);
         let disconnect_reason = self.disconnect_reason.clone();
         Box::pin(async move {
-            answer
+            response
                 .await
                 .map_err(|error| failed(error, &disconnect_reason))
         })
@@ -464,8 +464,8 @@ fn failed(
     error: tonic::transport::Error,
     disconnect_reason: &DisconnectReason,
 ) -> Box<dyn Error + Send + Sync> {
-    match disconnect_reason.words() {
-        Some(words) => Box::new(Status::unavailable(hinted(words))),
+    match disconnect_reason.text() {
+        Some(text) => Box::new(Status::unavailable(hinted(text))),
         None => Box::new(error),
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct DisconnectReason(Arc<Mutex<Option<String>>>);
 
 impl DisconnectReason {
     /// The reason, once the connection ended.
-    pub fn words(&self) -> Option<String> {
+    pub fn text(&self) -> Option<String> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -47,15 +47,15 @@ impl DisconnectReason {
         }
     }
 
-    fn set(&self, words: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = words;
+    fn set(&self, text: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
-    fn heard<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn observe<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &result {
-            let words = error.to_string();
-            if trust_hint(&words).is_some() {
-                self.set(Some(words));
+            let text = error.to_string();
+            if trust_hint(&text).is_some() {
+                self.set(Some(text));
             }
         }
         result
@@ -107,7 +107,7 @@ pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
     ];
     hints
         .into_iter()
-        .find(|(words, _)| text.contains(words))
+        .find(|(pattern, _)| text.contains(pattern))
         .map(|(_, hint)| hint)
 }
 
@@ -126,14 +126,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let said = &buffer.filled()[before..];
-        if self.unread && !said.is_empty() {
+        let received = &buffer.filled()[before..];
+        if self.unread && !received.is_empty() {
             self.unread = false;
-            if said.starts_with(&TLS_ALERT) {
+            if received.starts_with(&TLS_ALERT) {
                 self.disconnect_reason.set(Some(SPEAKS_TLS.to_owned()));
             }
         }
-        self.disconnect_reason.heard(result)
+        self.disconnect_reason.observe(result)
     }
 }
 
@@ -144,12 +144,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.disconnect_reason.heard(result)
+        self.disconnect_reason.observe(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.disconnect_reason.heard(result)
+        self.disconnect_reason.observe(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -162,7 +162,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.disconnect_reason.heard(result)
+        self.disconnect_reason.observe(result)
     }
 
     fn is_write_vectored(&self) -> bool {

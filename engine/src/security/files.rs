@@ -63,7 +63,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
     }
 
     /// Reads the files again. Logs and ignores invalid content.
-    pub fn look(&self) {
+    pub fn reload(&self) {
         let read = read_all(&self.files);
         let now = match &read {
             Ok(contents) => digest(contents),
@@ -99,7 +99,7 @@ impl<T: Send + Sync + 'static> Reloading<T> {
                 tokio::time::sleep(RELOAD_INTERVAL).await;
                 let Some(files) = held.upgrade() else { return };
                 // A file may lie on a disk that hangs.
-                let _looked = tokio::task::spawn_blocking(move || files.look()).await;
+                let _reloaded = tokio::task::spawn_blocking(move || files.reload()).await;
             }
         });
     }
@@ -171,23 +171,26 @@ mod tests {
         let path = folder.join("n");
         std::fs::write(&path, "1").unwrap();
         let files = Reloading::load("a number", vec![path.clone()], number).unwrap();
-        let mut heard = files.subscribe();
-        heard.mark_unchanged();
-        files.look();
-        assert!(!heard.has_changed().unwrap(), "nothing changed");
+        let mut changes = files.subscribe();
+        changes.mark_unchanged();
+        files.reload();
+        assert!(!changes.has_changed().unwrap(), "nothing changed");
         std::fs::write(&path, "2").unwrap();
-        files.look();
-        assert_eq!((*files.current(), heard.has_changed().unwrap()), (2, true));
+        files.reload();
+        assert_eq!(
+            (*files.current(), changes.has_changed().unwrap()),
+            (2, true)
+        );
         for broken in ["x", ""] {
             std::fs::write(&path, broken).unwrap();
-            files.look();
+            files.reload();
             assert_eq!(*files.current(), 2);
         }
         std::fs::remove_file(&path).unwrap();
-        files.look();
+        files.reload();
         assert_eq!(*files.current(), 2, "a file that is gone is a broken one");
         std::fs::write(&path, "3").unwrap();
-        files.look();
+        files.reload();
         assert_eq!(*files.current(), 3);
         std::fs::write(&path, "x").unwrap();
         let error = Reloading::load("a number", vec![path.clone()], number)

@@ -9,11 +9,11 @@ use super::SecurityError;
 use super::accept::{ConfigNow, for_grpc, for_http};
 use super::access::{AccessTable, Policy};
 use super::dial::{Dialer, DialerFiles};
-use crate::host::is_loopback;
 use super::files::Reloading;
 use super::gate::Gate;
 use super::same_user;
 use super::tls::{self, Pair, ServerTls};
+use crate::host::is_loopback;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
@@ -21,12 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// How a program protects its lines. Files are read again when they change.
+/// How a program protects its connections. Files are read again when they change.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Protection")]
+#[command(next_help_heading = "Connection security")]
 pub struct SecurityFlags {
-    /// File with this program's certificate, and those that lead to who signed it (PEM): it then
-    /// speaks TLS
+    /// Certificate chain of this program (PEM); enables TLS
     #[arg(
         long,
         env = "STREAMCTL_TLS_CERT",
@@ -34,7 +33,7 @@ pub struct SecurityFlags {
         requires = "tls_key"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// File with its key (PEM)
+    /// Private key of the certificate (PEM)
     #[arg(
         long,
         env = "STREAMCTL_TLS_KEY",
@@ -42,12 +41,10 @@ pub struct SecurityFlags {
         requires = "tls_cert"
     )]
     pub tls_key: Option<PathBuf>,
-    /// File with the certificates of those whom it trusts when it dials others; the system's
-    /// authorities by default
+    /// CA certificates for outgoing connections (PEM; default: the system's)
     #[arg(long, env = "STREAMCTL_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
-    /// File with the certificates of those whose clients are let in: everybody who connects must
-    /// then show one
+    /// CA certificates of clients (PEM); every client must then present a certificate
     #[arg(
         long,
         env = "STREAMCTL_TLS_CLIENT_CA",
@@ -55,12 +52,10 @@ pub struct SecurityFlags {
         requires = "tls_cert"
     )]
     pub tls_client_ca: Option<PathBuf>,
-    /// The name that certificates of other controllers and workers carry, where it is not their
-    /// address
+    /// Server name in the certificates of controllers and workers (default: their address)
     #[arg(long, env = "STREAMCTL_TLS_NAME", value_name = "NAME")]
     pub tls_name: Option<String>,
-    /// Allow what is not protected: listening beyond this machine without TLS or without asking who
-    /// comes, and dialling others without TLS
+    /// Allow connections to and from other machines without TLS or authentication
     #[arg(long, env = "STREAMCTL_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
 }
@@ -75,7 +70,7 @@ pub struct Security {
     pub dialer: Dialer,
     /// Callers must authenticate, by a certificate or a token; if neither is configured, only this
     /// user is served.
-    pub must_ask: bool,
+    pub must_authenticate: bool,
 }
 
 /// The source of the access table.
@@ -123,26 +118,26 @@ impl SecurityFlags {
             token: token.cloned(),
             peer_name: self.tls_name.clone(),
         };
-        let must_ask = !self.insecure && self.tls_client_ca.is_none();
+        let must_authenticate = !self.insecure && self.tls_client_ca.is_none();
         let access = access.map_or(Access::Open, Access::File);
         let security = Security {
             tls,
             access,
             dialer: Dialer::new(files)?,
-            must_ask,
+            must_authenticate,
         };
         security.report_shared_machine();
         Ok(security)
     }
 
-    /// Checks that the listeners are protected as required. `asks`: a table identifies the callers.
+    /// Checks that the listeners are protected as required. `authenticated`: a table identifies the callers.
     ///
     /// # Errors
     /// The missing protection.
     pub fn check_listeners(
         &self,
         listeners: &[(&str, SocketAddr)],
-        asks: bool,
+        authenticated: bool,
     ) -> Result<(), SecurityError> {
         let exposed = listeners
             .iter()
@@ -152,18 +147,18 @@ impl SecurityFlags {
         };
         let reached = format!("{flag} {address} can be reached from other machines");
         if self.tls_cert.is_none() {
-            let hint = "give it a certificate (--tls-cert and --tls-key), listen on 127.0.0.1, or say --insecure in a \
+            let hint = "give it a certificate (--tls-cert and --tls-key), listen on 127.0.0.1, or set --insecure in a \
                         network that you trust; docs/security.md says how to make one";
             return Err(SecurityError::new(
                 format!("{reached}, and its traffic is not encrypted"),
                 hint,
             ));
         }
-        if self.tls_client_ca.is_none() && !asks {
-            let hint = "say who may come: --access FILE (a line is made by `streamctl token new`), --tls-client-ca FILE for \
+        if self.tls_client_ca.is_none() && !authenticated {
+            let hint = "authenticate callers: --access FILE (`streamctl token new` prints its entries), --tls-client-ca FILE for \
                         certificates, or --insecure in a network that you trust";
             return Err(SecurityError::new(
-                format!("{reached}, and nobody there is asked who they are"),
+                format!("{reached}, and callers are not authenticated"),
                 hint,
             ));
         }
@@ -183,7 +178,7 @@ impl SecurityFlags {
             return Ok(());
         };
         let hint =
-            "write https:// (for etcd: etcds://), or say --insecure in a network that you trust";
+            "write https:// (for etcd: etcds://), or set --insecure in a network that you trust";
         Err(SecurityError::new(
             format!("{flag}: traffic to {url} is not encrypted"),
             hint,
@@ -233,7 +228,7 @@ impl Security {
             tls: None,
             access: Access::Fixed(table),
             dialer,
-            must_ask: !shown_to_all,
+            must_authenticate: !shown_to_all,
         }
     }
 
@@ -241,11 +236,14 @@ impl Security {
     /// user of this process. This is not possible on systems that do not report the user of a
     /// connection.
     pub fn own_user_only(&self) -> bool {
-        self.must_ask && same_user::is_supported()
+        self.must_authenticate && same_user::is_supported()
     }
 
     fn report_shared_machine(&self) {
-        if self.must_ask && matches!(self.access, Access::Open) && !same_user::is_supported() {
+        if self.must_authenticate
+            && matches!(self.access, Access::Open)
+            && !same_user::is_supported()
+        {
             tracing::warn!(
                 hint = "on a machine with several users, give the controllers --access (docs/security.md)",
                 "this system does not report the user of a loopback connection: without tokens, \
@@ -278,7 +276,7 @@ impl Security {
         match &self.access {
             Access::Open | Access::File(_) => self.gate(),
             // There is no token to present: if the user is not reported, no client is admitted.
-            Access::Fixed(_) if self.must_ask => Gate::default().for_own_user(),
+            Access::Fixed(_) if self.must_authenticate => Gate::default().for_own_user(),
             Access::Fixed(_) => Gate::default(),
         }
     }
@@ -303,8 +301,8 @@ mod tests {
     fn beyond_loopback_there_is_tls_and_a_question_or_somebody_said_insecure() {
         let [here, there]: [SocketAddr; 2] =
             ["127.0.0.1:1", "0.0.0.0:1"].map(|text| text.parse().unwrap());
-        let check = |flags: SecurityFlags, asks| {
-            flags.check_listeners(&[("--a", here), ("--listen", there)], asks)
+        let check = |flags: SecurityFlags, authenticated| {
+            flags.check_listeners(&[("--a", here), ("--listen", there)], authenticated)
         };
         let plain = check(flags(false, false, false), true)
             .unwrap_err()
@@ -317,15 +315,15 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            unasked.contains("nobody there is asked") && unasked.contains("--access"),
+            unasked.contains("callers are not authenticated") && unasked.contains("--access"),
             "{unasked}"
         );
-        for (flags, asks) in [
+        for (flags, authenticated) in [
             (flags(true, true, false), false),
             (flags(true, false, false), true),
             (flags(false, false, true), false),
         ] {
-            assert!(check(flags, asks).is_ok());
+            assert!(check(flags, authenticated).is_ok());
         }
         assert!(
             flags(false, false, false)

@@ -44,9 +44,9 @@ pub const QUESTIONS_PER_CALLER_MAX: usize = 32;
 
 /// The caller of a page, for requests on its behalf: the token of the request, if it has one.
 #[derive(Clone, Debug, Default)]
-pub struct Asked(Option<HeaderValue>);
+pub struct CallerToken(Option<HeaderValue>);
 
-impl Asked {
+impl CallerToken {
     /// The header with the token.
     pub fn header(&self) -> Option<&HeaderValue> {
         self.0.as_ref()
@@ -62,13 +62,13 @@ impl Asked {
     }
 }
 
-impl From<&MetadataMap> for Asked {
+impl From<&MetadataMap> for CallerToken {
     fn from(metadata: &MetadataMap) -> Self {
         Self::of(metadata.as_ref())
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Asked {
+impl<S: Sync> FromRequestParts<S> for CallerToken {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -156,8 +156,8 @@ impl Gate {
             .and_then(|proof| table.by_proof(proof))
             .ok_or_else(|| {
                 unauthenticated(
-                    "who asks is not known",
-                    "ask with a token (--token-file), or with a certificate that has a role here",
+                    "the caller is not authenticated",
+                    "use a token (--token-file), or a certificate that has a role here",
                 )
             })?;
         Ok(Judged {
@@ -216,7 +216,7 @@ impl Gate {
                 peer.hang_up();
                 true
             }
-            Refused::Answer { first } => {
+            Refused::Respond { first } => {
                 let address = peer.address;
                 let reason = status.message().lines().next().unwrap_or_default();
                 if first {
@@ -250,7 +250,7 @@ impl Judged {
 
     /// Adds to a request what services need to know about its caller: the caller, its count, its
     /// proof, and its grant.
-    fn tell(&self, request: &mut Request, peer: Option<&Peer>) {
+    fn annotate(&self, request: &mut Request, peer: Option<&Peer>) {
         let extensions = request.extensions_mut();
         extensions.insert(self.caller.clone());
         extensions.insert(CountedFor::of(
@@ -318,14 +318,17 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
                 Err(status) => return status.into_http::<Body>(),
             };
             let pass = judged.pass(&gate, need);
-            judged.tell(&mut request, peer.as_ref());
+            judged.annotate(&mut request, peer.as_ref());
             let Some(pass) = pass else {
-                return next.run(request).await.map(|answer| during(call, answer));
+                return next
+                    .run(request)
+                    .await
+                    .map(|response| during(call, response));
             };
-            let request = request.map(|says| pass.watched(says, End::Error));
+            let request = request.map(|body| pass.watched(body, End::Error));
             next.run(request)
                 .await
-                .map(|answer| during(call, pass.watched(answer, End::Trailers)))
+                .map(|response| during(call, pass.watched(response, End::Trailers)))
         }
         Err(status) => {
             let over = gate.note(peer.as_ref(), path, &status);
@@ -397,10 +400,10 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
     let status = match checked {
         Ok((_question, judged)) => {
             let pass = judged.pass(&gate, need);
-            let answer = next.run(request).await;
+            let response = next.run(request).await;
             return match pass {
-                Some(pass) => answer.map(|body| pass.watched(body, End::Silence)),
-                None => answer,
+                Some(pass) => response.map(|body| pass.watched(body, End::Silence)),
+                None => response,
             };
         }
         Err(status) => status,
@@ -729,29 +732,29 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(crate::http::serve(listener, app, std::future::pending()));
-        let ask = move || async move {
+        let fetch = move || async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let request = b"GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             stream.write_all(request).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            response
         };
-        let asked: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX)
-            .map(|_| tokio::spawn(ask()))
+        let requests: Vec<_> = (0..QUESTIONS_PER_CALLER_MAX)
+            .map(|_| tokio::spawn(fetch()))
             .collect();
         let all = u32::try_from(QUESTIONS_PER_CALLER_MAX).unwrap();
         began.acquire_many(all).await.unwrap().forget();
-        let refused = ask().await;
+        let refused = fetch().await;
         assert!(
             refused.starts_with("HTTP/1.1 429") && refused.contains("hint: "),
             "{refused}"
         );
         release.add_permits(QUESTIONS_PER_CALLER_MAX + 1);
-        for answer in asked {
-            assert!(answer.await.unwrap().starts_with("HTTP/1.1 200"));
+        for response in requests {
+            assert!(response.await.unwrap().starts_with("HTTP/1.1 200"));
         }
-        assert!(ask().await.starts_with("HTTP/1.1 200"));
+        assert!(fetch().await.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ impl Shown {
             return Ok(Self::Token(TokenDigest::of(text)));
         }
         let text = std::str::from_utf8(text).unwrap_or_default();
-        let hint = "ask the controllers anew where the rows are (GetFlightInfo)";
+        let hint = "request the location of the rows from a controller again (GetFlightInfo)";
         let grant = table.grant_key().and_then(|key| key.verify(text));
         let grant = grant.ok_or_else(|| {
             unauthenticated("this grant is not of a controller that leads here", hint)
@@ -43,7 +43,7 @@ pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Ca
     let unknown = || {
         unauthenticated(
             "this token is not known here",
-            "ask for a new one; it may have been replaced",
+            "request a new one; it may have been replaced",
         )
     };
     match shown {

@@ -19,7 +19,7 @@ pub const REFUSED_ADDRESSES_MAX: usize = 4_096;
 /// How to handle a refused call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    Answer {
+    Respond {
         /// The first of its address: log it.
         first: bool,
     },
@@ -64,7 +64,7 @@ impl Refusals {
             0 => Refused::HangUp,
             left => {
                 allowance.left = left - 1;
-                Refused::Answer {
+                Refused::Respond {
                     first: left == REFUSALS_BURST,
                 }
             }
@@ -84,16 +84,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_address_is_cut_off_and_comes_back_and_others_are_not_touched() {
         let table = Refusals::default();
-        let answered = (0..100)
+        let responded = (0..100)
             .filter(|_| table.note(address(1)) != Refused::HangUp)
             .count();
-        assert_eq!(answered, REFUSALS_BURST as usize);
-        assert_eq!(table.note(address(2)), Refused::Answer { first: true });
+        assert_eq!(responded, REFUSALS_BURST as usize);
+        assert_eq!(table.note(address(2)), Refused::Respond { first: true });
         tokio::time::advance(REFUSAL_REFILL * 3).await;
-        let answered = (0..100)
+        let responded = (0..100)
             .filter(|_| table.note(address(1)) != Refused::HangUp)
             .count();
-        assert_eq!(answered, 3);
+        assert_eq!(responded, 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -228,15 +228,15 @@ mod tests {
             shown: Shown::Token(token.digest()),
             need: Need::Worker,
         };
-        let [mut says, mut page] =
+        let [mut body, mut page] =
             [End::Error, End::Silence].map(|end| pass.watched(endless(), end));
         policy.send_replace(table(""));
-        let error = next(&mut says).await.unwrap().unwrap_err();
+        let error = next(&mut body).await.unwrap().unwrap_err();
         assert_eq!(
             Status::from_error(error.into()).code(),
             Code::Unauthenticated
         );
-        assert!(next(&mut says).await.is_none());
+        assert!(next(&mut body).await.is_none());
         assert!(next(&mut page).await.is_none());
     }
 

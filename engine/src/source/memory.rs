@@ -3,7 +3,7 @@
 //! Owns: the fake.
 //! Rule: it keeps the trait's promises (order, replay from a position, cancellation loses nothing).
 
-use super::{Child, Chunk, ReadError, ReaderStats, Record, ShardReader};
+use super::{Child, Chunk, Foreign, ReadError, ReaderStats, Record, ShardReader};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +46,17 @@ impl MemorySource {
 
     /// Appends a record; its sequence number is the number of earlier records.
     pub fn push(&self, shard: &ShardId, arrival_ms: i64, data: impl Into<Bytes>) {
+        self.push_foreign(shard, arrival_ms, data, Foreign::No);
+    }
+
+    /// The same, with what it is of an aggregate.
+    pub fn push_foreign(
+        &self,
+        shard: &ShardId,
+        arrival_ms: i64,
+        data: impl Into<Bytes>,
+        foreign: Foreign,
+    ) {
         self.change(shard, |s| {
             let sequence = (s.records.len() as u64).into();
             s.records.push(Record {
@@ -54,6 +65,8 @@ impl MemorySource {
                 arrival_ms,
                 data: data.into(),
                 origin: None,
+                extra: None,
+                foreign,
             });
         });
     }

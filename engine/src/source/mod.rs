@@ -47,6 +47,50 @@ pub struct Record {
     pub data: Bytes,
     /// The origin of a replayed dead letter; `None` for a record of the source.
     pub origin: Option<Box<Origin>>,
+    /// What only some records have; `None`: nothing.
+    pub extra: Option<Box<Extra>>,
+    /// Whether it is, or stands for, user records of a KPL aggregate that belong to other shards.
+    pub foreign: Foreign,
+}
+
+/// What only some records have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Why the record is a dead letter whatever its payload is.
+    pub refusal: Option<String>,
+    /// It has no usable arrival time of its own, but that of another record.
+    pub lacks_arrival: bool,
+    /// Its partition key, if the job's query reads it.
+    pub partition_key: Option<String>,
+}
+
+/// User records of a KPL aggregate outside of the shard's hash range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Foreign {
+    #[default]
+    No,
+    /// The record is one.
+    Yes,
+    /// So many beside this record were dropped.
+    Dropped(u64),
+}
+
+impl Foreign {
+    /// How many it is or stands for.
+    pub fn count(self) -> u64 {
+        match self {
+            Self::No => 0,
+            Self::Yes => 1,
+            Self::Dropped(records) => records,
+        }
+    }
+
+    /// Stands for so many more.
+    pub(crate) fn add_dropped(&mut self, more: u64) {
+        if more > 0 {
+            *self = Self::Dropped(self.count() + more);
+        }
+    }
 }
 
 /// Where a record was before it became a dead letter that is replayed.
@@ -63,6 +107,16 @@ pub struct Origin {
 }
 
 impl Record {
+    /// Why the record is a dead letter whatever its payload is.
+    pub fn refusal(&self) -> Option<&str> {
+        self.extra.as_ref()?.refusal.as_deref()
+    }
+
+    /// Whether it has the arrival time of another record.
+    pub fn lacks_arrival(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.lacks_arrival)
+    }
+
     /// Whether the record's window is not that of its arrival. A replayed dead letter is always in
     /// another window and does not count.
     pub fn is_late(&self, window: Window) -> bool {
@@ -110,7 +164,7 @@ pub struct ReaderStats {
     pub iterator_renewals: u64,
     /// How often records were lost before they could be read (`on_data_loss = "continue"`).
     pub data_losses: u64,
-    /// User records of KPL aggregates that belong to another shard and were dropped.
+    /// User records of KPL aggregates that belong to another shard, whatever becomes of them.
     pub foreign_records: u64,
     /// The last gap in the records read, if its time is known (`on_data_loss = "continue"`).
     pub lost: Option<TimeGap>,
@@ -178,6 +232,9 @@ pub struct ShardToRead {
     pub read_to_ms: Option<i64>,
     /// How long the source keeps records; `None`: for ever, or not known.
     pub retention_ms: Option<i64>,
+    /// User records of aggregates of other shards are dropped, whatever the job says: so it was
+    /// when these records were read first, by an earlier build.
+    pub drops_foreign: bool,
 }
 
 impl ShardToRead {
@@ -189,6 +246,7 @@ impl ShardToRead {
             detail,
             read_to_ms: None,
             retention_ms: None,
+            drops_foreign: false,
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamctl_proto::spec::{
-    Compression, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SourceKind, SourceSpec,
-    StartingPosition,
+    Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes,
+    SourceKind, SourceSpec, StartingPosition, TimestampFormat,
 };
 use streamctl_proto::{JobSpec, Position, ResolvedJob, WindowSize};
 
@@ -19,6 +19,7 @@ fn spec(kind: SourceKind) -> JobSpec {
             schema: SchemaFrom::BuiltIn,
             starting_position: StartingPosition::TrimHorizon,
             on_data_loss: OnDataLoss::Fail,
+            values: Default::default(),
         },
         window: WindowSize::from_ms(60_000).expect("not zero"),
         lookups: Vec::new(),
@@ -29,10 +30,14 @@ fn spec(kind: SourceKind) -> JobSpec {
             compression: Compression::None,
             partition_by: Vec::new(),
             target_size: 1 << 20,
+            types: SinkTypes::Hive,
+            timestamp_format: TimestampFormat::Iso,
         },
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint/"),
+        dialect: Dialect::default(),
         retries_max: 3,
+        query_errors: Default::default(),
     }
 }
 
@@ -48,11 +53,14 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         submitted_ms,
         start: Position::Start,
         columns: Vec::new(),
+        keys: Default::default(),
+        reads_partition_keys: false,
         stream: None,
         stream_identity: None,
         whole_window: false,
         query_digest: String::new(),
         output_schema: String::new(),
+        lookup_columns: Default::default(),
     }
 }
 

@@ -8,6 +8,7 @@
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod contract;
+mod data_files;
 mod local;
 #[cfg(any(test, feature = "test-util"))]
 mod memory;
@@ -17,6 +18,7 @@ mod s3_place;
 mod s3_writer;
 mod storages;
 
+pub use data_files::is_data;
 pub use local::LocalStorage;
 #[cfg(any(test, feature = "test-util"))]
 pub use memory::{MemoryStorage, Op};

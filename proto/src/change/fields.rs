@@ -3,9 +3,10 @@
 //! Rule: the resolved value counts, not how it was resolved: a stream named by the catalog and the
 //! same one named in the file are one value.
 
-use crate::resolved::StreamAddress;
+use crate::resolved::{ColumnType, StreamAddress};
 use crate::spec::{
-    LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, bytes_text, duration_text,
+    LookupCsv, LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, TimestampFormat,
+    bytes_text, duration_text,
 };
 use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
@@ -19,15 +20,14 @@ pub(super) fn fields(job: &ResolvedJob) -> Fields {
     let spec = &job.spec;
     let mut all = Fields::new();
     source(&spec.source, job.stream.as_ref(), &mut all);
-    all.extend(job.columns.iter().map(|c| {
-        (
-            format!("columns.{}", c.name.to_lowercase()),
-            c.type_name.clone(),
-        )
-    }));
+    columns(job, &mut all);
     all.push(("window.size".into(), window_text(spec.window)));
     spec.lookups.iter().for_each(|spec| lookup(spec, &mut all));
     all.push(("transform.sql".into(), spec.sql.trim().to_owned()));
+    let errors = &spec.query_errors;
+    all.push(("transform.on_query_error".into(), value_text(&errors.on)));
+    all.push(("transform.max_bad_share".into(), errors.max_bad_share()));
+    all.push(("transform.dialect".into(), spec.dialect.word().to_owned()));
     sink(&spec.sink, &mut all);
     all.push(("dead_letter.path".into(), spec.dead_letters().to_string()));
     all.push(("checkpoint.location".into(), spec.checkpoint.to_string()));
@@ -67,6 +67,24 @@ fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
         SchemaFrom::BuiltIn => {}
     }
     add("on_data_loss", value_text(&spec.on_data_loss));
+    for (key, value) in spec.values.fields() {
+        add(key, value);
+    }
+}
+
+fn columns(job: &ResolvedJob, all: &mut Fields) {
+    let value = |column: &ColumnType| match job.keys.of_column(&column.name) {
+        Some(key) => format!("{}, key {key:?}", column.type_name),
+        None => column.type_name.clone(),
+    };
+    let field = |column: &ColumnType| format!("columns.{}", column.name.to_lowercase());
+    all.extend(job.columns.iter().map(|c| (field(c), value(c))));
+    let rules = [
+        ("dots in keys", job.keys.dots_are_underscores, "count as _"),
+        ("case of keys", job.keys.case_counts, "counts"),
+    ];
+    let rules = rules.into_iter().filter(|(_, holds, _)| *holds);
+    all.extend(rules.map(|(rule, _, value)| (format!("columns.({rule})"), value.to_owned())));
 }
 
 fn lookup(spec: &LookupSpec, all: &mut Fields) {
@@ -76,14 +94,45 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
         format,
         refresh,
         size_max,
+        allow_empty,
+        csv,
+        schema,
+        folder_columns,
     } = spec;
-    let values = [
-        ("path", path.to_string()),
-        ("format", value_text(format)),
-        ("refresh", duration_text(*refresh)),
-        ("size_max", bytes_text(*size_max)),
+    let mut values = vec![
+        ("path".to_owned(), path.to_string()),
+        ("format".to_owned(), value_text(format)),
+        ("refresh".to_owned(), duration_text(*refresh)),
+        ("size_max".to_owned(), bytes_text(*size_max)),
     ];
-    all.extend(values.map(|(key, value)| (format!("lookup.{name}.{key}"), value)));
+    let default = LookupCsv::default();
+    // Defaults are not named: jobs of earlier builds do not have these keys.
+    let set = |is: bool, value: String| if is { value } else { String::new() };
+    values.extend(
+        [
+            ("allow_empty", set(*allow_empty, "true".into())),
+            (
+                "delimiter",
+                set(csv.delimiter != default.delimiter, csv.delimiter.into()),
+            ),
+            ("quote", set(csv.quote != default.quote, csv.quote.into())),
+            (
+                "encoding",
+                set(csv.encoding != default.encoding, value_text(&csv.encoding)),
+            ),
+            ("null_text", csv.null_text.clone()),
+            ("folders", set(!folder_columns, "passed over".into())),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    let typed = |column: &ColumnType| (format!("schema.{}", column.name), column.type_name.clone());
+    values.extend(schema.iter().map(typed));
+    all.extend(
+        values
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| (format!("lookup.{name}.{key}"), value)),
+    );
 }
 
 fn sink(spec: &SinkSpec, all: &mut Fields) {
@@ -98,6 +147,14 @@ fn sink(spec: &SinkSpec, all: &mut Fields) {
         ("compression", value_text(&spec.compression)),
         ("partition_by", columns.join(", ")),
         ("target_size", bytes_text(spec.target_size)),
+        ("types", value_text(&spec.types)),
+        (
+            "timestamp_format",
+            match spec.timestamp_format {
+                TimestampFormat::Iso => String::new(),
+                TimestampFormat::Hive => value_text(&spec.timestamp_format),
+            },
+        ),
     ];
     all.extend(
         values

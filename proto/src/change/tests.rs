@@ -75,11 +75,14 @@ fn job(text: &str) -> ResolvedJob {
         submitted_ms: 0,
         start: Position::Start,
         columns,
+        keys: Default::default(),
+        reads_partition_keys: false,
         stream,
         stream_identity: None,
         whole_window: false,
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: String::new(),
+        lookup_columns: Default::default(),
         spec,
     }
 }
@@ -154,6 +157,16 @@ fn what_no_position_and_no_committed_window_depends_on_is_taken_over() {
                 "source.compression",
                 "source.grace",
                 "source.on_data_loss",
+            ],
+        ),
+        (
+            "stream = \"orders\"",
+            "stream = \"orders\"\ntimestamp_numbers = \"seconds\"\ntimestamp_formats = [\"dd.MM.yyyy\"]\ndecimals = \"exact\"\non_bad_value = \"null\"",
+            vec![
+                "source.timestamp_numbers",
+                "source.timestamp_formats",
+                "source.decimals",
+                "source.on_bad_value",
             ],
         ),
         ("1m", "30s", vec!["window.size"]),

@@ -142,9 +142,21 @@ pub(super) struct Whole {
     pub most: u64,
 }
 
+/// A share, 0 to 1, as millionths.
+pub(super) struct Share;
+
 pub(super) struct Rate {
     pub most: f64,
 }
+
+/// True or false.
+pub(super) struct Flag;
+
+/// One ASCII character.
+pub(super) struct Ascii;
+
+/// Any text, also an empty one.
+pub(super) struct AnyText;
 
 /// One of several words, each with its value.
 pub(super) struct Word<T: 'static>(pub &'static [(&'static str, T)]);
@@ -265,6 +277,22 @@ impl Read for Whole {
     }
 }
 
+impl Kind for Flag {
+    type Value = bool;
+    fn words(&self) -> String {
+        "`true` or `false`".to_owned()
+    }
+    fn shown(&self, value: &bool) -> String {
+        value.to_string()
+    }
+}
+
+impl Read for Flag {
+    fn read(&self, entry: &Entry<'_>) -> Option<bool> {
+        entry.flag()
+    }
+}
+
 impl Kind for Rate {
     type Value = f64;
     fn words(&self) -> String {
@@ -287,6 +315,77 @@ impl Read for Rate {
             );
         }
         good.then_some(rate)
+    }
+}
+
+impl Kind for Share {
+    type Value = u32;
+    fn words(&self) -> String {
+        "a number, 0 to 1".to_owned()
+    }
+    fn shown(&self, ppm: &u32) -> String {
+        share_text(*ppm)
+    }
+}
+
+impl Read for Share {
+    fn read(&self, entry: &Entry<'_>) -> Option<u32> {
+        let share = entry.number()?;
+        if !(0.0..=1.0).contains(&share) {
+            entry.refuse(
+                format_args!("{share} is out of range: 0 to 1"),
+                "for example 0.1 for 10 %",
+            );
+            return None;
+        }
+        // It is at most a million.
+        Some((share * 1e6).round() as u32)
+    }
+}
+
+/// `0.1` for 100,000 millionths.
+pub(crate) fn share_text(ppm: u32) -> String {
+    (f64::from(ppm) / 1e6).to_string()
+}
+
+impl Kind for Ascii {
+    type Value = char;
+    fn words(&self) -> String {
+        "one ASCII character".to_owned()
+    }
+    fn shown(&self, value: &char) -> String {
+        value.to_string()
+    }
+}
+
+impl Read for Ascii {
+    fn read(&self, entry: &Entry<'_>) -> Option<char> {
+        let text = entry.any_text("for example \",\"")?;
+        let mut chars = text.chars();
+        match (chars.next(), chars.next()) {
+            (Some(one), None) if one.is_ascii() && !matches!(one, '\n' | '\r' | '\0') => Some(one),
+            _ => {
+                let message = format_args!("{text:?} is not one ASCII character");
+                entry.refuse(message, "for example \";\", \"|\" or \"\\t\"");
+                None
+            }
+        }
+    }
+}
+
+impl Kind for AnyText {
+    type Value = String;
+    fn words(&self) -> String {
+        "text".to_owned()
+    }
+    fn shown(&self, value: &String) -> String {
+        value.clone()
+    }
+}
+
+impl Read for AnyText {
+    fn read(&self, entry: &Entry<'_>) -> Option<String> {
+        entry.any_text("for example \"\\\\N\"").map(str::to_owned)
     }
 }
 

@@ -5,37 +5,23 @@
 //! Rule: the parser reads a key by its declaration here, and `docs/job-file.md` is generated from
 //! it: a key that is not here does not exist.
 
-use super::key::{Absent, Key, Kind, Part, Size, Span, Special, Text, Whole, Word};
-use super::{Compression, LookupFormat, OnDataLoss, SinkFormat};
+use super::key::{
+    Absent, AnyText, Ascii, Flag, Key, Kind, Part, Share, Size, Span, Special, Text, Whole, Word,
+};
+use super::{
+    BAD_SHARE_PPM_DEFAULT, Compression, Dialect, HiveType, LookupFormat, OnDataLoss, OnQueryError,
+    SinkFormat, SinkTypes, TextEncoding, TimestampFormat,
+};
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
 /// Most lookups of one job.
 pub const LOOKUPS_MAX: usize = 64;
 pub const PARTITION_COLUMNS_MAX: usize = 16;
-
-/// Types that a column may have.
-pub(super) const HIVE_TYPES: [&str; 19] = [
-    "string",
-    "varchar",
-    "char",
-    "boolean",
-    "tinyint",
-    "smallint",
-    "int",
-    "integer",
-    "bigint",
-    "float",
-    "double",
-    "real",
-    "decimal",
-    "date",
-    "timestamp",
-    "binary",
-    "array",
-    "map",
-    "struct",
-];
+/// How often a lookup is looked at, if its job does not say.
+pub(super) const REFRESH_DEFAULT: Duration = Duration::from_secs(60);
+/// Most bytes of a lookup, if its job does not say.
+pub(super) const LOOKUP_BYTES_DEFAULT: u64 = 256 << 20;
 
 const RETRIES_MAX: u64 = 100;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -194,10 +180,8 @@ pub(super) static CATALOG: Part = Part {
 static COLUMN: Key<Special> = key(
     "*column*",
     Special(|| {
-        format!(
-            "a Hive type: {}",
-            HIVE_TYPES.map(|name| format!("`{name}`")).join(", ")
-        )
+        let names: Vec<_> = HiveType::names().map(|name| format!("`{name}`")).collect();
+        format!("a Hive type: {}", names.join(", "))
     }),
     Absent::Means("at least one column"),
     "a column and its type, such as `amount = \"decimal(10,2)\"`; arrays, maps and structs become \
@@ -244,7 +228,7 @@ pub(super) static LOOKUP_FORMAT: Key<Word<LookupFormat>> = key(
         ("parquet", LookupFormat::Parquet),
     ]),
     Absent::Is(LookupFormat::Csv),
-    "CSV has a header, and all its columns are text",
+    "CSV has a header, and columns that `schema` does not name are text",
 );
 pub(super) static REFRESH: Key<Span> = key(
     "refresh",
@@ -252,24 +236,75 @@ pub(super) static REFRESH: Key<Span> = key(
         least: Duration::from_secs(1),
         most: DAY,
     },
-    Absent::Is(Duration::from_secs(60)),
+    Absent::Is(REFRESH_DEFAULT),
     "how often to look for a new version",
 );
 pub(super) static SIZE_MAX: Key<Size> = key(
     "size_max",
     Size { least: 1 },
-    Absent::Is(256 << 20),
+    Absent::Is(LOOKUP_BYTES_DEFAULT),
     "a larger version is refused, and the one before stays in use",
+);
+pub(super) static ALLOW_EMPTY: Key<Flag> = key(
+    "allow_empty",
+    Flag,
+    Absent::Is(false),
+    "whether a version without rows may follow one with rows; otherwise it is refused",
+);
+pub(super) static LOOKUP_DELIMITER: Key<Ascii> = key(
+    "delimiter",
+    Ascii,
+    Absent::Is(','),
+    "CSV: between two fields; `\"\\t\"` is a tab",
+);
+pub(super) static LOOKUP_QUOTE: Key<Ascii> = key(
+    "quote",
+    Ascii,
+    Absent::Is('"'),
+    "CSV: around a field that holds the delimiter, a line end or a quote; a quote inside is doubled",
+);
+pub(super) static LOOKUP_ENCODING: Key<Word<TextEncoding>> = key(
+    "encoding",
+    Word(&[
+        ("utf-8", TextEncoding::Utf8),
+        ("latin-1", TextEncoding::Windows1252),
+        ("windows-1252", TextEncoding::Windows1252),
+        ("utf-16", TextEncoding::Utf16),
+    ]),
+    Absent::Is(TextEncoding::Utf8),
+    "CSV: how its text is written in bytes; `latin-1` and `windows-1252` are the same",
+);
+pub(super) static LOOKUP_NULL_TEXT: Key<AnyText> = key(
+    "null_text",
+    AnyText,
+    Absent::Means("empty"),
+    "CSV: a field of just this text is null, in quotes too; an empty field always is",
+);
+pub(super) static LOOKUP_SCHEMA: Key<Special> = key(
+    "schema",
+    Special(|| "a table `[lookup.schema]`".to_owned()),
+    Absent::Means("text in CSV, the files' types in Parquet"),
+    "Hive types of some of its columns, such as `id = \"bigint\"`; a version with a value that does \
+     not fit is refused",
 );
 pub(super) static LOOKUP: Part = Part {
     title: "[[lookup]]",
-    about: "A table in files, which every worker holds in memory. A window takes the newest version there is when it opens, and its manifest names it.",
+    about: "A table in files, which every worker holds in memory. A window takes the newest version there is when it opens, and its manifest names it. \
+            A version is taken only if the query can run on it: it has the columns that the query reads, in types that become those of the submit \
+            without loss, and rows if the one before had some. Otherwise the one before stays, and the status says why. \
+            A folder `Code=DE/` below the path is a column of its files, as in Hive.",
     keys: &[
         &LOOKUP_NAME,
         &LOOKUP_PATH,
         &LOOKUP_FORMAT,
         &REFRESH,
         &SIZE_MAX,
+        &ALLOW_EMPTY,
+        &LOOKUP_DELIMITER,
+        &LOOKUP_QUOTE,
+        &LOOKUP_ENCODING,
+        &LOOKUP_NULL_TEXT,
+        &LOOKUP_SCHEMA,
     ],
 };
 
@@ -279,12 +314,38 @@ pub(super) static SQL: Key<Text> = key(
     Absent::Refused("for example sql = \"SELECT * FROM source\""),
     "one SELECT over `source`, the records of a window, and the lookups by their names",
 );
+pub(super) static ON_QUERY_ERROR: Key<Word<OnQueryError>> = key(
+    "on_query_error",
+    Word(&[
+        ("dead_letter", OnQueryError::DeadLetter),
+        ("fail", OnQueryError::Fail),
+    ]),
+    Absent::Is(OnQueryError::DeadLetter),
+    "what to do with a record that the query cannot take (a division by zero, a text that cannot be cast): it becomes a \
+     [dead letter](dead-letters.md#records-that-the-query-cannot-take) that names expression and value, or the window fails",
+);
+pub(super) static MAX_BAD_SHARE: Key<Share> = key(
+    "max_bad_share",
+    Share,
+    Absent::Is(BAD_SHARE_PPM_DEFAULT),
+    "the share of a window's records that may become such dead letters: if it is more, and more than 10 records, the job stops and \
+     names one",
+);
+pub(super) static DIALECT: Key<Word<Dialect>> = key(
+    "dialect",
+    Word(&[
+        ("datafusion", Dialect::Datafusion),
+        ("spark", Dialect::Spark),
+    ]),
+    Absent::Is(Dialect::Datafusion),
+    "what names, operators and functions of `sql` mean: DataFusion's, or those of [Spark SQL](spark-dialect.md) 3.5",
+);
 pub(super) static TRANSFORM: Part = Part {
     title: "[transform]",
     about: "[The query](query.md) has types, JSON, lookups, what is refused, and what stands for functions of Spark. A name with capitals \
-            needs double quotes. A value that cannot be cast fails the window: `TRY_CAST` gives NULL instead. A query that needs the \
+            needs double quotes. Where a value cannot be cast, `TRY_CAST` gives NULL. A query that needs the \
             whole window (aggregate, `DISTINCT`, `ORDER BY`, `LIMIT`) runs on one worker.",
-    keys: &[&SQL],
+    keys: &[&SQL, &DIALECT, &ON_QUERY_ERROR, &MAX_BAD_SHARE],
 };
 
 pub(super) static SINK_PATH: Key<Special> = key(
@@ -319,13 +380,30 @@ pub(super) static PARTITION_BY: Key<Special> = key(
     Special(|| format!("a list of up to {PARTITION_COLUMNS_MAX} names")),
     Absent::Means("no folders"),
     "each becomes a folder `name=value/`: columns of the result, or `ingest_year`, `ingest_month`, `ingest_day`, `ingest_hour` of the \
-     window's start (UTC)",
+     window's start (UTC). One task may write to 1,000 folders in one window; more stop the job",
 );
 pub(super) static TARGET_SIZE: Key<Size> = key(
     "target_size",
     Size { least: 1 << 20 },
     Absent::Is(128 << 20),
     "objects are cut at about this size",
+);
+pub(super) static SINK_TYPES: Key<Word<SinkTypes>> = key(
+    "types",
+    Word(&[("hive", SinkTypes::Hive), ("arrow", SinkTypes::Arrow)]),
+    Absent::Is(SinkTypes::Hive),
+    "`hive`: [types and text forms](query.md#what-is-written) that Hive, Spark and Athena read; \
+     `arrow`: those of the query's result, as jobs of earlier versions are written",
+);
+pub(super) static TIMESTAMP_FORMAT: Key<Word<TimestampFormat>> = key(
+    "timestamp_format",
+    Word(&[
+        ("iso", TimestampFormat::Iso),
+        ("hive", TimestampFormat::Hive),
+    ]),
+    Absent::Is(TimestampFormat::Iso),
+    "JSON and CSV: `iso` is `2026-11-24T00:45:00`, which Spark reads and writes; `hive` is \
+     `2026-11-24 00:45:00`, which the SerDes of Hive and Athena need",
 );
 pub(super) static SINK: Part = Part {
     title: "[sink]",
@@ -336,6 +414,8 @@ pub(super) static SINK: Part = Part {
         &SINK_COMPRESSION,
         &PARTITION_BY,
         &TARGET_SIZE,
+        &SINK_TYPES,
+        &TIMESTAMP_FORMAT,
     ],
 };
 
@@ -347,7 +427,7 @@ pub(super) static DEAD_LETTER_PATH: Key<Special> = key(
 );
 pub(super) static DEAD_LETTER: Part = Part {
     title: "[dead_letter]",
-    about: "Each record that cannot be decoded, whole, with shard, sequence number, time and reason: [dead letters](dead-letters.md).",
+    about: "Each record that cannot be decoded, or that the query cannot take, whole, with shard, sequence number, time and reason: [dead letters](dead-letters.md).",
     keys: &[&DEAD_LETTER_PATH],
 };
 

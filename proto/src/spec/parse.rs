@@ -9,8 +9,8 @@ use super::keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 use super::location::{self, Named};
 use super::raw::{Entry, Log, Table};
 use super::{
-    Compression, JobSpec, Location, LookupSpec, PartitionColumn, Problem, Problems, SinkFormat,
-    SinkSpec,
+    Compression, Dialect, JobSpec, Location, LookupCsv, LookupFormat, LookupSpec, PartitionColumn,
+    Problem, Problems, QueryErrors, SinkFormat, SinkSpec, TimestampFormat,
 };
 use super::{keys, source};
 use crate::{JobName, WindowSize};
@@ -81,7 +81,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         Some(entry) => lookups(&entry, base_dir, &mut places),
         None => Some(Vec::new()),
     };
-    let sql = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
+    let transform = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
     let sink = table(&mut root, &keys::SINK_TABLE)
         .and_then(|table| sink_table(table, base_dir, &mut places));
     let dead_letter = match root
@@ -103,16 +103,19 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
     root.finish(|_| None);
     location::refuse_overlaps(&places);
     location::refuse_long(&places, name.as_ref());
+    let (sql, dialect, query_errors) = transform?;
     Some(JobSpec {
         name: name?,
         source: source?,
         window: window?,
         lookups: lookups?,
-        sql: sql?,
+        sql,
+        dialect,
         sink: sink?,
         dead_letter: dead_letter?,
         checkpoint: checkpoint?,
         retries_max: u32::try_from(retries_max?).ok()?,
+        query_errors,
     })
 }
 
@@ -133,10 +136,17 @@ fn window(mut table: Table<'_>) -> Option<WindowSize> {
     WindowSize::from_ms(i64::try_from(size?.as_millis()).ok()?)
 }
 
-fn transform(mut table: Table<'_>) -> Option<String> {
+fn transform(mut table: Table<'_>) -> Option<(String, Dialect, QueryErrors)> {
     let sql = table.value(&keys::SQL);
+    let on = table.value(&keys::ON_QUERY_ERROR);
+    let max_bad_ppm = table.value(&keys::MAX_BAD_SHARE);
+    let dialect = table.value(&keys::DIALECT);
     table.finish(|_| None);
-    sql
+    let errors = QueryErrors {
+        on: on?,
+        max_bad_ppm: max_bad_ppm?,
+    };
+    Some((sql?, dialect?, errors))
 }
 
 fn retry(mut table: Table<'_>) -> Option<u64> {
@@ -208,13 +218,48 @@ fn lookup<'a>(
     let format = table.value(&keys::LOOKUP_FORMAT);
     let refresh = table.value(&keys::REFRESH);
     let size_max = table.value(&keys::SIZE_MAX);
+    let allow_empty = table.value(&keys::ALLOW_EMPTY);
+    let csv = lookup_csv(&mut table, format);
+    let schema = match table.entry(&keys::LOOKUP_SCHEMA) {
+        Some(entry) => entry.table().and_then(|table| source::columns(&table)),
+        None => Some(vec![]),
+    };
     table.finish(|_| None);
     Some(LookupSpec {
-        name: name?,
-        path: path?,
-        format: format?,
         refresh: refresh?,
         size_max: size_max?,
+        allow_empty: allow_empty?,
+        csv: csv?,
+        schema: schema?,
+        ..LookupSpec::new(&name?, path?, format?)
+    })
+}
+
+/// How CSV files are written. The keys are for CSV only.
+fn lookup_csv(table: &mut Table<'_>, format: Option<LookupFormat>) -> Option<LookupCsv> {
+    if format == Some(LookupFormat::Parquet) {
+        for key in ["delimiter", "quote", "encoding", "null_text"] {
+            if let Some(entry) = table.get(key) {
+                entry.refuse("is for format = \"csv\" only", "remove it");
+            }
+        }
+        return Some(LookupCsv::default());
+    }
+    let delimiter = table.value(&keys::LOOKUP_DELIMITER);
+    let quote = table.value(&keys::LOOKUP_QUOTE);
+    let encoding = table.value(&keys::LOOKUP_ENCODING);
+    let null_text = table.optional(&keys::LOOKUP_NULL_TEXT);
+    if delimiter.is_some() && delimiter == quote {
+        table.refuse(
+            "delimiter and quote are the same character",
+            "choose another quote",
+        );
+    }
+    Some(LookupCsv {
+        delimiter: delimiter?,
+        quote: quote?,
+        encoding: encoding?,
+        null_text: null_text?.unwrap_or_default(),
     })
 }
 
@@ -268,6 +313,8 @@ fn sink_table<'a>(
         None => Some(Vec::new()),
     };
     let target_size = table.value(&keys::TARGET_SIZE);
+    let types = table.value(&keys::SINK_TYPES);
+    let timestamp_format = timestamp_format(&mut table, format);
     table.finish(|_| None);
     Some(SinkSpec {
         path: path?,
@@ -275,7 +322,22 @@ fn sink_table<'a>(
         compression: compression?,
         partition_by: partition_by?,
         target_size: target_size?,
+        types: types?,
+        timestamp_format: timestamp_format?,
     })
+}
+
+fn timestamp_format(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<TimestampFormat> {
+    let Some(entry) = table.entry(&keys::TIMESTAMP_FORMAT) else {
+        return keys::TIMESTAMP_FORMAT.default();
+    };
+    if format == Some(SinkFormat::Parquet) {
+        entry.refuse(
+            "is for format = \"json\" and \"csv\" only",
+            "remove it: Parquet holds microseconds since 1970",
+        );
+    }
+    keys::TIMESTAMP_FORMAT.kind.read(&entry)
 }
 
 fn compression(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<Compression> {

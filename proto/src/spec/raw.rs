@@ -116,6 +116,13 @@ impl<'a> Entry<'a> {
         }
     }
 
+    pub fn flag(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.wrong_type("true or false", "without quotes"),
+        }
+    }
+
     pub fn integer(&self, range: Range<u64>) -> Option<u64> {
         let least = range.start;
         let most = range.end - 1;

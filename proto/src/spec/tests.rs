@@ -466,10 +466,57 @@ fn rows_of_csv_have_a_delimiter_a_quote_and_a_text_for_null() {
             null_text: null_text.into(),
         })
     };
-    assert_eq!(format_of(""), PayloadFormat::Json(JsonFormat {}));
+    assert_eq!(format_of(""), PayloadFormat::Json(JsonFormat::default()));
     assert_eq!(format_of("format = \"csv\"\n"), csv(',', '"', ""));
     let all = "format = \"csv\"\ndelimiter = \"\\t\"\nquote = \"'\"\nnull_text = \"\\\\N\"\n";
     assert_eq!(format_of(all), csv('\t', '\'', "\\N"));
+}
+
+#[test]
+fn every_kind_of_source_has_rules_for_values_and_the_default_is_not_stored() {
+    let rules = |extra: &str| JobSpec::parse(&job(extra)).unwrap().source.values;
+    assert_eq!(rules(""), ValueRules::default());
+    let spec = JobSpec::parse(&job("decimals = \"round\"\n")).unwrap();
+    let stored = serde_json::to_value(&spec.source).unwrap();
+    assert_eq!(stored.get("values"), None);
+    let all = "timestamp_numbers = \"milliseconds\"\ntimestamp_formats = [\"yyyy/MM/dd HH:mm:ss\", \"dd.MM.yyyy\"]\n\
+               decimals = \"exact\"\non_bad_value = \"null\"\n";
+    let expected = ValueRules {
+        timestamp_numbers: TimestampNumbers::Milliseconds,
+        timestamp_formats: vec!["yyyy/MM/dd HH:mm:ss".into(), "dd.MM.yyyy".into()],
+        decimals: Decimals::Exact,
+        on_bad_value: OnBadValue::Null,
+    };
+    assert_eq!(rules(all), expected);
+    let stored = serde_json::to_string(&expected).unwrap();
+    assert_eq!(
+        serde_json::from_str::<ValueRules>(&stored).unwrap(),
+        expected
+    );
+    let partly = "{\"on_bad_value\":\"null\"}";
+    assert_eq!(
+        serde_json::from_str::<ValueRules>(partly).unwrap().decimals,
+        Decimals::Round
+    );
+}
+
+#[test]
+fn a_pattern_of_times_is_checked_where_it_stands() {
+    for (keys, reason) in [
+        (
+            "timestamp_formats = [\"yyyy\", \"YYYY-MM-dd\"]",
+            "line 9: source.timestamp_formats[2]: \"YYYY-MM-dd\" is not a pattern of times: \"YYYY\" stands for no field of a time",
+        ),
+        ("timestamp_formats = \"yyyy\"", "expected a list"),
+        (
+            "timestamp_numbers = \"minutes\"",
+            "\"minutes\" is not one of auto, seconds",
+        ),
+        ("on_bad_value = \"nul\"", "did you mean \"null\"?"),
+    ] {
+        let text = refusal(&job(&format!("{keys}\n")));
+        assert!(text.contains(reason), "{keys}: {text}");
+    }
 }
 
 #[test]

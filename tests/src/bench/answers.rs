@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use streamctl_engine::source::Record;
+use streamctl_engine::source::kinesis::answer::PartitionKeys;
 use streamctl_engine::source::kinesis::{Api, Service};
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::Semaphore;
@@ -79,6 +80,7 @@ impl Answers {
             },
             shard: "shardId-000000000000".into(),
             records_max: 10_000,
+            partition_keys: PartitionKeys::Counted,
             timeout: Duration::from_secs(30),
             calls: Arc::new(Semaphore::new(1)),
         }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use streamctl_engine::source::Record;
 use streamctl_engine::source::generator::{Options, record};
+use streamctl_engine::source::{Foreign, Record};
 
 const SEED: u64 = 7;
 /// The service returns at most 10,000 at a time, so a window gets its records in chunks.
@@ -35,6 +35,8 @@ impl Sales {
             arrival_ms: super::pipeline::WINDOW.start_ms,
             data: Bytes::from(record(SEED, 0, index, Options::default())),
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         };
         let records: Vec<Record> = (1..=count).map(one).collect();
         let bytes = records.iter().map(|record| record.data.len() as u64).sum();

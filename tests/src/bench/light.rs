@@ -92,7 +92,7 @@ impl Light {
                 biased;
                 _ = heartbeat.tick() => {
                     let beat = v1::Heartbeat { memory_bytes: 1 << 20, busy_permille: Some(100), clock_skew_ms: None };
-                    if !self.registry.say(worker_message::Message::Heartbeat(beat)) {
+                    if !self.registry.send(worker_message::Message::Heartbeat(beat)) {
                         return;
                     }
                 }
@@ -243,6 +243,7 @@ impl Light {
             lookups,
             objects: vec![],
             unmatched: vec![],
+            null_values: vec![],
             stages: StageTimes::default(),
         };
         task.done_ms = window.end_ms;

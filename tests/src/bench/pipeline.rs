@@ -83,7 +83,11 @@ impl Pipeline {
             .enable_all()
             .build()?;
         let schemas = vec![(lookup.name.clone(), rows.schema())];
-        let plan = runtime.block_on(QueryPlan::new(Arc::clone(&schema), schemas, &spec.sql))?;
+        let plan = runtime.block_on(QueryPlan::new(
+            Arc::clone(&schema),
+            schemas,
+            spec.sql.as_str(),
+        ))?;
         let lookups = BTreeMap::from([(lookup.name.clone(), rows)]);
         Ok(Self {
             spec,
@@ -168,7 +172,7 @@ impl Pipeline {
             )
             .await?;
         let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
-        let input = open.input;
+        let mut input = open.input;
         let decode_bytes = budget.decode_bytes();
         let feed = async {
             let mut read = Duration::ZERO;

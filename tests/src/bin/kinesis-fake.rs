@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use streamctl_engine::process::asked_to_stop;
+use streamctl_engine::process::stop_signal;
 use streamctl_engine::source::generator::Options;
 use streamctl_tests::kinesis::FakeKinesis;
 use streamctl_tests::kinesis::produce::{Order, produce};
@@ -101,6 +101,6 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     say(fake.address())?;
-    asked_to_stop().await;
+    stop_signal().await;
     say(&put.load(Ordering::Acquire).to_string())
 }

@@ -4,6 +4,7 @@
 //! Rule: if another parser reads a response, ours reads the same records or names the problem; if
 //! the other finds no JSON, ours returns no response.
 
+use super::json::is_more_than_rfc_8259;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -41,7 +42,8 @@ pub fn answer(data: &[u8]) {
         (Ok(_), Err(error)) => {
             let message = error.to_string();
             let its_limits = message.starts_with("number out of range")
-                || message.starts_with("recursion limit");
+                || message.starts_with("recursion limit")
+                || is_more_than_rfc_8259(&text(data));
             assert!(
                 its_limits,
                 "{} was read, and is no JSON: {message}",

@@ -8,9 +8,10 @@
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use streamctl_engine::source::Record;
 use streamctl_engine::source::kinesis::HashRange;
 use streamctl_engine::source::kinesis::kpl::take_apart;
+use streamctl_engine::source::{Foreign, Record};
+use streamctl_proto::spec::Aggregates;
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 /// Most user records of a generated aggregate.
@@ -41,12 +42,14 @@ fn record(data: &[u8]) -> Record {
         arrival_ms: 1_000,
         data: Bytes::copy_from_slice(data),
         origin: None,
+        extra: None,
+        foreign: Foreign::No,
     }
 }
 
 fn whatever(data: &[u8], range: Option<HashRange>) {
     let mut out = vec![];
-    let dropped = take_apart(record(data), range, &mut out);
+    let dropped = take_apart(record(data), range, Aggregates::Drop, &mut out);
     if out == [record(data)] && dropped == 0 {
         return;
     }
@@ -92,7 +95,12 @@ fn made(choices: &[u8], range: Option<HashRange>) {
         .map(|(.., data)| data.as_slice())
         .collect();
     let mut out = vec![];
-    let dropped = take_apart(record(&sealed(&encoded(&users))), range, &mut out);
+    let dropped = take_apart(
+        record(&sealed(&encoded(&users))),
+        range,
+        Aggregates::Drop,
+        &mut out,
+    );
     let found: Vec<&[u8]> = out.iter().map(|user| user.data.as_ref()).collect();
     assert_eq!(found, expected);
     assert_eq!(dropped as usize + found.len(), users.len());

@@ -22,6 +22,7 @@ pub fn lookup(data: &[u8]) {
         format: LookupFormat::Csv,
         refresh,
         size_max: SIZE_MAX,
+        ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
     };
     let name = |(index, content): (usize, &&[u8])| {
         (format!("{index}.csv"), Bytes::copy_from_slice(content))

@@ -115,6 +115,7 @@ fn job(kind: u8) -> ResolvedJob {
             format,
             refresh,
             size_max: 1 << 20,
+            ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }];
     }
     if kind & 8 == 8 {
@@ -427,7 +428,7 @@ impl<'a> World<'a> {
                     job_version,
                     lookup,
                     version: LookupVersion::new("v1"),
-                    rows: Some(1),
+                    read: Some((1, streamctl_proto::Duplicates::default())),
                 },
             },
             Effect::WriteManifest { manifest } => {

@@ -14,7 +14,7 @@ use streamctl_controller::shards::ShardLister;
 use streamctl_engine::source::kinesis::{
     Answer, Calls, DateSample, Failure, IteratorKind, MadeIterator,
 };
-use streamctl_engine::source::{Child, Record};
+use streamctl_engine::source::{Child, Foreign, Record};
 use streamctl_engine::source::{ListError, ListedShard, Listing};
 use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
@@ -283,6 +283,8 @@ impl Stream {
             arrival_ms,
             data,
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         };
         shard.puts.push(Put {
             record,

@@ -842,7 +842,7 @@ impl World {
     fn look_at_lease(&mut self, now_ms: i64) {
         if self.notices_ms.is_some_and(|at_ms| at_ms <= now_ms) {
             self.notices_ms = None;
-            self.store.tell_deposed();
+            self.store.notify_deposed();
         }
         let Some(Ok(Some((term, leader)))) = self.store.leader().now_or_never() else {
             return;

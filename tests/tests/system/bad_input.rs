@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::v1::{JobState, ListJobsRequest};
+use streamctl_tests::kinesis::FakeKinesis;
 use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::python::Python;
 use streamctl_tests::wait::until;
@@ -704,4 +705,104 @@ fn a_lookup_that_breaks_keeps_its_last_good_version_and_says_so() {
         })
         .expect_err("a broken lookup is refused at submit");
     assert!(refused.contains("country_lookup.csv"), "{refused}");
+}
+
+/// P52, end to end: bad rows are dead letters, and go through after a change of the query.
+#[test]
+fn rows_that_the_query_cannot_take_are_kept_and_go_through_after_a_change() {
+    let _alone = one_system_at_a_time();
+    let mut scene = Scene::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let kinesis = runtime.block_on(FakeKinesis::start());
+    let stream = kinesis.create("ratios", 2);
+    for id in 1..=40 {
+        let qty = if id % 20 == 0 { 0 } else { 2 };
+        let payload = format!(r#"{{"id": {id}, "total": 10, "qty": {qty}}}"#);
+        stream.put(&id.to_string(), payload.as_bytes());
+    }
+    stream.put("x", b"not json");
+    let job = |divisor: &str| {
+        format!(
+            r#"
+name = "ratios"
+[source]
+type = "kinesis"
+stream = "ratios"
+endpoint = "{}"
+region = "us-east-1"
+starting_position = "trim_horizon"
+[source.schema]
+id = "int"
+total = "int"
+qty = "int"
+[window]
+size = "1s"
+[transform]
+sql = "SELECT id, total / {divisor} AS ratio FROM source"
+[sink]
+path = "s3://workshop/ratios/"
+format = "json"
+[dead_letter]
+path = "s3://workshop/ratios-dead/"
+[checkpoint]
+location = "s3://workshop/ratios-checkpoint/"
+"#,
+            kinesis.address()
+        )
+    };
+    scene.submit_text(&job("qty")).unwrap();
+    let status = scene
+        .cluster
+        .until_status("ratios", "all records published", STEP, |status| {
+            status.totals.unwrap_or_default().rows_in >= 41 && status.published == status.epoch
+        });
+    let totals = status.totals.unwrap_or_default();
+    assert_eq!(
+        (totals.rows_out, totals.rows_dead, totals.rows_failed),
+        (38, 3, 2)
+    );
+    let listed = scene
+        .cluster
+        .cli_ok(&["dead-letters", "ratios", "-o", "json"]);
+    let failed: Vec<&str> = listed
+        .lines()
+        .filter(|line| line.contains("column ratio: total / qty fails: Divide by zero"))
+        .collect();
+    assert_eq!((failed.len(), listed.lines().count()), (2, 3), "{listed}");
+    assert!(failed[0].contains("(total = 10, qty = 0)"), "{listed}");
+    let shown = scene.cluster.cli_ok(&["status", "ratios"]);
+    assert!(
+        shown.contains("2 records that the query could not take"),
+        "{shown}"
+    );
+
+    scene.cluster.kill_worker("worker-1");
+    scene.cluster.add_worker("worker-2");
+    let file = scene.servers.folder().join("changed.toml");
+    std::fs::write(&file, job("nullif(qty, 0)")).unwrap();
+    let file = file.to_str().unwrap();
+    scene.cluster.cli_ok(&["submit", "--change", file]);
+    scene
+        .cluster
+        .cli_ok(&["dead-letters", "ratios", "--replay"]);
+    let status =
+        scene
+            .cluster
+            .until_status("ratios", "the dead letters read again", STEP, |status| {
+                status.totals.unwrap_or_default().rows_in >= 44 && status.published == status.epoch
+            });
+    let totals = status.totals.unwrap_or_default();
+    assert_eq!(
+        (totals.rows_out, totals.rows_dead, totals.rows_failed),
+        (40, 4, 2),
+        "only what is not JSON is bad again"
+    );
+    let epochs: Vec<String> = (1..=status.epoch).map(|epoch| epoch.to_string()).collect();
+    let verified = scene
+        .cluster
+        .cli_ok(&["verify", "ratios", "--replay", &epochs.join(",")]);
+    assert!(
+        verified.contains("proven") && verified.contains("2 records that the query could not take"),
+        "{verified}"
+    );
 }

@@ -12,7 +12,7 @@ use streamctl_tests::wait::until;
 const STEP: Duration = Duration::from_secs(60);
 
 /// All dead letters below a folder, as text.
-fn dead_letters(folder: &Path) -> String {
+pub(crate) fn dead_letters(folder: &Path) -> String {
     let mut text = String::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

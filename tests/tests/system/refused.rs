@@ -241,7 +241,7 @@ impl Told {
         let waited = async {
             loop {
                 tokio::select! {
-                    _ = beats.tick() => assert!(self.registry.say(worker_message::Message::Heartbeat(beat))),
+                    _ = beats.tick() => assert!(self.registry.send(worker_message::Message::Heartbeat(beat))),
                     message = self.incoming.next() => {
                         let message = message.expect("the session stands").expect("it is not refused");
                         let message = message.message.expect("it says something");
@@ -327,6 +327,7 @@ fn large_report(task: TaskId, window: Window, out: &Path) -> Report {
         lookups: BTreeMap::new(),
         objects: (0..OBJECTS).map(object).collect(),
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
     }
 }
@@ -475,6 +476,7 @@ fn whatever_a_worker_names_the_controller_accepts() {
             format: LookupFormat::Csv,
             refresh: Duration::from_secs(1),
             size_max: 1,
+            ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }];
         // As a listing has it: one that cannot be a shard's name is refused there.
         let shards: Vec<String> = (0..4).map(|_| random_text(&mut random, 40)).collect();
@@ -514,6 +516,7 @@ fn whatever_a_worker_names_the_controller_accepts() {
             lookups: BTreeMap::from([("country".into(), LookupVersion::new("0123abcd"))]),
             objects: runtime.block_on(staged(&job, window, task, &column, values.clone())),
             unmatched: vec![key],
+            null_values: vec![],
             stages: StageTimes::default(),
         };
         let sent = Report::try_from(v1::Report::from(&report)).unwrap();

@@ -456,7 +456,7 @@ fn strangers_are_refused(cluster: &Secured, file: &str) {
     assert!(!plain.status.success(), "plain text is no way in");
     refused(
         &cluster.as_somebody(None, &["list"]),
-        "who asks is not known",
+        "the caller is not authenticated",
     );
     let other = cluster.new_token("nobody", "admin");
     assert!(other.contains("role = \"admin\""));
@@ -629,7 +629,7 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
 
 fn a_worker_without_a_token_gets_nothing(cluster: &Secured) {
     for (id, token, words) in [
-        ("stranger", None, "who asks is not known"),
+        ("stranger", None, "the caller is not authenticated"),
         ("person", Some("viewer"), "needs the role worker"),
     ] {
         let stranger = cluster.start_worker(id, token);
@@ -814,7 +814,7 @@ fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so()
     let tls = ["--tls-cert", &own.cert, "--tls-key", &own.key];
     let reported = ends("streamctl-controller", &[&controller[..], &tls].concat());
     assert!(
-        reported.contains("nobody there is asked who they are"),
+        reported.contains("callers are not authenticated"),
         "{reported}"
     );
     let reported = ends("streamctl-worker", &["--listen", &open]);

@@ -145,7 +145,7 @@ fn the_ports_of_a_local_run_answer_only_the_user_who_runs_it() {
                 text(&refused)
             );
             assert!(
-                text(&refused).contains("who asks is not known"),
+                text(&refused).contains("the caller is not authenticated"),
                 "{port} {words:?}: {}",
                 text(&refused)
             );

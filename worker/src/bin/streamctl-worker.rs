@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use streamctl_engine::aws::{Aws, AwsSettings};
-use streamctl_engine::process::{Seen, asked_to_stop, ended, listen};
+use streamctl_engine::process::{Seen, ended, listen, stop_signal};
 use streamctl_engine::security::SecurityFlags;
 use streamctl_engine::storage::Storages;
 use streamctl_worker::compute::Compute;
@@ -14,52 +14,55 @@ use streamctl_worker::meter::Meter;
 use streamctl_worker::node::{self, Listeners, Parts};
 use tokio::runtime::{Builder, Handle};
 
-/// A worker of streamctl: reads the shards that the leading controller gives it, and serves results
-/// over Arrow Flight.
+/// Run a streamctl worker: process assigned shards, and serve results over Arrow Flight.
 ///
-/// SIGTERM hands its shards back before it ends. S3 and Kinesis are reached with the usual AWS
-/// settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
+/// On SIGTERM, it hands back its shards before it exits. S3 and Kinesis are accessed with the
+/// standard AWS settings (AWS_REGION, AWS_ENDPOINT_URL_S3 ...).
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Where the controllers answer: all of them, separated by commas, so that another one can take
-    /// over.
+    /// URLs of all controllers, comma-separated; the worker finds the leader.
     #[arg(
         long,
         env = "STREAMCTL_CONTROLLER",
+        value_name = "URL",
         default_value = "http://127.0.0.1:7070",
         value_delimiter = ','
     )]
     controller: Vec<String>,
-    /// Where its Flight service listens.
-    #[arg(long, env = "STREAMCTL_LISTEN", default_value = "127.0.0.1:7071")]
+    /// Address of the Flight service.
+    #[arg(
+        long,
+        env = "STREAMCTL_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7071"
+    )]
     listen: SocketAddr,
-    /// The Flight address that others are told, host:port; the listening one by default.
-    #[arg(long, env = "STREAMCTL_ADVERTISE")]
+    /// Flight address to publish to clients (default: the value of --listen).
+    #[arg(long, env = "STREAMCTL_ADVERTISE", value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// This worker's name; must be unique. Made up of the address and the process id by default.
-    #[arg(long, env = "STREAMCTL_ID")]
+    /// Worker name, unique in the cluster (default: made of its address and process id).
+    #[arg(long, env = "STREAMCTL_ID", value_name = "NAME")]
     id: Option<String>,
-    /// Threads that decode, join and encode; as many as there are cores by default.
-    #[arg(long, env = "STREAMCTL_THREADS")]
+    /// Number of compute threads (default: the number of cores).
+    #[arg(long, env = "STREAMCTL_THREADS", value_name = "N")]
     threads: Option<usize>,
-    /// Memory that it may take, at least 128MiB; by default 75 % of what the machine or the control
-    /// group has, at most 16GiB.
+    /// Memory limit, at least 128MiB (default: 75 % of the machine or control group, at most
+    /// 16GiB).
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<MemoryLimit>,
-    /// Where metrics and health are served over HTTP; nowhere by default.
-    #[arg(long, env = "STREAMCTL_HTTP_LISTEN")]
+    /// HTTP address for metrics and health (default: none).
+    #[arg(long, env = "STREAMCTL_HTTP_LISTEN", value_name = "ADDRESS")]
     http_listen: Option<SocketAddr>,
-    /// Where health alone is served, for probes: over HTTP and gRPC, without TLS or a token;
-    /// nowhere by default.
-    #[arg(long, env = "STREAMCTL_HEALTH_LISTEN")]
+    /// Address for health probes only, over HTTP and gRPC, without TLS or a token (default: none).
+    #[arg(long, env = "STREAMCTL_HEALTH_LISTEN", value_name = "ADDRESS")]
     health_listen: Option<SocketAddr>,
-    /// File with the token (of the role worker) that lets it join.
+    /// File with a token of the role worker, to join the cluster.
     #[arg(
         long,
         env = "STREAMCTL_JOIN_TOKEN_FILE",
         value_name = "FILE",
-        help_heading = "Protection"
+        help_heading = "Connection security"
     )]
     join_token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -147,7 +150,7 @@ async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()
             health,
         },
         parts,
-        asked_to_stop(),
+        stop_signal(),
     )
     .await?;
     traces.close();

@@ -127,7 +127,7 @@ impl Turns {
         loop {
             ticks.tick().await;
             let now = Instant::now();
-            let Some(found) = self.change(|state| state.look(now)) else {
+            let Some(found) = self.change(|state| state.find_stuck(now)) else {
                 continue;
             };
             if let Some(stuck) = stuck.take() {
@@ -168,7 +168,7 @@ impl Place<'_> {
     /// Begins a turn. `None`: the work is woken when it gets one.
     fn begin(&self, workload: &Arc<Workload>, waker: &Waker) -> Option<Turn<'_>> {
         let mut state = self.turns.lock();
-        state.ask(self.id, workload, waker);
+        state.request(self.id, workload, waker);
         let wakers = state.grant(self.turns.0.threads, Some(self.id));
         let begun = state.begin(self.id);
         drop(state);
@@ -207,7 +207,7 @@ impl Drop for Turn<'_> {
         let ended = turns.change(|state| {
             let taken = state.end(id)?;
             if let Some(waker) = &next {
-                state.ask(id, &taken.workload, waker);
+                state.request(id, &taken.workload, waker);
             }
             Some(taken)
         });
@@ -220,7 +220,7 @@ impl Drop for Turn<'_> {
 }
 
 impl State {
-    fn ask(&mut self, id: u64, workload: &Arc<Workload>, waker: &Waker) {
+    fn request(&mut self, id: u64, workload: &Arc<Workload>, waker: &Waker) {
         if self.granted.contains_key(&id) {
             return;
         }
@@ -332,7 +332,7 @@ impl State {
 
     /// Marks overdue turns and names those that take long. Returns the name of cancelled work that
     /// never returns.
-    fn look(&mut self, now: Instant) -> Option<String> {
+    fn find_stuck(&mut self, now: Instant) -> Option<String> {
         let mut stuck = None;
         for taken in self.taken.values_mut() {
             let takes = now.saturating_duration_since(taken.since);

@@ -8,9 +8,10 @@ use super::BadLetter;
 use super::DeadLetter;
 use bytes::{Buf, Bytes};
 use flate2::bufread::GzDecoder;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use streamctl_engine::source::{Origin, Record};
+use streamctl_engine::source::{Extra, Foreign, Origin, Record};
 use streamctl_engine::storage::{StorageError, Storages};
 use streamctl_proto::{Epoch, StagedObject};
 
@@ -30,6 +31,8 @@ pub struct Letter {
     /// Why it could not be decoded.
     pub reason: String,
     pub data: Bytes,
+    /// Its partition key, if it was kept.
+    pub partition_key: Option<String>,
     /// Its place among the dead letters of its epoch, from 1.
     pub number: u64,
 }
@@ -38,12 +41,20 @@ impl Letter {
     /// The letter as a record that is read now.
     pub fn into_record(self, arrival_ms: i64) -> Record {
         let origin = Some(Box::new(self.origin));
+        let keyed = |key| {
+            Box::new(Extra {
+                partition_key: Some(key),
+                ..Extra::default()
+            })
+        };
         Record {
             sequence: self.number.into(),
             sub_sequence: 0,
             arrival_ms,
             data: self.data,
             origin,
+            extra: self.partition_key.map(keyed),
+            foreign: Foreign::No,
         }
     }
 }
@@ -220,6 +231,7 @@ fn letter(epoch: Epoch, number: u64, line: &[u8]) -> Result<Letter, BadLetter> {
         reason,
         raw_base64,
         replayed_from,
+        partition_key,
         ..
     } = serde_json::from_slice(line)?;
     let data = super::payload(&raw_base64)?;
@@ -239,6 +251,7 @@ fn letter(epoch: Epoch, number: u64, line: &[u8]) -> Result<Letter, BadLetter> {
         replayed_from,
         reason,
         data,
+        partition_key: partition_key.map(Cow::into_owned),
         number,
     })
 }

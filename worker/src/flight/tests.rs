@@ -120,11 +120,11 @@ impl Jobs for Controller {
     }
 }
 
-async fn serve(answer: v1::GetEpochResponse) -> String {
+async fn serve(response: v1::GetEpochResponse) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let server =
-        tonic::transport::Server::builder().add_service(JobsServer::new(Controller(answer)));
+        tonic::transport::Server::builder().add_service(JobsServer::new(Controller(response)));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     address
 }
@@ -270,8 +270,8 @@ async fn rows_of_a_task_that_is_not_in_the_epoch_are_not_given_though_they_are_k
         task: Some(report.task),
         dead_letters: false,
     };
-    let answer = get(&rows, serde_json::to_vec(&ticket).unwrap()).await;
-    assert_eq!(answer.unwrap_err(), Code::NotFound);
+    let response = get(&rows, serde_json::to_vec(&ticket).unwrap()).await;
+    assert_eq!(response.unwrap_err(), Code::NotFound);
 }
 
 #[tokio::test]
@@ -319,11 +319,11 @@ async fn act(rows: &FlightRows, action: &str, body: &str) -> Result<EpochOutcome
         r#type: action.to_owned(),
         body: body.to_owned().into(),
     };
-    let answer = rows
+    let response = rows
         .do_action(Request::new(action))
         .await
         .map_err(|status| status.code())?;
-    let results: Vec<_> = answer
+    let results: Vec<_> = response
         .into_inner()
         .try_collect()
         .await

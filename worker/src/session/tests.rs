@@ -13,19 +13,19 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Streaming};
-use worker_message::Message as Said;
+use worker_message::Message as FromWorker;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One connection, from the controller's side.
 struct Line {
-    said: Streaming<v1::WorkerMessage>,
-    say: mpsc::Sender<Result<v1::ControllerMessage, Status>>,
+    incoming: Streaming<v1::WorkerMessage>,
+    outgoing: mpsc::Sender<Result<v1::ControllerMessage, Status>>,
 }
 
 impl Line {
-    async fn say(&self, message: Message) {
-        self.say
+    async fn send(&self, message: Message) {
+        self.outgoing
             .send(Ok(v1::ControllerMessage {
                 message: Some(message),
             }))
@@ -34,30 +34,30 @@ impl Line {
     }
 
     /// The first matching message.
-    async fn hear<T>(&mut self, wanted: impl Fn(Said) -> Option<T>) -> T {
-        let heard = async {
+    async fn receive<T>(&mut self, choose: impl Fn(FromWorker) -> Option<T>) -> T {
+        let received = async {
             loop {
                 let message = self
-                    .said
+                    .incoming
                     .message()
                     .await
                     .unwrap()
                     .expect("the line stands")
                     .message
                     .unwrap();
-                if let Some(found) = wanted(message) {
+                if let Some(found) = choose(message) {
                     return found;
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, heard)
+        tokio::time::timeout(PATIENCE, received)
             .await
-            .expect("it is said soon")
+            .expect("the worker sends it soon")
     }
 
     async fn hello(&mut self) -> v1::Hello {
-        self.hear(|said| {
-            if let Said::Hello(hello) = said {
+        self.receive(|message| {
+            if let FromWorker::Hello(hello) = message {
                 Some(hello)
             } else {
                 None
@@ -88,24 +88,25 @@ impl Workers for Controller {
             );
             return Err(status);
         }
-        let (say, answers) = mpsc::channel(16);
+        let (outgoing, responses) = mpsc::channel(16);
         let welcome = v1::Welcome {
             term: 1,
             heartbeat_ms: 50,
         };
-        say.send(Ok(v1::ControllerMessage {
-            message: Some(Message::Welcome(welcome)),
-        }))
-        .await
-        .unwrap();
+        outgoing
+            .send(Ok(v1::ControllerMessage {
+                message: Some(Message::Welcome(welcome)),
+            }))
+            .await
+            .unwrap();
         self.lines
             .send(Line {
-                said: request.into_inner(),
-                say,
+                incoming: request.into_inner(),
+                outgoing,
             })
             .await
             .map_err(|_| Status::unavailable("over"))?;
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(Response::new(ReceiverStream::new(responses)))
     }
 }
 
@@ -127,7 +128,7 @@ struct Worker {
 }
 
 /// The settings of a worker whose records are in memory.
-fn means(controllers: &[&str]) -> (Settings, World) {
+fn setup(controllers: &[&str]) -> (Settings, World) {
     let storages = Storages::memory(MemoryStorage::default());
     let sources = Sources::new(Aws::new(AwsSettings::default()), storages.clone());
     let world = World {
@@ -154,7 +155,7 @@ fn means(controllers: &[&str]) -> (Settings, World) {
 impl Worker {
     fn start(controllers: &[&str]) -> Self {
         let source = MemorySource::default();
-        let (settings, mut world) = means(controllers);
+        let (settings, mut world) = setup(controllers);
         world.sources = world.sources.with_memory(source.clone());
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or(()) };
@@ -202,8 +203,8 @@ fn start() -> Message {
     })
 }
 
-fn opening(said: Said) -> Option<v1::WindowOpening> {
-    if let Said::WindowOpening(opening) = said {
+fn opening(message: FromWorker) -> Option<v1::WindowOpening> {
+    if let FromWorker::WindowOpening(opening) = message {
         Some(opening)
     } else {
         None
@@ -241,10 +242,10 @@ async fn heartbeats_go_on_while_a_task_waits() {
     let worker = Worker::start(&[&address]);
     let mut line = next(&mut lines).await;
     worker.source.push(&shard("a"), 10, record(1));
-    line.say(start()).await;
-    line.hear(opening).await;
+    line.send(start()).await;
+    line.receive(opening).await;
     for _ in 0..3 {
-        line.hear(|said| matches!(said, Said::Heartbeat(_)).then_some(()))
+        line.receive(|message| matches!(message, FromWorker::Heartbeat(_)).then_some(()))
             .await;
     }
 }
@@ -259,7 +260,7 @@ async fn heartbeats_go_on_while_the_network_s_threads_are_held() {
         .unwrap();
     let (release, released) = std::sync::mpsc::channel::<()>();
     network.spawn(async move { released.recv().is_ok() });
-    let (settings, world) = means(&[&address]);
+    let (settings, world) = setup(&[&address]);
     let source = MemorySource::default();
     source.push(&shard("a"), 10, record(1));
     let sources = world.sources.with_memory(source);
@@ -270,17 +271,17 @@ async fn heartbeats_go_on_while_the_network_s_threads_are_held() {
     };
     let ran = tokio::spawn(run(settings, world, std::future::pending()));
     let mut line = next(&mut lines).await;
-    line.say(start()).await;
+    line.send(start()).await;
     for _ in 0..10 {
-        line.hear(|said| match said {
-            Said::Heartbeat(_) => Some(()),
-            Said::WindowOpening(_) => panic!("the task runs on other threads"),
+        line.receive(|message| match message {
+            FromWorker::Heartbeat(_) => Some(()),
+            FromWorker::WindowOpening(_) => panic!("the task runs on other threads"),
             _ => None,
         })
         .await;
     }
     release.send(()).unwrap();
-    line.hear(opening).await;
+    line.receive(opening).await;
     ran.abort();
     network.shutdown_background();
 }
@@ -291,19 +292,21 @@ async fn a_stop_hands_the_shards_back_and_what_was_read_is_reported() {
     let worker = Worker::start(&[&address]);
     let mut line = next(&mut lines).await;
     worker.source.push(&shard("a"), 10, record(1));
-    line.say(start()).await;
-    let asked = line.hear(opening).await;
-    line.say(opened(&asked)).await;
-    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(()))
-        .await;
+    line.send(start()).await;
+    let requested = line.receive(opening).await;
+    line.send(opened(&requested)).await;
+    line.receive(|message| {
+        matches!(message, FromWorker::Progress(p) if p.shards[0].records == 1).then_some(())
+    })
+    .await;
     worker.stop.send(()).unwrap();
-    line.hear(|said| matches!(said, Said::Leaving(_)).then_some(()))
+    line.receive(|message| matches!(message, FromWorker::Leaving(_)).then_some(()))
         .await;
-    line.say(Message::ReleaseTask(v1::ReleaseTask { task: Some(TASK) }))
+    line.send(Message::ReleaseTask(v1::ReleaseTask { task: Some(TASK) }))
         .await;
     let report = line
-        .hear(|said| {
-            if let Said::Report(report) = said {
+        .receive(|message| {
+            if let FromWorker::Report(report) = message {
                 Some(report)
             } else {
                 None
@@ -312,8 +315,8 @@ async fn a_stop_hands_the_shards_back_and_what_was_read_is_reported() {
         .await;
     assert_eq!(report.ranges[0].records, 1);
     let ended = line
-        .hear(|said| {
-            if let Said::TaskEnded(ended) = said {
+        .receive(|message| {
+            if let FromWorker::TaskEnded(ended) = message {
                 Some(ended)
             } else {
                 None
@@ -333,8 +336,8 @@ async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
     let worker = Worker::start(&[&address]);
     let mut line = next(&mut lines).await;
     worker.source.push(&shard("a"), 10, record(1));
-    line.say(start()).await;
-    let asked = line.hear(opening).await;
+    line.send(start()).await;
+    let requested = line.receive(opening).await;
     drop(line);
     let mut line = next(&mut lines).await;
     let hello = line.hello().await;
@@ -342,11 +345,13 @@ async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
         hello.tasks.iter().map(|task| task.task).collect::<Vec<_>>(),
         [Some(TASK)]
     );
-    assert_eq!(line.hear(opening).await, asked);
-    line.say(opened(&asked)).await;
-    line.hear(|said| matches!(said, Said::Progress(p) if p.shards[0].records == 1).then_some(()))
-        .await;
-    line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) }))
+    assert_eq!(line.receive(opening).await, requested);
+    line.send(opened(&requested)).await;
+    line.receive(|message| {
+        matches!(message, FromWorker::Progress(p) if p.shards[0].records == 1).then_some(())
+    })
+    .await;
+    line.send(Message::CancelTask(v1::CancelTask { task: Some(TASK) }))
         .await;
     drop(line);
     // The cancel may or may not have arrived before the connection broke; repeat it until the task
@@ -356,7 +361,7 @@ async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
         if line.hello().await.tasks.is_empty() {
             break;
         }
-        line.say(Message::CancelTask(v1::CancelTask { task: Some(TASK) }))
+        line.send(Message::CancelTask(v1::CancelTask { task: Some(TASK) }))
             .await;
     }
     worker.stops().await;
@@ -367,8 +372,8 @@ async fn a_message_that_is_none_ends_the_line_and_the_task_goes_on() {
     let (address, mut lines) = controller(None).await;
     let worker = Worker::start(&[&address]);
     let line = next(&mut lines).await;
-    line.say(start()).await;
-    line.say(Message::ReleaseTask(v1::ReleaseTask { task: None }))
+    line.send(start()).await;
+    line.send(Message::ReleaseTask(v1::ReleaseTask { task: None }))
         .await;
     let hello = next(&mut lines).await.hello().await;
     assert_eq!(hello.tasks.len(), 1);
@@ -430,11 +435,11 @@ impl Dial for Stopped {
             {
                 std::future::pending::<()>().await;
             }
-            let said = begin();
+            let message = begin();
             let broken = futures::stream::once(async move {
                 tokio::time::sleep(Duration::from_millis(2_700)).await;
-                drop(said);
-                Err(Status::unavailable("nothing was heard"))
+                drop(message);
+                Err(Status::unavailable("no response"))
             });
             return Ok(welcome.chain(broken).boxed());
         }
@@ -467,7 +472,7 @@ async fn who_leads_after_a_controller_stood_still_is_found_while_it_takes_over_w
             dialled: Default::default(),
             joined,
         };
-        let (settings, world) = means(&["a:1", "b:1"]);
+        let (settings, world) = setup(&["a:1", "b:1"]);
         let worker = tokio::spawn(run_over(
             Arc::new(dial),
             settings,

@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::errors::ParquetError;
+use streamctl_engine::written::{TextForm, csv, json};
 use streamctl_proto::spec::SinkFormat;
 
 /// An object that takes no more than this is never refused: the smallest memory limit leaves this
@@ -49,8 +50,12 @@ pub(crate) fn least(encoding: Encoding, schema: &SchemaRef) -> usize {
 
 pub(crate) enum Encoder {
     Parquet(Box<ParquetFile>),
-    Json(Compressed),
-    Csv { out: Compressed, header: bool },
+    Json(Compressed, TextForm),
+    Csv {
+        out: Compressed,
+        header: bool,
+        text: TextForm,
+    },
 }
 
 impl Encoder {
@@ -58,10 +63,11 @@ impl Encoder {
     pub fn new(encoding: Encoding, schema: &SchemaRef) -> Result<Self, EncodeError> {
         Ok(match encoding.format {
             SinkFormat::Parquet => Self::Parquet(Box::new(ParquetFile::new(encoding, schema)?)),
-            SinkFormat::Json => Self::Json(Compressed::new(encoding.compression)?),
+            SinkFormat::Json => Self::Json(Compressed::new(encoding.compression)?, encoding.text),
             SinkFormat::Csv => Self::Csv {
                 out: Compressed::new(encoding.compression)?,
                 header: true,
+                text: encoding.text,
             },
         })
     }
@@ -70,18 +76,13 @@ impl Encoder {
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<Bytes, EncodeError> {
         match self {
             Self::Parquet(parquet) => Ok(parquet.encode(batch)?),
-            Self::Json(out) => {
-                let mut lines = arrow::json::LineDelimitedWriter::new(&mut *out);
-                lines.write(batch)?;
-                lines.finish()?;
+            Self::Json(out, text) => {
+                json::write_lines(batch, *text, false, &mut *out)?;
                 Ok(out.take())
             }
-            Self::Csv { out, header } => {
+            Self::Csv { out, header, text } => {
                 let first = std::mem::take(header);
-                arrow::csv::WriterBuilder::new()
-                    .with_header(first)
-                    .build(&mut *out)
-                    .write(batch)?;
+                csv::write_rows(batch, *text, first, &mut *out)?;
                 Ok(out.take())
             }
         }
@@ -92,7 +93,7 @@ impl Encoder {
         match self {
             Self::Parquet(parquet) => parquet.held(),
             // A compressor holds at most one block.
-            Self::Json(_) | Self::Csv { .. } => 0,
+            Self::Json(..) | Self::Csv { .. } => 0,
         }
     }
 
@@ -100,7 +101,7 @@ impl Encoder {
     pub fn memory(&self) -> usize {
         match self {
             Self::Parquet(parquet) => parquet.memory(),
-            Self::Json(out) | Self::Csv { out, .. } => out.memory(),
+            Self::Json(out, _) | Self::Csv { out, .. } => out.memory(),
         }
     }
 
@@ -108,7 +109,7 @@ impl Encoder {
     pub fn releasable(&self) -> usize {
         match self {
             Self::Parquet(parquet) => parquet.releasable(),
-            Self::Json(_) | Self::Csv { .. } => 0,
+            Self::Json(..) | Self::Csv { .. } => 0,
         }
     }
 
@@ -116,7 +117,7 @@ impl Encoder {
     pub fn release(&mut self) -> Result<Bytes, EncodeError> {
         match self {
             Self::Parquet(parquet) => Ok(parquet.release()?),
-            Self::Json(_) | Self::Csv { .. } => Ok(Bytes::new()),
+            Self::Json(..) | Self::Csv { .. } => Ok(Bytes::new()),
         }
     }
 
@@ -124,7 +125,7 @@ impl Encoder {
     pub fn finish(self) -> Result<Bytes, EncodeError> {
         Ok(match self {
             Self::Parquet(parquet) => parquet.finish()?,
-            Self::Json(out) | Self::Csv { out, .. } => out.finish()?,
+            Self::Json(out, _) | Self::Csv { out, .. } => out.finish()?,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! How rows are written into an object.
 
+use streamctl_engine::written::TextForm;
 use streamctl_proto::spec::{Compression, SinkFormat};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +9,8 @@ pub(crate) struct Encoding {
     pub compression: Compression,
     /// Of Parquet's columns: smaller objects, for much memory.
     pub dictionaries: bool,
+    /// Of JSON and CSV.
+    pub text: TextForm,
 }
 
 impl Encoding {
@@ -17,6 +20,7 @@ impl Encoding {
             format,
             compression,
             dictionaries: true,
+            text: TextForm::default(),
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) use rejected::{RejectedRows, rows_as_json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamctl_engine::storage::{Storage, StorageError};
+use streamctl_engine::written::{Form, TextForm};
 use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
 use streamctl_proto::spec::{Location, SinkSpec};
 use streamctl_proto::{JobName, TaskId, Window};
@@ -115,7 +116,10 @@ pub struct SinkContext {
 impl SinkContext {
     /// How objects of this schema are encoded.
     fn encoding(&self, schema: &SchemaRef) -> Encoding {
-        let encoding = Encoding::new(self.spec.format, self.spec.compression);
+        let encoding = Encoding {
+            text: TextForm::of(&self.spec),
+            ..Encoding::new(self.spec.format, self.spec.compression)
+        };
         sparing(encoding, schema, self.memory.most().min(MEMORY_BYTES_MAX))
     }
 
@@ -152,6 +156,7 @@ impl SinkContext {
 /// Writes the result of one window of one task.
 pub struct WindowSink {
     context: SinkContext,
+    form: Form,
     partitioner: Partitioner,
     folders: BTreeMap<String, Folder>,
     rejected: GzipLines,
@@ -163,13 +168,15 @@ pub struct WindowSink {
 impl WindowSink {
     /// `output_schema` is that of the query's result.
     pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
+        let form = Form::new(&output_schema, &context.spec);
         let partitioner =
-            Partitioner::new(&context.spec.partition_by, context.window, &output_schema)?;
+            Partitioner::new(&context.spec.partition_by, context.window, form.schema())?;
         context.check_width(partitioner.schema())?;
         let folders = BTreeMap::new();
         let rejected = rejected::objects(&context);
         Ok(Self {
             context,
+            form,
             partitioner,
             folders,
             rejected,
@@ -190,7 +197,8 @@ impl WindowSink {
         wanted: impl Fn(Option<&str>) -> bool,
     ) -> Result<(), SinkError> {
         let Parts { folders, rejected } =
-            self.partitioner.split(&self.context.spec.path, &batch)?;
+            self.partitioner
+                .split_formed(&self.context.spec.path, &self.form, &batch)?;
         for (name, rows) in folders {
             if !wanted(Some(&name)) {
                 continue;
@@ -200,7 +208,8 @@ impl WindowSink {
         }
         for rows in rejected.into_iter().filter(|_| wanted(None)) {
             let before = self.rejected.memory();
-            let lines = rejected::lines(self.context.window, &rows)?;
+            let text = TextForm::of(&self.context.spec);
+            let lines = rejected::lines(self.context.window, &rows, text)?;
             let written = self
                 .rejected
                 .write(&lines, rows.rows.num_rows() as u64)
@@ -323,6 +332,7 @@ impl WindowSink {
     async fn finish_folders(&mut self, names: BTreeSet<String>) -> Result<(), SinkError> {
         let Self {
             context,
+            form: _,
             partitioner,
             folders,
             memory,

@@ -326,9 +326,8 @@ mod tests {
             for (columns, count) in [(1, 1), (1, 5_000), (9, 1), (9, 100), (9, 5_000), (300, 1)] {
                 for dictionaries in [true, false] {
                     let encoding = Encoding {
-                        format: SinkFormat::Parquet,
-                        compression,
                         dictionaries,
+                        ..Encoding::new(SinkFormat::Parquet, compression)
                     };
                     check_encoding(encoding, columns, count);
                 }

@@ -3,6 +3,7 @@
 //! Owns: the names of folders, splitting batches by them. Does not own: objects.
 //! Rule: folder names follow Hive, so that Athena, Spark and a crawler can read them.
 
+use super::rejected::Rejection;
 use super::{RejectedRows, SinkError};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
@@ -11,6 +12,7 @@ use arrow::row::{RowConverter, SortField};
 use chrono::{Datelike as _, Timelike as _};
 use std::collections::HashMap;
 use std::sync::Arc;
+use streamctl_engine::written::Form;
 use streamctl_proto::Window;
 use streamctl_proto::names::{check_folder, partition_folder};
 use streamctl_proto::spec::{Location, PartitionColumn};
@@ -76,6 +78,26 @@ impl Partitioner {
         &self.schema
     }
 
+    /// Rows of the result in their written types, by folder; those that cannot be written are
+    /// rejected.
+    pub fn split_formed(
+        &self,
+        place: &Location,
+        form: &Form,
+        batch: &RecordBatch,
+    ) -> Result<Parts, SinkError> {
+        let formed = form.rows(batch).map_err(SinkError::Split)?;
+        let mut parts = self.split(place, &formed.rows)?;
+        let refused = formed.refused.into_iter();
+        parts
+            .rejected
+            .extend(refused.map(|(reason, rows)| RejectedRows {
+                reason: Rejection::Value(reason),
+                rows,
+            }));
+        Ok(parts)
+    }
+
     /// The rows of each folder below `place`, in their order; folders end in a slash, or are empty.
     pub fn split(&self, place: &Location, batch: &RecordBatch) -> Result<Parts, SinkError> {
         let texts = self.texts(batch)?;
@@ -103,7 +125,7 @@ impl Partitioner {
             match check_folder(place.as_str(), &folder) {
                 Ok(()) => parts.folders.push((folder, of(&content)?)),
                 Err(reason) => parts.rejected.push(RejectedRows {
-                    reason,
+                    reason: Rejection::Folder(reason),
                     rows: of(batch)?,
                 }),
             }

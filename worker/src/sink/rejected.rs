@@ -1,4 +1,4 @@
-//! Rows whose partition is not a valid folder name, stored beside the dead letters.
+//! Rows that cannot be written where or as they should be, stored beside the dead letters.
 //!
 //! Owns: the format of such a row. Does not own: which rows (`partition`), when they become visible
 //! (the commit).
@@ -9,15 +9,35 @@ use super::{EncodeError, SinkContext, SinkError};
 use crate::dead_letter::rfc3339;
 use arrow::array::RecordBatch;
 use std::sync::Arc;
+use streamctl_engine::written::{TextForm, json};
 use streamctl_proto::Window;
 use streamctl_proto::names::BadName;
 use streamctl_proto::report::ObjectKind;
 
-/// Rows whose partition is not a valid folder name.
+/// Rows that are in no object of the result.
 pub(crate) struct RejectedRows {
-    pub reason: BadName,
+    pub reason: Rejection,
     /// With all columns of the result.
     pub rows: RecordBatch,
+}
+
+/// Why a row is rejected.
+pub(crate) enum Rejection {
+    /// Its partition is not a valid folder name.
+    Folder(BadName),
+    /// A value has no place in the type that its column is written in.
+    Value(String),
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(reason) => {
+                write!(f, "its partition cannot be the name of a folder: {reason}")
+            }
+            Self::Value(reason) => f.write_str(reason),
+        }
+    }
 }
 
 /// Objects for the rejected rows of one window of one task.
@@ -42,20 +62,21 @@ pub(super) fn objects(context: &SinkContext) -> GzipLines {
 }
 
 /// `{"window_start": ..., "reason": ..., "row": {...}}`, one line each.
-pub(super) fn lines(window: Window, rejected: &RejectedRows) -> Result<Vec<u8>, SinkError> {
+pub(super) fn lines(
+    window: Window,
+    rejected: &RejectedRows,
+    form: TextForm,
+) -> Result<Vec<u8>, SinkError> {
     let text = |text: &str| serde_json::Value::from(text).to_string();
     let window_start = rfc3339(window.start_ms);
-    let reason = format!(
-        "its partition cannot be the name of a folder: {}",
-        rejected.reason
-    );
+    let reason = rejected.reason.to_string();
     let head = format!(
         r#"{{"window_start":{},"reason":{},"row":"#,
         text(&window_start),
         text(&reason)
     );
     let mut lines = Vec::new();
-    for row in rows_as_json(&rejected.rows)?
+    for row in rows_as_json(&rejected.rows, form)?
         .split(|byte| *byte == b'\n')
         .filter(|row| !row.is_empty())
     {
@@ -67,9 +88,8 @@ pub(super) fn lines(window: Window, rejected: &RejectedRows) -> Result<Vec<u8>, 
 }
 
 /// Rows as JSON lines, with nulls.
-pub(crate) fn rows_as_json(rows: &RecordBatch) -> Result<Vec<u8>, EncodeError> {
-    let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(Vec::new());
-    writer.write(rows).and_then(|()| writer.finish())?;
-    Ok(writer.into_inner())
+pub(crate) fn rows_as_json(rows: &RecordBatch, form: TextForm) -> Result<Vec<u8>, EncodeError> {
+    let mut lines = Vec::new();
+    json::write_lines(rows, form, true, &mut lines)?;
+    Ok(lines)
 }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::memory::MemoryBudget;
 use arrow::array::{
-    Array, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use async_trait::async_trait;
@@ -15,7 +16,9 @@ use std::sync::Mutex;
 use streamctl_engine::storage::{ObjectInfo, PutOutcome, StagedWriter};
 use streamctl_proto::Term;
 use streamctl_proto::report::Staging;
-use streamctl_proto::spec::{Compression, Location, PartitionColumn, SinkFormat};
+use streamctl_proto::spec::{
+    Compression, Location, PartitionColumn, SinkFormat, SinkTypes, TimestampFormat,
+};
 use streamctl_proto::staged_name::Orphans;
 
 /// Staged objects by location; implements only what a sink calls.
@@ -195,6 +198,8 @@ fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
         compression,
         partition_by: Vec::new(),
         target_size: 128 << 20,
+        types: SinkTypes::Hive,
+        timestamp_format: TimestampFormat::Iso,
     }
 }
 
@@ -706,4 +711,31 @@ async fn a_row_that_no_folder_can_be_named_for_is_kept_whole_and_costs_no_neighb
     aborted.write(batch).await.unwrap();
     aborted.abort().await;
     assert!(storage.is_clean());
+}
+
+#[tokio::test]
+async fn p18_a_row_with_a_value_that_hive_cannot_hold_is_rejected_and_the_others_are_written() {
+    let batch = RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef),
+        ("rank", Arc::new(UInt64Array::from(vec![u64::MAX, 5]))),
+    ])
+    .unwrap();
+    let storage = FakeStorage::default();
+    let sink = sink(
+        &storage,
+        spec(SinkFormat::Parquet, Compression::None),
+        &batch.schema(),
+    );
+    let objects = write_all(sink, vec![batch]).await;
+    let of = |kind| objects.iter().find(|object| object.kind == kind).unwrap();
+    let (data, rejected) = (of(ObjectKind::Data), of(ObjectKind::RejectedRow));
+    assert_eq!((data.rows, rejected.rows), (1, 1));
+    let rows = read_parquet(storage.content(&data.location));
+    assert_eq!(rows.schema().field(1).data_type(), &DataType::Int64);
+    let text = gunzip(&storage.content(&rejected.location));
+    assert!(
+        text.contains("which cannot hold 18446744073709551615")
+            && text.contains(r#""row":{"id":1,"rank":18446744073709551615}"#),
+        "{text}"
+    );
 }

@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
+use streamctl_engine::format::json::with_keys;
 use streamctl_engine::format::{Decoded, Decoder};
-use streamctl_engine::query::QueryPlan;
+use streamctl_engine::query::{QueryPlan, QueryText};
+use streamctl_engine::resolve::lookup_columns;
 use streamctl_engine::source::Record;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{LookupVersion, ResolvedJob};
@@ -71,9 +73,15 @@ impl Context {
 
     /// Decodes the job's records into these columns of its source.
     pub fn decoder(&self, schema: SchemaRef, columns: &[usize]) -> Result<Decoder, TaskError> {
-        let source = &self.job.spec.source.kind;
-        let decoder = Decoder::new(&source.payload_format(), schema, columns)?;
-        let decoder = decoder.with_compression(source.payload_compression());
+        let spec = &self.job.spec.source;
+        let source = &spec.kind;
+        let schema = with_keys(schema, &self.job.keys);
+        let names = self.job.columns.iter().map(|column| column.name.trim());
+        let names: Vec<&str> = names.collect();
+        let decoder = Decoder::named(&source.payload_format(), &schema, &names, columns)?;
+        let decoder = decoder
+            .with_values(&spec.values)
+            .with_compression(source.payload_compression());
         Ok(decoder.with_unpacked_bytes(self.budget.decode_bytes()))
     }
 
@@ -125,11 +133,15 @@ impl Context {
         let made = match &*plan {
             Some(plan) => Arc::clone(plan),
             None => {
-                let schemas = tables
-                    .iter()
-                    .map(|(name, rows)| (name.clone(), rows.schema()))
-                    .collect();
-                Arc::new(QueryPlan::new(self.source_schema()?, schemas, &self.job.spec.sql).await?)
+                // All tasks plan alike, whatever version each meets first.
+                let met = || {
+                    let schema =
+                        |(name, rows): (&String, &RecordBatch)| (name.clone(), rows.schema());
+                    tables.iter().map(schema).collect()
+                };
+                let schemas = lookup_columns(&self.job).unwrap_or_else(met);
+                let text = QueryText::stored(&self.job.spec);
+                Arc::new(QueryPlan::new(self.source_schema()?, schemas, text).await?)
             }
         };
         *plan = Some(Arc::clone(&made));

@@ -60,6 +60,18 @@ pub enum TaskError {
     /// No reader takes the rows of a replay.
     #[error("nobody took its rows for {0:?}")]
     ReaderIdle(std::time::Duration),
+    /// Above `max_bad_share`.
+    #[error(
+        "the query cannot take {bad} of {records} records of a window, transform.max_bad_share is \
+         {max_bad_share}; the first is {example}"
+    )]
+    TooManyFailed {
+        bad: u64,
+        records: u64,
+        max_bad_share: String,
+        /// A record, with its reason.
+        example: String,
+    },
     /// The work on a window cannot be reported.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -104,7 +116,7 @@ impl TaskError {
     pub fn is_fatal(&self) -> bool {
         match self {
             refused if refused.refused_by().is_some() => false,
-            Self::Read(_) | Self::Decode(_) | Self::Catalog(_) => true,
+            Self::Read(_) | Self::Decode(_) | Self::Catalog(_) | Self::TooManyFailed { .. } => true,
             Self::Sink(SinkError::Storage(StorageError::Refused { .. })) => true,
             Self::Sink(SinkError::Storage(_)) => false,
             Self::LookupMemory { .. } | Self::UnpackMemory { .. } | Self::QueryWaits(_) => false,
@@ -153,7 +165,11 @@ impl TaskError {
             Self::Query(QueryError::Memory { .. }) | Self::QueryWaits(_) => {
                 "start the workers with a larger --memory-limit; until then the job goes on from its last epoch".into()
             }
-            Self::Query(_) => "mend the query (TRY_CAST gives NULL where CAST fails) and submit it with --change: the job goes on from its last epoch".into(),
+            Self::TooManyFailed { .. } => {
+                "fix the query (TRY_CAST, NULLIF) and submit it with --change, or raise transform.max_bad_share: the job goes on \
+                 from its last epoch".into()
+            }
+            Self::Query(_) => "fix the query (TRY_CAST gives NULL where CAST fails) and submit it with --change: the job goes on from its last epoch".into(),
             _ => "the job goes on from its last epoch once this is mended: submit it again, a changed file with --change".into(),
         }
     }

@@ -6,12 +6,13 @@
 //! Rule: the loop waits only for its next message; slow work is spawned and returns as one. If the
 //! worker's memory is short, the task drops what it cannot use yet, and reads it again later.
 
+mod bad_share;
 mod context;
 mod error;
 pub mod reader;
 mod reporting;
 pub mod shards;
-mod timed;
+pub(crate) mod timed;
 pub mod window;
 
 pub use context::{Context, DecodedNext};

@@ -75,6 +75,7 @@ impl Task {
             objects,
             counts,
             unmatched,
+            null_values,
             stages,
             rows,
             ..
@@ -108,6 +109,7 @@ impl Task {
             lookups,
             objects,
             unmatched,
+            null_values,
             stages,
         };
         self.parts.registry.report(report)?;

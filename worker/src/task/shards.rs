@@ -255,6 +255,7 @@ impl ShardState {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use streamctl_engine::source::Foreign;
 
     fn chunk(arrivals: &[i64], first: u64, complete_to_ms: Option<i64>) -> Chunk {
         let record = |(index, arrival_ms): (usize, &i64)| Record {
@@ -263,6 +264,8 @@ mod tests {
             arrival_ms: *arrival_ms,
             data: Bytes::from_static(b"{}"),
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         };
         let records = arrivals.iter().enumerate().map(record).collect();
         Chunk {

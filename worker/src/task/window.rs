@@ -4,11 +4,12 @@
 //! (`shards`), when it closes (`task`).
 //! Rule: rows stream through; when the input closes, only the work in flight is left.
 
+use super::bad_share::BadShare;
 use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::memory::{Holding, WindowMemory};
-use crate::pipeline::{Input, Pipeline};
+use crate::pipeline::{Cause, Input, Pipeline, Taken};
 use crate::results::{Results, Rows};
 use crate::sink::{SinkContext, WindowSink, abandon_all};
 use arrow::record_batch::RecordBatch;
@@ -17,7 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryOutput};
 use streamctl_engine::source::Record;
-use streamctl_proto::report::{ObjectKind, StageTimes, UnmatchedKey};
+use streamctl_proto::report::{
+    NullValues, ObjectKind, StageTimes, UnmatchedKey, most_null, sum_null,
+};
+use streamctl_proto::spec::JobSpec;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
 
@@ -41,6 +45,7 @@ pub struct Finished {
     /// The outcome of the records.
     pub counts: Counts,
     pub unmatched: Vec<UnmatchedKey>,
+    pub null_values: Vec<NullValues>,
     pub stages: StageTimes,
     /// When the last record was decoded, the last row computed, the last object staged.
     pub over: [Instant; 3],
@@ -78,29 +83,35 @@ pub async fn run(
         input,
         output,
         unmatched,
-    } = Pipeline::new(&context, &plan, open, Arc::clone(pace))?;
+    } = Pipeline::new(&context, &plan, Some(which.window), open, Arc::clone(pace))?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let sink = WindowSink::new(
         sink_context(&context, &which, &memory),
         plan.output_schema().clone(),
     )?;
     let rows = Rows::new(plan.output_schema().clone(), results);
-    let late_in = context
-        .job
-        .spec
-        .source
-        .kind
-        .keeps_arrival()
-        .then_some(which.window);
-    let fed = feed(input, first, feeds, late_in, &mut dead);
+    let counting = Counting::new(&context.job.spec, which.window);
+    let fed = async {
+        let fed = feed(input, first, feeds, counting, &mut dead).await;
+        fed.map_err(|error| match error {
+            TaskError::Query(error) => query_error(error, &query_memory),
+            error => error,
+        })
+    };
     let worked = work(fed, drain(output, sink, rows, &query_memory, pace)).await;
-    let ((mut counts, mut stages, decoded), (sink, rows, spent, computed)) = match worked {
+    let (fed, (sink, rows, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
             dead.abort().await;
             return Err(error);
         }
     };
+    let Fed {
+        mut counts,
+        null_values,
+        mut stages,
+        decoded,
+    } = fed;
     let began = Instant::now();
     let mut objects = match sink.finish().await {
         Ok(objects) => objects,
@@ -125,21 +136,30 @@ pub async fn run(
     counts.rows_rejected = rejected.map(|object| object.rows).sum();
     counts.rows_out = rows.count() - counts.rows_rejected;
     counts.rows_unmatched = unmatched.rows();
-    stages.transform_us = spent.transform_us;
+    stages.transform_us += spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began.elapsed());
     let over = [decoded, computed, Instant::now()];
     Ok(Finished {
         objects,
         counts,
         unmatched: unmatched.top(),
+        null_values: most_null(null_values.iter()),
         stages,
         over,
         rows,
     })
 }
 
+/// What became of the records.
+struct Fed {
+    counts: Counts,
+    null_values: Vec<NullValues>,
+    stages: StageTimes,
+    /// When the last one was decoded.
+    decoded: Instant,
+}
+
 /// With the time when it ended.
-type Fed = (Counts, StageTimes, Instant);
 type Drained = (WindowSink, Rows, StageTimes, Instant);
 
 /// Feeds and drains at the same time. If the result cannot be written, the input is not awaited: it
@@ -229,41 +249,87 @@ pub(crate) fn sink_context(
     }
 }
 
+/// The figures of a window's records.
+struct Counting {
+    counts: Counts,
+    null_values: Vec<NullValues>,
+    share: BadShare,
+    /// The window, if records outside of it are late.
+    late_in: Option<Window>,
+}
+
+impl Counting {
+    fn new(spec: &JobSpec, window: Window) -> Self {
+        let kind = &spec.source.kind;
+        Self {
+            counts: Counts {
+                rows_foreign: kind.aggregates().map(|_| 0),
+                ..Counts::default()
+            },
+            null_values: Vec::new(),
+            share: BadShare::new(spec.query_errors),
+            late_in: kind.keeps_arrival().then_some(window),
+        }
+    }
+
+    fn add(&mut self, shard: &ShardId, now: &[Record], taken: &Taken) -> Result<(), TaskError> {
+        let counts = &mut self.counts;
+        counts.rows_in += now.len() as u64;
+        counts.bytes_in += now.iter().map(|one| one.data.len() as u64).sum::<u64>();
+        let is_late = |record: &&Record| self.late_in.is_some_and(|window| record.is_late(window));
+        counts.rows_late += now.iter().filter(is_late).count() as u64;
+        let lacks_arrival = |record: &&Record| record.lacks_arrival();
+        counts.rows_without_arrival += now.iter().filter(lacks_arrival).count() as u64;
+        counts.rows_dead += taken.dead.len() as u64;
+        counts.rows_decoded += (now.len() - taken.dead.len()) as u64 + taken.further_rows;
+        counts.rows_further += taken.further_rows;
+        counts.values_null += taken.nulls.iter().map(|null| null.values).sum::<u64>();
+        if !taken.nulls.is_empty() {
+            self.null_values.extend_from_slice(&taken.nulls);
+            self.null_values = sum_null(self.null_values.iter());
+        }
+        counts.rows_failed += taken.dead_by(Cause::Query);
+        if let Some(foreign) = &mut counts.rows_foreign {
+            *foreign += now.iter().map(|one| one.foreign.count()).sum::<u64>();
+        }
+        self.share.add(shard, now, taken)
+    }
+}
+
 /// Gives the query what comes, until the window closes.
 async fn feed(
     mut input: Input<'_>,
     first: Option<Feed>,
     mut feeds: mpsc::UnboundedReceiver<Feed>,
-    late_in: Option<Window>,
+    mut counting: Counting,
     dead: &mut DeadLetterSink,
 ) -> Result<Fed, TaskError> {
-    let mut counts = Counts::default();
     let mut stages = StageTimes::default();
     let mut next = first;
     while let Some(feed) = next {
         let mut rest = feed.records.as_slice();
         while !rest.is_empty() {
-            let step = input.decode(rest).await?;
-            let (now, later) = rest.split_at(step.records);
+            let taken = input.take(&feed.shard, rest).await?;
+            let (now, later) = rest.split_at(taken.records);
             rest = later;
-            stages.decode_us += micros(step.decoding);
-            counts.rows_in += now.len() as u64;
-            let bytes = |record: &Record| record.data.len() as u64;
-            counts.bytes_in += now.iter().map(bytes).sum::<u64>();
-            let is_late = |record: &&Record| late_in.is_some_and(|window| record.is_late(window));
-            counts.rows_late += now.iter().filter(is_late).count() as u64;
-            counts.rows_decoded += step.rows() as u64;
-            counts.rows_dead += step.bad.len() as u64;
-            for bad in &step.bad {
-                dead.write(&feed.shard, &now[bad.index], &bad.reason)
+            stages.decode_us += micros(taken.decoding);
+            stages.transform_us += micros(taken.computing);
+            counting.add(&feed.shard, now, &taken)?;
+            for one in &taken.dead {
+                dead.write(&feed.shard, &now[one.index], &one.reason)
                     .await?;
             }
-            input.push(feed.shard.as_str(), step).await?;
         }
         drop(feed);
         next = feeds.recv().await;
     }
-    Ok((counts, stages, Instant::now()))
+    counting.share.check()?;
+    Ok(Fed {
+        counts: counting.counts,
+        null_values: counting.null_values,
+        stages,
+        decoded: Instant::now(),
+    })
 }
 
 /// Stages the rows that the query returns.

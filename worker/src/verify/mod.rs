@@ -12,6 +12,7 @@ mod tally;
 mod tests;
 
 use crate::compute::{Compute, Workload};
+use crate::pipeline::DeadRecord;
 use crate::replay::{Witness, recompute};
 use crate::sink::{EncodeError, Partitioner, SinkError};
 use crate::task::{Context, TaskError};
@@ -20,10 +21,10 @@ use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use stored::{Keyed, Rows};
-use streamctl_engine::format::BadRecord;
 use streamctl_engine::query::Pace;
 use streamctl_engine::source::{ReadError, Record};
 use streamctl_engine::storage::StorageError;
+use streamctl_engine::written::Form;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::verify::EpochOutcome;
@@ -162,14 +163,9 @@ async fn pass(
 ) -> Result<Vec<String>, VerifyError> {
     let (plan, _) = context.plan(&manifest.lookups).await?;
     let spec = &context.job.spec;
-    let split = || {
-        Partitioner::new(
-            &spec.sink.partition_by,
-            manifest.window,
-            plan.output_schema(),
-        )
-    };
-    let mut rows = Rows::new(&spec.sink, split()?)?;
+    let form = Form::new(plan.output_schema(), &spec.sink);
+    let split = Partitioner::new(&spec.sink.partition_by, manifest.window, form.schema())?;
+    let mut rows = Rows::new(&spec.sink, form, split)?;
     for object in &manifest.objects {
         let kind = object.staged.kind;
         let bytes = stored::read(&context.storages, &object.staged).await?;
@@ -236,7 +232,7 @@ impl Witness for Again<'_> {
         &self,
         shard: &ShardId,
         records: &[Record],
-        bad: &[BadRecord],
+        dead: &[DeadRecord],
     ) -> Result<(), TaskError> {
         let Seen {
             visit,
@@ -253,8 +249,8 @@ impl Witness for Again<'_> {
             let seen = shards.entry(shard.clone()).or_insert((0, Position::Start));
             *seen = (seen.0 + records.len() as u64, last.position());
         }
-        for BadRecord { index, reason } in bad {
-            stored::dead_letter(shard, &records[*index], reason, &mut |keyed| {
+        for one in dead {
+            stored::dead_letter(shard, &records[one.index], &one.reason, &mut |keyed| {
                 visit(ObjectKind::DeadLetter, Side::Replayed, keyed);
             });
         }

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use streamctl_engine::source::Record;
 use streamctl_engine::source::files::lines::Lines;
 use streamctl_engine::storage::Storages;
+use streamctl_engine::written::{Form, TextForm};
 use streamctl_proto::spec::{Compression, SinkFormat, SinkSpec};
 use streamctl_proto::{ShardId, StagedObject};
 
@@ -51,6 +52,7 @@ pub async fn read(storages: &Storages, object: &StagedObject) -> Result<Bytes, S
 /// Rows of a job's result.
 pub struct Rows {
     sink: SinkSpec,
+    form: Form,
     partitioner: Partitioner,
     converter: RowConverter,
     key: Vec<u8>,
@@ -58,7 +60,7 @@ pub struct Rows {
 
 impl Rows {
     /// Encodes rows like this sink.
-    pub fn new(sink: &SinkSpec, partitioner: Partitioner) -> Result<Self, SinkError> {
+    pub fn new(sink: &SinkSpec, form: Form, partitioner: Partitioner) -> Result<Self, SinkError> {
         let fields = partitioner.schema().fields().iter();
         // Text formats never use it, so that a type that it does not support stops only Parquet.
         let fields: Vec<SortField> = match sink.format {
@@ -70,6 +72,7 @@ impl Rows {
         let converter = RowConverter::new(fields).map_err(EncodeError::from)?;
         Ok(Self {
             sink: sink.clone(),
+            form,
             partitioner,
             converter,
             key: vec![],
@@ -105,9 +108,12 @@ impl Rows {
 
     /// The rows of a batch of the result.
     pub fn of_batch(&mut self, batch: &RecordBatch, give: Give<'_>) -> Result<(), SinkError> {
-        let Parts { folders, rejected } = self.partitioner.split(&self.sink.path, batch)?;
+        let Parts { folders, rejected } =
+            self.partitioner
+                .split_formed(&self.sink.path, &self.form, batch)?;
+        let text = TextForm::of(&self.sink);
         for RejectedRows { rows, .. } in rejected {
-            for row in rows_as_json(&rows)?
+            for row in rows_as_json(&rows, text)?
                 .split(|byte| *byte == b'\n')
                 .filter(|row| !row.is_empty())
             {
@@ -120,7 +126,10 @@ impl Rows {
                 format @ (SinkFormat::Json | SinkFormat::Csv) => {
                     // A new encoder for each: in CSV it begins with the header, as an object does.
                     let mut encoder = Encoder::new(
-                        Encoding::new(format, Compression::None),
+                        Encoding {
+                            text,
+                            ..Encoding::new(format, Compression::None)
+                        },
                         self.partitioner.schema(),
                     )?;
                     let bytes = encoder.encode(&rows)?;
@@ -167,14 +176,14 @@ impl Rows {
         batch: &RecordBatch,
         give: Give<'_>,
     ) -> Result<(), EncodeError> {
-        let wanted = self.partitioner.schema();
+        let schema = self.partitioner.schema();
         let header = names(&batch.schema());
-        let as_wanted = if header == names(wanted) {
-            conform(batch, wanted)
+        let conformed = if header == names(schema) {
+            conform(batch, schema)
         } else {
             Ok(None)
         };
-        let Some(batch) = as_wanted? else {
+        let Some(batch) = conformed? else {
             // The object has other columns than the query has now: every row differs.
             self.foreign(folder, batch, give);
             return Ok(());
@@ -229,9 +238,9 @@ fn names(schema: &Schema) -> Vec<u8> {
 
 /// The same values in the wanted types: a file may return text or dictionaries in another layout.
 /// `None`: the types differ.
-fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
+fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
     let mut columns = Vec::with_capacity(batch.num_columns());
-    for (column, field) in batch.columns().iter().zip(wanted.fields()) {
+    for (column, field) in batch.columns().iter().zip(schema.fields()) {
         if column.data_type() == field.data_type() {
             columns.push(column.clone());
             continue;
@@ -243,7 +252,7 @@ fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<Option<RecordBatch
         columns.push(converted);
     }
     // Nullability of a column is not compared: the values are.
-    let nullable: Vec<_> = wanted
+    let nullable: Vec<_> = schema
         .fields()
         .iter()
         .map(|field| field.as_ref().clone().with_nullable(true))
@@ -345,10 +354,14 @@ pub fn dead_letters(location: &str, bytes: Bytes, give: Give<'_>) -> Result<(), 
 
 /// The letter of a record that is bad again.
 pub fn dead_letter(shard: &ShardId, record: &Record, reason: &str, give: Give<'_>) {
+    // A replayed record that is bad again has its first place.
+    let origin = record.origin.as_deref();
+    let shard = origin.map_or(shard, |origin| &origin.shard);
+    let sequence = origin.map_or(&record.sequence, |origin| &origin.sequence);
     let letter = Letter {
         shard: shard.as_str().to_owned(),
-        sequence_number: record.sequence.as_str().to_owned(),
-        sub_sequence: record.sub_sequence,
+        sequence_number: sequence.as_str().to_owned(),
+        sub_sequence: origin.map_or(record.sub_sequence, |origin| origin.sub_sequence),
         reason: reason.to_owned(),
         raw_base64: STANDARD.encode(&record.data),
     };

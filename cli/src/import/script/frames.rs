@@ -4,9 +4,11 @@
 //! Rule: an operation that is not fully understood makes no step; the caller notes it with its
 //! line.
 
+use super::super::column;
 use super::super::flow::{StepId, StepKind};
 use super::super::predicate;
 use super::super::python::{Call, Expr};
+use super::super::query::quoted;
 use super::{Script, Value};
 
 /// What `add_ingestion_time_columns` adds.
@@ -112,8 +114,6 @@ impl Script<'_> {
             .iter()
             .filter_map(|(name, value)| Some((name.clone(), value.frame()?)))
             .collect();
-        self.flow
-            .note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &["transformation_ctx"], StepKind::Sql(query, tables)))
     }
 
@@ -124,8 +124,6 @@ impl Script<'_> {
         if views.is_empty() {
             return None;
         }
-        self.flow
-            .note_spark_sql(&format!("line {}", call.line), &query);
         Some(self.add(call, &[], StepKind::Sql(query, views)))
     }
 
@@ -158,6 +156,40 @@ impl Script<'_> {
                 let new = self.value(call.args.get(1)?);
                 StepKind::Rename(frame, old.text()?.to_owned(), new.text()?.to_owned())
             }
+            "filter" | "where" => {
+                StepKind::Filter(frame, column::condition(call.args.first()?, &self.columns)?)
+            }
+            "selectExpr" => {
+                let list: Vec<String> = call
+                    .args
+                    .iter()
+                    .flat_map(|arg| self.value(arg).texts())
+                    .collect();
+                if list.is_empty() || list.len() < call.args.len() {
+                    return None;
+                }
+                StepKind::Compute(frame, list.join(", "), String::new())
+            }
+            "select" => StepKind::Compute(frame, self.selected(&call.args)?, String::new()),
+            "withColumn" => {
+                let name = self.value(call.args.first()?).text()?.to_owned();
+                if self.is_ingest(&name) {
+                    return None;
+                }
+                let column = match call.args.get(1)? {
+                    Expr::Text(_) => return None,
+                    expr => column::column(expr, &self.columns)?,
+                };
+                StepKind::With(frame, name, column.sql)
+            }
+            "distinct" | "dropDuplicates" if call.args.is_empty() && call.named.is_empty() => {
+                StepKind::Compute(frame, "DISTINCT *".to_owned(), String::new())
+            }
+            "groupBy" | "groupby" => {
+                let keys = self.selected(&call.args)?;
+                let by = self.keys(&call.args)?;
+                return Some(Value::Grouped(frame, keys, by));
+            }
             "apply_mapping" => StepKind::Map(frame, self.mappings(call, "mappings", 0)),
             "join" if self.is_frame(call.args.first()) => self.join_of_spark(call, frame)?,
             "join" => {
@@ -175,6 +207,46 @@ impl Script<'_> {
             _ => return None,
         };
         Some(self.add(call, &["transformation_ctx"], kind))
+    }
+
+    /// Expressions with their names; `None` if one has none.
+    fn selected(&self, exprs: &[Expr]) -> Option<String> {
+        let mut list = vec![];
+        for expr in one_list(exprs) {
+            let column = column::column(expr, &self.columns)?;
+            list.push(match column.name {
+                None if column.sql == "*" => column.sql,
+                None => return None,
+                Some(name) if column.sql == quoted(&name) => column.sql,
+                Some(name) => format!("{} AS {}", column.sql, quoted(&name)),
+            });
+        }
+        (!list.is_empty()).then(|| list.join(", "))
+    }
+
+    fn keys(&self, exprs: &[Expr]) -> Option<String> {
+        let keys: Option<Vec<String>> = one_list(exprs)
+            .iter()
+            .map(|expr| column::column(expr, &self.columns).map(|column| column.sql))
+            .collect();
+        keys.map(|keys| keys.join(", "))
+    }
+
+    /// `groupBy(...).agg(...)` and `groupBy(...).count()`.
+    pub(super) fn grouped(
+        &mut self,
+        call: &Call,
+        method: &str,
+        (frame, keys, by): (StepId, String, String),
+    ) -> Option<Value> {
+        let values = match method {
+            "count" if call.args.is_empty() => "count(*) AS `count`".to_owned(),
+            "agg" => self.selected(&call.args)?,
+            _ => return None,
+        };
+        let list = format!("{keys}, {values}");
+        let kind = StepKind::Compute(frame, list, format!("GROUP BY {by}"));
+        Some(self.add(call, &[], kind))
     }
 
     /// Columns of the batch's time: here they are folders, named after the window's start.
@@ -232,6 +304,14 @@ impl Script<'_> {
             right: (right, keys.1),
             how,
         })
+    }
+}
+
+/// `select("a", "b")` and `select(["a", "b"])`.
+fn one_list(exprs: &[Expr]) -> &[Expr] {
+    match exprs {
+        [Expr::List(all)] => all,
+        all => all,
     }
 }
 

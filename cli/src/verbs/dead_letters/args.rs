@@ -5,27 +5,27 @@ use clap::Args;
 /// Of `dead-letters`.
 #[derive(Args, Debug, Default)]
 pub struct DeadLettersArgs {
-    /// The job
+    /// Job name
     pub job: String,
-    /// The first epoch wanted; the job's first when left out
+    /// First epoch (default: the first of the job)
     #[arg(long, value_name = "EPOCH")]
     pub from: Option<u64>,
-    /// The last epoch wanted; the newest when left out
+    /// Last epoch (default: the newest one)
     #[arg(long, value_name = "EPOCH")]
     pub to: Option<u64>,
-    /// This epoch only
+    /// Only this epoch
     #[arg(long, value_name = "EPOCH", conflicts_with_all = ["from", "to"])]
     pub epoch: Option<u64>,
-    /// Print at most so many
+    /// Maximum number of dead letters (default: no limit)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "replay")]
     pub limit: Option<u64>,
-    /// Print the payloads only, as they are, a line each
+    /// Print only the payloads, unchanged, one per line
     #[arg(long, conflicts_with_all = ["output", "replay"])]
     pub raw: bool,
-    /// End each payload with a zero byte instead of a line's end
+    /// End each payload with a NUL byte instead of a newline
     #[arg(short = '0', long, requires = "raw")]
     pub null: bool,
-    /// Put the dead letters of these epochs through the job again, once
+    /// Process the dead letters of these epochs again, exactly once
     #[arg(long)]
     pub replay: bool,
 }

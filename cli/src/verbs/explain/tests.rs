@@ -80,14 +80,14 @@ async fn what_is_wrong_is_named_after_what_is_known() {
 
 #[test]
 fn durations_are_said_as_a_job_file_says_them() {
-    let say = |ms| duration(Duration::from_millis(ms));
+    let show = |ms| duration(Duration::from_millis(ms));
     assert_eq!(
         [
-            say(250),
-            say(1_000),
-            say(90_000),
-            say(60_000),
-            say(7_200_000)
+            show(250),
+            show(1_000),
+            show(90_000),
+            show(60_000),
+            show(7_200_000)
         ],
         ["250ms", "1s", "90s", "1m", "2h"]
     );

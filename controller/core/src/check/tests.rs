@@ -54,6 +54,9 @@ fn report() -> Report {
             rows_dead: 1,
             rows_out: 2,
             rows_rejected: 1,
+            rows_without_arrival: 0,
+            rows_failed: 0,
+            rows_foreign: None,
             ..Counts::default()
         },
         lookups: BTreeMap::new(),
@@ -73,6 +76,7 @@ fn report() -> Report {
             ),
         ],
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
     }
 }

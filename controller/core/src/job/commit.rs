@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::{
     Frontier, MANIFEST_VERSION, MadeBy, ManifestObject, ManifestPart, ManifestRef,
 };
-use streamctl_proto::report::{StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey};
+use streamctl_proto::report::{
+    NullValues, StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey, most_null,
+};
 use streamctl_proto::{
     Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window,
 };
@@ -35,6 +37,7 @@ pub struct EpochFigures {
     pub objects: usize,
     pub bytes_out: u64,
     pub unmatched: Vec<UnmatchedKey>,
+    pub null_values: Vec<NullValues>,
     pub committed_ms: i64,
     pub manifest: String,
     pub stages: StageTimes,
@@ -57,6 +60,7 @@ impl EpochFigures {
                 .iter()
                 .fold(0, |sum, object| object.staged.size.saturating_add(sum)),
             unmatched: manifest.unmatched.clone(),
+            null_values: manifest.null_values.clone(),
             committed_ms: manifest.created_ms,
             manifest: name.to_owned(),
             stages: manifest.stages,
@@ -138,6 +142,7 @@ impl Job {
             counts,
             totals,
             unmatched: most_frequent(open.reports.iter().flat_map(|report| &report.unmatched)),
+            null_values: most_null(open.reports.iter().flat_map(|report| &report.null_values)),
             stages,
             repair: None,
         }

@@ -23,7 +23,8 @@ use crate::testing;
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec};
 use streamctl_proto::{
-    Counts, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange, WindowSize,
+    Counts, Duplicates, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange,
+    WindowSize,
 };
 
 /// Length of a window in every test.
@@ -52,6 +53,7 @@ fn with_lookup(mut job: ResolvedJob) -> ResolvedJob {
         format: LookupFormat::Csv,
         refresh: std::time::Duration::from_secs(1),
         size_max: 1 << 20,
+        ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
     }];
     job
 }
@@ -127,7 +129,7 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         rows_out: rows,
         ..Counts::default()
     };
-    let (lookups, objects, unmatched, stages) = Default::default();
+    let (lookups, objects, unmatched, null_values, stages) = Default::default();
     Report {
         task,
         job: "sales".parse().unwrap(),
@@ -137,6 +139,7 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         lookups,
         objects,
         unmatched,
+        null_values,
         stages,
     }
 }
@@ -545,7 +548,7 @@ impl Story {
                 job_version,
                 lookup: "country".into(),
                 version,
-                rows: Some(1),
+                read: Some((1, Duplicates::default())),
             },
         })
     }

@@ -1733,6 +1733,51 @@ fn a_new_leader_opens_windows_with_the_lookups_of_the_head_though_their_files_ar
 }
 
 #[test]
+fn p43_a_refused_version_is_named_and_not_asked_about_until_the_files_change() {
+    let mut story = Story::running(with_lookup(bounded()), "a", "w1");
+    story.sees_lookup("good");
+    let refused = |story: &Story, problem: Option<&str>| Event::Job {
+        job: story.name(),
+        event: JobEvent::LookupRefused {
+            job_version: JobVersion::FIRST,
+            lookup: "country".into(),
+            version: LookupVersion::new("bad"),
+            problem: problem.map(str::to_owned),
+        },
+    };
+    let first = refused(&story, Some("it has no rows"));
+    story.tell(first);
+    let checks = |said: &[Effect]| {
+        said.iter().find_map(|effect| match effect {
+            Effect::CheckLookup {
+                in_use,
+                rows_in_use,
+                refused,
+                ..
+            } => Some((in_use.clone(), *rows_in_use, refused.clone())),
+            _ => None,
+        })
+    };
+    let said = story.after(2_000);
+    let version = |name| Some(LookupVersion::new(name));
+    assert_eq!(
+        checks(&said),
+        Some((version("good"), Some(1), version("bad")))
+    );
+    let again = refused(&story, None);
+    story.tell(again);
+    let lookup = &story.job().lookups["country"];
+    assert_eq!(lookup.version, version("good"), "windows go on with it");
+    assert_eq!(lookup.problem.as_deref(), Some("it has no rows"));
+    story.sees_lookup("better");
+    let lookup = &story.job().lookups["country"];
+    assert_eq!(
+        (&lookup.problem, &lookup.refused, &lookup.version),
+        (&None, &None, &version("better"))
+    );
+}
+
+#[test]
 fn a_worker_that_joins_after_the_others_were_balanced_gets_its_share_too() {
     let mut story = Story::running(bounded(), "a b c d", "w1 w2");
     let count = |story: &Story, name: &str| {

@@ -297,7 +297,7 @@ fn what_was_found_out_for_the_version_before_is_not_taken_for_the_next_one() {
             job_version: JobVersion(1),
             lookup,
             version: late,
-            rows: None,
+            read: None,
         },
     });
     assert_eq!(

@@ -192,7 +192,7 @@ function lookups(job, now) {
     job.lookups.length === 0 ? h("p", { class: "empty" }, "The job joins with none.")
       : h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["Lookup", "Rows", "Version", "Looked at"].map((name, at) => h("th", { scope: "col", class: at === 1 ? "number" : "" }, name)))),
         h("tbody", {}, job.lookups.map((lookup) => h("tr", { "data-key": lookup.name },
-          h("th", { scope: "row" }, lookup.name, lookup.problem && h("span", { class: "remark warn" }, lookup.problem)),
+          h("th", { scope: "row" }, lookup.name, lookup.problem && h("span", { class: "remark warn" }, lookup.problem), lookup.duplicate_rows > 0 && h("span", { class: "remark warn" }, `${f.count(lookup.duplicate_rows)} rows share ${f.count(lookup.duplicate_keys)} keys`)),
           h("td", { class: "number", "data-name": "Rows" }, f.count(lookup.rows)),
           h("td", { "data-name": "Version" }, h("code", { title: lookup.version }, f.digest(lookup.version))),
           h("td", { "data-name": "Looked at" }, lookup.seen_ms ? `${f.duration(Math.max(0, now - lookup.seen_ms))} ago` : "never"))))));

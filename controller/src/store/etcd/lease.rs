@@ -39,7 +39,7 @@ enum Renewal {
 impl Lease {
     /// Leads from the moment the lease was requested, and renews it in the background. `revision`
     /// created the leader key.
-    pub(super) fn lead(self, term: Term, revision: i64, asked: Instant) -> Leadership {
+    pub(super) fn lead(self, term: Term, revision: i64, requested: Instant) -> Leadership {
         let (resign, resigned) = oneshot::channel::<oneshot::Sender<()>>();
         let release = Box::new(move || -> BoxFuture<'static, ()> {
             Box::pin(async move {
@@ -49,7 +49,7 @@ impl Lease {
                 }
             })
         });
-        let (leadership, keeper) = Leadership::until(term, asked + self.trust(), release);
+        let (leadership, keeper) = Leadership::until(term, requested + self.trust(), release);
         tokio::spawn(self.keep(term, revision, keeper, resigned));
         leadership
     }
@@ -110,13 +110,13 @@ impl Lease {
         let key = self.key.clone();
         let renewal = self
             .members
-            .ask(self.ttl / RENEWALS_PER_TTL, |client| async move {
+            .call_current(self.ttl / RENEWALS_PER_TTL, |client| async move {
                 client.lease_client().keep_alive(id).await?;
                 client.kv_client().get(key, None).await
             });
         match renewal.await {
-            Ok(answer) => {
-                let mine = answer
+            Ok(response) => {
+                let mine = response
                     .kvs()
                     .iter()
                     .any(|cell| cell.create_revision() == revision);

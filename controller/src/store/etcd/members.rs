@@ -136,36 +136,36 @@ impl Members {
 
     /// Sends a request to the current member. If it does not answer within `limit`, the next
     /// request goes to the next member.
-    pub(super) async fn ask<T, F: Future<Output = Result<T, Error>>>(
+    pub(super) async fn call_current<T, F: Future<Output = Result<T, Error>>>(
         &self,
         limit: Duration,
-        question: impl FnOnce(Client) -> F,
+        request: impl FnOnce(Client) -> F,
     ) -> Result<T, Failure> {
-        self.ask_one(self.current(), limit, question).await
+        self.call_member(self.current(), limit, request).await
     }
 
-    async fn ask_one<T, F: Future<Output = Result<T, Error>>>(
+    async fn call_member<T, F: Future<Output = Result<T, Error>>>(
         &self,
         member: usize,
         limit: Duration,
-        question: impl FnOnce(Client) -> F,
+        request: impl FnOnce(Client) -> F,
     ) -> Result<T, Failure> {
-        let asked = async {
+        let requested = async {
             self.log_in(member).await?;
-            question(self.clients[member].clone()).await
+            request(self.clients[member].clone()).await
         };
-        let answer = match timeout(limit, asked).await {
-            Ok(answer) => answer.map_err(Failure::Etcd),
+        let response = match timeout(limit, requested).await {
+            Ok(response) => response.map_err(Failure::Etcd),
             Err(_late) => Err(Failure::Late(limit)),
         };
-        if answer.as_ref().is_err_and(Failure::may_be_the_members) {
+        if response.as_ref().is_err_and(Failure::may_be_the_members) {
             // If several calls fail at once, only one moves to the next member.
             let next = (member + 1) % self.clients.len();
             let _moved =
                 self.current
                     .compare_exchange(member, next, Ordering::Relaxed, Ordering::Relaxed);
         }
-        answer
+        response
     }
 
     /// Logs in, if there is a user that this client has not logged in as yet: all its calls carry
@@ -189,11 +189,11 @@ impl Members {
     /// Sends a request with the usual limit.
     pub(super) async fn call<T, F: Future<Output = Result<T, Error>>>(
         &self,
-        question: impl FnOnce(Client) -> F,
+        request: impl FnOnce(Client) -> F,
     ) -> Result<T, StoreError> {
         let member = self.current();
-        let answer = self.ask_one(member, CALL_TIMEOUT, question).await;
-        answer.map_err(|failure| store_error(&self.endpoints[member], &failure))
+        let response = self.call_member(member, CALL_TIMEOUT, request).await;
+        response.map_err(|failure| store_error(&self.endpoints[member], &failure))
     }
 }
 

@@ -34,6 +34,10 @@ fn counts(records: u64, dead: u64) -> Counts {
         rows_out: records - dead,
         rows_late: 0,
         rows_rejected: 0,
+        rows_without_arrival: 0,
+        rows_failed: 0,
+        rows_foreign: None,
+        ..Counts::default()
     }
 }
 
@@ -131,6 +135,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         counts,
         totals,
         unmatched: vec![],
+        null_values: vec![],
         stages: StageTimes::default(),
         repair: None,
     }

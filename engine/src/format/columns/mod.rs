@@ -5,23 +5,22 @@
 //! appended whole or not at all.
 //!
 //! - text: strings; numbers, booleans, objects and arrays as their JSON text exactly as written.
-//! - other types: strings are parsed, without ASCII white space around them; an empty string is not
-//!   a value.
-//! - integers, decimals: any notation of exactly such a number (`12.0`, `1.2e1`); never rounded,
-//!   never wrapped.
-//! - floats: nearest value; too large is bad. Strings may be `NaN`, `Infinity` or `inf`, with a
-//!   sign.
+//! - other types: strings are parsed, without ASCII white space around them; one that is empty then
+//!   is null, except for binary.
+//! - integers: any notation of exactly such a number (`12.0`, `1.2e1`); never rounded, never
+//!   wrapped.
+//! - decimals: any notation; rounded half up, or exact ([`Decimals`]); never wrapped.
+//! - floats: nearest value; too large is bad. `NaN`, `Infinity` or `INF`, with a sign; in strings
+//!   in any case.
 //! - booleans: `true`, or strings as in Spark (`t true y yes 1`, `f false n no 0`, any case); the
 //!   numbers 1 and 0.
-//! - dates `YYYY-MM-DD`; timestamps RFC 3339 or `YYYY-MM-DD HH:MM:SS[.f]` (UTC); a *number* is
-//!   epoch milliseconds.
+//! - dates and timestamps: by [`Times`]; a number is a time, never a date.
 //! - binary: base64.
-
-mod exact;
-mod time;
 
 use super::json::scan::unescape;
 use super::{Kind, Span};
+use crate::values::Times;
+use crate::values::exact::Exact;
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
     Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
@@ -30,8 +29,24 @@ use arrow::array::{
 use arrow::datatypes::{DataType, TimeUnit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use exact::Exact;
 use std::sync::Arc;
+use streamctl_proto::spec::{Decimals, ValueRules};
+
+/// How values become those of a column's type.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reading {
+    times: Times,
+    decimals: Decimals,
+}
+
+impl Reading {
+    pub fn new(rules: &ValueRules) -> Self {
+        Self {
+            times: Times::new(rules),
+            decimals: rules.decimals,
+        }
+    }
+}
 
 /// A value that fits its column.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +110,13 @@ impl Column {
 
     /// The converted value; `None` if it cannot be converted. `scratch` is for strings with
     /// escapes.
-    pub fn convert(&self, span: Span, text: &str, scratch: &mut String) -> Option<Cell> {
+    pub fn convert(
+        &self,
+        reading: &Reading,
+        span: Span,
+        text: &str,
+        scratch: &mut String,
+    ) -> Option<Cell> {
         if span.kind == Kind::Null {
             return Some(Cell::Null);
         }
@@ -113,10 +134,15 @@ impl Column {
         } else {
             raw
         };
-        self.parse(span.kind, value.trim_ascii())
+        let value = value.trim_ascii();
+        match self.parse(reading, span.kind, value) {
+            // A missing value of those who write every value as a string.
+            None if value.is_empty() => Some(Cell::Null),
+            cell => cell,
+        }
     }
 
-    fn parse(&self, kind: Kind, value: &str) -> Option<Cell> {
+    fn parse(&self, reading: &Reading, kind: Kind, value: &str) -> Option<Cell> {
         match self {
             Self::Text(_) => Some(Cell::Text),
             Self::Boolean(_) => boolean(value).map(Cell::Boolean),
@@ -135,19 +161,23 @@ impl Column {
                 (number.is_finite() || spelled_out(value)).then_some(Cell::Float(number))
             }
             Self::Decimal(_, precision, scale) => {
-                let unscaled = Exact::parse(value)?.at_scale(*scale)?;
+                let number = Exact::parse(value)?;
+                let unscaled = match reading.decimals {
+                    Decimals::Round => number.rounded_at_scale(*scale)?,
+                    Decimals::Exact => number.at_scale(*scale)?,
+                };
                 let limit = 10_u128.checked_pow(u32::from(*precision))?;
                 (unscaled.unsigned_abs() < limit).then_some(Cell::Decimal(unscaled))
             }
-            Self::Date(_) if kind != Kind::Number => {
-                time::date(value).map(|days| Cell::Integer(days.into()))
+            Self::Date(_) if kind == Kind::Number => None,
+            Self::Date(_) => {
+                let days = reading.times.date(value)?;
+                Some(Cell::Integer(days.into()))
             }
-            Self::Date(_) => None,
             Self::Timestamp(_) if kind == Kind::Number => {
-                let us = Exact::parse(value)?.at_scale(3)?;
-                i64::try_from(us).ok().map(Cell::Integer)
+                reading.times.of_number(value).map(Cell::Integer)
             }
-            Self::Timestamp(_) => time::timestamp_us(value).map(Cell::Integer),
+            Self::Timestamp(_) => reading.times.of_text(value).map(Cell::Integer),
             Self::Binary(_) if kind == Kind::Number => None,
             Self::Binary(_) => STANDARD.decode(value).ok().map(Cell::Bytes),
         }

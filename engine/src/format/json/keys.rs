@@ -1,9 +1,11 @@
 //! From a key to its column.
 //!
-//! Owns: case-insensitive comparison, the remembered order of keys.
+//! Owns: the search, which keys have a column's exact name, the remembered order of keys. Does not
+//! own: how keys are compared ([`super::wanted`]).
 //! Rule: the memory is only an optimisation; a lookup returns the same result without it.
 
 use super::scan::unescape;
+use super::wanted::Comparison;
 use std::collections::HashMap;
 
 /// Largest number of remembered keys; hostile records could send new ones without end.
@@ -17,13 +19,33 @@ const HEAD: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Keys {
-    columns: HashMap<String, usize>,
+    /// By the name in the form in which names are compared.
+    columns: HashMap<String, Named>,
+    comparison: Comparison,
     /// Keys as written, in the order of the records. Most records have the keys of the record
     /// before them.
-    order: Vec<(Written, Option<usize>)>,
+    order: Vec<(Written, Option<Target>)>,
     /// Where in `order` the next key is expected.
     cursor: usize,
+    /// A column was met by its exact name and by another spelling.
+    is_mixed: bool,
     scratch: String,
+}
+
+/// The column of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub column: usize,
+    /// The key is the column's name in each letter.
+    pub is_exact: bool,
+}
+
+#[derive(Debug)]
+struct Named {
+    column: usize,
+    name: String,
+    /// Met by another spelling, and by its exact name.
+    met: [bool; 2],
 }
 
 /// A key as written, from its opening quote to its colon. The same bytes always have the same
@@ -63,14 +85,31 @@ impl Written {
 }
 
 impl Keys {
-    /// Names in lower case, each with its number.
-    pub fn new(columns: HashMap<String, usize>) -> Self {
+    /// The keys of columns; each has its place as its number.
+    pub fn new<'a>(names: impl Iterator<Item = &'a str>, comparison: Comparison) -> Self {
+        let named = |(column, name): (usize, &str)| {
+            let name = comparison.exact(name).into_owned();
+            let folded = comparison.folded(&name).into_owned();
+            let named = Named {
+                column,
+                name,
+                met: [false; 2],
+            };
+            (folded, named)
+        };
         Self {
-            columns,
+            columns: names.enumerate().map(named).collect(),
+            comparison,
             order: Vec::new(),
             cursor: 0,
+            is_mixed: false,
             scratch: String::new(),
         }
+    }
+
+    /// Whether a record may have a column by its exact name and by another spelling.
+    pub fn is_mixed(&self) -> bool {
+        self.is_mixed
     }
 
     pub fn begin(&mut self) {
@@ -80,7 +119,7 @@ impl Keys {
     /// The key at the beginning of `rest`, if it was expected: its length with the colon, and its
     /// column.
     #[inline]
-    pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+    pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<Target>)> {
         let ahead = self.order[self.cursor..]
             .iter()
             .take(LOOK_AHEAD)
@@ -92,13 +131,13 @@ impl Keys {
 
     /// The column of a key that was not expected. `raw` is the text between its quotes; `written`
     /// extends to its colon. `None`: no query column uses it.
-    pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<usize> {
+    pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<Target> {
         let column = self.look_up(raw, escaped);
         self.remember(written, column);
         column
     }
 
-    fn look_up(&mut self, raw: &str, escaped: bool) -> Option<usize> {
+    fn look_up(&mut self, raw: &str, escaped: bool) -> Option<Target> {
         self.scratch.clear();
         if escaped {
             unescape(raw, &mut self.scratch)
@@ -106,15 +145,18 @@ impl Keys {
         } else {
             self.scratch.push_str(raw);
         }
-        if self.scratch.is_ascii() {
-            self.scratch.make_ascii_lowercase();
-        } else {
-            self.scratch = self.scratch.to_lowercase();
-        }
-        self.columns.get(&self.scratch).copied()
+        let exact = self.comparison.exact(&self.scratch);
+        let named = self.columns.get_mut(&*self.comparison.folded(&exact))?;
+        let is_exact = named.name == *exact;
+        named.met[usize::from(is_exact)] = true;
+        self.is_mixed |= named.met == [true; 2];
+        Some(Target {
+            column: named.column,
+            is_exact,
+        })
     }
 
-    fn remember(&mut self, written: &[u8], column: Option<usize>) {
+    fn remember(&mut self, written: &[u8], column: Option<Target>) {
         if written.len() > REMEMBERED_BYTES_MAX {
             return;
         }

@@ -1,37 +1,76 @@
-//! `format = "json"`: one JSON object per record, white space around it allowed.
+//! `format = "json"`: JSON objects, white space around them allowed; one per record, or several, one
+//! behind the other.
 //!
-//! Owns: which key is which column. Does not own: the grammar ([`scan`]).
-//! Rule: keys are compared without regard to case; of a key that comes twice the last one counts; a
-//! missing key and `null` are null. The whole object must be valid JSON (RFC 8259, UTF-8, no lone
-//! surrogates, at most [`JSON_DEPTH_MAX`] levels), including the parts that the query does not
-//! read: a record that is not JSON is a dead letter for every query.
+//! Owns: which key is which column. Does not own: the grammar ([`scan`]), what becomes of several
+//! objects.
+//! Rule: the key that is the column's name in each letter counts; without one, a key that differs
+//! in case, unless the catalog says otherwise ([`wanted`]). Of keys that count alike the last one
+//! does; a missing key and `null` are null. The whole object must be valid JSON (RFC 8259, at most
+//! [`JSON_DEPTH_MAX`] levels), including the parts that the query does not read: a record that is
+//! not JSON is a dead letter for every query.
 
 mod keys;
 pub(crate) mod scan;
+mod wanted;
 
 pub use scan::{JSON_DEPTH_MAX, Syntax};
+pub use wanted::with_keys;
 
-use super::{Kind, Locate, Span};
+use super::encoding::without_mark;
+use super::{Kind, Locate, Located, Span, csv};
 use arrow::datatypes::Schema;
-use keys::Keys;
+use keys::{Keys, Target};
 use scan::Scanner;
+use streamctl_proto::spec::JsonFormat;
+use wanted::{Comparison, key_of};
+
+/// What the beginning of a file is, as far as one line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Array,
+    /// An array that does not end in this line.
+    OpenArray,
+    /// An object that does not end in this line.
+    OpenObject,
+    /// An object, or not JSON.
+    Other,
+}
+
+impl Shape {
+    /// Of a line that is not blank.
+    pub fn of(line: &[u8]) -> Self {
+        let Ok(text) = std::str::from_utf8(line) else {
+            return Self::Other;
+        };
+        let text = without_mark(text).trim_ascii_start();
+        let mut scanner = Scanner::new(text);
+        let read = scanner.value().and_then(|_| scanner.end());
+        match (text.as_bytes().first(), read) {
+            (Some(b'['), Ok(())) => Self::Array,
+            (Some(b'['), Err(Syntax::Truncated { .. })) => Self::OpenArray,
+            (Some(b'{'), Err(Syntax::Truncated { .. })) => Self::OpenObject,
+            _ => Self::Other,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct JsonLocator {
     keys: Keys,
+    /// Records are rows of CSV files as objects; one that is not did not fit its header.
+    of_rows: bool,
+    /// Per wanted column: the object has had its exact name.
+    exact: Vec<bool>,
 }
 
 impl JsonLocator {
-    pub fn new(schema: &Schema, wanted: &[usize]) -> Self {
-        let names = wanted
-            .iter()
-            .map(|index| schema.field(*index).name().to_lowercase());
-        let columns = names
-            .enumerate()
-            .map(|(column, name)| (name, column))
-            .collect();
+    pub fn new(format: &JsonFormat, schema: &Schema, names: &[&str], wanted: &[usize]) -> Self {
+        let comparison = Comparison::of(schema);
+        let key = |index: &usize| key_of(schema.field(*index)).unwrap_or(names[*index]);
         Self {
-            keys: Keys::new(columns),
+            keys: Keys::new(wanted.iter().map(key), comparison),
+            of_rows: format.of_rows,
+            exact: vec![false; wanted.len()],
         }
     }
 
@@ -41,7 +80,7 @@ impl JsonLocator {
         &mut self,
         scanner: &mut Scanner<'_>,
         text: &str,
-    ) -> Result<Option<usize>, Syntax> {
+    ) -> Result<Option<Target>, Syntax> {
         let rest = scanner.rest();
         let key = scanner.key()?;
         let written = &rest[..rest.len() - scanner.rest().len()];
@@ -52,32 +91,71 @@ impl JsonLocator {
         ))
     }
 
-    fn scan(&mut self, text: &str, spans: &mut [Span]) -> Result<(), Syntax> {
+    /// Reads the object at the beginning; returns where the next one begins. `MIXED`: its keys may
+    /// be spelled in several ways.
+    fn scan<const MIXED: bool>(
+        &mut self,
+        text: &str,
+        spans: &mut [Span],
+    ) -> Result<Option<usize>, Syntax> {
         self.keys.begin();
+        if MIXED {
+            self.exact.fill(false);
+        }
         let mut scanner = Scanner::new(text);
         let mut more = scanner.begin_object()?;
         while more {
-            let column = match self.keys.expected(scanner.rest()) {
-                Some((length, column)) => {
+            let target = match self.keys.expected(scanner.rest()) {
+                Some((length, target)) => {
                     scanner.known_key(length);
-                    column
+                    target
                 }
                 None => self.unexpected_key(&mut scanner, text)?,
             };
             let value = scanner.value()?;
-            if let Some(column) = column {
-                spans[column] = value;
+            match target {
+                Some(target) if MIXED && !target.is_exact && self.exact[target.column] => {}
+                Some(target) => {
+                    spans[target.column] = value;
+                    if MIXED {
+                        self.exact[target.column] |= target.is_exact;
+                    }
+                }
+                None => {}
             }
             more = scanner.more()?;
         }
-        scanner.end()
+        scanner.end_or_object()
+    }
+
+    /// Reads again the first object that has a key in another spelling than those before it.
+    #[cold]
+    fn scan_again(&mut self, text: &str, spans: &mut [Span]) -> Result<Option<usize>, Syntax> {
+        spans.fill(Span::NULL);
+        self.scan::<true>(text, spans)
     }
 }
 
 impl Locate for JsonLocator {
-    fn locate<'a>(&'a mut self, payload: &'a str, spans: &mut [Span]) -> Result<&'a str, String> {
-        match self.scan(payload, spans) {
-            Ok(()) => Ok(payload),
+    fn locate<'a>(
+        &'a mut self,
+        payload: &'a str,
+        spans: &mut [Span],
+    ) -> Result<Located<'a>, String> {
+        let was_mixed = self.keys.is_mixed();
+        let mut next = match was_mixed {
+            false => self.scan::<false>(payload, spans),
+            true => self.scan::<true>(payload, spans),
+        };
+        if self.keys.is_mixed() && !was_mixed && next.is_ok() {
+            next = self.scan_again(payload, spans);
+        }
+        match next {
+            Ok(next) => Ok(Located {
+                text: payload,
+                next,
+            }),
+            Err(_) if self.of_rows && !payload.starts_with('{') => Err(csv::misfit(payload)),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -1,7 +1,7 @@
 //! One pass over the bytes of one JSON text: what is where, and whether it is JSON at all.
 //!
-//! Owns: the grammar (RFC 8259), the limit on depth, unescaping. Does not own: which keys matter,
-//! what values mean.
+//! Owns: the grammar (RFC 8259, and `NaN` and infinity as Jackson reads them), the limit on depth,
+//! unescaping. Does not own: which keys matter, what values mean.
 //! Rule: everything is validated, including values that are not read; a span that was handed out
 //! holds a whole, valid value.
 
@@ -12,17 +12,21 @@ use wide::u8x16;
 /// Objects and arrays inside each other, the record's own object counted.
 pub const JSON_DEPTH_MAX: usize = 64;
 
+/// Stands for a surrogate that is not one of a pair, as in Spark.
+const REPLACEMENT: char = '?';
+/// Numbers that are not of RFC 8259.
+const NOT_FINITE: [&str; 6] = ["NaN", "Infinity", "-Infinity", "-INF", "+Infinity", "+INF"];
+
 /// Why a text is not acceptable JSON. Offsets are in bytes from the beginning of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Syntax {
     /// Nothing, or white space only.
     #[error("record is empty")]
     Empty,
-    #[error("not valid UTF-8 at byte {at}")]
-    Utf8 {
-        /// First byte that does not fit.
-        at: usize,
-    },
+    /// One document, or records that were put together: a record is one object, or several, one
+    /// behind the other.
+    #[error("a JSON array, not an object")]
+    Array,
     /// The text begins like JSON but not like an object.
     #[error("not a JSON object")]
     NotAnObject,
@@ -31,9 +35,6 @@ pub enum Syntax {
     /// A byte that the grammar does not allow.
     #[error("not JSON at byte {at}: expected {expected}")]
     Unexpected { at: usize, expected: &'static str },
-    /// A lone surrogate is not a character.
-    #[error("lone surrogate in an escape at byte {at}")]
-    Surrogate { at: usize },
     #[error("more than {JSON_DEPTH_MAX} objects and arrays inside each other at byte {at}")]
     Depth {
         /// Where the limit is exceeded.
@@ -65,6 +66,7 @@ impl<'a> Scanner<'a> {
         match self.bytes.get(self.at) {
             None => return Err(Syntax::Empty),
             Some(b'{') => self.at += 1,
+            Some(b'[') => return Err(Syntax::Array),
             Some(_) => return Err(Syntax::NotAnObject),
         }
         self.white_space();
@@ -150,11 +152,20 @@ impl<'a> Scanner<'a> {
 
     /// Checks that only white space is left.
     pub fn end(&mut self) -> Result<(), Syntax> {
+        match self.end_or_object()? {
+            None => Ok(()),
+            Some(at) => Err(Syntax::Trailing { at }),
+        }
+    }
+
+    /// Checks that only white space is left, or another object: returns where it begins.
+    #[inline]
+    pub fn end_or_object(&mut self) -> Result<Option<usize>, Syntax> {
         self.white_space();
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(Syntax::Trailing { at: self.at })
+        match self.bytes.get(self.at) {
+            None => Ok(None),
+            Some(b'{') => Ok(Some(self.at)),
+            Some(_) => Err(Syntax::Trailing { at: self.at }),
         }
     }
 
@@ -204,7 +215,7 @@ impl<'a> Scanner<'a> {
             Some(b't') => self.literal("true", Kind::Boolean),
             Some(b'f') => self.literal("false", Kind::Boolean),
             Some(b'n') => self.literal("null", Kind::Null),
-            _ => Err(self.unexpected("a value")),
+            _ => self.not_finite("a value"),
         }
     }
 
@@ -293,7 +304,6 @@ impl<'a> Scanner<'a> {
     }
 
     fn escape(&mut self) -> Result<(), Syntax> {
-        let backslash = self.at;
         match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
                 self.at += 2;
@@ -301,21 +311,7 @@ impl<'a> Scanner<'a> {
             }
             Some(b'u') => {
                 self.at += 2;
-                let unit = self.hex()?;
-                match unit {
-                    0xD800..=0xDBFF => {
-                        if self.bytes.get(self.at..self.at + 2) != Some(br"\u") {
-                            return Err(Syntax::Surrogate { at: backslash });
-                        }
-                        self.at += 2;
-                        if !(0xDC00..=0xDFFF).contains(&self.hex()?) {
-                            return Err(Syntax::Surrogate { at: backslash });
-                        }
-                        Ok(())
-                    }
-                    0xDC00..=0xDFFF => Err(Syntax::Surrogate { at: backslash }),
-                    _ => Ok(()),
-                }
+                self.hex()
             }
             _ => {
                 self.at += 1;
@@ -324,17 +320,15 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn hex(&mut self) -> Result<u32, Syntax> {
-        let mut unit = 0;
+    /// Half of a pair of surrogates may stand alone: its text is replaced.
+    fn hex(&mut self) -> Result<(), Syntax> {
         for _ in 0..4 {
-            let digit = self
-                .bytes
-                .get(self.at)
-                .and_then(|byte| char::from(*byte).to_digit(16));
-            unit = unit << 4 | digit.ok_or_else(|| self.unexpected("four hexadecimal digits"))?;
+            if !self.bytes.get(self.at).is_some_and(u8::is_ascii_hexdigit) {
+                return Err(self.unexpected("four hexadecimal digits"));
+            }
             self.at += 1;
         }
-        Ok(unit)
+        Ok(())
     }
 
     fn number(&mut self) -> Result<Span, Syntax> {
@@ -342,6 +336,10 @@ impl<'a> Scanner<'a> {
         self.at += usize::from(self.bytes[self.at] == b'-');
         match self.bytes.get(self.at) {
             Some(b'0') => self.at += 1,
+            Some(b'I') => {
+                self.at = start;
+                return self.not_finite("a digit");
+            }
             _ => self.digits()?,
         }
         if self.bytes.get(self.at) == Some(&b'.') {
@@ -353,6 +351,23 @@ impl<'a> Scanner<'a> {
             self.at += usize::from(matches!(self.bytes.get(self.at), Some(b'+' | b'-')));
             self.digits()?;
         }
+        Ok(Span {
+            kind: Kind::Number,
+            start,
+            end: self.at,
+        })
+    }
+
+    /// Infinity, or no number.
+    #[cold]
+    fn not_finite(&mut self, expected: &'static str) -> Result<Span, Syntax> {
+        let rest = self.rest();
+        let word = NOT_FINITE
+            .iter()
+            .find(|word| rest.starts_with(word.as_bytes()))
+            .ok_or_else(|| self.unexpected(expected))?;
+        let start = self.at;
+        self.at += word.len();
         Ok(Span {
             kind: Kind::Number,
             start,
@@ -453,19 +468,45 @@ pub(crate) fn unescape(raw: &str, out: &mut impl fmt::Write) -> fmt::Result {
 
 /// Writes the character of a `\u` escape, or of a pair of them; returns how many bytes it took.
 fn write_unicode(escape: &str, out: &mut impl fmt::Write) -> Result<usize, fmt::Error> {
-    let unit = |at: usize| u32::from_str_radix(&escape[at..at + 4], 16).map_err(|_| fmt::Error);
-    let high = unit(2)?;
-    let (code, taken) = match high {
-        0xD800..=0xDBFF => (0x1_0000 + ((high - 0xD800) << 10) + (unit(8)? - 0xDC00), 12),
-        _ => (high, 6),
+    let unit = |at: usize| u32::from_str_radix(escape.get(at..at + 4)?, 16).ok();
+    let high = unit(2).ok_or(fmt::Error)?;
+    let low = (0xD800..=0xDBFF)
+        .contains(&high)
+        .then(|| unit(8).filter(|_| escape[6..].starts_with("\\u")))
+        .flatten()
+        .filter(|low| (0xDC00..=0xDFFF).contains(low));
+    let (code, taken) = match low {
+        Some(low) => (0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00), 12),
+        None => (high, 6),
     };
-    out.write_char(char::from_u32(code).ok_or(fmt::Error)?)?;
+    out.write_char(char::from_u32(code).unwrap_or(REPLACEMENT))?;
     Ok(taken)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Answers of Spark 3.5.3.
+    #[test]
+    fn p14_half_of_a_pair_of_surrogates_is_replaced() {
+        for (raw, expected) in [
+            (r"pair \ud83d\ude00", "pair 😀"),
+            (r"cut \ud83d", "cut ?"),
+            (r"low \ude00\ud83d", "low ??"),
+            (r"\ud83dabc", "?abc"),
+            (r"\ud83d\ud83d\uDE00", "?😀"),
+            (r"\ude00x", "?x"),
+            (r"\ud83d\n", "?\n"),
+            (r"\ud83d\u0041", "?A"),
+            (r"\ud83dé", "?é"),
+            (r"a\u0000b", "a\0b"),
+        ] {
+            let mut out = String::new();
+            unescape(raw, &mut out).unwrap();
+            assert_eq!(out, expected, "{raw}");
+        }
+    }
 
     #[test]
     fn a_string_s_plain_part_ends_at_the_first_byte_that_is_not_plain_wherever_it_stands() {

@@ -10,6 +10,7 @@
 //! piece begins with the number of rows that fit; it doubles while little room is used. A
 //! projection returns each piece before it computes the next.
 
+use super::super::naming::of_projection;
 use super::super::operators::{Around, Evaluation, Operator, OperatorExec};
 use super::{Bounded, FUNCTION_BYTES_MAX, PIECE_BYTES, budget, bytes_of, scalar_bytes};
 use arrow::array::{Array, ArrayRef, UInt32Array};
@@ -90,7 +91,9 @@ fn replaced(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
         return with_piecewise_keys(sort);
     }
     match node.downcast_ref::<AggregateExec>() {
-        Some(aggregate) => with_arguments_below(aggregate),
+        Some(aggregate) => {
+            with_arguments_below(aggregate, grows, |projection| Pieces::of(&projection))
+        }
         None => Ok(None),
     }
 }
@@ -236,8 +239,13 @@ impl Pieces {
     }
 }
 
-/// The aggregate with its growing arguments computed below it, in pieces.
-fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+/// The aggregate with some of its arguments computed below it, by the operator that `below` makes
+/// of a projection. `None`: there are none such, or they cannot be computed there.
+pub(in super::super) fn with_arguments_below(
+    aggregate: &AggregateExec,
+    is_moved: impl Fn(&Arc<dyn PhysicalExpr>) -> Result<bool>,
+    make: impl FnOnce(ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>>,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let input = aggregate.input();
     let schema = input.schema();
     let column = |(at, field): (usize, &FieldRef)| ProjectionExpr {
@@ -247,7 +255,7 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
     let mut columns: Vec<ProjectionExpr> = schema.fields().iter().enumerate().map(column).collect();
     let own = columns.len();
     let mut below = |expr: &Arc<dyn PhysicalExpr>| -> Result<Arc<dyn PhysicalExpr>> {
-        if !grows(expr)? {
+        if !is_moved(expr)? {
             return Ok(Arc::clone(expr));
         }
         let at = columns.len();
@@ -294,7 +302,7 @@ fn with_arguments_below(aggregate: &AggregateExec) -> Result<Option<Arc<dyn Exec
         return Ok(None);
     }
     let projection = ProjectionExec::try_new(columns, Arc::clone(input))?;
-    let Some(input) = Pieces::of(&projection)? else {
+    let Some(input) = make(projection)? else {
         return Ok(None);
     };
     let replaced = AggregateExec::try_new(
@@ -359,7 +367,8 @@ impl PiecesStream {
     fn piece(&mut self, batch: &RecordBatch, is_rest: bool) -> Result<RecordBatch> {
         let (count, piece) = self
             .rows
-            .evaluate(batch, |piece| projected(&self.exprs, &self.schema, piece))?;
+            .evaluate(batch, |piece| projected(&self.exprs, &self.schema, piece))
+            .map_err(|error| of_projection(&self.exprs, &self.schema, batch, error))?;
         if count < batch.num_rows() {
             self.rest = Some(batch.slice(count, batch.num_rows() - count));
         }

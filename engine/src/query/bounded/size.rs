@@ -194,7 +194,7 @@ impl Arguments {
 
     /// The pattern may match at every place; groups that are written into the replacement do not
     /// overlap.
-    pub(super) fn regexp_replaced(&self) -> Result<u64> {
+    pub(super) fn regexp_replaced(&self, all: bool) -> Result<u64> {
         let (Some(text), Some(to)) = (self.texts(0)?, self.texts(2)?) else {
             return Ok(0);
         };
@@ -203,9 +203,10 @@ impl Arguments {
         let to = Text::new(&to);
         let flags = flags.as_ref().map(Text::new);
         Ok(self.sum(|row| {
-            let everywhere = flags
+            let has_flag = flags
                 .as_ref()
                 .is_some_and(|flags| flags.at(row).contains('g'));
+            let everywhere = all || has_flag;
             let times = if everywhere { text.bytes(row) + 1 } else { 1 };
             let groups = to
                 .at(row)

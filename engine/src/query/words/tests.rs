@@ -237,13 +237,9 @@ fn a_query_is_checked_without_knowing_a_column() {
     let names = |sql| check(sql, &["l"]).expect(sql).map(|names| names.join(" "));
     let all = names(r#"SELECT s.Anything, "Code", max(x) AS M FROM source s JOIN l ON s.a = l.b"#);
     assert_eq!(all.as_deref(), Some("anything Code m"));
-    for sql in [
-        "SELECT * FROM source",
-        "SELECT a, upper(b) FROM source",
-        "SELECT a FROM source UNION ALL SELECT b FROM l",
-    ] {
-        assert_eq!(names(sql), None, "{sql}");
-    }
+    let union = names("SELECT a FROM source UNION ALL SELECT b FROM l");
+    assert_eq!(union.as_deref(), Some("a"));
+    assert_eq!(names("SELECT * FROM source"), None);
     let wrong = |sql| check(sql, &["l"]).expect_err(sql).to_string();
     assert_eq!(
         wrong("SELECT anything FROM source JOIN m"),

@@ -92,9 +92,9 @@ async fn a_connection_that_says_nothing_after_its_handshake_is_closed() {
             .add_routes(routes)
             .serve_with_incoming(connections),
     );
-    let mut line = open(&authority.dialer(None), address).await.unwrap();
+    let mut connection = open(&authority.dialer(None), address).await.unwrap();
     let mut rest = Vec::new();
-    let end = tokio::time::timeout(HANDSHAKE_TIMEOUT, line.read_to_end(&mut rest)).await;
+    let end = tokio::time::timeout(HANDSHAKE_TIMEOUT, connection.read_to_end(&mut rest)).await;
     assert!(end.is_ok(), "it is still open");
 }
 
@@ -105,7 +105,7 @@ async fn open(dialer: &Dialer, at: SocketAddr) -> std::io::Result<TlsStream<TcpS
     secured
         .call(format!("http://{at}").parse().unwrap())
         .await
-        .map(|line| line.into_inner().into_inner())
+        .map(|connection| connection.into_inner().into_inner())
 }
 
 /// The certificate that the server sent.
@@ -124,12 +124,12 @@ async fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     let mut served = connections.next().await.unwrap().unwrap();
 
     authority.issue("server", &["127.0.0.1"]);
-    tls.look();
+    tls.reload();
     let new = open(&dialer, at).await.unwrap();
     assert_ne!(shown(&old), shown(&new));
     // Half of a pair: the key of another certificate.
     std::fs::write(&pair.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    tls.look();
+    tls.reload();
     assert_eq!(
         shown(&open(&dialer, at).await.unwrap()),
         shown(&new),
@@ -137,9 +137,9 @@ async fn a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
     );
 
     old.write_all(b"still").await.unwrap();
-    let mut heard = [0; 5];
-    served.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"still");
+    let mut received = [0; 5];
+    served.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"still");
 }
 
 #[tokio::test]
@@ -176,8 +176,8 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
         })
         .unwrap(),
     ] {
-        let mut line = open(&stranger, at).await.unwrap();
-        let reported = line.read_u8().await.unwrap_err().to_string();
+        let mut connection = open(&stranger, at).await.unwrap();
+        let reported = connection.read_u8().await.unwrap_err().to_string();
         assert!(
             reported.contains("CertificateRequired")
                 || reported.contains("UnknownCA")
@@ -187,12 +187,12 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
     }
 
     // A call that is too late to be sent gets the reason too.
-    let line = ours
+    let connection = ours
         .dialer(None)
-        .line(&format!("https://{at}"), |endpoint| endpoint)
+        .connection(&format!("https://{at}"), |endpoint| endpoint)
         .unwrap();
-    let disconnect_reason = line.disconnect_reason.clone();
-    let mut client = JobsClient::new(line);
+    let disconnect_reason = connection.disconnect_reason.clone();
+    let mut client = JobsClient::new(connection);
     for _ in 0..2 {
         let reported = cause_of(
             client
@@ -205,7 +205,7 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
             reported.contains("CertificateRequired") && reported.contains("hint: "),
             "{reported}"
         );
-        assert!(disconnect_reason.words().is_some());
+        assert!(disconnect_reason.text().is_some());
     }
 
     // The right authority, for another address.
@@ -240,17 +240,17 @@ async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_ad
     tokio::spawn(
         server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
     );
-    let asked = async |url: String| {
-        let line = match authority
+    let call = async |url: String| {
+        let connection = match authority
             .dialer(None)
             .connect(&url, |endpoint| endpoint)
             .await
         {
-            Ok(line) => line,
+            Ok(connection) => connection,
             Err(status) => return status.message().to_owned(),
         };
         cause_of(
-            JobsClient::new(line)
+            JobsClient::new(connection)
                 .list_jobs(ListJobsRequest::default())
                 .await
                 .unwrap_err(),
@@ -259,16 +259,16 @@ async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_ad
         .to_owned()
     };
     assert_eq!(
-        asked(format!("http://{secured}")).await,
+        call(format!("http://{secured}")).await,
         "it speaks TLS there\n  hint: write https:// instead of http://"
     );
-    let reported = asked(format!("https://{plain}")).await;
+    let reported = call(format!("https://{plain}")).await;
     assert!(
         reported.contains("it does not speak TLS there: write http://"),
         "{reported}"
     );
     // A plain client to a plain server, and the other way round.
-    assert!(!asked(format!("http://{plain}")).await.contains("TLS"));
+    assert!(!call(format!("http://{plain}")).await.contains("TLS"));
 }
 
 #[tokio::test]
@@ -293,10 +293,13 @@ async fn who_does_not_shake_hands_is_gone_and_holds_up_nobody() {
 async fn a_token_goes_over_tls_or_loopback_only() {
     let dialer = Dialer::default().with_token(Token::generate().unwrap());
     for good in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"] {
-        assert!(dialer.line(good, |endpoint| endpoint).is_ok(), "{good}");
+        assert!(
+            dialer.connection(good, |endpoint| endpoint).is_ok(),
+            "{good}"
+        );
     }
     let refused = dialer
-        .line("http://10.0.0.1:1", |endpoint| endpoint)
+        .connection("http://10.0.0.1:1", |endpoint| endpoint)
         .map(drop)
         .unwrap_err();
     assert!(
@@ -305,11 +308,14 @@ async fn a_token_goes_over_tls_or_loopback_only() {
     );
     assert!(
         Dialer::default()
-            .line("http://10.0.0.1:1", |endpoint| endpoint)
+            .connection("http://10.0.0.1:1", |endpoint| endpoint)
             .is_ok()
     );
     for bad in ["127.0.0.1:1", "ftp://a", "http://a b"] {
-        assert!(dialer.line(bad, |endpoint| endpoint).is_err(), "{bad}");
+        assert!(
+            dialer.connection(bad, |endpoint| endpoint).is_err(),
+            "{bad}"
+        );
     }
 }
 

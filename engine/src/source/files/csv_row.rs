@@ -1,7 +1,11 @@
-//! A CSV row as a JSON object of strings, so that decoding has one path.
+//! A CSV row as a JSON object of strings, so that decoding has one path. An empty field is null, in
+//! quotes too, as in Spark.
 //!
 //! Rule: a row that does not match its header is unchanged; it does not decode and becomes a dead
 //! letter.
+
+use crate::format::replaced;
+use std::borrow::Cow;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
@@ -15,14 +19,14 @@ impl Header {
     pub fn parse(line: &[u8]) -> Self {
         let line = line.strip_prefix(BOM).unwrap_or(line);
         let names = match fields(line) {
-            Some(row) => row.iter().map(|name| json(name.trim())).collect(),
+            Some(row) => row.iter().map(|name| json(text(name).trim())).collect(),
             None => Vec::new(),
         };
         Self { names }
     }
 
-    /// Returns the row as JSON. Returns it unchanged if it was cut off, is not UTF-8 or has more or
-    /// fewer fields than the header.
+    /// Returns the row as JSON. Returns it unchanged if it was cut off or has more or fewer fields
+    /// than the header.
     pub fn to_json(&self, line: Vec<u8>, cut: bool) -> Vec<u8> {
         let row = if cut { None } else { fields(&line) };
         let Some(row) = row.filter(|row| row.len() == self.names.len()) else {
@@ -33,7 +37,10 @@ impl Header {
             out.push(if i == 0 { b'{' } else { b',' });
             out.extend_from_slice(name.as_bytes());
             out.push(b':');
-            out.extend_from_slice(json(value).as_bytes());
+            match value {
+                [] => out.extend_from_slice(b"null"),
+                value => out.extend_from_slice(json(&text(value)).as_bytes()),
+            }
         }
         out.push(b'}');
         out
@@ -44,13 +51,20 @@ fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn fields(line: &[u8]) -> Option<csv::StringRecord> {
+fn text(value: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(value) {
+        Ok(text) => text.into(),
+        Err(_) => replaced(value).into(),
+    }
+}
+
+fn fields(line: &[u8]) -> Option<csv::ByteRecord> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .buffer_capacity(line.len().clamp(64, 8 << 10))
         .from_reader(line);
-    let mut row = csv::StringRecord::new();
-    matches!(reader.read_record(&mut row), Ok(true)).then_some(row)
+    let mut row = csv::ByteRecord::new();
+    matches!(reader.read_byte_record(&mut row), Ok(true)).then_some(row)
 }
 
 #[cfg(test)]
@@ -76,9 +90,20 @@ mod tests {
     }
 
     #[test]
+    fn p09_an_empty_field_is_null_and_other_bytes_are_replaced() {
+        let header = Header::parse(b"a,b,c");
+        let json = |row: &[u8]| String::from_utf8(header.to_json(row.to_vec(), false)).unwrap();
+        assert_eq!(json(b",\"\", "), r#"{"a":null,"b":null,"c":" "}"#);
+        assert_eq!(
+            json(b"\xFF,1,"),
+            "{\"a\":\"\u{fffd}\",\"b\":\"1\",\"c\":null}"
+        );
+    }
+
+    #[test]
     fn a_row_that_does_not_fit_stays_as_it_is() {
         let header = Header::parse(b"a,b");
-        for row in [&b"1"[..], b"1,2,3", b"\xFF,1"] {
+        for row in [&b"1"[..], b"1,2,3"] {
             assert_eq!(header.to_json(row.to_vec(), false), row);
         }
         assert_eq!(header.to_json(b"1,2".to_vec(), true), b"1,2");

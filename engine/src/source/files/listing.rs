@@ -1,8 +1,8 @@
-//! The files of a source: those below its folder now.
+//! The files of a source: those below its folder now that are data ([`is_data`]).
 
 use super::shard::FileShard;
 use crate::source::{ListError, ListedShard};
-use crate::storage::{StorageError, Storages};
+use crate::storage::{ObjectInfo, StorageError, Storages, is_data};
 use streamctl_proto::spec::Location;
 use streamctl_proto::{DeadLetterShard, ShardId, names};
 
@@ -27,10 +27,11 @@ pub(super) async fn files(
             closed: true,
         }
     };
-    // Console-made "folders" are empty objects with a slash at the end.
-    let files = objects
-        .into_iter()
-        .filter(|info| !info.location.ends_with('/'));
+    let is_read = |info: &ObjectInfo| {
+        let name = info.location.strip_prefix(folder.as_str());
+        is_data(name.unwrap_or(&info.location), info.size)
+    };
+    let files = objects.into_iter().filter(is_read);
     let shards: Vec<ListedShard> = files.map(FileShard::from).map(shard).collect();
     shards.iter().try_for_each(check_file_name)?;
     Ok(shards)
@@ -87,6 +88,26 @@ mod tests {
         );
         let error = files(&storages, &folder).await.unwrap_err().to_string();
         assert!(error.contains("000000000007"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn p29_what_other_programs_leave_beside_the_data_is_not_read() {
+        let memory = MemoryStorage::default();
+        let storages = Storages::memory(memory.clone());
+        let folder = Location::folder("memory://_in");
+        for name in [
+            "part-0000.json",
+            "_year=2026/part.json",
+            "_SUCCESS",
+            "_temporary/0/part-0001.json",
+            ".hidden/part.json",
+            ".part-0000.json.crc",
+        ] {
+            memory.put(&folder.join(name), "{}");
+        }
+        let shards = files(&storages, &folder).await.unwrap();
+        let names: Vec<_> = shards.iter().map(|shard| shard.id.as_str()).collect();
+        assert_eq!(names, ["_year=2026/part.json", "part-0000.json"]);
     }
 
     #[tokio::test]

@@ -1,23 +1,26 @@
 //! Files below a folder: each is a shard, each line (or CSV row) a record.
 //!
 //! Owns: the reader: fetching, positions, arrival times. Cutting into records is [`lines`]', CSV is
-//! [`csv_row`]'s. The listing is [`listing`]'s.
+//! [`csv_row`]'s, files that are one JSON document are [`document`]'s. The listing is [`listing`]'s.
 //! Rule: a record's number is its line's (its row's) number in the file, from 1, header and blank
 //! lines counted; a file is read as it was listed or not at all.
 
 mod arrival;
 mod csv_row;
+mod document;
 pub mod lines;
 mod listing;
 mod shard;
+mod stamp;
 
 pub use shard::FileShard;
 
 use self::csv_row::Header;
 use self::lines::{Line, Lines};
+use self::stamp::{Stamp, Stamps};
 use super::{
-    Chunk, Clients, Connector, ListError, Listing, Opening, ReadError, ReaderStats, Record,
-    ShardReader, unfit,
+    Chunk, Clients, Connector, Foreign, ListError, Listing, Opening, ReadError, ReaderStats,
+    Record, ShardReader, unfit,
 };
 use crate::clock::Clock;
 use crate::memory::{MemoryLimit, ReadRoom, Reads, mib};
@@ -49,13 +52,13 @@ pub struct FileReader {
     file: FileShard,
     storage: Arc<dyn Storage>,
     format: RecordFormat,
-    arrival_column: Option<String>,
     on_data_loss: OnDataLoss,
     clock: Clock,
     from: Position,
-    /// Arrival of the last record that has one. Records before the first such record get the time
-    /// of the job's submit, which replays the same.
-    arrival_ms: i64,
+    /// `None`: records arrive when they are read.
+    stamps: Option<Stamps>,
+    /// The file, until the first record has its arrival time.
+    bytes: Option<Bytes>,
     header: Option<Header>,
     lines: Option<Lines>,
     room: FileRoom,
@@ -91,11 +94,11 @@ impl FileReader {
             storage: readers.storages.for_location(&file.location),
             file,
             format: source.format,
-            arrival_column: source.arrival_time.clone(),
             on_data_loss: job.spec.source.on_data_loss,
             clock: readers.clock.clone(),
             from: shard.from.clone(),
-            arrival_ms: job.submitted_ms,
+            stamps: Stamps::of(source, job),
+            bytes: None,
             header: None,
             lines: None,
             room: readers.files.clone(),
@@ -237,6 +240,7 @@ impl FileReader {
         }
         if self.ended {
             self.lines = None;
+            self.bytes = None;
             self.held = None;
         }
         Ok(Chunk {
@@ -260,15 +264,9 @@ impl FileReader {
             }
             (RecordFormat::Csv, Some(header)) => header.to_json(line.bytes, line.cut),
         };
-        let arrival_ms = match &self.arrival_column {
-            Some(column) => {
-                // Parse lines before the position too: a record without a time takes that of the
-                // record before it.
-                self.arrival_ms = arrival::of_record(&data, column).unwrap_or(self.arrival_ms);
-                self.arrival_ms
-            }
-            None => now_ms,
-        };
+        // Lines before the position count too: a record without a time takes that of the record
+        // before it.
+        let Stamp { arrival_ms, extra } = self.stamp(&data, now_ms);
         let wanted = match &self.from {
             Position::Start => true,
             Position::Timestamp(ms) => arrival_ms >= *ms,
@@ -290,7 +288,28 @@ impl FileReader {
             arrival_ms,
             data: Bytes::from(data),
             origin: None,
+            extra,
+            foreign: Foreign::No,
         })
+    }
+
+    /// The arrival time of the next record.
+    fn stamp(&mut self, data: &[u8], now_ms: i64) -> Stamp {
+        let Some(stamps) = &mut self.stamps else {
+            return Stamp {
+                arrival_ms: now_ms,
+                extra: None,
+            };
+        };
+        if let Some(bytes) = self.bytes.take()
+            && stamps.needs_first(data)
+        {
+            let is_csv = self.format == RecordFormat::Csv;
+            if let Ok(lines) = Lines::open(&self.file.location, bytes, is_csv) {
+                stamps.begin_at(lines, is_csv);
+            }
+        }
+        stamps.next(data)
     }
 }
 
@@ -303,6 +322,14 @@ impl ShardReader for FileReader {
                 return self.give();
             };
             let quoted = self.format == RecordFormat::Csv;
+            self.bytes = self.stamps.is_some().then(|| bytes.clone());
+            if !quoted
+                && self.from == Position::Start
+                && let Some(found) = document::found(&self.file.location, bytes.clone())
+            {
+                let reason = format!("{} is {found}", self.file.location);
+                return Err(self.refused(reason, document::HINT));
+            }
             let lines = Lines::open(&self.file.location, bytes, quoted);
             let hint = "the file is damaged; write it again and submit the job again";
             self.lines = Some(
@@ -338,7 +365,8 @@ impl Connector for FilesSource {
         if !listing.shards.is_empty() {
             return None;
         }
-        let hint = "write the files first, or fix the path: a job reads those that are there when it is started";
+        let hint = "write the files first, or fix the path: a job reads those that are there when it is started, and none whose \
+                    name, or a folder's, begins with _ or .";
         let message = format!("there is no file below {}", self.path);
         Some(Problem::new("source.path", message, Some(hint.into())))
     }

@@ -1,12 +1,13 @@
 //! The files reader against files in memory.
 
 use super::*;
-use crate::source::testing::clock_at;
+use crate::source::testing::{clock_at, job};
 use crate::storage::{ObjectInfo, PutOutcome, StagedWriter};
+use crate::values::Times;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use streamctl_proto::StagedObject;
-use streamctl_proto::spec::Location;
+use streamctl_proto::spec::{Location, OnBadArrival, SourceKind, TimestampNumbers, ValueRules};
 use streamctl_proto::staged_name::Orphans;
 
 const FILE: &str = "/in/a.json";
@@ -76,10 +77,13 @@ fn source(format: RecordFormat, arrival_time: Option<&str>) -> FilesSource {
         path: Location::folder("/in/"),
         format,
         arrival_time: arrival_time.map(str::to_owned),
+        on_bad_arrival_time: OnBadArrival::Previous,
+        max_arrival_ahead: None,
     }
 }
 
 fn reader(files: &Arc<Files>, source: FilesSource, from: Position) -> FileReader {
+    let job = job(SourceKind::Files(source.clone()), 1_000);
     FileReader {
         shard: "a.json".into(),
         file: FileShard {
@@ -89,11 +93,11 @@ fn reader(files: &Arc<Files>, source: FilesSource, from: Position) -> FileReader
         },
         storage: files.clone(),
         format: source.format,
-        arrival_column: source.arrival_time,
         on_data_loss: OnDataLoss::Fail,
         clock: clock_at(5_000).0,
         from,
-        arrival_ms: 1_000,
+        stamps: Stamps::of(&source, &job),
+        bytes: None,
         header: None,
         lines: None,
         room: FileRoom::default(),
@@ -182,13 +186,18 @@ async fn a_record_without_a_time_has_that_of_the_one_before_it_also_after_a_rest
 #[tokio::test]
 async fn csv_rows_become_objects_of_strings_and_the_header_is_line_one() {
     let files = Files::one("Name,t\nÅland,1\n\"a\nb\",2\nshort\n");
-    let got = read_all(reader(
+    let mut by_column = reader(
         &files,
         source(RecordFormat::Csv, Some("t")),
         Position::Start,
-    ))
-    .await
-    .unwrap();
+    );
+    // A number in a text is a time only with its unit.
+    let seconds = Times::new(&ValueRules {
+        timestamp_numbers: TimestampNumbers::Seconds,
+        ..ValueRules::default()
+    });
+    by_column.stamps.as_mut().unwrap().times = seconds;
+    let got = read_all(by_column).await.unwrap();
     let want = [
         (2, 1_000, "{\"Name\":\"Åland\",\"t\":\"1\"}"),
         (3, 2_000, "{\"Name\":\"a\\nb\",\"t\":\"2\"}"),
@@ -203,6 +212,25 @@ async fn csv_rows_become_objects_of_strings_and_the_header_is_line_one() {
     .await
     .unwrap();
     assert_eq!(tail.len(), 1);
+}
+
+#[tokio::test]
+async fn p12_a_file_that_is_one_json_document_is_refused_as_a_whole() {
+    for text in ["[{\"id\": 1}]", "{\n  \"id\": 1\n}\n"] {
+        let json = source(RecordFormat::Json, None);
+        let files = Files::one(text);
+        let got = read_all(reader(&files, json.clone(), Position::Start)).await;
+        let Err(ReadError::Refused { reason, hint, .. }) = got else {
+            panic!("{text}: {got:?}");
+        };
+        assert!(reason.starts_with("/in/a.json is "), "{reason}");
+        assert!(hint.contains("one JSON object per line"), "{hint}");
+        // What an earlier build has read of it can be read again.
+        let rest = reader(&files, json, Position::after(1.into()));
+        assert!(read_all(rest).await.is_ok());
+        let csv = reader(&files, source(RecordFormat::Csv, None), Position::Start);
+        assert!(read_all(csv).await.is_ok());
+    }
 }
 
 #[tokio::test]
@@ -228,4 +256,25 @@ async fn a_deleted_file_is_a_data_loss_that_can_be_gone_over() {
     lenient.on_data_loss = OnDataLoss::Continue;
     assert_eq!(lenient.next().await.unwrap().end, Some(vec![]));
     assert_eq!(lenient.stats().data_losses, 1);
+}
+
+#[tokio::test]
+async fn p28_records_before_the_first_usable_time_do_not_take_the_others_along() {
+    let files = Files::one("{\"t\":\"soon\"}\n{}\n{\"t\":1000}\n{\"t\":\"?\"}\n");
+    let strict = FilesSource {
+        on_bad_arrival_time: OnBadArrival::DeadLetter,
+        max_arrival_ahead: Some(Duration::from_secs(86_400)),
+        ..source(RecordFormat::Json, Some("t"))
+    };
+    let mut reader = reader(&files, strict, Position::Start);
+    let records = reader.next().await.unwrap().records;
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| (record.arrival_ms, record.refusal().is_some()))
+        .collect();
+    let first = 1_000_000;
+    assert_eq!(
+        found,
+        [(first, true), (first, true), (first, false), (first, true)]
+    );
 }

@@ -11,8 +11,8 @@ pub use record::{Options, append, record};
 
 use super::sample::{End, SampleFrom, Sampling};
 use super::{
-    Chunk, Clients, Connector, ListError, ListedShard, Listing, Opening, ReadError, ReaderStats,
-    Record, ShardReader, unfit,
+    Chunk, Clients, Connector, Foreign, ListError, ListedShard, Listing, Opening, ReadError,
+    ReaderStats, Record, ShardReader, unfit,
 };
 use crate::clock::Clock;
 use async_trait::async_trait;
@@ -196,6 +196,8 @@ impl GeneratorReader {
             arrival_ms: self.schedule.arrival_ms(index),
             data: bytes.slice(start..end),
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         };
         range
             .zip(starts)

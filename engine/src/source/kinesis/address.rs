@@ -90,6 +90,7 @@ mod tests {
             session_name: None,
             poll_interval: Duration::from_secs(1),
             grace: GRACE_DEFAULT,
+            aggregates: Default::default(),
             max_records_per_read: 10_000,
             format: Default::default(),
             compression: Default::default(),

@@ -10,7 +10,7 @@ use crate::format::json::Syntax;
 use crate::format::json::scan::{Scanner, unescape};
 use crate::format::{Kind, Span};
 use crate::source::kinesis::HashRange;
-use crate::source::{Child, Record};
+use crate::source::{Child, Extra, Foreign, Record};
 use base64_simd::{Out, STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -63,11 +63,25 @@ struct Found {
     sequence: SequenceNumber,
     arrival_ms: Option<i64>,
     data: Span,
+    key: Span,
     key_bytes: usize,
 }
 
 /// Decodes a response; `now_ms` is the arrival of records without one.
 pub fn decode(body: &[u8], now_ms: i64) -> Result<Answer, Malformed> {
+    decode_with(body, now_ms, PartitionKeys::Counted)
+}
+
+/// What becomes of partition keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionKeys {
+    Counted,
+    /// Each record has its own.
+    Kept,
+}
+
+/// Like [`decode`], with the records' partition keys or without.
+pub fn decode_with(body: &[u8], now_ms: i64, keys: PartitionKeys) -> Result<Answer, Malformed> {
     let text = std::str::from_utf8(body)?;
     let mut scanner = Scanner::new(text);
     let mut answer = Answer::default();
@@ -88,7 +102,7 @@ pub fn decode(body: &[u8], now_ms: i64) -> Result<Answer, Malformed> {
     scanner.end()?;
     let found = found.ok_or(Malformed::Missing("records"))?;
     answer.bytes = found.iter().map(|record| record.key_bytes).sum();
-    answer.records = with_payloads(found, text, now_ms)?;
+    answer.records = with_payloads(found, text, now_ms, keys)?;
     answer.bytes += answer
         .records
         .iter()
@@ -111,6 +125,7 @@ fn record(scanner: &mut Scanner<'_>, text: &str) -> Result<Found, Malformed> {
     let mut sequence = None;
     let mut arrival_ms = None;
     let mut data = None;
+    let mut partition_key = Span::NULL;
     let mut key_bytes = 0;
     let mut more = scanner.begin_object()?;
     while more {
@@ -120,7 +135,10 @@ fn record(scanner: &mut Scanner<'_>, text: &str) -> Result<Found, Malformed> {
             "SequenceNumber" => sequence = optional_text(value, text)?,
             "ApproximateArrivalTimestamp" => arrival_ms = arrival(value, text)?,
             "Data" => data = Some(value),
-            "PartitionKey" => key_bytes = optional_text(value, text)?.map_or(0, |key| key.len()),
+            "PartitionKey" => {
+                partition_key = value;
+                key_bytes = optional_text(value, text)?.map_or(0, |key| key.len());
+            }
             _ => {}
         }
         more = scanner.more()?;
@@ -133,12 +151,18 @@ fn record(scanner: &mut Scanner<'_>, text: &str) -> Result<Found, Malformed> {
         sequence,
         arrival_ms,
         data: data.ok_or(Malformed::Missing("a record's data"))?,
+        key: partition_key,
         key_bytes,
     })
 }
 
 /// Decodes all payloads into one buffer and returns them as slices of it.
-fn with_payloads(found: Vec<Found>, text: &str, now_ms: i64) -> Result<Vec<Record>, Malformed> {
+fn with_payloads(
+    found: Vec<Found>,
+    text: &str,
+    now_ms: i64,
+    keys: PartitionKeys,
+) -> Result<Vec<Record>, Malformed> {
     let wrong = |_| Malformed::Wrong("payload in base64");
     let mut ends = Vec::with_capacity(found.len());
     // The quotient is the exact length but for padding, which is at most two bytes a record.
@@ -172,9 +196,23 @@ fn with_payloads(found: Vec<Found>, text: &str, now_ms: i64) -> Result<Vec<Recor
             arrival_ms,
             data,
             origin: None,
+            extra: match keys {
+                PartitionKeys::Counted => None,
+                PartitionKeys::Kept => keyed(found.key, text),
+            },
+            foreign: Foreign::No,
         }
     };
     Ok(found.into_iter().zip(ends).map(record).collect())
+}
+
+/// What a record has beside its payload, if it has a partition key.
+fn keyed(key: Span, text: &str) -> Option<Box<Extra>> {
+    let key = optional_text(key, text).ok()??;
+    Some(Box::new(Extra {
+        partition_key: Some(key.into_owned()),
+        ..Extra::default()
+    }))
 }
 
 /// The text of a string. Some servers escape a slash with a backslash.
@@ -439,5 +477,19 @@ mod tests {
                 .map(|record| &record.data[..])
                 .eq(payloads.iter().map(Vec::as_slice))
         );
+    }
+
+    #[test]
+    fn partition_keys_are_kept_where_they_are_asked_for() {
+        let record = json!({"SequenceNumber": "1", "Data": "YQ==", "PartitionKey": "k\u{e9}y"});
+        let without = json!({"SequenceNumber": "2", "Data": "YQ==", "PartitionKey": null});
+        let body = json!({"Records": [record, without]}).to_string();
+        let key = |record: &Record| record.extra.as_ref()?.partition_key.clone();
+        let kept = decode_with(body.as_bytes(), 0, PartitionKeys::Kept).unwrap();
+        let keys: Vec<_> = kept.records.iter().map(key).collect();
+        assert_eq!(keys, [Some("k\u{e9}y".to_owned()), None]);
+        let counted = decode(body.as_bytes(), 0).unwrap();
+        assert!(counted.records.iter().all(|record| record.extra.is_none()));
+        assert_eq!(counted.bytes, kept.bytes);
     }
 }

@@ -4,7 +4,7 @@
 //! Rule: SDK types do not leave this file; the SDK does not retry, so that every throttle is seen
 //! and paced.
 
-use super::answer::{self, ANSWER_BYTES_MAX, Answer};
+use super::answer::{self, ANSWER_BYTES_MAX, Answer, PartitionKeys};
 use super::cursor::{Failure, IteratorKind};
 use super::service_clock::DateSample;
 use crate::foreign_answer::Answering;
@@ -73,6 +73,7 @@ pub struct Api {
     pub stream: StreamAddress,
     pub shard: ShardId,
     pub records_max: u32,
+    pub partition_keys: PartitionKeys,
     pub timeout: Duration,
     /// Calls that may be in flight at once, for all shards of the worker together.
     pub calls: Arc<Semaphore>,
@@ -152,7 +153,8 @@ impl Api {
         let body = answered
             .unwrap_or_else(|_| Err(failure(format!("no answer within {:?}", self.timeout))));
         let body = body.map_err(|failure| Failure { date, ..failure })?;
-        let answer = answer::decode(&body, now_ms).map_err(|error| failure(error.to_string()))?;
+        let answer = answer::decode_with(&body, now_ms, self.partition_keys)
+            .map_err(|error| failure(error.to_string()))?;
         Ok(Answer {
             left: Some(left),
             date,

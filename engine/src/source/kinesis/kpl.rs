@@ -2,16 +2,18 @@
 //! users' records.
 //!
 //! Owns: the format (magic, protobuf, MD5), which user records belong to the shard, their places.
-//! Does not own: payloads, reading.
+//! Does not own: payloads, reading, what becomes of those of another shard (the worker's
+//! `pipeline`), unless they are dropped.
 //! Rule: pure; a record that is not a whole aggregate is an ordinary record. Payloads are slices of
 //! the record, not copies.
 
-use crate::source::Record;
 use crate::source::kinesis::HashRange;
+use crate::source::{Extra, Foreign, Record};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+use streamctl_proto::spec::Aggregates;
 
 /// Prefix of every aggregate.
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
@@ -44,42 +46,57 @@ struct User {
     data: Bytes,
 }
 
-/// Splits a record of the stream and appends the result to `out`: the user records that belong to a
-/// shard of this range, or the record itself if it is not an aggregate. Returns how many belong to
-/// other shards; 0 if the range is unknown.
+/// Splits a record of the stream and appends the result to `out`: its user records, or the record
+/// itself if it is not an aggregate. Those that do not belong to a shard of this range are marked,
+/// or dropped and counted in the next one that is left, the last of them in the one before. Returns
+/// how many there are; 0 if the range is unknown.
 ///
 /// User record `k` of the aggregate has the sub-sequence `k`, counted from 1 and including dropped
 /// ones. The last returned one has 0: with it the whole record is read.
-pub fn take_apart(record: Record, range: Option<HashRange>, out: &mut Vec<Record>) -> u64 {
+pub fn take_apart(
+    record: Record,
+    range: Option<HashRange>,
+    aggregates: Aggregates,
+    out: &mut Vec<Record>,
+) -> u64 {
     let Some(users) = users(&record.data, range) else {
         out.push(record);
         return 0;
     };
-    let all = users.len();
-    let kept: Vec<(usize, Bytes)> = users
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, data)| Some((index, data?)))
-        .collect();
-    let dropped = all - kept.len();
-    let last = kept.last().map(|(index, _)| *index);
-    let user = |(index, data): (usize, Bytes)| Record {
-        sequence: record.sequence.clone(),
-        sub_sequence: if Some(index) == last {
-            0
-        } else {
-            index as u64 + 1
-        },
-        arrival_ms: record.arrival_ms,
-        data,
-        origin: None,
-    };
-    out.extend(kept.into_iter().map(user));
-    dropped as u64
+    let first = out.len();
+    let keys = record.extra.is_some().then(|| user_keys(&record.data));
+    let mut all_foreign = 0;
+    let mut dropped = 0;
+    for (index, (data, is_own)) in users.into_iter().enumerate() {
+        all_foreign += u64::from(!is_own);
+        if !is_own && aggregates == Aggregates::Drop {
+            dropped += 1;
+            continue;
+        }
+        let foreign = match (is_own, std::mem::take(&mut dropped)) {
+            (false, _) => Foreign::Yes,
+            (true, 0) => Foreign::No,
+            (true, dropped) => Foreign::Dropped(dropped),
+        };
+        out.push(Record {
+            sequence: record.sequence.clone(),
+            sub_sequence: index as u64 + 1,
+            arrival_ms: record.arrival_ms,
+            data,
+            origin: None,
+            extra: keys.as_ref().and_then(|keys| keyed(keys, index)),
+            foreign,
+        });
+    }
+    if let Some(last) = out[first..].last_mut() {
+        last.sub_sequence = 0;
+        last.foreign.add_dropped(dropped);
+    }
+    all_foreign
 }
 
-/// The payloads, `None` for one that belongs to another shard. The outer `None`: not an aggregate.
-fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
+/// The payloads, and whether each belongs to the shard. `None`: not an aggregate.
+fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<(Bytes, bool)>> {
     if data.len() < MAGIC.len() + DIGEST_BYTES || data[..MAGIC.len()] != MAGIC {
         return None;
     }
@@ -107,13 +124,28 @@ fn users(data: &Bytes, range: Option<HashRange>) -> Option<Vec<Option<Bytes>>> {
             Some(index) => at(&explicit, index)?,
             None => by_partition,
         };
-        Some(
-            range
-                .is_none_or(|range| range.contains(key))
-                .then_some(user.data),
-        )
+        Some((user.data, range.is_none_or(|range| range.contains(key))))
     };
     aggregated.records.into_iter().map(user).collect()
+}
+
+/// The partition key of each user record of an aggregate.
+fn user_keys(data: &Bytes) -> Vec<Option<String>> {
+    let body = data.slice(MAGIC.len()..data.len() - DIGEST_BYTES);
+    let Ok(aggregated) = Aggregated::decode(body) else {
+        return Vec::new();
+    };
+    let keys = &aggregated.partition_keys;
+    let key = |user: &User| keys.get(usize::try_from(user.partition_key).ok()?).cloned();
+    aggregated.records.iter().map(key).collect()
+}
+
+/// What a user record has beside its payload.
+fn keyed(keys: &[Option<String>], index: usize) -> Option<Box<Extra>> {
+    Some(Box::new(Extra {
+        partition_key: keys.get(index)?.clone(),
+        ..Extra::default()
+    }))
 }
 
 /// The hash key of a partition key, as the service computes it.
@@ -180,12 +212,14 @@ pub(super) mod tests {
             arrival_ms: 5,
             data: data.into(),
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         }
     }
 
     fn apart(data: impl Into<Bytes>, range: Option<HashRange>) -> (Vec<(u64, String)>, u64) {
         let mut out = vec![];
-        let dropped = take_apart(record(data), range, &mut out);
+        let dropped = take_apart(record(data), range, Aggregates::Drop, &mut out);
         let text = |record: Record| {
             (
                 record.sub_sequence,
@@ -239,6 +273,57 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn p38_user_records_of_other_shards_are_marked_or_dropped_and_counted_either_way() {
+        let data = aggregate(&[
+            ("a", Some(50), "A"),
+            ("b", Some(5), "B"),
+            ("c", Some(51), "C"),
+            ("d", Some(6), "D"),
+            ("e", Some(52), "E"),
+        ]);
+        let of = |aggregates| {
+            let mut out = vec![];
+            let foreign = take_apart(
+                record(data.clone()),
+                HashRange::new("0", "9"),
+                aggregates,
+                &mut out,
+            );
+            assert_eq!(foreign, 3);
+            assert_eq!(out.iter().map(|one| one.foreign.count()).sum::<u64>(), 3);
+            let marks: Vec<_> = out
+                .iter()
+                .map(|one| (one.sub_sequence, one.foreign))
+                .collect();
+            marks
+        };
+        let yes = Foreign::Yes;
+        let no = Foreign::No;
+        let all = vec![(1, yes), (2, no), (3, yes), (4, no), (0, yes)];
+        assert_eq!(of(Aggregates::DeadLetter), all);
+        assert_eq!(of(Aggregates::Keep), all);
+        let left = vec![(2, Foreign::Dropped(1)), (0, Foreign::Dropped(2))];
+        assert_eq!(of(Aggregates::Drop), left);
+    }
+
+    #[test]
+    fn user_records_have_their_own_partition_keys_if_these_are_kept() {
+        let data = aggregate(&[("a", None, "1"), ("b", None, "2")]);
+        let kept = Record {
+            extra: Some(Box::default()),
+            ..record(data.clone())
+        };
+        let mut users = Vec::new();
+        take_apart(kept, None, Aggregates::default(), &mut users);
+        let key = |record: &Record| record.extra.as_ref()?.partition_key.clone();
+        let keys: Vec<_> = users.iter().filter_map(key).collect();
+        assert_eq!(keys, ["a", "b"]);
+        let mut users = Vec::new();
+        take_apart(record(data), None, Aggregates::default(), &mut users);
+        assert!(users.iter().all(|user| user.extra.is_none()));
+    }
+
+    #[test]
     fn line_14_a_partition_key_counts_by_its_md5() {
         let data = aggregate(&[("a", None, "A"), ("b", None, "B")]);
         // md5("a") = 0cc1..., md5("b") = 92eb...
@@ -271,7 +356,12 @@ pub(super) mod tests {
         for data in bad {
             let mut out = vec![];
             assert_eq!(
-                take_apart(record(data.clone()), HashRange::new("0", "0"), &mut out),
+                take_apart(
+                    record(data.clone()),
+                    HashRange::new("0", "0"),
+                    Aggregates::Drop,
+                    &mut out
+                ),
                 0
             );
             assert_eq!(out, [record(data)]);

@@ -6,7 +6,7 @@
 //! that a dropped read loses neither its response nor its place.
 
 use super::Settings;
-use super::answer::Answer;
+use super::answer::{Answer, PartitionKeys};
 use super::api::{Api, MadeIterator, Service};
 use super::cursor::{Call, Failure, IteratorKind, Next, after_failure, iterator_kind};
 use super::expiry::{Evidence, Expiry, Whole};
@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::manifest::TimeGap;
-use streamctl_proto::spec::{KinesisSource, OnDataLoss};
+use streamctl_proto::spec::{Aggregates, KinesisSource, OnDataLoss};
 use streamctl_proto::{Position, ShardId};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -80,6 +80,9 @@ pub struct KinesisReader {
     shard: ShardId,
     /// The hash keys of the shard, if its listing had them.
     range: Option<HashRange>,
+    aggregates: Aggregates,
+    /// User records of other shards that were dropped since the last record that was returned.
+    dropped: u64,
     /// The last returned record, or the start of reading. Nothing up to here is returned again,
     /// regardless of the iterator.
     position: Position,
@@ -131,6 +134,10 @@ impl KinesisReader {
             stream,
             shard: shard.shard.clone(),
             records_max: source.max_records_per_read,
+            partition_keys: match job.reads_partition_keys {
+                true => PartitionKeys::Kept,
+                false => PartitionKeys::Counted,
+            },
             timeout: settings.call_timeout,
             calls: Arc::clone(&shared.calls),
         };
@@ -145,6 +152,11 @@ impl KinesisReader {
         let mut reader = Self::new(api, shard.from.clone(), limits, clock, settings);
         reader.shared = shared;
         reader.range = range;
+        reader.aggregates = if shard.drops_foreign {
+            Aggregates::Drop
+        } else {
+            source.aggregates
+        };
         reader.expiry = Expiry {
             retention_ms: shard.retention_ms,
             read_to_ms: shard.read_to_ms,
@@ -163,6 +175,8 @@ impl KinesisReader {
         Self {
             shard: api.shard.clone(),
             range: None,
+            aggregates: Aggregates::default(),
+            dropped: 0,
             api,
             end: (from == Position::End).then(Vec::new),
             position: from,
@@ -392,7 +406,13 @@ impl KinesisReader {
             .map(|record| Position::after(record.sequence.clone()));
         let mut records = Vec::with_capacity(given.len());
         for record in given.into_iter().filter(behind) {
-            self.stats.foreign_records += kpl::take_apart(record, self.range, &mut records);
+            let before = records.len();
+            let foreign = kpl::take_apart(record, self.range, self.aggregates, &mut records);
+            self.stats.foreign_records += foreign;
+            match records.get_mut(before) {
+                Some(first) => first.foreign.add_dropped(std::mem::take(&mut self.dropped)),
+                None => self.dropped += foreign,
+            }
         }
         if let Position::After {
             sequence,

@@ -9,8 +9,8 @@ mod spool;
 use self::spool::{Piece, Spool, SpoolError};
 use super::files::RECORD_BYTES_MAX;
 use super::{
-    Chunk, Clients, Connector, ListError, ListedShard, Listing, Opening, ReadError, ReaderStats,
-    Record, ShardReader,
+    Chunk, Clients, Connector, Foreign, ListError, ListedShard, Listing, Opening, ReadError,
+    ReaderStats, Record, ShardReader,
 };
 use crate::clock::Clock;
 use crate::storage::RefusalCause;
@@ -157,6 +157,8 @@ impl StdinReader {
             arrival_ms: (self.clock)(),
             data: data.into(),
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         })
     }
 }

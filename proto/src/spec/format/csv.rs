@@ -1,9 +1,9 @@
 //! `format = "csv"`: one row per record, without a header.
 
 use super::{FormatFacts, PayloadFormat, Registered};
-use crate::spec::key::{Absent, Fields, Key, Kind, Part, Read};
+use crate::spec::key::{Absent, AnyText, Ascii, Fields, Key, Part};
 use crate::spec::keys::key;
-use crate::spec::raw::{Entry, Table};
+use crate::spec::raw::Table;
 use serde::{Deserialize, Serialize};
 
 /// One row per record; the fields are the columns, in the order of the schema.
@@ -17,11 +17,6 @@ pub struct CsvFormat {
     /// null in any case.
     pub null_text: String,
 }
-
-/// One ASCII character.
-struct Ascii;
-/// Any text, also an empty one.
-struct AnyText;
 
 static DELIMITER: Key<Ascii> = key(
     "delimiter",
@@ -87,46 +82,5 @@ impl FormatFacts for CsvFormat {
             fields.push(("null_text", self.null_text.clone()));
         }
         fields
-    }
-}
-
-impl Kind for Ascii {
-    type Value = char;
-    fn words(&self) -> String {
-        "one ASCII character".to_owned()
-    }
-    fn shown(&self, value: &char) -> String {
-        value.to_string()
-    }
-}
-
-impl Read for Ascii {
-    fn read(&self, entry: &Entry<'_>) -> Option<char> {
-        let text = entry.any_text("for example \",\"")?;
-        let mut chars = text.chars();
-        match (chars.next(), chars.next()) {
-            (Some(one), None) if one.is_ascii() && !matches!(one, '\n' | '\r' | '\0') => Some(one),
-            _ => {
-                let message = format_args!("{text:?} is not one ASCII character");
-                entry.refuse(message, "for example \";\", \"|\" or \"\\t\"");
-                None
-            }
-        }
-    }
-}
-
-impl Kind for AnyText {
-    type Value = String;
-    fn words(&self) -> String {
-        "text".to_owned()
-    }
-    fn shown(&self, value: &String) -> String {
-        value.clone()
-    }
-}
-
-impl Read for AnyText {
-    fn read(&self, entry: &Entry<'_>) -> Option<String> {
-        entry.any_text("for example \"\\\\N\"").map(str::to_owned)
     }
 }

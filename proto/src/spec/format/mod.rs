@@ -66,7 +66,7 @@ payload_formats! {
 
 impl Default for PayloadFormat {
     fn default() -> Self {
-        Self::Json(JsonFormat {})
+        Self::Json(JsonFormat::default())
     }
 }
 

@@ -49,6 +49,28 @@ pub struct KinesisSource {
     /// default: jobs of earlier builds do not have it.
     #[serde(default = "grace_default", skip_serializing_if = "is_grace_default")]
     pub grace: Duration,
+    /// Not stored if it is the default.
+    #[serde(default, skip_serializing_if = "Aggregates::is_default")]
+    pub aggregates: Aggregates,
+}
+
+/// What becomes of user records of KPL aggregates outside of the shard's hash range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregates {
+    /// They become dead letters.
+    #[default]
+    DeadLetter,
+    /// They are records as all others.
+    Keep,
+    /// They are dropped and counted.
+    Drop,
+}
+
+impl Aggregates {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn grace_default() -> Duration {
@@ -144,6 +166,17 @@ static GRACE: Key<Span> = key(
     Absent::Is(GRACE_DEFAULT),
     "how long after its arrival a record may become readable and still be in the window of its arrival; windows close that much later",
 );
+static AGGREGATES: Key<Word<Aggregates>> = key(
+    "aggregates",
+    Word(&[
+        ("dead_letter", Aggregates::DeadLetter),
+        ("keep", Aggregates::Keep),
+        ("drop", Aggregates::Drop),
+    ]),
+    Absent::Is(Aggregates::DeadLetter),
+    "what to do with user records of KPL aggregates that are outside of their shard's hash range: they become \
+     [dead letters](guarantees.md#aggregates), are taken, or are dropped and counted",
+);
 static PART: Part = Part {
     title: "[source] with type = \"kinesis\"",
     about: "The stream is named by `stream`, by `arn`, or by the catalog table; what is written here goes before what the table says. \
@@ -159,6 +192,7 @@ static PART: Part = Part {
         &POLL_INTERVAL,
         &MAX_RECORDS_PER_READ,
         &GRACE,
+        &AGGREGATES,
         &format::FORMAT,
         &PAYLOAD_COMPRESSION,
     ],
@@ -199,6 +233,7 @@ fn read(
     let format = format::read(table);
     let compression = table.value(&PAYLOAD_COMPRESSION);
     let grace = table.value(&GRACE);
+    let aggregates = table.value(&AGGREGATES);
     let source = KinesisSource {
         stream: stream?,
         arn: arn?,
@@ -211,6 +246,7 @@ fn read(
         format: format?,
         compression: compression?,
         grace: grace?,
+        aggregates: aggregates?,
     };
     Some((SourceKind::Kinesis(source), starting_position?))
 }
@@ -235,8 +271,16 @@ impl SourceFacts for KinesisSource {
         self.format.clone()
     }
 
+    fn has_compression(&self) -> bool {
+        true
+    }
+
     fn payload_compression(&self) -> PayloadCompression {
         self.compression
+    }
+
+    fn aggregates(&self) -> Option<Aggregates> {
+        Some(self.aggregates)
     }
 
     fn fields(&self, spec: &SourceSpec, stream: Option<&StreamAddress>) -> Fields {
@@ -267,6 +311,7 @@ impl SourceFacts for KinesisSource {
             ),
             ("compression", fields_text(&self.compression)),
             ("grace", duration_text(self.grace)),
+            ("aggregates", fields_text(&self.aggregates)),
             ("format", self.format.name().to_owned()),
         ];
         fields.extend(self.format.fields());
@@ -281,6 +326,7 @@ impl SourceFacts for KinesisSource {
             | "session_name"
             | "compression"
             | "grace"
+            | "aggregates"
             | "format" => None,
             key if format::of_key(key).is_some() => None,
             "starting_position" => refuse(

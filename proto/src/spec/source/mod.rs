@@ -11,18 +11,22 @@ mod generator;
 mod kinesis;
 mod stdin;
 
-pub use files::FilesSource;
+pub use files::{FilesSource, OnBadArrival};
 pub use generator::{GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GeneratorSource};
-pub use kinesis::{GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX};
+pub use kinesis::{
+    Aggregates, GRACE_DEFAULT, KinesisSource, POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX,
+};
 pub use stdin::StdinSource;
 
 use super::format;
 use super::key::{Absent, Fields, Key, Kind, Part, Read};
-use super::keys::{self, HIVE_TYPES, key};
+use super::keys::{self, key};
 use super::location::{self, Named};
 use super::raw::{Entry, Table, nearest_hint};
+use super::values;
 use super::{
-    Location, PayloadCompression, PayloadFormat, SchemaFrom, SourceSpec, StartingPosition,
+    HiveType, Location, NotAType, PayloadCompression, PayloadFormat, SchemaFrom, SourceSpec,
+    StartingPosition,
 };
 use crate::change::{Refusal, SourceChange};
 use crate::json::time;
@@ -30,6 +34,26 @@ use crate::resolved::{ColumnType, StreamAddress};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::path::Path;
+
+/// Compressions that payloads are unpacked from, if the job file says so.
+const UNPACKED: [&str; 3] = ["gzip", "zstd", "snappy"];
+
+/// How a source's records are written, for comparison with what a catalog table says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordForm {
+    /// `json` or `csv`.
+    pub format: &'static str,
+    /// Keys of the format and their values; an empty value may be missing.
+    pub keys: Fields,
+    /// The same that no key of the job file changes.
+    pub fixed: Fields,
+    /// Lines before the first record that are not one.
+    pub header_lines: u64,
+    /// Compressions that are unpacked.
+    pub unpacks: &'static [&'static str],
+    /// `compression = "auto"` makes it unpack.
+    pub may_unpack: bool,
+}
 
 /// What the rest of the program asks of a kind of source.
 pub trait SourceFacts {
@@ -77,6 +101,30 @@ pub trait SourceFacts {
     /// Whether payloads may be compressed.
     fn payload_compression(&self) -> PayloadCompression {
         PayloadCompression::None
+    }
+    /// Whether it has a key for the compression of payloads.
+    fn has_compression(&self) -> bool {
+        false
+    }
+    /// How its records are written.
+    fn record_form(&self) -> RecordForm {
+        let format = self.payload_format();
+        let unpacks: &[&str] = match self.payload_compression() {
+            PayloadCompression::None => &[],
+            PayloadCompression::Auto => &UNPACKED,
+        };
+        RecordForm {
+            format: format.name(),
+            keys: format.fields(),
+            fixed: Fields::new(),
+            header_lines: 0,
+            unpacks,
+            may_unpack: self.has_compression(),
+        }
+    }
+    /// What becomes of user records of other shards, if a record may be an aggregate.
+    fn aggregates(&self) -> Option<Aggregates> {
+        None
     }
     /// The columns of its records, all text, if the source itself defines them.
     fn own_columns(&self) -> Option<&'static [&'static str]> {
@@ -159,6 +207,10 @@ pub(super) static SOURCE: Part = Part {
         &keys::SCHEMA_FILE,
         &keys::SCHEMA_KEY,
         &keys::ON_DATA_LOSS,
+        &values::TIMESTAMP_NUMBERS,
+        &values::TIMESTAMP_FORMATS,
+        &values::DECIMALS,
+        &values::ON_BAD_VALUE,
     ],
 };
 
@@ -194,6 +246,7 @@ pub(super) fn source<'a>(
 ) -> Option<SourceSpec> {
     let registered = table.value(&TYPE)?;
     let on_data_loss = table.value(&keys::ON_DATA_LOSS);
+    let values = values::read(&mut table);
     let mut context = SourceContext { base_dir, places };
     let kind = (registered.read)(&mut table, &mut context);
     let schema = schema(&mut table, base_dir, registered);
@@ -204,6 +257,7 @@ pub(super) fn source<'a>(
         schema: schema?,
         starting_position,
         on_data_loss: on_data_loss?,
+        values: values?,
     })
 }
 
@@ -278,6 +332,11 @@ fn catalog_table(mut table: Table<'_>) -> Option<SchemaFrom> {
 }
 
 fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
+    columns(table).map(SchemaFrom::Inline)
+}
+
+/// Columns and their types, a line for each; at least one.
+pub(super) fn columns(table: &Table<'_>) -> Option<Vec<ColumnType>> {
     let mut columns: Vec<ColumnType> = Vec::new();
     let mut good = true;
     for (name, entry) in table.all() {
@@ -304,22 +363,24 @@ fn inline(table: &Table<'_>) -> Option<SchemaFrom> {
     if good && columns.is_empty() {
         table.refuse("has no column", "add lines such as uuid = \"string\"");
     }
-    good.then_some(SchemaFrom::Inline(columns))
+    good.then_some(columns)
 }
 
 fn column_type(entry: &Entry<'_>) -> Option<String> {
     let text = entry
         .text("a Hive type such as \"string\", \"bigint\", \"decimal(10,2)\", \"timestamp\"")?;
-    let lower = text.trim().to_lowercase();
-    let base = lower.split(['(', '<']).next().unwrap_or_default().trim();
-    if HIVE_TYPES.contains(&base) {
-        return Some(lower);
-    }
-    let likely = nearest_hint(base, &HIVE_TYPES);
-    let hint = if likely.is_empty() {
-        format!("known types: {}", HIVE_TYPES.join(", "))
-    } else {
-        likely
+    let hint = match HiveType::parse(text) {
+        Ok(_) => return Some(text.trim().to_lowercase()),
+        Err(NotAType::Arguments { example }) => format!("write it as in {example:?}"),
+        Err(NotAType::Name(name)) => {
+            let names: Vec<_> = HiveType::names().collect();
+            let likely = nearest_hint(&name, &names);
+            if likely.is_empty() {
+                HiveType::hint()
+            } else {
+                likely
+            }
+        }
     };
     entry.refuse(format_args!("{text:?} is not a Hive type"), hint);
     None

@@ -151,6 +151,10 @@ impl Said<'_, '_> {
             rows_out: rows - rows_rejected,
             rows_late: 0,
             rows_rejected,
+            rows_without_arrival: 0,
+            rows_failed: 0,
+            rows_foreign: None,
+            ..v1::Counts::default()
         };
         let mut objects = vec![];
         if rows > rows_rejected {
@@ -187,6 +191,7 @@ impl Said<'_, '_> {
             lookups: job.lookups.keys().map(version).collect(),
             objects,
             unmatched: vec![],
+            null_values: vec![],
             stages: Some(v1::StageTimes {
                 decode_us: 1,
                 transform_us: 1,

@@ -547,7 +547,7 @@ fn line_14_aggregates_and_ordinary_records_give_their_rows_once_over_restarts() 
 }
 
 #[test]
-fn line_14_children_drop_what_a_producer_with_an_old_map_sent_to_the_wrong_one() {
+fn line_14_p38_what_a_producer_with_an_old_map_sent_to_the_wrong_child_is_a_dead_letter() {
     let scene = Scene::of(1);
     let life = scene.place.start(1);
     life.submit(&scene.whole_job());
@@ -562,16 +562,17 @@ fn line_14_children_drop_what_a_producer_with_an_old_map_sent_to_the_wrong_one()
     for child in &children {
         scene.stream.put_in(child, AGGREGATE, scene.fake.now_ms());
     }
-    let status = life.until_published("sales", 5, STEP);
+    let status = life.until_published("sales", 9, STEP);
     let foreign: u64 = status
         .shards
         .iter()
         .map(|shard| shard.foreign_records)
         .sum();
+    let totals = status.totals.unwrap_or_default();
     assert_eq!(
-        status.totals.unwrap_or_default().rows_in,
-        5,
-        "each user record once"
+        (totals.rows_in, totals.rows_dead, totals.rows_foreign),
+        (9, 6, Some(4)),
+        "of the four user records, two are no JSON; each is foreign to one of the children"
     );
     let done = |status: &JobStatus| {
         status

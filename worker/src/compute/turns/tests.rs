@@ -47,7 +47,7 @@ fn state(taken: &[(&str, bool)], waiting: &[&str]) -> State {
     }
     for job in waiting {
         state.last_id += 1;
-        state.ask(state.last_id, &work_of(job), Waker::noop());
+        state.request(state.last_id, &work_of(job), Waker::noop());
     }
     state
 }
@@ -179,7 +179,7 @@ fn work_that_does_not_yield_does_not_hold_up_other_jobs_and_is_busy() {
         .build()
         .unwrap();
     let healthy = other.block_on(async {
-        let (stuck, _told) = oneshot::channel();
+        let (stuck, _reported) = oneshot::channel();
         let healthy = compute.spawn(work_of("healthy"), async { 7 });
         tokio::select! {
             () = compute.watch(stuck) => unreachable!("it watches for ever"),
@@ -204,15 +204,18 @@ fn cancelled_work_that_never_returns_is_reported() {
     let mut state = state(&[("hog", false)], &[]);
     let began = Instant::now();
     assert_eq!(
-        state.look(began + STUCK_AFTER * 2),
+        state.find_stuck(began + STUCK_AFTER * 2),
         None,
         "it may take any time"
     );
     state.taken.values().next().unwrap().workload.pace.cancel();
     let cancelled = began + STUCK_AFTER * 3;
-    assert_eq!(state.look(cancelled), None);
-    assert_eq!(state.look(cancelled + STUCK_AFTER - WATCH_INTERVAL), None);
-    let reported = state.look(cancelled + STUCK_AFTER).unwrap();
+    assert_eq!(state.find_stuck(cancelled), None);
+    assert_eq!(
+        state.find_stuck(cancelled + STUCK_AFTER - WATCH_INTERVAL),
+        None
+    );
+    let reported = state.find_stuck(cancelled + STUCK_AFTER).unwrap();
     assert!(
         reported.contains("hog") && reported.contains("t1.1"),
         "{reported}"

@@ -243,7 +243,9 @@ async fn lost_records_fail_the_task_for_good_and_say_what_to_do() {
 #[tokio::test]
 async fn a_query_that_fails_on_the_data_is_tried_again_later_and_its_error_does_not_wait_for_the_window()
  {
-    let mut bed = Bed::new(job("SELECT 10 / (id - id) AS x FROM source"));
+    let mut failing = job("SELECT 10 / (id - id) AS x FROM source");
+    failing.spec.query_errors.on = streamctl_proto::spec::OnQueryError::Fail;
+    let mut bed = Bed::new(failing);
     bed.push("a", 0, &vec![10; 20_000]);
     bed.start(&["a", "b"]);
     let messages = bed.finish().await;

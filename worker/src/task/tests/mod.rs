@@ -59,6 +59,7 @@ pub(crate) fn kinesis_source(compression: PayloadCompression) -> SourceKind {
         max_records_per_read: 10_000,
         compression,
         grace: Duration::ZERO,
+        aggregates: Default::default(),
         format: Default::default(),
     })
 }

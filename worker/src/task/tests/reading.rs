@@ -3,7 +3,8 @@
 use super::*;
 use streamctl_engine::lookup;
 use streamctl_engine::source::Child;
-use streamctl_proto::spec::{LookupFormat, LookupSpec};
+use streamctl_proto::report::NullValues;
+use streamctl_proto::spec::{LookupFormat, LookupSpec, OnBadValue};
 
 fn opening_of(message: &Message, number: i64) -> bool {
     matches!(message, Message::WindowOpening(opening) if opening.window == Some(window(number).into()))
@@ -264,6 +265,7 @@ async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
         format,
         refresh,
         size_max: 1 << 20,
+        ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
     }];
     let mut bed = Bed::new(joined);
     let names = ["old", "new", "newest"];
@@ -315,4 +317,31 @@ async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
         let joined = format!("{:?}", rows.batches[0].column_by_name("name").unwrap());
         assert!(joined.contains(&format!("\"{name}\"")), "{joined}");
     }
+}
+
+#[tokio::test]
+async fn p11_objects_of_one_record_are_rows_of_one_window_and_values_that_became_null_are_counted()
+{
+    let mut job = job("SELECT id, k FROM source");
+    job.spec.source.values.on_bad_value = OnBadValue::Null;
+    let mut bed = Bed::new(job);
+    bed.source
+        .push(&shard("a"), 10, r#"{"id":1}{"id":"x"} {"id":3,"k":"c"}"#);
+    bed.source.push(&shard("a"), 20, r#"{"id":"y"}"#);
+    bed.source.push(&shard("a"), 30, r#"{"id":1}{"id":2"#);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.finish().await).remove(0);
+    let counts = report.counts;
+    assert!(counts.balanced());
+    assert_eq!(
+        (counts.rows_in, counts.rows_further, counts.rows_decoded),
+        (3, 2, 4)
+    );
+    assert_eq!((counts.rows_dead, counts.rows_out), (1, 4));
+    let null = NullValues {
+        column: "id".to_owned(),
+        values: 2,
+    };
+    assert_eq!((counts.values_null, report.null_values), (2, vec![null]));
 }

@@ -206,7 +206,7 @@ impl World {
                         job_version,
                         lookup,
                         version,
-                        rows: None,
+                        read: None,
                     },
                 }
             }

@@ -3,10 +3,10 @@
 use super::super::pace::Reading;
 use super::super::shared::Shared;
 use super::*;
-use crate::source::Record;
 use crate::source::kinesis::api::Calls;
 use crate::source::kinesis::fake::{Fake, Fault};
 use crate::source::testing::clock_at;
+use crate::source::{Foreign, Record};
 use streamctl_proto::SequenceNumber;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::GRACE_DEFAULT;
@@ -40,6 +40,7 @@ fn api(fake: &Fake) -> Api {
         stream,
         shard: SHARD.into(),
         records_max: 2,
+        partition_keys: PartitionKeys::Counted,
         timeout: settings().call_timeout,
         calls: calls(),
     }
@@ -716,6 +717,8 @@ impl Calls for Endless {
             arrival_ms: 0,
             data: "x".into(),
             origin: None,
+            extra: None,
+            foreign: Foreign::No,
         };
         let next_iterator = Some(iterator);
         Ok(Answer {
@@ -742,6 +745,7 @@ async fn a_replay_waits_for_a_live_reader_of_its_shard_and_its_waits_are_no_empt
             stream: stream.clone(),
             shard: SHARD.into(),
             records_max: 2,
+            partition_keys: PartitionKeys::Counted,
             timeout: settings().call_timeout,
             calls: calls(),
         };

@@ -18,7 +18,7 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// Checks columns, lookups, shards and, if `places` is set, the output locations. Returns the
 /// shards if they could be listed.
-pub async fn look(
+pub async fn explore_all(
     world: &World,
     lister: &dyn ShardLister,
     spec: &JobSpec,

@@ -17,9 +17,9 @@ pub const FINDINGS_MAX: u64 = 1_000;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The channel to the caller.
-pub struct Teller {
+pub struct Reporter {
     sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>,
-    told_at: Option<Instant>,
+    sent_at: Option<Instant>,
     /// Broken promises.
     pub faults: u64,
     /// What could not be checked.
@@ -29,11 +29,11 @@ pub struct Teller {
     pub unsent: u64,
 }
 
-impl Teller {
+impl Reporter {
     pub fn new(sender: mpsc::Sender<Result<v1::VerifyEvent, Status>>) -> Self {
         Self {
             sender,
-            told_at: None,
+            sent_at: None,
             faults: 0,
             unchecked: 0,
             notes: 0,
@@ -60,10 +60,10 @@ impl Teller {
     pub async fn progress(&mut self, progress: impl FnOnce() -> VerifyProgress) {
         let now = Instant::now();
         if self
-            .told_at
-            .is_none_or(|told_at| now - told_at >= PROGRESS_INTERVAL)
+            .sent_at
+            .is_none_or(|sent_at| now - sent_at >= PROGRESS_INTERVAL)
         {
-            self.told_at = Some(now);
+            self.sent_at = Some(now);
             self.send(Event::Progress(progress())).await;
         }
     }

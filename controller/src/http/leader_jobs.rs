@@ -9,7 +9,7 @@ use crate::leading::LEADER_METADATA;
 use crate::service::jobs::JobsService;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use streamctl_engine::security::gate::Asked;
+use streamctl_engine::security::gate::CallerToken;
 use streamctl_engine::security::{ClientConnection, Dialer};
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::v1::jobs_server::Jobs;
@@ -21,61 +21,63 @@ use tonic::{Code, Request, Response, Status};
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Answer<T> = Result<Response<T>, Status>;
+type CallResult<T> = Result<Response<T>, Status>;
 
 #[derive(Clone)]
-pub struct Ask {
+pub struct LeaderJobs {
     here: JobsService,
     dialer: Dialer,
     tls: bool,
-    line: Arc<Mutex<Option<(String, ClientConnection)>>>,
+    connection: Arc<Mutex<Option<(String, ClientConnection)>>>,
 }
 
-impl Ask {
+impl LeaderJobs {
     /// `here` answers while this process leads.
     pub fn new(here: JobsService, dialer: Dialer, tls: bool) -> Self {
         Self {
             here,
             dialer,
             tls,
-            line: Arc::default(),
+            connection: Arc::default(),
         }
     }
 
     /// All jobs, without shards and tasks.
-    pub async fn jobs(&self, by: &Asked) -> Result<v1::ListJobsResponse, Status> {
-        let asked = v1::ListJobsRequest {};
-        let here = self.here.list_jobs(Request::new(asked)).await;
+    pub async fn jobs(&self, by: &CallerToken) -> Result<v1::ListJobsResponse, Status> {
+        let request = v1::ListJobsRequest {};
+        let here = self.here.list_jobs(Request::new(request)).await;
         self.or_there(by, here, async move |mut there| {
-            there.list_jobs(asked).await
+            there.list_jobs(request).await
         })
         .await
     }
 
-    pub async fn job(&self, by: &Asked, job: String) -> Result<v1::JobStatus, Status> {
-        let asked = v1::GetJobRequest { job, brief: false };
-        let here = self.here.get_job(Request::new(asked.clone())).await;
-        self.or_there(by, here, async move |mut there| there.get_job(asked).await)
-            .await
+    pub async fn job(&self, by: &CallerToken, job: String) -> Result<v1::JobStatus, Status> {
+        let request = v1::GetJobRequest { job, brief: false };
+        let here = self.here.get_job(Request::new(request.clone())).await;
+        self.or_there(by, here, async move |mut there| {
+            there.get_job(request).await
+        })
+        .await
     }
 
     pub async fn epochs(
         &self,
-        by: &Asked,
-        asked: v1::ListEpochsRequest,
+        by: &CallerToken,
+        request: v1::ListEpochsRequest,
     ) -> Result<v1::ListEpochsResponse, Status> {
-        let here = self.here.list_epochs(Request::new(asked.clone())).await;
+        let here = self.here.list_epochs(Request::new(request.clone())).await;
         self.or_there(by, here, async move |mut there| {
-            there.list_epochs(asked).await
+            there.list_epochs(request).await
         })
         .await
     }
 
-    pub async fn workers(&self, by: &Asked) -> Result<v1::ListWorkersResponse, Status> {
-        let asked = v1::ListWorkersRequest {};
-        let here = self.here.list_workers(Request::new(asked)).await;
+    pub async fn workers(&self, by: &CallerToken) -> Result<v1::ListWorkersResponse, Status> {
+        let request = v1::ListWorkersRequest {};
+        let here = self.here.list_workers(Request::new(request)).await;
         self.or_there(by, here, async move |mut there| {
-            there.list_workers(asked).await
+            there.list_workers(request).await
         })
         .await
     }
@@ -83,21 +85,21 @@ impl Ask {
     /// The desired number of workers, and why.
     pub async fn scaling(
         &self,
-        by: &Asked,
-        asked: v1::GetScalingRequest,
+        by: &CallerToken,
+        request: v1::GetScalingRequest,
     ) -> Result<v1::ScalingStatus, Status> {
-        let here = self.here.get_scaling(Request::new(asked.clone())).await;
+        let here = self.here.get_scaling(Request::new(request.clone())).await;
         self.or_there(by, here, async move |mut there| {
-            there.get_scaling(asked).await
+            there.get_scaling(request).await
         })
         .await
     }
 
     async fn or_there<T>(
         &self,
-        by: &Asked,
-        here: Answer<T>,
-        there: impl AsyncFnOnce(JobsClient<ClientConnection>) -> Answer<T>,
+        by: &CallerToken,
+        here: CallResult<T>,
+        there: impl AsyncFnOnce(JobsClient<ClientConnection>) -> CallResult<T>,
     ) -> Result<T, Status> {
         let status = match here {
             Ok(response) => return Ok(response.into_inner()),
@@ -106,15 +108,18 @@ impl Ask {
         let Some(leader) = leader_of(&status) else {
             return Err(status);
         };
-        let line = self.line(&leader)?.asking_as(by);
-        let client = JobsClient::new(line).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let connection = self.connection(&leader)?.on_behalf_of(by);
+        let client = JobsClient::new(connection).max_decoding_message_size(MESSAGE_BYTES_MAX);
         there(client).await.map(Response::into_inner)
     }
 
-    fn line(&self, address: &str) -> Result<ClientConnection, Status> {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, line)) = line.as_ref().filter(|(known, _)| known == address) {
-            return Ok(line.clone());
+    fn connection(&self, address: &str) -> Result<ClientConnection, Status> {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, connection)) = connection.as_ref().filter(|(known, _)| known == address) {
+            return Ok(connection.clone());
         }
         let bad = |error: Status| {
             Status::unavailable(format!("the leader at {address:?}: {}", error.message()))
@@ -125,8 +130,8 @@ impl Ask {
                 .connect_timeout(DIAL_TIMEOUT)
                 .timeout(FORWARD_TIMEOUT)
         };
-        let dialled = self.dialer.line(&url, tune).map_err(bad)?;
-        *line = Some((address.to_owned(), dialled.clone()));
+        let dialled = self.dialer.connection(&url, tune).map_err(bad)?;
+        *connection = Some((address.to_owned(), dialled.clone()));
         Ok(dialled)
     }
 }

@@ -1,0 +1,144 @@
+//! What only the planned query shows: types that the planner would convert in its own way.
+//!
+//! Rule: aggregates, LIKE, UNION, IN over a query and USING have the types that they are proven for.
+
+use super::arithmetic::not_compared;
+use super::call::Refusal;
+use super::types::{self, plain};
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFunctionDefinition};
+
+/// # Errors
+/// [`Refusal`], as an external error.
+pub(in crate::query) fn check(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        check_node(node)?;
+        let mut schema = DFSchema::empty();
+        for input in node.inputs() {
+            schema.merge(input.schema());
+        }
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                check_part(part, &schema)?;
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map(drop)
+}
+
+fn check_node(node: &LogicalPlan) -> Result<()> {
+    match node {
+        LogicalPlan::Union(union) => {
+            let mut inputs = union.inputs.iter().map(|input| input.schema());
+            let Some(first) = inputs.next() else {
+                return Ok(());
+            };
+            for other in inputs {
+                for (one, two) in first.fields().iter().zip(other.fields()) {
+                    let (one, two) = (plain(one.data_type()), plain(two.data_type()));
+                    if one != two {
+                        return Err(Refusal::new(
+                            format!(
+                                "a column of UNION is {} and {} in dialect \"spark\"",
+                                types::name(&one),
+                                types::name(&two)
+                            ),
+                            "cast both to one type",
+                        )
+                        .into());
+                    }
+                }
+            }
+            Ok(())
+        }
+        LogicalPlan::Join(join) => {
+            for (one, two) in &join.on {
+                let one = one.get_type(join.left.schema())?;
+                let two = two.get_type(join.right.schema())?;
+                check_same(&one, &two)?;
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_same(one: &DataType, two: &DataType) -> Result<()> {
+    let (one, two) = (plain(one), plain(two));
+    if one != two && one != DataType::Null && two != DataType::Null {
+        return Err(not_compared(&one, &two).into());
+    }
+    Ok(())
+}
+
+fn check_part(part: &Expr, schema: &DFSchema) -> Result<()> {
+    let kind = |expr: &Expr| expr.get_type(schema).ok().map(|kind| plain(&kind));
+    match part {
+        Expr::AggregateFunction(call) => {
+            let kinds: Vec<_> = call.params.args.iter().filter_map(kind).collect();
+            check_aggregate(call.func.name(), &kinds)
+        }
+        Expr::WindowFunction(call) => match &call.fun {
+            WindowFunctionDefinition::AggregateUDF(function) => {
+                let kinds: Vec<_> = call.params.args.iter().filter_map(kind).collect();
+                check_aggregate(function.name(), &kinds)
+            }
+            WindowFunctionDefinition::WindowUDF(_) => {
+                let kinds: Vec<_> = call.params.args.iter().filter_map(kind).collect();
+                match kinds.as_slice() {
+                    [value, _, default] => check_same(value, default),
+                    _ => Ok(()),
+                }
+            }
+        },
+        Expr::Like(like) => {
+            for side in [&like.expr, &like.pattern] {
+                if let Some(kind) = kind(side)
+                    && !matches!(kind, DataType::Utf8 | DataType::Null)
+                {
+                    return Err(Refusal::new(
+                        format!(
+                            "LIKE does not take {} in dialect \"spark\"",
+                            types::name(&kind)
+                        ),
+                        "cast it: CAST(x AS STRING) LIKE 'a%'",
+                    )
+                    .into());
+                }
+            }
+            Ok(())
+        }
+        Expr::InSubquery(inside) => {
+            let one = kind(&inside.expr);
+            let two = inside.subquery.subquery.schema().fields().first();
+            match (one, two) {
+                (Some(one), Some(two)) => check_same(&one, two.data_type()),
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_aggregate(name: &str, kinds: &[DataType]) -> Result<()> {
+    let fits = |kind: &DataType| match name {
+        "sum" => types::is_number(kind),
+        // The planner cuts the digits that Spark rounds.
+        "avg" => types::is_number(kind) && !types::is_decimal(kind),
+        _ => true,
+    };
+    match kinds.iter().find(|kind| !fits(kind)) {
+        Some(kind) => Err(Refusal::new(
+            format!(
+                "{name}() does not take {} in dialect \"spark\"",
+                types::name(kind)
+            ),
+            format!("cast it: {name}(CAST(x AS DOUBLE))"),
+        )
+        .into()),
+        None => Ok(()),
+    }
+}

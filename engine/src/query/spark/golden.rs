@@ -1,0 +1,304 @@
+//! The golden table: what Spark gave for every expression, compared value by value.
+//!
+//! Rule: an answer is Spark's own (`tests/golden/spark/make.py`), or the expression is refused here.
+//! Every function of the dialect is in the table.
+
+use super::types;
+use crate::query::{QueryPlan, QueryText};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use streamctl_proto::spec::Dialect;
+
+const ROWS: &str = include_str!("../../../../tests/golden/spark/rows.json");
+const ANSWERS: &str = include_str!("../../../../tests/golden/spark/answers.jsonl");
+
+/// Expressions that Spark evaluates and this dialect refuses, each for a reason of its own.
+const REFUSED: &str = include_str!("../../../../tests/golden/spark/refused.txt");
+
+fn text_query(sql: &str) -> QueryText<'_> {
+    QueryText {
+        sql,
+        dialect: Dialect::Spark,
+        is_new: true,
+    }
+}
+
+/// The rows on which Spark was asked.
+fn source() -> RecordBatch {
+    let golden: Value = serde_json::from_str(ROWS).unwrap();
+    let columns: Vec<(&str, DataType)> = golden["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|column| {
+            let kind = types::named(column[1].as_str().unwrap()).unwrap();
+            (column[0].as_str().unwrap(), kind)
+        })
+        .collect();
+    let rows = golden["rows"].as_array().unwrap();
+    let arrays = columns.iter().enumerate().map(|(place, (_, kind))| {
+        let texts: Vec<Option<String>> = rows
+            .iter()
+            .map(|row| match &row[place] {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            })
+            .collect();
+        let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(texts));
+        super::value::cast(&texts, kind).unwrap()
+    });
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, kind)| Field::new(*name, kind.clone(), true))
+        .collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays.collect()).unwrap()
+}
+
+fn plan(schema: SchemaRef, sql: &str) -> Result<QueryPlan, String> {
+    QueryPlan::blocking(schema, vec![], text_query(sql)).map_err(|error| error.to_string())
+}
+
+fn run(plan: &QueryPlan, source: &RecordBatch) -> Result<RecordBatch, String> {
+    let input = source.project(plan.source_columns()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let batches = runtime
+        .block_on(async {
+            let mut open = plan.open(&BTreeMap::new(), 1 << 30).await?;
+            open.input.push("shard", input).await?;
+            open.input.close();
+            let mut batches = vec![];
+            while let Some(batch) = open.output.next().await? {
+                batches.push(batch);
+            }
+            Ok::<_, crate::query::QueryError>(batches)
+        })
+        .map_err(|error| error.to_string())?;
+    let schema = Arc::clone(plan.output_schema());
+    arrow::compute::concat_batches(&schema, &batches).map_err(|error| error.to_string())
+}
+
+/// A value in the form of the golden table.
+fn shown(array: &ArrayRef, row: usize) -> Value {
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    let text = match array.data_type() {
+        DataType::Null => return Value::Null,
+        DataType::Boolean => return Value::Bool(array.as_boolean().value(row)),
+        DataType::Utf8 => return Value::String(array.as_string::<i32>().value(row).to_owned()),
+        DataType::List(_) => {
+            let inner = array.as_list::<i32>().value(row);
+            return (0..inner.len()).map(|at| shown(&inner, at)).collect();
+        }
+        DataType::Int8 => array.as_primitive::<Int8Type>().value(row).to_string(),
+        DataType::Int16 => array.as_primitive::<Int16Type>().value(row).to_string(),
+        DataType::Int32 => array.as_primitive::<Int32Type>().value(row).to_string(),
+        DataType::Int64 => array.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Float32 => f64::from(array.as_primitive::<Float32Type>().value(row)).to_string(),
+        DataType::Float64 => array.as_primitive::<Float64Type>().value(row).to_string(),
+        DataType::Decimal128(_, scale) => {
+            let value = array.as_primitive::<Decimal128Type>().value(row);
+            super::number::decimal_text(value, *scale)
+        }
+        DataType::Date32 => super::clock::date_text(array.as_primitive::<Date32Type>().value(row)),
+        DataType::Timestamp(..) => {
+            super::clock::time_text(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        other => panic!("{other} is not in the table"),
+    };
+    Value::String(text)
+}
+
+/// Whether two values are the same to the last bit.
+fn same(kind: &str, one: &Value, two: &Value) -> bool {
+    match (one, two) {
+        (Value::Array(one), Value::Array(two)) => {
+            let inner = kind.trim_start_matches("array<").trim_end_matches('>');
+            one.len() == two.len() && one.iter().zip(two).all(|(one, two)| same(inner, one, two))
+        }
+        (Value::String(one), Value::String(two)) => match kind {
+            "double" | "float" => {
+                let number = |text: &str| text.parse::<f64>().unwrap();
+                let (one, two) = (number(one), number(two));
+                one.to_bits() == two.to_bits() || one.is_nan() && two.is_nan()
+            }
+            "timestamp" => {
+                let whole = |text: &str| match text.split_once('.') {
+                    Some((head, fraction)) => format!("{head}.{fraction:0<6}"),
+                    None => format!("{text}.000000"),
+                };
+                whole(one) == whole(two)
+            }
+            kind if kind.starts_with("decimal") => {
+                let number = |text: &str| {
+                    super::number::decimal(text, 38, 18).map(|number| (number, text.len()))
+                };
+                match (number(one), number(two)) {
+                    (Some((one, _)), Some((two, _))) => one == two,
+                    _ => one == two,
+                }
+            }
+            _ => one == two,
+        },
+        _ => one == two,
+    }
+}
+
+/// The first value that is another, or none.
+fn difference(answer: &Value, source: &RecordBatch) -> Result<(), String> {
+    let sql = answer["sql"].as_str().unwrap();
+    let is_query = answer.get("rows").is_some();
+    let query = if is_query {
+        sql.to_owned()
+    } else {
+        format!("SELECT {sql} AS r FROM source")
+    };
+    let plan = plan(source.schema(), &query).map_err(|error| format!("refused: {error}"))?;
+    let result = run(&plan, source)?;
+    let kinds: Vec<String> = result
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| types::name(field.data_type()))
+        .collect();
+    let mut expected: Vec<Vec<Value>> = vec![];
+    let (wanted, names): (Vec<&str>, Vec<&str>) = if is_query {
+        let list = |key: &str| {
+            answer[key]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one.as_str().unwrap())
+        };
+        for row in answer["rows"].as_array().unwrap() {
+            expected.push(row.as_array().unwrap().clone());
+        }
+        (list("types").collect(), list("names").collect())
+    } else {
+        for run in answer["values"].as_array().unwrap() {
+            for _ in 0..run[1].as_u64().unwrap() {
+                expected.push(vec![run[0].clone()]);
+            }
+        }
+        (vec![answer["type"].as_str().unwrap()], vec!["r"])
+    };
+    let given: Vec<String> = result
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    if given != names {
+        return Err(format!("columns {given:?}, in Spark {names:?}"));
+    }
+    if kinds != wanted {
+        return Err(format!("type {kinds:?}, in Spark {wanted:?}"));
+    }
+    if result.num_rows() != expected.len() {
+        return Err(format!(
+            "{} rows, in Spark {}",
+            result.num_rows(),
+            expected.len()
+        ));
+    }
+    let mut differing = 0;
+    let mut first = None;
+    for (row, values) in expected.iter().enumerate() {
+        for (place, value) in values.iter().enumerate() {
+            let ours = shown(result.column(place), row);
+            if !same(&kinds[place], &ours, value) {
+                differing += 1;
+                first.get_or_insert_with(|| {
+                    let input = source
+                        .columns()
+                        .iter()
+                        .zip(source.schema().fields().iter().cloned().collect::<Vec<_>>());
+                    let row_text: Vec<String> = if is_query {
+                        vec![]
+                    } else {
+                        input
+                            .filter(|(_, field)| sql.contains(field.name().as_str()))
+                            .map(|(column, field)| {
+                                format!("{}={}", field.name(), shown(column, row))
+                            })
+                            .collect()
+                    };
+                    format!(
+                        "row {row} column {place}: {ours}, in Spark {value}; {}",
+                        row_text.join(" ")
+                    )
+                });
+            }
+        }
+    }
+    match first {
+        Some(first) => Err(format!("{differing} values; {first}")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn every_expression_gives_what_spark_gives_or_is_refused() {
+    let source = source();
+    let refused: BTreeSet<&str> = REFUSED
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let mut problems = vec![];
+    let mut same = 0;
+    let mut values = 0;
+    for line in ANSWERS.lines() {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        let sql = answer["sql"].as_str().unwrap();
+        if answer.get("refused").is_some() {
+            let query = format!("SELECT {sql} AS r FROM source");
+            if plan(source.schema(), &query).is_ok() {
+                problems.push(format!("{sql}: Spark refuses it"));
+            }
+            continue;
+        }
+        let result = difference(&answer, &source);
+        match (result, refused.contains(sql)) {
+            (Ok(()), false) => {
+                same += 1;
+                values += source.num_rows();
+            }
+            (Err(text), true) if text.starts_with("refused: ") => {}
+            (Ok(()), true) => problems.push(format!("{sql}: is not refused any more")),
+            (Err(text), _) => problems.push(format!("{sql}: {text}")),
+        }
+    }
+    assert!(
+        problems.is_empty(),
+        "{} of {}:\n{}",
+        problems.len(),
+        same + problems.len(),
+        problems.join("\n")
+    );
+    assert!(
+        same >= 250 && values > 50_000,
+        "{same} expressions, {values} values"
+    );
+}
+
+#[test]
+fn every_function_is_in_the_table() {
+    let asked = ANSWERS.to_lowercase();
+    let missing: Vec<&str> = super::list::names()
+        .filter(|name| {
+            !asked.contains(&format!("{name}(")) && !asked.contains(&format!("{name} ("))
+        })
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+    let empty = new_null_array(&DataType::Utf8, 1);
+    assert_eq!(shown(&empty, 0), Value::Null);
+}

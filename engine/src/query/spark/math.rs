@@ -1,0 +1,240 @@
+//! Functions on numbers.
+//!
+//! Owns: rounding, and the functions whose results Java's `Math` gives to the last bit. Does not
+//! own: operators (`arithmetic`).
+//! Rule: a function of which other machines give other last digits is not here.
+
+use super::call::{Given, Refusal, Rows};
+use super::fdlibm;
+use super::number::{Half, divided, power, rounded, wide_power};
+use super::types::{is_decimal, is_float};
+use super::value::Value;
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, i256};
+use datafusion::common::Result;
+
+pub(super) fn abs(rows: &Rows<'_>) -> Result<ArrayRef> {
+    match rows.gives {
+        DataType::Decimal128(..) => rows.decimals(|row| match row.value(0)? {
+            Value::Decimal(value, _) => Some(value.abs()),
+            _ => None,
+        }),
+        gives if is_float(gives) => {
+            rows.values(|row| row.double(0).map(|value| Value::Double(value.abs())))
+        }
+        _ => rows.values(|row| row.long(0).map(|value| Value::Whole(value.wrapping_abs()))),
+    }
+}
+
+pub(super) fn sign(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.doubles(|row| {
+        let value = row.double(0)?;
+        Some(if value == 0.0 || value.is_nan() {
+            value
+        } else {
+            value.signum()
+        })
+    })
+}
+
+/// `round(x, digits)`: the digits are a text, so that they are known at submit.
+fn places(given: &Given<'_>) -> Result<i32, Refusal> {
+    match given.constant_text(1)? {
+        Some(text) => text.parse().map_err(|_| {
+            given.refuse(
+                "needs a number of digits that is written in the query",
+                "write 2",
+            )
+        }),
+        None => Ok(0),
+    }
+}
+
+pub(super) fn round_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    let places = places(given)?;
+    Ok(match given.kind(0) {
+        DataType::Decimal128(digits, scale) => {
+            let (digits, scale) = (i32::from(*digits), i32::from(*scale));
+            let whole = digits - scale + 1;
+            if places < 0 {
+                DataType::Decimal128(whole.max(-places + 1).min(38) as u8, 0)
+            } else {
+                let scale = scale.min(places);
+                DataType::Decimal128((whole + scale).min(38) as u8, scale as i8)
+            }
+        }
+        DataType::Utf8 | DataType::Null => DataType::Float64,
+        other => other.clone(),
+    })
+}
+
+fn round_with(rows: &Rows<'_>, half: Half) -> Result<ArrayRef> {
+    let places: i32 = rows
+        .constant_text(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    match rows.gives {
+        DataType::Decimal128(digits, to) => rows.decimals(|row| {
+            let Value::Decimal(value, scale) = row.value(0)? else {
+                return None;
+            };
+            let cut = i32::from(scale) - places;
+            let value = if cut > 0 {
+                let unit = wide_power(cut as u32)?;
+                divided(i256::from_i128(value), unit, half)?.to_i128()?
+            } else {
+                value
+            };
+            // Digits before the point that were cut are zeros.
+            let zeros = match (cut > 0, places < 0) {
+                (true, true) => i128::from(10).checked_pow(places.unsigned_abs())?,
+                (true, false) => 1,
+                (false, _) => power(*to) / power(scale).min(power(*to)),
+            };
+            let value = value.checked_mul(zeros)?;
+            super::number::fits(value, *digits).then_some(value)
+        }),
+        gives if is_float(gives) => rows.values(|row| match row.value(0)? {
+            Value::Float(value) => {
+                // A float is rounded by its own shortest digits.
+                let text: f64 = value.to_string().parse().ok()?;
+                Some(Value::Float(rounded(text, places, half) as f32))
+            }
+            other => Some(Value::Double(rounded(other.double()?, places, half))),
+        }),
+        _ => rows.values(|row| {
+            let value = row.long(0)?;
+            if places >= 0 {
+                return Some(Value::Whole(value));
+            }
+            let unit = wide_power(places.unsigned_abs())?;
+            let value = divided(i256::from_i128(value.into()), unit, half)?.checked_mul(unit)?;
+            Some(Value::Whole(value.to_i128()? as i64))
+        }),
+    }
+}
+
+pub(super) fn round(rows: &Rows<'_>) -> Result<ArrayRef> {
+    round_with(rows, Half::Up)
+}
+
+pub(super) fn bround(rows: &Rows<'_>) -> Result<ArrayRef> {
+    round_with(rows, Half::Even)
+}
+
+pub(super) fn ceil_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    Ok(match given.kind(0) {
+        DataType::Decimal128(digits, scale) if *scale == 0 => DataType::Decimal128(*digits, 0),
+        DataType::Decimal128(digits, scale) => {
+            DataType::Decimal128((digits - scale.unsigned_abs() + 1).min(38), 0)
+        }
+        _ => DataType::Int64,
+    })
+}
+
+pub(super) fn ceil(rows: &Rows<'_>) -> Result<ArrayRef> {
+    toward(rows, f64::ceil, 1)
+}
+
+pub(super) fn floor(rows: &Rows<'_>) -> Result<ArrayRef> {
+    toward(rows, f64::floor, -1)
+}
+
+fn toward(rows: &Rows<'_>, double: fn(f64) -> f64, step: i128) -> Result<ArrayRef> {
+    if is_decimal(rows.gives) {
+        return rows.decimals(|row| {
+            let Value::Decimal(value, scale) = row.value(0)? else {
+                return None;
+            };
+            let unit = power(scale);
+            let below = value.div_euclid(unit);
+            let is_whole = value.rem_euclid(unit) == 0;
+            Some(if is_whole || step < 0 {
+                below
+            } else {
+                below + 1
+            })
+        });
+    }
+    rows.longs(|row| match row.value(0)? {
+        Value::Whole(value) => Some(value),
+        other => Some(double(other.double()?) as i64),
+    })
+}
+
+pub(super) fn sqrt(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.doubles(|row| row.double(0).map(f64::sqrt))
+}
+
+pub(super) fn rint(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.doubles(|row| row.double(0).map(f64::round_ties_even))
+}
+
+/// The natural logarithm, or one to a base.
+pub(super) fn log(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let positive = |value: f64| (value > 0.0 || value.is_nan()).then_some(value);
+    rows.doubles(|row| {
+        if row.has(1) {
+            let (base, value) = (positive(row.double(0)?)?, positive(row.double(1)?)?);
+            return Some(fdlibm::ln(value) / fdlibm::ln(base));
+        }
+        positive(row.double(0)?).map(fdlibm::ln)
+    })
+}
+
+pub(super) fn log10(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.doubles(|row| {
+        let value = row.double(0)?;
+        (value > 0.0 || value.is_nan()).then(|| fdlibm::log10(value))
+    })
+}
+
+pub(super) fn log2(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.doubles(|row| {
+        let value = row.double(0)?;
+        (value > 0.0 || value.is_nan()).then(|| fdlibm::ln(value) / fdlibm::ln(2.0))
+    })
+}
+
+pub(super) fn exp(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.doubles(|row| row.double(0).map(fdlibm::exp))
+}
+
+pub(super) fn factorial(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.longs(|row| {
+        let number = row.int(0)?;
+        (0..=20)
+            .contains(&number)
+            .then(|| (1..=i64::from(number)).product())
+    })
+}
+
+pub(super) fn bin(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.texts(|row| row.long(0).map(|value| format!("{value:b}")))
+}
+
+pub(super) fn shift_left(rows: &Rows<'_>) -> Result<ArrayRef> {
+    shift(rows, i32::wrapping_shl, i64::wrapping_shl)
+}
+
+pub(super) fn shift_right(rows: &Rows<'_>) -> Result<ArrayRef> {
+    shift(rows, i32::wrapping_shr, i64::wrapping_shr)
+}
+
+fn shift(rows: &Rows<'_>, int: fn(i32, u32) -> i32, long: fn(i64, u32) -> i64) -> Result<ArrayRef> {
+    rows.values(|row| {
+        let by = row.int(1)? as u32;
+        Some(Value::Whole(match rows.gives {
+            DataType::Int64 => long(row.long(0)?, by),
+            _ => int(row.int(0)?, by).into(),
+        }))
+    })
+}
+
+pub(super) fn shift_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    match given.kind(0) {
+        DataType::Int64 => Ok(DataType::Int64),
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => Ok(DataType::Int32),
+        _ => Err(given.refuse("takes whole numbers alone", "cast it to BIGINT")),
+    }
+}

@@ -1,0 +1,58 @@
+//! The dialect of Spark SQL 3.5, with ANSI off and the time zone UTC.
+//!
+//! Owns: its syntax ([`lower`]), its operators and types ([`operators`], [`types`]), its functions
+//! ([`list`]), the patterns of Java. Does not own: planning (`sql`), limits (`bounded`).
+//! Rule: an expression gives what Spark gives, value by value, or it is refused by name when the
+//! query is planned. The golden table in `tests/golden/spark` is made by Spark and compared in
+//! [`golden`]; what it does not hold is not in the dialect.
+
+mod arithmetic;
+mod call;
+mod checks;
+mod clock;
+mod extremes;
+mod fdlibm;
+#[cfg(test)]
+mod golden;
+mod json;
+mod list;
+mod lists;
+mod lower;
+mod math;
+mod number;
+mod operators;
+mod pattern;
+mod regex;
+#[cfg(test)]
+mod tests;
+mod text;
+mod times;
+mod types;
+mod value;
+
+pub(super) use call::Refusal;
+pub(super) use checks::check;
+pub(super) use list::functions;
+pub(super) use lower::{Lowered, read};
+pub(super) use operators::Operators;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The columns of a table as this dialect names them: capitals do not count, so all are small.
+///
+/// # Errors
+/// The name that two columns share.
+pub(super) fn columns(schema: &SchemaRef) -> Result<SchemaRef, String> {
+    let mut names = BTreeSet::new();
+    let mut fields = vec![];
+    for field in schema.fields() {
+        let name = field.name().to_lowercase();
+        if !names.insert(name.clone()) {
+            return Err(field.name().clone());
+        }
+        fields.push(Arc::new(Field::clone(field).with_name(name)));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}

@@ -1,0 +1,212 @@
+//! The types of columns: those of Hive, as the Glue Data Catalog and `[source.schema]` name them.
+//!
+//! Owns: which texts are types. Does not own: what a value of a type becomes
+//! (`streamctl_engine::catalog`).
+//! Rule: this is the only list; the parser, the reference of the job file, hints and the check
+//! against the catalog use it.
+
+/// Digits that a decimal may have.
+const DECIMAL_DIGITS_MAX: u8 = 38;
+
+/// A column's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HiveType {
+    String,
+    /// With the most characters that it declares.
+    Varchar(Option<u32>),
+    /// With the number of characters that it declares.
+    Char(Option<u32>),
+    Boolean,
+    TinyInt,
+    SmallInt,
+    Int,
+    BigInt,
+    Float,
+    Double,
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
+    Date,
+    Timestamp,
+    Binary,
+    /// `array<...>`, `map<...>`, `struct<...>`.
+    Nested,
+}
+
+/// What is written behind the name of a type.
+#[derive(Clone, Copy)]
+enum Arguments<'a> {
+    None,
+    /// Between `(` and `)`.
+    Round(&'a str),
+    /// Between `<` and `>`.
+    Angled,
+    Malformed,
+}
+
+type Read = fn(Arguments<'_>) -> Option<HiveType>;
+
+/// Every type: its name, an example, and its reading.
+static TYPES: [(&str, &str, Read); 19] = [
+    ("string", "string", |a| plain(a, HiveType::String)),
+    ("varchar", "varchar(20)", |a| {
+        length(a).map(HiveType::Varchar)
+    }),
+    ("char", "char(3)", |a| length(a).map(HiveType::Char)),
+    ("boolean", "boolean", |a| plain(a, HiveType::Boolean)),
+    ("tinyint", "tinyint", |a| plain(a, HiveType::TinyInt)),
+    ("smallint", "smallint", |a| plain(a, HiveType::SmallInt)),
+    ("int", "int", |a| plain(a, HiveType::Int)),
+    ("integer", "integer", |a| plain(a, HiveType::Int)),
+    ("bigint", "bigint", |a| plain(a, HiveType::BigInt)),
+    ("float", "float", |a| plain(a, HiveType::Float)),
+    ("double", "double", |a| plain(a, HiveType::Double)),
+    // As in Spark and Trino.
+    ("real", "real", |a| plain(a, HiveType::Float)),
+    ("decimal", "decimal(10,2)", decimal),
+    ("date", "date", |a| plain(a, HiveType::Date)),
+    ("timestamp", "timestamp", |a| plain(a, HiveType::Timestamp)),
+    ("binary", "binary", |a| plain(a, HiveType::Binary)),
+    ("array", "array<string>", nested),
+    ("map", "map<string,int>", nested),
+    ("struct", "struct<a:int,b:string>", nested),
+];
+
+/// A text that is not a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAType {
+    /// There is no type of this name, in lower case.
+    Name(String),
+    /// The type takes other arguments; an example.
+    Arguments { example: &'static str },
+}
+
+impl HiveType {
+    /// Parses a type; case and white space make no difference.
+    ///
+    /// # Errors
+    /// [`NotAType`].
+    pub fn parse(text: &str) -> Result<Self, NotAType> {
+        let lower = text.trim().to_lowercase();
+        let at = lower.find(['(', '<']).unwrap_or(lower.len());
+        let name = lower[..at].trim_end();
+        let found = TYPES.iter().find(|(word, ..)| *word == name);
+        let Some((_, example, read)) = found else {
+            return Err(NotAType::Name(name.to_owned()));
+        };
+        read(arguments(&lower[at..])).ok_or(NotAType::Arguments { example })
+    }
+
+    /// The names of all types.
+    pub fn names() -> impl Iterator<Item = &'static str> + Clone {
+        TYPES.iter().map(|(word, ..)| *word)
+    }
+
+    /// An example of each type, in the order of [`Self::names`].
+    pub fn examples() -> impl Iterator<Item = &'static str> {
+        TYPES.iter().map(|(_, example, _)| *example)
+    }
+
+    /// `known types: string, ...`.
+    pub fn hint() -> String {
+        let names: Vec<_> = Self::names().collect();
+        format!("known types: {}", names.join(", "))
+    }
+}
+
+fn arguments(text: &str) -> Arguments<'_> {
+    let inside = |begin, end| text.strip_prefix(begin)?.strip_suffix(end).map(str::trim);
+    match (text, inside('(', ')'), inside('<', '>')) {
+        ("", ..) => Arguments::None,
+        (_, Some(inner), _) => Arguments::Round(inner),
+        (_, _, Some(_)) => Arguments::Angled,
+        _ => Arguments::Malformed,
+    }
+}
+
+fn plain(arguments: Arguments<'_>, kind: HiveType) -> Option<HiveType> {
+    matches!(arguments, Arguments::None).then_some(kind)
+}
+
+fn nested(arguments: Arguments<'_>) -> Option<HiveType> {
+    matches!(arguments, Arguments::Angled).then_some(HiveType::Nested)
+}
+
+/// Outer `None`: not a length.
+fn length(arguments: Arguments<'_>) -> Option<Option<u32>> {
+    match arguments {
+        Arguments::None => Some(None),
+        Arguments::Round(number) => number.parse().ok().map(Some),
+        Arguments::Angled | Arguments::Malformed => None,
+    }
+}
+
+fn decimal(arguments: Arguments<'_>) -> Option<HiveType> {
+    let inner = match arguments {
+        Arguments::None => "10",
+        Arguments::Round(inner) => inner,
+        Arguments::Angled | Arguments::Malformed => return None,
+    };
+    let (precision, scale) = inner.split_once(',').unwrap_or((inner, "0"));
+    let precision: u8 = precision.trim().parse().ok()?;
+    let scale: u8 = scale.trim().parse().ok()?;
+    let good = (1..=DECIMAL_DIGITS_MAX).contains(&precision) && scale <= precision;
+    good.then_some(HiveType::Decimal { precision, scale })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Option<HiveType> {
+        HiveType::parse(text).ok()
+    }
+
+    #[test]
+    fn every_type_has_a_name_and_an_example_that_is_read() {
+        for (name, example) in HiveType::names().zip(HiveType::examples()) {
+            assert!(
+                example.starts_with(name) && parse(example).is_some(),
+                "{name}"
+            );
+        }
+        assert_eq!(parse(" Decimal( 10 , 2 ) "), parse("decimal(10,2)"));
+        assert_eq!(parse("CHAR (3)"), Some(HiveType::Char(Some(3))));
+        assert_eq!(parse("real"), parse("float"));
+    }
+
+    #[test]
+    fn what_is_no_type_is_told_apart_from_a_type_with_other_arguments() {
+        assert_eq!(
+            HiveType::parse("Strng"),
+            Err(NotAType::Name("strng".into()))
+        );
+        for wrong in [
+            "decimal(39,0)",
+            "decimal(3,4)",
+            "decimal(10,-2)",
+            "decimal(a)",
+            "array",
+            "array(int)",
+            "int(3)",
+            "varchar(x)",
+            "string<a>",
+            "timestamp(3)",
+            "char(3",
+        ] {
+            let found = HiveType::parse(wrong);
+            assert!(matches!(found, Err(NotAType::Arguments { .. })), "{wrong}");
+        }
+        for unknown in [
+            "",
+            "set<string>",
+            "double precision",
+            "timestamp with time zone",
+            "void",
+        ] {
+            let found = HiveType::parse(unknown);
+            assert!(matches!(found, Err(NotAType::Name(_))), "{unknown}");
+        }
+    }
+}
