@@ -360,7 +360,7 @@ impl Job {
                 self.retries += 1;
                 self.delays.insert(Delay::Task, error.clone());
                 if self.failures > self.resolved.spec.retries_max {
-                    let hint = "it goes on from its last epoch once this is mended: submit it \
+                    let hint = "it goes on from its last epoch once this is fixed: submit it \
                                 again, a changed file with --change";
                     self.fail(error, hint.to_owned(), step.out);
                 }

@@ -196,6 +196,7 @@ pub const METRICS: &[Metric] = &[
     ROWS_UNMATCHED,
     ROWS_LATE,
     ROWS_WITHOUT_ARRIVAL,
+    VALUES_NULL,
     BYTES_IN,
     RETRIES,
     AVOIDED,

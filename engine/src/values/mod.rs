@@ -13,6 +13,7 @@ use exact::Exact;
 use streamctl_proto::TimePattern;
 use streamctl_proto::spec::{TimestampNumbers, ValueRules};
 use time::{DAY_US, in_range};
+pub(crate) use zone::SHORT_NAMES;
 use zone::Zone;
 
 /// Digits before the point from which a number is no longer of this unit: seconds end in the year

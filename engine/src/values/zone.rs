@@ -14,7 +14,7 @@ const OFFSET_S_MAX: i64 = 18 * 3_600;
 /// No change of clocks leaves out more than a day.
 const GAP_HOURS_MAX: i64 = 25;
 /// Java's short names, `ZoneId.SHORT_IDS`.
-const SHORT_NAMES: [(&str, &str); 28] = [
+pub(crate) const SHORT_NAMES: [(&str, &str); 28] = [
     ("ACT", "Australia/Darwin"),
     ("AET", "Australia/Sydney"),
     ("AGT", "America/Argentina/Buenos_Aires"),

@@ -105,6 +105,7 @@ impl SimJob {
             interval,
             records,
             retries,
+            fails_on_bad_rows: illness == Some(Illness::FailingRecord),
         };
         Self {
             name,

@@ -38,6 +38,8 @@ pub struct Common {
     pub records: u32,
     /// `[retry] max`.
     pub retries: u32,
+    /// A record that its query cannot take fails its window.
+    pub fails_on_bad_rows: bool,
 }
 
 /// All texts of a job, by the digest of the file.
@@ -89,6 +91,7 @@ impl Texts {
             interval,
             records,
             retries,
+            fails_on_bad_rows,
         } = &self.common;
         let mut made = self.lock();
         let number = made.len() as u64 + 1;
@@ -111,6 +114,11 @@ impl Texts {
         } else {
             ""
         };
+        let on_query_error = if *fails_on_bad_rows {
+            "on_query_error = \"fail\"\n"
+        } else {
+            ""
+        };
         let sink = job::sink(job);
         let sink = if moves {
             format!("{sink}{number}/")
@@ -121,7 +129,7 @@ impl Texts {
         let file = format!(
             "name = \"{job}\"\n[source]\ntype = \"kinesis\"\nstream = \"{job}\"\nstarting_position = \"trim_horizon\"\n\
              poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\nn = \"string\"\n\
-             [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\nsql = \"{sql}\"\n[sink]\npath = \"{sink}\"\n\
+             [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\n{on_query_error}sql = \"{sql}\"\n[sink]\npath = \"{sink}\"\n\
              format = \"json\"\ncompression = \"none\"\n{folders}[checkpoint]\nlocation = \"{checkpoint}\"\n[retry]\nmax = {retries}\n"
         );
         let text = Text {

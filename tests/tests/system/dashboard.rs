@@ -200,7 +200,7 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.looks_good("cluster");
     browser.click("tbody tr:has-text('broken-cast') a");
     browser.see(".problem.bad", "Stopped with an error");
-    browser.see(".problem.bad .hint", "submit it again");
+    browser.see(".problem.bad .hint", "submit it with --change");
     assert!(
         browser
             .evaluate("document.title")

@@ -170,7 +170,7 @@ impl TaskError {
                  from its last epoch".into()
             }
             Self::Query(_) => "fix the query (TRY_CAST gives NULL where CAST fails) and submit it with --change: the job goes on from its last epoch".into(),
-            _ => "the job goes on from its last epoch once this is mended: submit it again, a changed file with --change".into(),
+            _ => "the job goes on from its last epoch once this is fixed: submit it again, a changed file with --change".into(),
         }
     }
 

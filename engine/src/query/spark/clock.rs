@@ -5,6 +5,7 @@
 //! Rule: a text that Spark does not read is NULL.
 
 use arrow::array::timezone::Tz;
+use crate::values::SHORT_NAMES;
 use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike};
 
 pub(super) const DAY_MICROS: i64 = 86_400_000_000;
@@ -147,42 +148,10 @@ pub(super) fn time(text: &str) -> Option<i64> {
     micros_of(local).checked_sub(i64::from(offset) * 1_000_000)
 }
 
-/// Short names of zones as Java knows them.
-const SHORT: [(&str, &str); 28] = [
-    ("ACT", "Australia/Darwin"),
-    ("AET", "Australia/Sydney"),
-    ("AGT", "America/Argentina/Buenos_Aires"),
-    ("ART", "Africa/Cairo"),
-    ("AST", "America/Anchorage"),
-    ("BET", "America/Sao_Paulo"),
-    ("BST", "Asia/Dhaka"),
-    ("CAT", "Africa/Harare"),
-    ("CNT", "America/St_Johns"),
-    ("CST", "America/Chicago"),
-    ("CTT", "Asia/Shanghai"),
-    ("EAT", "Africa/Addis_Ababa"),
-    ("ECT", "Europe/Paris"),
-    ("EST", "-05:00"),
-    ("HST", "-10:00"),
-    ("IET", "America/Indiana/Indianapolis"),
-    ("IST", "Asia/Kolkata"),
-    ("JST", "Asia/Tokyo"),
-    ("MIT", "Pacific/Apia"),
-    ("MST", "-07:00"),
-    ("NET", "Asia/Yerevan"),
-    ("NST", "Pacific/Auckland"),
-    ("PLT", "Asia/Karachi"),
-    ("PNT", "America/Phoenix"),
-    ("PRT", "America/Puerto_Rico"),
-    ("PST", "America/Los_Angeles"),
-    ("SST", "Pacific/Guadalcanal"),
-    ("VST", "Asia/Ho_Chi_Minh"),
-];
-
 /// The offset of a zone that is named after a place, at a local time. A time that was skipped there
 /// has the offset from before.
 fn place_seconds(zone: &str, local: NaiveDateTime) -> Option<i32> {
-    let zone = SHORT
+    let zone = SHORT_NAMES
         .iter()
         .find(|(short, _)| *short == zone)
         .map_or(zone, |(_, name)| name);
