@@ -4,8 +4,8 @@
 //! patterns (`pattern`).
 //! Rule: a text that Spark does not read is NULL.
 
-use arrow::array::timezone::Tz;
 use crate::values::SHORT_NAMES;
+use arrow::array::timezone::Tz;
 use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone, Timelike};
 
 pub(super) const DAY_MICROS: i64 = 86_400_000_000;

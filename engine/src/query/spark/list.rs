@@ -451,13 +451,38 @@ pub(super) fn named(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|one| one.name == main)
 }
 
+/// Functions that are rewritten (`lower`), and are in no other list.
+pub(super) const FORMS: &[&str] = &[
+    "any",
+    "bigint",
+    "boolean",
+    "count_if",
+    "date",
+    "date_part",
+    "datepart",
+    "double",
+    "every",
+    "explode",
+    "float",
+    "int",
+    "mod",
+    "negative",
+    "pmod",
+    "positive",
+    "smallint",
+    "some",
+    "string",
+    "timestamp",
+    "tinyint",
+];
+
 /// All names that a query may call.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS
         .iter()
         .map(|one| one.name)
         .chain(OTHER_NAMES.iter().map(|(other, _)| *other))
-        .chain(super::lower::FORMS.iter().copied())
+        .chain(FORMS.iter().copied())
         .chain(OF_GROUPS.iter().copied())
         .chain(OF_WINDOWS.iter().copied())
 }

@@ -23,31 +23,6 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError, ParserOptions};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use std::ops::ControlFlow;
 
-/// Functions that are rewritten here, and are in no list.
-pub(super) const FORMS: &[&str] = &[
-    "any",
-    "bigint",
-    "boolean",
-    "count_if",
-    "date",
-    "date_part",
-    "datepart",
-    "double",
-    "every",
-    "explode",
-    "float",
-    "int",
-    "mod",
-    "negative",
-    "pmod",
-    "positive",
-    "smallint",
-    "some",
-    "string",
-    "timestamp",
-    "tinyint",
-];
-
 /// Spark's syntax as the parser has it, with texts as Spark writes them.
 #[derive(Debug)]
 struct Spark(SparkSqlDialect);
@@ -1072,7 +1047,7 @@ impl Lower {
             function.name = plain_name(main);
             return Ok(());
         }
-        if !FORMS.contains(&name) {
+        if !list::FORMS.contains(&name) {
             return Err(self.unknown(name));
         }
         if name == "count_if" {
