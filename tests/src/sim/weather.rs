@@ -285,7 +285,10 @@ fn without_digests(line: &str) -> String {
     const EPOCH_DIGITS: usize = 12;
     const NAME_DIGITS: usize = 16;
     const REFERENCE_DIGITS: usize = 64;
-    let unnamed = without(line, "/epochs/", EPOCH_DIGITS + 1, NAME_DIGITS);
+    let mut unnamed = line.to_owned();
+    for folder in ["/epochs/", "/published/"] {
+        unnamed = without(&unnamed, folder, EPOCH_DIGITS + 1, NAME_DIGITS);
+    }
     without(&unnamed, " digest: \"", 0, REFERENCE_DIGITS)
 }
 
