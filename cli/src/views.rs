@@ -27,7 +27,7 @@ pub fn foreign(counts: &v1::Counts) -> String {
         0 => String::new(),
         records => format!(
             "{} outside of the hash range of their shard: dead letters, rows or dropped, as \
-             [source] aggregates says",
+             [source] aggregates sets",
             count(records, "user record")
         ),
     }

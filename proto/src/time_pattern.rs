@@ -9,7 +9,7 @@ use chrono::{Datelike, NaiveDate};
 
 /// Longest pattern, in bytes.
 pub const TIME_PATTERN_BYTES_MAX: usize = 128;
-const MONTHS: [&str; 12] = [
+pub const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -23,7 +23,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = [
+pub const WEEKDAYS: [&str; 7] = [
     "Monday",
     "Tuesday",
     "Wednesday",

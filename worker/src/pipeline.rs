@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_engine::format::{BadRecord, Decoder, SeveralRows};
+use streamctl_engine::format::{BadRecord, Decoder, SeveralRows, records_of_rows};
 use streamctl_engine::query::{
     BlamedRow, OpenQuery, Pace, Pushed, QueryError, QueryInput, QueryOutput, QueryPlan,
     UnmatchedCounter,
@@ -122,8 +122,12 @@ const FOREIGN: &str = "a user record of an aggregate, outside of the hash range 
 impl Taken {
     /// Counts the rows of the records that did not become dead letters.
     fn note_further_rows(&mut self, several: &[SeveralRows]) {
-        let is_dead = |index| self.dead.iter().any(|dead| dead.index == index);
-        let of_live = several.iter().filter(|one| !is_dead(one.index));
+        let is_dead = |one: &&SeveralRows| {
+            self.dead
+                .binary_search_by_key(&one.index, |dead| dead.index)
+                .is_ok()
+        };
+        let of_live = several.iter().filter(|one| !is_dead(one));
         self.further_rows = of_live.map(|one| one.rows as u64 - 1).sum();
     }
 
@@ -191,7 +195,7 @@ impl Input<'_> {
         if self.of_records.is_empty() {
             return Ok(rows);
         }
-        let of_rows = records_of_rows(records.len(), dead, several);
+        let of_rows = records_of_rows(records.len(), indexes(dead), several);
         let rows = self
             .of_records
             .append(rows, of_rows.into_iter(), records, shard)
@@ -212,7 +216,7 @@ impl Input<'_> {
         if kind.aggregates() != Some(Aggregates::DeadLetter) || !records.iter().any(is_foreign) {
             return Ok(rows);
         }
-        let of_rows = records_of_rows(records.len(), dead, several);
+        let of_rows = records_of_rows(records.len(), indexes(dead), several);
         let own: BooleanArray = of_rows
             .iter()
             .map(|index| Some(!is_foreign(&records[*index])))
@@ -246,7 +250,7 @@ impl Input<'_> {
         if blamed.is_empty() {
             return Ok(());
         }
-        let of_rows = records_of_rows(records.len(), dead, several);
+        let of_rows = records_of_rows(records.len(), indexes(dead), several);
         for BlamedRow { row, reason } in blamed {
             let index = of_rows[row];
             match self.context.job.spec.query_errors.on {
@@ -281,17 +285,8 @@ impl From<BadRecord> for DeadRecord {
     }
 }
 
-/// The record of each row.
-fn records_of_rows(records: usize, dead: &[DeadRecord], several: &[SeveralRows]) -> Vec<usize> {
-    let mut dead = dead.iter().map(|dead| dead.index).peekable();
-    let mut several = several.iter().peekable();
-    (0..records)
-        .filter(|index| dead.next_if_eq(index).is_none())
-        .flat_map(|index| {
-            let of_one = several.next_if(|one| one.index == index);
-            std::iter::repeat_n(index, of_one.map_or(1, |one| one.rows))
-        })
-        .collect()
+fn indexes(dead: &[DeadRecord]) -> impl Iterator<Item = usize> {
+    dead.iter().map(|dead| dead.index)
 }
 
 /// The places of the rows of each record that has several.
@@ -299,7 +294,7 @@ fn together(records: usize, dead: &[DeadRecord], several: &[SeveralRows]) -> Vec
     if several.is_empty() {
         return Vec::new();
     }
-    let of_rows = records_of_rows(records, dead, several);
+    let of_rows = records_of_rows(records, indexes(dead), several);
     let place = |one: &SeveralRows| {
         let start = of_rows.partition_point(|index| *index < one.index);
         start..start + one.rows

@@ -467,7 +467,8 @@ impl Lookup {
         self.refused = None;
         self.version = Some(version);
         if let Some((rows, duplicates)) = read {
-            (self.rows, self.duplicates) = (rows, duplicates);
+            self.rows = rows;
+            self.duplicates = duplicates;
         }
     }
 }

@@ -272,7 +272,7 @@ impl Core {
             return;
         }
         self.adopting = false;
-        let (mut offered, said) = self.pending_adoptions.take();
+        let (mut offered, messages) = self.pending_adoptions.take();
         for job in self.jobs.values_mut() {
             let (mine, others) = offered
                 .into_iter()
@@ -298,7 +298,7 @@ impl Core {
                 });
             }
         }
-        for held in said {
+        for held in messages {
             if self.job_of(&held.worker, held.task).is_some() {
                 self.apply(now, held.event, out);
             }

@@ -20,7 +20,7 @@ pub(super) struct PendingAdoptions {
     held: BTreeMap<u64, Held>,
     /// The last progress message of each task: only that matters, and their number is unbounded.
     progress: BTreeMap<(WorkerId, TaskId), u64>,
-    said: u64,
+    messages: u64,
 }
 
 /// A message of a task.
@@ -52,7 +52,7 @@ impl PendingAdoptions {
             .get_mut(worker)
             .and_then(|tasks| tasks.remove(&task));
         if removed.is_some() {
-            self.forget_said(|held| held.worker == *worker && held.task == task);
+            self.forget_held(|held| held.worker == *worker && held.task == task);
         }
     }
 
@@ -61,7 +61,7 @@ impl PendingAdoptions {
         let Some(tasks) = self.tasks.remove(worker) else {
             return vec![];
         };
-        self.forget_said(|held| held.worker == *worker);
+        self.forget_held(|held| held.worker == *worker);
         tasks.into_keys().collect()
     }
 
@@ -73,7 +73,7 @@ impl PendingAdoptions {
             forgotten.extend(gone.map(|(task, _)| (worker.clone(), task)));
         }
         let gone: BTreeSet<_> = forgotten.iter().cloned().collect();
-        self.forget_said(|held| gone.contains(&(held.worker.clone(), held.task)));
+        self.forget_held(|held| gone.contains(&(held.worker.clone(), held.task)));
         forgotten
     }
 
@@ -92,19 +92,19 @@ impl PendingAdoptions {
             self.withdraw(&worker, task);
             return None;
         }
-        self.said += 1;
+        self.messages += 1;
         if matches!(
             event,
             Event::Task {
                 event: TaskEvent::Progressed { .. },
                 ..
             }
-        ) && let Some(before) = self.progress.insert((worker.clone(), task), self.said)
+        ) && let Some(before) = self.progress.insert((worker.clone(), task), self.messages)
         {
             self.held.remove(&before);
         }
         self.held.insert(
-            self.said,
+            self.messages,
             Held {
                 worker,
                 task,
@@ -130,7 +130,7 @@ impl PendingAdoptions {
         (tasks.into_iter().flat_map(of).collect(), held.into_values())
     }
 
-    fn forget_said(&mut self, which: impl Fn(&Held) -> bool) {
+    fn forget_held(&mut self, which: impl Fn(&Held) -> bool) {
         self.held.retain(|_, held| !which(held));
         self.progress
             .retain(|_, number| self.held.contains_key(number));

@@ -137,14 +137,18 @@ impl Check<'_> {
         let library = reading.library.as_deref().filter(|class| !class.is_empty());
         let of_library = library.map(family);
         let classification = reading.parameters.get("classification").map(String::as_str);
-        let said = match classification.map(str::to_lowercase).as_deref() {
+        let of_classification = match classification.map(str::to_lowercase).as_deref() {
             None | Some("" | "unknown") => None,
             Some("json") => Some(Family::Json),
             Some("csv") => Some(Family::Csv),
             Some(_) => Some(Family::Other("records in it are not read")),
         };
-        let (property, value, family) = match (said, of_library) {
-            (Some(said), _) => ("classification", classification.unwrap_or_default(), said),
+        let (property, value, family) = match (of_classification, of_library) {
+            (Some(of_classification), _) => (
+                "classification",
+                classification.unwrap_or_default(),
+                of_classification,
+            ),
             (None, Some(of_library)) => (
                 "SerializationLibrary",
                 library.unwrap_or_default(),

@@ -90,21 +90,28 @@ impl Decoded {
     }
 
     /// The record of each row, by its place among the records given.
-    pub fn records_of_rows(&self) -> impl Iterator<Item = usize> + '_ {
+    pub fn records_of_rows(&self) -> Vec<usize> {
         let good = self.batch.num_rows() + self.bad.len();
         let records = good - usize::try_from(self.further_rows()).unwrap_or(good);
-        let is_bad = |index: &usize| {
-            self.bad
-                .binary_search_by_key(index, |bad| bad.index)
-                .is_ok()
-        };
-        let rows = |index: usize| {
-            let several = self.several.binary_search_by_key(&index, |one| one.index);
-            several.map_or(1, |found| self.several[found].rows)
-        };
-        let good = (0..records).filter(move |index| !is_bad(index));
-        good.flat_map(move |index| std::iter::repeat_n(index, rows(index)))
+        records_of_rows(records, self.bad.iter().map(|bad| bad.index), &self.several)
     }
+}
+
+/// The record of each row. `dead`: the records that are no row; it and `several` ascend.
+pub fn records_of_rows(
+    records: usize,
+    dead: impl Iterator<Item = usize>,
+    several: &[SeveralRows],
+) -> Vec<usize> {
+    let mut dead = dead.peekable();
+    let mut several = several.iter().peekable();
+    (0..records)
+        .filter(|index| dead.next_if_eq(index).is_none())
+        .flat_map(|index| {
+            let of_one = several.next_if(|one| one.index == index);
+            std::iter::repeat_n(index, of_one.map_or(1, |one| one.rows))
+        })
+        .collect()
 }
 
 /// Why a record is not a row.

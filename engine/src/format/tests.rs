@@ -453,10 +453,7 @@ fn p11_the_record_of_each_row_is_known_and_rows_are_bounded() {
     let payloads: [&[u8]; 5] = [b"{}{}{}", b"x", b"{}", b"{}{}", b"{}"];
     let decoded = decode(&mut decoder, &payloads);
     assert_eq!(decoded.further_rows(), 3);
-    assert_eq!(
-        decoded.records_of_rows().collect::<Vec<_>>(),
-        [0, 0, 0, 2, 3, 3, 4]
-    );
+    assert_eq!(decoded.records_of_rows(), [0, 0, 0, 2, 3, 3, 4]);
     let records = payloads.map(|data| Record {
         sequence: 1.into(),
         sub_sequence: 0,

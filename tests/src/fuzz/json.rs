@@ -75,7 +75,7 @@ pub fn json(data: &[u8]) {
         .collect();
     let mut remembering = decoder();
     let together = remembering.decode_payloads(payloads.iter().copied());
-    let records: Vec<usize> = together.records_of_rows().collect();
+    let records = together.records_of_rows();
     let mut row = 0;
     for (index, payload) in payloads.iter().enumerate() {
         let alone = decoder().decode_payloads([*payload]);

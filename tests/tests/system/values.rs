@@ -65,7 +65,8 @@ fn values_that_do_not_fit_are_null_and_counted_if_the_job_says_so() {
         "format = \"json\"\ntimestamp_formats = [\"dd.MM.yyyy HH:mm\"]\non_bad_value = \"null\"";
     let columns = "id = \"int\"\nprice = \"decimal(10,2)\"\nts = \"timestamp\"";
     let output = run(root.path(), "null", records.as_bytes(), keys, columns);
-    let (status, log) = (text(&output.stdout), text(&output.stderr));
+    let status = text(&output.stdout);
+    let log = text(&output.stderr);
     assert!(output.status.success(), "{log}");
     let time = |row: &Value| row["ts"].as_str().map(|ts| ts[..10].to_owned());
     let rows = rows(root.path(), "null");

@@ -114,6 +114,33 @@ async fn outcome(bed: &Bed, report: Report) -> Ran {
     }
 }
 
+/// Half of a record is never a row while the whole record is a dead letter: a replay would double
+/// the other half. The query reads a column of the record's place as well.
+#[tokio::test]
+async fn p11_p52_the_query_takes_all_objects_of_a_record_or_none() {
+    let sql = "SELECT id, total / qty AS r FROM source WHERE _shard = 'a'";
+    let records = [
+        r#"{"id": 1, "total": 4, "qty": 2}{"id": 2, "total": 4, "qty": 1}"#,
+        r#"{"id": 3, "total": 4, "qty": 2} {"id": 4, "total": 4, "qty": 0}"#,
+        r#"{"id": 5, "total": 4, "qty": 0}"#,
+        r#"{"id": 6, "total": 4, "qty": 0}{"id": 7, "total": 4, "qty": 2}"#,
+        r#"{"id": 8, "total": 4, "qty": 4}"#,
+        r#"{"id": 9, "total": 4, "qty": 1}{"id": 10, "total": 4}{"id": 11, "qty": 1}"#,
+    ];
+    let ran = run(over(sql, &P52_COLUMNS), &records).await;
+    assert_eq!(ran.dead_records(), [1, 2, 3], "{:?}", ran.dead);
+    let id = |row: &String| {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        row["id"].as_u64().unwrap()
+    };
+    let mut ids: Vec<u64> = ran.rows.iter().map(id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 8, 9, 10, 11]);
+    let counts = ran.counts;
+    assert_eq!((counts.rows_in, counts.rows_further), (6, 3));
+    assert_eq!((counts.rows_decoded, counts.rows_failed), (6, 3));
+}
+
 /// P52: the job files of the case. The number of rows, the records (from 0) that are dead letters,
 /// and what each reason has.
 #[tokio::test]

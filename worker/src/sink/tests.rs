@@ -728,7 +728,8 @@ async fn p18_a_row_with_a_value_that_hive_cannot_hold_is_rejected_and_the_others
     );
     let objects = write_all(sink, vec![batch]).await;
     let of = |kind| objects.iter().find(|object| object.kind == kind).unwrap();
-    let (data, rejected) = (of(ObjectKind::Data), of(ObjectKind::RejectedRow));
+    let data = of(ObjectKind::Data);
+    let rejected = of(ObjectKind::RejectedRow);
     assert_eq!((data.rows, rejected.rows), (1, 1));
     let rows = read_parquet(storage.content(&data.location));
     assert_eq!(rows.schema().field(1).data_type(), &DataType::Int64);

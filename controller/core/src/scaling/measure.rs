@@ -172,17 +172,17 @@ fn busy_shares<'a>(from: &Seen, to: &'a Seen) -> Result<BTreeMap<&'a WorkerId, f
             .checked_sub(before.busy_permille_sum)?;
         Some((sum as f64 / times as f64 / 1_000.0).min(1.0))
     };
-    let said: BTreeMap<&WorkerId, Option<f64>> =
+    let reported: BTreeMap<&WorkerId, Option<f64>> =
         to.workers.keys().map(|id| (id, share(id))).collect();
-    if said.is_empty() {
+    if reported.is_empty() {
         return Err(Unmeasured::NoWorkers);
     }
-    let known: Vec<f64> = said.values().filter_map(|share| *share).collect();
+    let known: Vec<f64> = reported.values().filter_map(|share| *share).collect();
     if known.is_empty() {
         return Err(Unmeasured::Unsaid);
     }
     let mean = known.iter().sum::<f64>() / known.len() as f64;
-    Ok(said
+    Ok(reported
         .into_iter()
         .map(|(id, share)| (id, share.unwrap_or(mean)))
         .collect())
@@ -304,12 +304,12 @@ mod tests {
             };
             for (n, busy) in workers.iter().enumerate() {
                 let id = WorkerId::new(format!("w{n}"));
-                let said = WorkerSeen {
+                let reported = WorkerSeen {
                     busy_permille_sum: busy.unwrap_or(0) * 20,
                     times: if busy.is_some() { 20 } else { 0 },
                 };
                 looks.from.workers.insert(id.clone(), WorkerSeen::default());
-                looks.to.workers.insert(id, said);
+                looks.to.workers.insert(id, reported);
             }
             looks
         }

@@ -163,7 +163,7 @@ struct Story {
     /// Effects for the store that are not yet done.
     store: Vec<Effect>,
     /// Messages to workers that are not yet examined.
-    said: Vec<Effect>,
+    effects: Vec<Effect>,
     manifests: Vec<Manifest>,
     published: Vec<Epoch>,
     /// What listings return about the stream.
@@ -173,14 +173,14 @@ struct Story {
 impl Story {
     fn empty(term: u64) -> Self {
         let core = Core::new(Term(term), BEGIN_MS, CoreSettings::default());
-        let (silent, store, said, manifests, published) = Default::default();
+        let (silent, store, effects, manifests, published) = Default::default();
         Self {
             core,
             now: BEGIN_MS,
             sessions: term * 100,
             silent,
             store,
-            said,
+            effects,
             manifests,
             published,
             stream: None,
@@ -256,7 +256,7 @@ impl Story {
                 | Effect::RecordReplays { .. }
                 | Effect::RecordVersion { .. }
                 | Effect::RecordWanted { .. } => self.store.push(effect.clone()),
-                _ => self.said.push(effect.clone()),
+                _ => self.effects.push(effect.clone()),
             }
         }
         effects

@@ -44,8 +44,8 @@ fn stages(story: &mut Story, name: &str, n: i64, from: u64) {
 fn a_worker_that_is_refused_is_named_and_its_shards_go_to_another_at_once() {
     let mut story = Story::running(bounded(), "a b", "w1 w2");
     let (bad, task) = story.owner("a");
-    let said = story.task_ends((bad.clone(), task), refused(Place::Sink));
-    assert_eq!(started(&said).len(), 1, "no wait: {said:?}");
+    let effects = story.task_ends((bad.clone(), task), refused(Place::Sink));
+    assert_eq!(started(&effects).len(), 1, "no wait: {effects:?}");
     assert_ne!(story.owner("a").0, bad);
     let status = story.core.status(&story.name(), true).unwrap();
     assert_eq!(
@@ -108,11 +108,12 @@ fn a_job_fails_when_all_its_workers_are_refused_by_the_same_place_again_and_agai
             let owner = story.owner("a");
             story.task_ends(owner, refused(Place::Sink));
             if story.job().runs() && story.shard("a").task.is_none() {
-                let said = story.core.status(&story.name(), true).unwrap().waiting_on;
+                let effects = story.core.status(&story.name(), true).unwrap().waiting_on;
                 assert!(
-                    said.iter()
+                    effects
+                        .iter()
                         .any(|wait| wait.contains("403") && wait.contains("s3:PutObject")),
-                    "{said:?}"
+                    "{effects:?}"
                 );
                 story.after(5_000);
             }

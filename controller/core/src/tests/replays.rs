@@ -204,7 +204,7 @@ fn a_completed_job_whose_leader_died_with_the_request_runs_under_the_next() {
     let mut next = Story::empty(2);
     next.manifests.clone_from(&story.manifests);
     let head = story.manifests.last().cloned().map(Box::new);
-    let said = next.tell(Event::loaded(LoadedJob {
+    let effects = next.tell(Event::loaded(LoadedJob {
         job: story.job().resolved.clone(),
         wanted: DesiredState::Completed,
         head,
@@ -223,7 +223,7 @@ fn a_completed_job_whose_leader_died_with_the_request_runs_under_the_next() {
             }
         )
     };
-    assert!(said.iter().any(runs), "{said:?}");
+    assert!(effects.iter().any(runs), "{effects:?}");
 }
 
 #[test]
@@ -266,8 +266,8 @@ fn a_replay_joins_the_one_task_of_a_query_of_whole_windows() {
     let mut story = with_two_epochs(whole(kinesis()));
     let (owner, task) = story.owner("a");
     replay(&mut story, &[1]);
-    let said = story.store_works();
-    assert!(released(&said, task));
+    let effects = story.store_works();
+    assert!(released(&effects, task));
     let given = started(&story.task_ends((owner, task), TaskEnd::Released));
     assert_eq!(given.len(), 2);
     assert_eq!(story.owner("a"), story.owner(&id(1)));

@@ -81,7 +81,7 @@ fn a_job_that_is_too_much_for_its_worker_gets_more_and_its_part_is_told() {
     assert_eq!(
         story.scaling().desired,
         None,
-        "nothing is said in the first seconds of a leader"
+        "no number is given in the first seconds of a leader"
     );
     let mut load = Load::default();
     story.is_too_much(&mut load, 50);
@@ -218,7 +218,7 @@ fn a_worker_is_as_busy_as_it_said_last() {
     assert_eq!(
         busy,
         [Some(714), None],
-        "a worker that never said so has no share"
+        "a worker that never reports it has no share"
     );
     says(&mut story, "w2", Some(70_000));
     assert_eq!(

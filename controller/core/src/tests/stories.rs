@@ -17,7 +17,7 @@ const FROM_THE_START: i64 = i64::MIN;
 fn a_job_is_listed_assigned_reported_committed_and_published() {
     let mut story = Story::of(bounded());
     assert!(matches!(
-        story.said[..],
+        story.effects[..],
         [Effect::ListShards { generation: 1, .. }]
     ));
     story.joins("w1", vec![]);
@@ -32,9 +32,9 @@ fn a_job_is_listed_assigned_reported_committed_and_published() {
     assert!(story.store.is_empty(), "the shard is not past the window");
     story.is_past("a", 4);
     assert!(matches!(story.store[..], [Effect::WriteManifest { .. }]));
-    let said = story.store_works();
+    let effects = story.store_works();
     assert!(
-        said.iter().any(
+        effects.iter().any(
             |effect| matches!(effect, Effect::AnnounceCommit { window, .. } if *window == w(3))
         )
     );
@@ -137,7 +137,7 @@ fn a_job_is_forgotten_when_it_has_ended_and_the_store_has_forgotten_it() {
     let answer = story.tell(Event::reported(worker("w1"), report(task, w(1), "a 5..9")));
     assert!(
         cancelled(&answer, task),
-        "what is still said of it counts no more"
+        "later messages about it do not count"
     );
     story.tell(Event::created(bounded()));
     assert_eq!(
@@ -238,8 +238,8 @@ fn a_worker_that_was_silent_on_a_line_that_stood_gets_work_again() {
     let mut story = Story::running(bounded(), "a", "w1");
     let task = story.task("a");
     story.falls_silent("w1");
-    let said = story.after(3_100);
-    assert!(cancelled(&said, task), "what it reads will not be used");
+    let effects = story.after(3_100);
+    assert!(cancelled(&effects, task), "what it reads will not be used");
     assert!(story.job().tasks.is_empty());
     story.silent.clear();
     let given = started(&story.after(500));
@@ -251,8 +251,8 @@ fn a_leaving_worker_hands_its_shards_on_where_they_stand() {
     let mut story = Story::running(bounded(), "a b", "w1 w2");
     let owner = story.owner("a");
     story.asks("a", 4);
-    let said = story.leaves(owner.0.as_str());
-    assert!(released(&said, owner.1));
+    let effects = story.leaves(owner.0.as_str());
+    assert!(released(&effects, owner.1));
     story.reports(4, "a 0..3");
     let given = started(&story.task_ends(owner.clone(), TaskEnd::Released));
     let heir = story.owner("b").0;
@@ -267,8 +267,8 @@ fn three_workers_take_over_from_one_and_no_more_moves_than_must() {
     let mut story = Story::running(bounded(), "a b c d e f", "w1");
     let owner = story.owner("a");
     story.after(300);
-    let said = story.joins("w2", vec![]);
-    assert!(released(&said, owner.1), "seen to at once");
+    let effects = story.joins("w2", vec![]);
+    assert!(released(&effects, owner.1), "seen to at once");
     assert_eq!(story.joins("w3", vec![]), []);
     let given = started(&story.task_ends(owner, TaskEnd::Released));
     for name in ["w1", "w2", "w3"] {
@@ -296,11 +296,11 @@ fn workers_that_come_and_go_together_are_planned_for_together() {
         assert_eq!(story.joins(name, vec![]), []);
     }
     assert_eq!(story.after(100), []);
-    let said = story.after(200);
+    let effects = story.after(200);
     assert_eq!(
-        said.len(),
+        effects.len(),
         2,
-        "both that have shards are asked for some, once: {said:?}"
+        "both that have shards are asked for some, once: {effects:?}"
     );
 }
 
@@ -319,11 +319,11 @@ fn many_small_tasks_of_a_worker_become_one_and_stay_so() {
     }
     let mut restarts = 0;
     while let Some(released) = story
-        .said
+        .effects
         .iter()
         .position(|effect| matches!(effect, Effect::ReleaseTask { .. }))
     {
-        let Effect::ReleaseTask { worker, task } = story.said.remove(released) else {
+        let Effect::ReleaseTask { worker, task } = story.effects.remove(released) else {
             unreachable!()
         };
         story.task_ends((worker, task), TaskEnd::Released);
@@ -408,9 +408,9 @@ fn a_parent_that_is_many_windows_behind_does_not_wait_for_its_children() {
 #[test]
 fn a_child_whose_other_parent_is_not_known_yet_waits_for_a_listing() {
     let mut story = Story::running(kinesis(), "a b", "w1");
-    let said = story.shard_ends("b", 4, 7, &["d<b+c"]);
+    let effects = story.shard_ends("b", 4, 7, &["d<b+c"]);
     assert_eq!(
-        started(&said),
+        started(&effects),
         [],
         "seed 4419: c is a child of a and not listed yet"
     );
@@ -466,9 +466,10 @@ fn a_parent_that_is_gone_counts_as_read() {
 fn an_end_without_children_is_listed_before_the_next_commit() {
     let mut story = Story::running(kinesis(), "a", "w1");
     story.asks("a", 5);
-    let said = story.shard_ends("a", 9, 5, &[]);
+    let effects = story.shard_ends("a", 9, 5, &[]);
     assert!(
-        said.iter()
+        effects
+            .iter()
             .any(|effect| matches!(effect, Effect::ListShards { generation: 2, .. }))
     );
     story.reports(5, "a 0..9");
@@ -556,13 +557,14 @@ fn a_query_of_whole_windows_has_one_task_and_a_reshard_restarts_it() {
     let mut story = Story::running(whole(kinesis()), "a b", "w1 w2");
     let owner = story.owner("a");
     assert_eq!(story.job().tasks.len(), 1);
-    let said = story.shard_ends("a", 9, 5, &["c<a"]);
-    assert!(released(&said, owner.1));
-    let said = story.task_ends(owner, TaskEnd::Released);
-    let Some(Effect::StartTask { shards, .. }) =
-        said.iter().find(|e| matches!(e, Effect::StartTask { .. }))
+    let effects = story.shard_ends("a", 9, 5, &["c<a"]);
+    assert!(released(&effects, owner.1));
+    let effects = story.task_ends(owner, TaskEnd::Released);
+    let Some(Effect::StartTask { shards, .. }) = effects
+        .iter()
+        .find(|e| matches!(e, Effect::StartTask { .. }))
     else {
-        panic!("{said:?}")
+        panic!("{effects:?}")
     };
     let child = shards
         .iter()
@@ -602,11 +604,11 @@ fn a_stop_drops_what_is_not_committed_and_a_resume_reads_it_again() {
     story.reports(0, "a 0..5");
     let name = story.name();
     let task = story.task("a");
-    let said = story.tell(Event::Job {
+    let effects = story.tell(Event::Job {
         job: name.clone(),
         event: JobEvent::StopRequested { drain: false },
     });
-    assert!(cancelled(&said, task));
+    assert!(cancelled(&effects, task));
     assert_eq!(story.job().wanted, DesiredState::Stopped);
     story.after(1_000);
     story.tell(Event::Job {
@@ -623,12 +625,12 @@ fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
     let mut story = Story::running(bounded(), "a b", "w1 w2");
     story.asks("a", 0);
     let name = story.name();
-    let said = story.tell(Event::Job {
+    let effects = story.tell(Event::Job {
         job: name.clone(),
         event: JobEvent::StopRequested { drain: true },
     });
     let until = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == Some(w(0).end_ms));
-    assert_eq!(said.iter().filter(|effect| until(effect)).count(), 2);
+    assert_eq!(effects.iter().filter(|effect| until(effect)).count(), 2);
     story.tell(Event::Job {
         job: name,
         event: JobEvent::StopRequested { drain: true },
@@ -638,12 +640,12 @@ fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
         DesiredState::Draining,
         "asking twice is asking once"
     );
-    let said = story.asks("b", 1);
+    let effects = story.asks("b", 1);
     let until = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms, .. } if *until_ms == Some(w(1).end_ms));
     assert_eq!(
-        said.iter().filter(|effect| until(effect)).count(),
+        effects.iter().filter(|effect| until(effect)).count(),
         2,
-        "it asked before it knew: {said:?}"
+        "it asked before it knew: {effects:?}"
     );
     for (id, last) in [("a", 3), ("b", 2)] {
         let owner = story.owner(id);
@@ -764,7 +766,7 @@ fn a_resume_takes_a_drain_back() {
         event: JobEvent::StopRequested { drain: true },
     });
     assert_eq!(story.job().wanted, DesiredState::Draining);
-    let said = story.tell(Event::Job {
+    let effects = story.tell(Event::Job {
         job: name,
         event: JobEvent::ResumeRequested,
     });
@@ -774,7 +776,7 @@ fn a_resume_takes_a_drain_back() {
         "who submits is told that the job runs"
     );
     assert!(
-        released(&said, task.1),
+        released(&effects, task.1),
         "what it has dropped is read again by another"
     );
     story.lists("a");
@@ -825,14 +827,15 @@ fn a_refused_listing_fails_the_job_and_a_resume_lists_again() {
         event: JobEvent::ListingRefused { error, hint },
     });
     assert!(matches!(story.job().wanted, DesiredState::Failed { .. }));
-    let said = story.tell(Event::Job {
+    let effects = story.tell(Event::Job {
         job: name,
         event: JobEvent::ResumeRequested,
     });
     assert!(
-        said.iter()
+        effects
+            .iter()
             .any(|effect| matches!(effect, Effect::ListShards { .. })),
-        "{said:?}"
+        "{effects:?}"
     );
     assert_eq!(started(&story.lists("a")).len(), 1);
 }
@@ -878,7 +881,7 @@ fn a_fast_task_waits_when_too_many_windows_are_ahead_of_the_slow_one() {
     story.store_works();
     assert!(
         story
-            .said
+            .effects
             .iter()
             .any(|effect| matches!(effect, Effect::OpenWindow { window, .. } if *window == w(16)))
     );
@@ -907,7 +910,7 @@ fn a_slow_task_opens_no_more_windows_below_those_of_a_fast_one_while_nothing_is_
     }
     assert!(opened < 12, "{opened} windows");
     story.store_works();
-    let next = story.said.iter().rev().find_map(|effect| match effect {
+    let next = story.effects.iter().rev().find_map(|effect| match effect {
         Effect::OpenWindow { window, .. } => Some(window.start_ms / WINDOW_MS),
         _ => None,
     });
@@ -979,14 +982,14 @@ fn what_a_task_says_before_it_is_adopted_counts() {
     new.lists("a");
     let worker = id.clone();
     let window = w(2);
-    let mut said = new.tell(Event::Task {
+    let mut effects = new.tell(Event::Task {
         worker,
         task,
         event: TaskEvent::WindowRequested(window),
     });
     let worker = id.clone();
     let shards = vec![];
-    said.extend(new.tell(Event::Task {
+    effects.extend(new.tell(Event::Task {
         worker,
         task,
         event: TaskEvent::Progressed {
@@ -996,10 +999,11 @@ fn what_a_task_says_before_it_is_adopted_counts() {
             shards,
         },
     }));
-    said.extend(new.after(1_500));
-    assert!(!cancelled(&said, task), "{said:?}");
+    effects.extend(new.after(1_500));
+    assert!(!cancelled(&effects, task), "{effects:?}");
     assert!(
-        said.iter()
+        effects
+            .iter()
             .any(|effect| matches!(effect, Effect::OpenWindow { window, .. } if *window == w(2)))
     );
     new.store_works();
@@ -1030,8 +1034,8 @@ fn a_worker_that_joins_twice_before_adoption_keeps_its_task() {
     new.joins("w1", vec![runs(task, "a 5..5")]);
     new.joins("w1", vec![runs(task, "a 5..5")]);
     new.lists("a");
-    let said = new.after(1_500);
-    assert!(!cancelled(&said, task));
+    let effects = new.after(1_500);
+    assert!(!cancelled(&effects, task));
     assert_eq!(new.task("a"), task);
 }
 
@@ -1041,10 +1045,10 @@ fn a_new_leader_takes_back_the_drain_of_a_task_that_it_adopts() {
     let mut new = old.next_leader(2);
     new.joins("w1", vec![runs(task, "a 5..5")]);
     new.lists("a");
-    let said = new.after(1_500);
+    let effects = new.after(1_500);
     let goes_on = |effect: &Effect| matches!(effect, Effect::DrainTask { until_ms: None, .. });
     assert!(
-        said.iter().any(goes_on),
+        effects.iter().any(goes_on),
         "seed 221: drained, crashed, resumed, crashed"
     );
 }
@@ -1068,10 +1072,10 @@ fn a_new_leader_cancels_what_does_not_chain_on() {
     let mut new = old.next_leader(2);
     new.joins("w1", vec![runs(task, "a 3..3")]);
     new.lists("a");
-    let said = new.after(1_500);
-    assert!(cancelled(&said, task));
+    let effects = new.after(1_500);
+    assert!(cancelled(&effects, task));
     assert_eq!(
-        started(&said),
+        started(&effects),
         [("w1".into(), "a".into(), at(5), w(0).end_ms)]
     );
 }
@@ -1113,9 +1117,9 @@ fn a_new_leader_cancels_one_of_two_tasks_that_joined_with_different_versions_and
         running.windows = vec![(w(0), lookups(version))];
         new.joins(&format!("w{counter}"), vec![running]);
     }
-    let said = new.after(1_500);
+    let effects = new.after(1_500);
     assert_eq!(
-        [1, 2, 3].map(|n| cancelled(&said, task(n))),
+        [1, 2, 3].map(|n| cancelled(&effects, task(n))),
         [false, true, false]
     );
 }
@@ -1167,13 +1171,13 @@ fn a_hello_that_a_later_one_overtook_changes_nothing() {
 fn a_release_that_was_lost_with_the_line_is_said_again() {
     let mut story = Story::running(whole(kinesis()), "a", "w1");
     let task = story.task("a");
-    let said = story.shard_ends("a", 9, 5, &["c<a"]);
-    assert!(released(&said, task));
+    let effects = story.shard_ends("a", 9, 5, &["c<a"]);
+    assert!(released(&effects, task));
     story.breaks("w1");
     let mut running = runs(task, "a 0..0");
     running.ended = vec![ended("a", 9, 5, &["c<a"])];
-    let said = story.joins("w1", vec![running]);
-    assert!(released(&said, task));
+    let effects = story.joins("w1", vec![running]);
+    assert!(released(&effects, task));
 }
 
 #[test]
@@ -1185,9 +1189,9 @@ fn a_report_that_is_refused_after_a_broken_line_takes_no_watermark_with_it() {
     let mut running = runs(task, "a 0..0");
     running.reports = vec![report(task, w(0), "a 2..5")];
     running.watermark_ms = w(7).end_ms;
-    let said = story.joins("w1", vec![running]);
-    assert!(cancelled(&said, task));
-    assert_eq!(started(&said)[0].3, FROM_THE_START);
+    let effects = story.joins("w1", vec![running]);
+    assert!(cancelled(&effects, task));
+    assert_eq!(started(&effects)[0].3, FROM_THE_START);
 }
 
 #[test]
@@ -1197,7 +1201,7 @@ fn a_task_that_the_core_does_not_know_is_told_so_when_it_says_how_far_it_is() {
         term: Term(1),
         counter: 77,
     };
-    let said = story.tell(Event::Task {
+    let effects = story.tell(Event::Task {
         worker: worker("w1"),
         task,
         event: TaskEvent::Progressed {
@@ -1207,7 +1211,7 @@ fn a_task_that_the_core_does_not_know_is_told_so_when_it_says_how_far_it_is() {
             shards: vec![],
         },
     });
-    assert!(cancelled(&said, task), "{said:?}");
+    assert!(cancelled(&effects, task), "{effects:?}");
 }
 
 #[test]
@@ -1225,7 +1229,7 @@ fn a_bounded_job_completes_once_when_its_last_epoch_is_published() {
         DesiredState::Running,
         "nothing is published"
     );
-    let said = story.store_works();
+    let effects = story.store_works();
     let completed = |effect: &&Effect| {
         matches!(
             effect,
@@ -1235,7 +1239,7 @@ fn a_bounded_job_completes_once_when_its_last_epoch_is_published() {
             }
         )
     };
-    assert_eq!(said.iter().filter(completed).count(), 1);
+    assert_eq!(effects.iter().filter(completed).count(), 1);
     assert_eq!(story.after(5_000), []);
     let mut next = story.next_leader(2);
     assert_eq!(next.after(5_000), []);
@@ -1294,15 +1298,15 @@ fn a_worker_keeps_the_reports_of_a_released_task_when_it_dials_again() {
     let mut running = runs(task, "a 0..0");
     running.released = true;
     running.reports = vec![report(task, w(0), "a 0..5")];
-    let said = story.joins("w1", vec![running.clone()]);
+    let effects = story.joins("w1", vec![running.clone()]);
     assert!(
-        !cancelled(&said, task),
-        "the next leader may need them: {said:?}"
+        !cancelled(&effects, task),
+        "the next leader may need them: {effects:?}"
     );
     running.reports = vec![report(task, w(0), "a 0..5"), report(task, w(1), "a 5..6")];
-    let said = story.joins("w1", vec![running]);
+    let effects = story.joins("w1", vec![running]);
     assert!(
-        cancelled(&said, task),
+        cancelled(&effects, task),
         "a report that was not taken in time is refused"
     );
 }
@@ -1747,8 +1751,8 @@ fn p43_a_refused_version_is_named_and_not_asked_about_until_the_files_change() {
     };
     let first = refused(&story, Some("it has no rows"));
     story.tell(first);
-    let checks = |said: &[Effect]| {
-        said.iter().find_map(|effect| match effect {
+    let checks = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
             Effect::CheckLookup {
                 in_use,
                 rows_in_use,
@@ -1758,10 +1762,10 @@ fn p43_a_refused_version_is_named_and_not_asked_about_until_the_files_change() {
             _ => None,
         })
     };
-    let said = story.after(2_000);
+    let effects = story.after(2_000);
     let version = |name| Some(LookupVersion::new(name));
     assert_eq!(
-        checks(&said),
+        checks(&effects),
         Some((version("good"), Some(1), version("bad")))
     );
     let again = refused(&story, None);
@@ -1788,15 +1792,15 @@ fn a_worker_that_joins_after_the_others_were_balanced_gets_its_share_too() {
     };
     assert_eq!((count(&story, "w1"), count(&story, "w2")), (2, 2));
     story.after(1_000);
-    let said = story.joins("w3", vec![]);
+    let effects = story.joins("w3", vec![]);
     let [
         Effect::ReleaseTask {
             worker: owner,
             task,
         },
-    ] = &said[..]
+    ] = &effects[..]
     else {
-        panic!("{said:?}")
+        panic!("{effects:?}")
     };
     story.task_ends((owner.clone(), *task), TaskEnd::Released);
     let mut counts = [
@@ -1825,8 +1829,12 @@ fn a_worker_that_cannot_reach_what_a_task_needs_gives_way_to_the_others_for_a_wh
     );
     story.after(1_000);
     assert_ne!(story.owner("a").0, cut_off, "the other one is asked");
-    let said = story.after(CoreSettings::default().avoid_ms);
-    assert_eq!(said.len(), 1, "then the shards are shared again: {said:?}");
+    let effects = story.after(CoreSettings::default().avoid_ms);
+    assert_eq!(
+        effects.len(),
+        1,
+        "then the shards are shared again: {effects:?}"
+    );
 }
 
 #[test]
@@ -2125,8 +2133,8 @@ fn a_task_speaks_only_through_its_own_worker() {
     let mut story = Story::running(bounded(), "a b", "w1 w2");
     let (owner, task) = story.owner("a");
     let other = worker(if owner == worker("w1") { "w2" } else { "w1" });
-    let said = story.tell(Event::reported(other, report(task, w(0), "a 0..5")));
-    assert!(cancelled(&said, task));
+    let effects = story.tell(Event::reported(other, report(task, w(0), "a 0..5")));
+    assert!(cancelled(&effects, task));
     assert_eq!(story.shard("a").reached, at(0));
     assert_eq!(story.owner("a"), (owner, task), "it goes on");
 }

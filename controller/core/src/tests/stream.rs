@@ -61,7 +61,7 @@ fn reads(story: &mut Story, n: i64, range: &str) {
 fn a_task_is_told_up_to_when_its_shards_are_read_and_how_long_records_are_kept() {
     let mut story = reading(facts(1, DAY_MS));
     assert_eq!(
-        reported(&story.said),
+        reported(&story.effects),
         [("a".into(), Some(900_000), Some(DAY_MS))],
         "the submit is the first promise"
     );

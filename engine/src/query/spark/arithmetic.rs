@@ -27,7 +27,8 @@ pub(super) fn type_of(
         DataType::Utf8 => DataType::Float64,
         other => other.clone(),
     };
-    let (mut one, mut two) = (number(left.0), number(right.0));
+    let mut one = number(left.0);
+    let mut two = number(right.0);
     if one == DataType::Null {
         one = two.clone();
     }
@@ -60,7 +61,10 @@ pub(super) fn type_of(
     }
     let (p1, s1) = decimal_of(&one)?;
     let (p2, s2) = decimal_of(&two)?;
-    let (p1, s1, p2, s2) = (i32::from(p1), i32::from(s1), i32::from(p2), i32::from(s2));
+    let p1 = i32::from(p1);
+    let s1 = i32::from(s1);
+    let p2 = i32::from(p2);
+    let s2 = i32::from(s2);
     let (digits, scale) = match op {
         "+" | "-" => {
             let scale = s1.max(s2);
@@ -155,7 +159,8 @@ fn compute(
         DataType::Float64 => rows.doubles(|row| double(row.double(0)?, row.double(1)?)),
         DataType::Float32 => rows.values(|row| {
             let narrow = |place| row.double(place).map(|value| value as f32);
-            let (left, right) = (f64::from(narrow(0)?), f64::from(narrow(1)?));
+            let left = f64::from(narrow(0)?);
+            let right = f64::from(narrow(1)?);
             // Rounding a double to a float once more gives the float's own result.
             double(left, right).map(|value| Value::Float(value as f32))
         }),
@@ -163,7 +168,8 @@ fn compute(
             rows.decimals(|row| decimal(row, op, *digits, *scale))
         }
         _ => rows.values(|row| {
-            let (left, right) = (row.long(0)?, row.long(1)?);
+            let left = row.long(0)?;
+            let right = row.long(1)?;
             if right == 0 && matches!(op, "%" | "pmod") {
                 return None;
             }
@@ -204,7 +210,8 @@ fn decimal(row: Row<'_>, op: &str, digits: u8, scale: i8) -> Option<i128> {
             (quotient, scale.into())
         }
         _ => {
-            let (left, right) = (wide(left, left_scale)?, wide(right, right_scale)?);
+            let left = wide(left, left_scale)?;
+            let right = wide(right, right_scale)?;
             let value = match op {
                 "+" => left.checked_add(right)?,
                 "-" => left.checked_sub(right)?,

@@ -38,7 +38,8 @@ fn check_node(node: &LogicalPlan) -> Result<()> {
             };
             for other in inputs {
                 for (one, two) in first.fields().iter().zip(other.fields()) {
-                    let (one, two) = (plain(one.data_type()), plain(two.data_type()));
+                    let one = plain(one.data_type());
+                    let two = plain(two.data_type());
                     if one != two {
                         return Err(Refusal::new(
                             format!(
@@ -67,7 +68,8 @@ fn check_node(node: &LogicalPlan) -> Result<()> {
 }
 
 fn check_same(one: &DataType, two: &DataType) -> Result<()> {
-    let (one, two) = (plain(one), plain(two));
+    let one = plain(one);
+    let two = plain(two);
     if one != two && one != DataType::Null && two != DataType::Null {
         return Err(not_compared(&one, &two).into());
     }

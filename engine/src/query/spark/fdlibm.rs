@@ -134,7 +134,10 @@ pub(super) fn exp(value: f64) -> f64 {
     }
     let negative = usize::from(value < 0.0);
     let hx = high(value) & 0x7fff_ffff;
-    let (mut x, mut hi, mut lo, mut k) = (value, 0.0, 0.0, 0);
+    let mut x = value;
+    let mut hi = 0.0;
+    let mut lo = 0.0;
+    let mut k = 0;
     if hx > 0x3fd6_2e42 {
         if hx < 0x3FF0_A2B2 {
             let sign = if negative == 1 { -1.0 } else { 1.0 };

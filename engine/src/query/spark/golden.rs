@@ -128,7 +128,8 @@ fn same(kind: &str, one: &Value, two: &Value) -> bool {
         (Value::String(one), Value::String(two)) => match kind {
             "double" | "float" => {
                 let number = |text: &str| text.parse::<f64>().unwrap();
-                let (one, two) = (number(one), number(two));
+                let one = number(one);
+                let two = number(two);
                 one.to_bits() == two.to_bits() || one.is_nan() && two.is_nan()
             }
             "timestamp" => {

@@ -54,7 +54,8 @@ pub(super) fn round_type(given: &Given<'_>) -> Result<DataType, Refusal> {
     let places = places(given)?;
     Ok(match given.kind(0) {
         DataType::Decimal128(digits, scale) => {
-            let (digits, scale) = (i32::from(*digits), i32::from(*scale));
+            let digits = i32::from(*digits);
+            let scale = i32::from(*scale);
             let whole = digits - scale + 1;
             if places < 0 {
                 DataType::Decimal128(whole.max(-places + 1).min(38) as u8, 0)
@@ -175,7 +176,8 @@ pub(super) fn log(rows: &Rows<'_>) -> Result<ArrayRef> {
     let positive = |value: f64| (value > 0.0 || value.is_nan()).then_some(value);
     rows.doubles(|row| {
         if row.has(1) {
-            let (base, value) = (positive(row.double(0)?)?, positive(row.double(1)?)?);
+            let base = positive(row.double(0)?)?;
+            let value = positive(row.double(1)?)?;
             return Some(fdlibm::ln(value) / fdlibm::ln(base));
         }
         positive(row.double(0)?).map(fdlibm::ln)

@@ -93,7 +93,8 @@ fn computed(name: &str, left: Expr, right: Expr, schema: &DFSchema) -> Result<Ex
         let args = vec![left, right];
         return Ok(Expr::ScalarFunction(ScalarFunction { func, args }));
     }
-    let (left_digits, right_digits) = (written(&left), written(&right));
+    let left_digits = written(&left);
+    let right_digits = written(&right);
     let data_type = type_of(
         name,
         (&left_type, left_digits.as_deref()),

@@ -8,30 +8,7 @@ use super::call::Refusal;
 use super::clock::{micros_of, year_text};
 use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use std::fmt::Write as _;
-
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-];
+use streamctl_proto::time_pattern::{MONTHS, WEEKDAYS};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -211,7 +188,8 @@ fn without_prefix<'t>(text: &'t str, literal: &str) -> Option<&'t str> {
 }
 
 fn write_field(text: &mut String, letter: char, count: usize, at: NaiveDateTime) {
-    let (date, time) = (at.date(), at.time());
+    let date = at.date();
+    let time = at.time();
     let hour = time.hour();
     let mut number = |value: u32| {
         let _ = write!(text, "{value:0count$}");
@@ -227,12 +205,16 @@ fn write_field(text: &mut String, letter: char, count: usize, at: NaiveDateTime)
         ('M' | 'L', _) => number(date.month()),
         ('d', _) => number(date.day()),
         ('D', _) => number(date.ordinal()),
-        ('E', 4) => text.push_str(DAYS[date.weekday().num_days_from_monday() as usize]),
-        ('E', _) => text.push_str(&DAYS[date.weekday().num_days_from_monday() as usize][..3]),
+        ('E', 4) => text.push_str(WEEKDAYS[date.weekday().num_days_from_monday() as usize]),
+        ('E', _) => text.push_str(&WEEKDAYS[date.weekday().num_days_from_monday() as usize][..3]),
         ('H', _) => number(hour),
         ('k', _) => number(if hour == 0 { 24 } else { hour }),
         ('K', _) => number(hour % 12),
-        ('h', _) => number(if hour % 12 == 0 { 12 } else { hour % 12 }),
+        ('h', _) => number(if hour.is_multiple_of(12) {
+            12
+        } else {
+            hour % 12
+        }),
         ('m', _) => number(time.minute()),
         ('s', _) => number(time.second()),
         ('S', _) => {

@@ -116,7 +116,8 @@ impl Translator<'_> {
 
     fn literal(&mut self, letter: char) {
         if self.any_case && letter.is_ascii_alphabetic() {
-            let (lower, upper) = (letter.to_ascii_lowercase(), letter.to_ascii_uppercase());
+            let lower = letter.to_ascii_lowercase();
+            let upper = letter.to_ascii_uppercase();
             self.out.push_str(&format!("[{lower}{upper}]"));
             return;
         }

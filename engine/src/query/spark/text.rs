@@ -279,7 +279,8 @@ pub(super) fn locate(rows: &Rows<'_>) -> Result<ArrayRef> {
         } else {
             1
         };
-        let (part, text) = (row.text(0)?, row.text(1)?);
+        let part = row.text(0)?;
+        let text = row.text(1)?;
         Some(if from < 1 {
             0
         } else {
@@ -410,7 +411,8 @@ pub(super) fn levenshtein(rows: &Rows<'_>) -> Result<ArrayRef> {
 
 pub(super) fn find_in_set(rows: &Rows<'_>) -> Result<ArrayRef> {
     rows.ints(|row| {
-        let (word, set) = (row.text(0)?, row.text(1)?);
+        let word = row.text(0)?;
+        let set = row.text(1)?;
         if word.contains(',') {
             return Some(0);
         }

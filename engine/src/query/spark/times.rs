@@ -316,7 +316,9 @@ pub(super) fn plus_interval(rows: &Rows<'_>) -> Result<ArrayRef> {
             _ => exec_err!("an interval is a constant"),
         }
     };
-    let (months, days, micros) = (figure(1)?, figure(2)?, figure(3)?);
+    let months = figure(1)?;
+    let days = figure(2)?;
+    let micros = figure(3)?;
     let moved = |date: NaiveDate| {
         let date = months_later(date, i32::try_from(months).ok()?)?;
         days_of(date).checked_add(i32::try_from(days).ok()?)

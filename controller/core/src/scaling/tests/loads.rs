@@ -22,14 +22,14 @@ fn a_step_up_is_answered_within_minutes_and_then_there_is_rest() {
         assert_eq!(plant.desired(), 1);
         plant.run(15);
         let desired = plant.desired();
-        let said = plant.reasons();
+        let reasons = plant.reasons();
         assert!(
             (least..=most).contains(&desired),
-            "{workers}: {desired}\n{said}"
+            "{workers}: {desired}\n{reasons}"
         );
         assert!(
             plant.lag_s() < 5.0,
-            "{workers}: still {} s behind\n{said}",
+            "{workers}: still {} s behind\n{reasons}",
             plant.lag_s()
         );
         let ups = plant
@@ -39,7 +39,7 @@ fn a_step_up_is_answered_within_minutes_and_then_there_is_rest() {
             .map(|pair| pair[1].0);
         assert!(
             ups.max().is_none_or(|last_ms| last_ms < 300_000 + 240_000),
-            "{workers}: late\n{said}"
+            "{workers}: late\n{reasons}"
         );
         plant.run(40);
         let settled = plant.asked.len();
@@ -329,7 +329,7 @@ fn a_new_leader_takes_the_number_over_from_the_workers_that_are_there() {
     assert_eq!(
         plant.scaler.desired(),
         None,
-        "nothing is said until the workers have dialled"
+        "no number is given until the workers have connected"
     );
     let asked = plant.asked.len();
     plant.run(60);

@@ -638,13 +638,13 @@ impl World {
         for _ in 0..1_000 {
             self.step(false);
         }
-        let said = self.log.len();
+        let effects = self.log.len();
         for _ in 0..500 {
             self.step(false);
         }
         let asks = |line: &&String| line.starts_with("    ->");
         let calm = |line: &&String| line.contains("ListShards") || line.contains("CheckLookup");
-        let restless: Vec<_> = self.log[said..]
+        let restless: Vec<_> = self.log[effects..]
             .iter()
             .filter(asks)
             .filter(|line| !calm(line))
