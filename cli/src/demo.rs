@@ -134,7 +134,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let demo = prepare(folder.path()).unwrap();
         let spec = JobSpec::parse_in(&demo.job.spec_text, &demo.job.base_dir).unwrap();
-        assert_eq!(spec.sink.path.as_str(), format!("{}/", demo.sink.display()));
+        assert_eq!(spec.sink.place(), format!("{}/", demo.sink.display()));
         assert!(
             folder
                 .path()

@@ -7,6 +7,7 @@
 //! Rule: decisions are pure and in `streamctl_core`; everything else performs them and reports the results.
 
 pub mod admission;
+pub mod checkpoints;
 pub mod driver;
 pub mod handle;
 pub mod history;
@@ -15,11 +16,11 @@ pub mod leading;
 pub mod load;
 pub mod metrics;
 pub mod node;
-pub mod publish;
 pub mod restored;
 pub mod scaling_flags;
 pub mod service;
 pub mod sessions;
 pub mod shards;
+pub mod sink;
 pub mod store;
 pub mod verify;

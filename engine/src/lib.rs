@@ -1,6 +1,6 @@
 //! The data logic that controller and worker share.
 //!
-//! Owns: sources ([`source`]) and formats ([`format`]) by kind, times and numbers from text
+//! Owns: sources ([`source`]), formats ([`format`]) and sinks ([`sink`]) by kind, times and numbers from text
 //! ([`values`]), object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog
 //! ([`catalog`]), lookup versions and their rows ([`lookup`]), the query ([`query`]), resolving a
 //! job file against the outside world ([`resolve`]), and the plumbing of the programs: HTTP servers
@@ -23,6 +23,7 @@ pub mod process;
 pub mod query;
 pub mod resolve;
 pub mod security;
+pub mod sink;
 pub mod source;
 pub mod storage;
 pub mod traces;

@@ -3,6 +3,7 @@
 //! Rule: conversion from the wire to the domain checks (`TryFrom`, names the field); the other way
 //! cannot fail.
 
+pub use crate::bad_message::BadMessage;
 use crate::change::FieldChange;
 use crate::manifest::TimeGap;
 use crate::report::{
@@ -11,15 +12,6 @@ use crate::report::{
 };
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
-
-/// A message with missing or invalid content.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("message field {field}: {problem}")]
-pub struct BadMessage {
-    pub field: &'static str,
-    /// The problem.
-    pub problem: String,
-}
 
 fn bad(field: &'static str, problem: impl ToString) -> BadMessage {
     BadMessage {

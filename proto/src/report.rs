@@ -215,6 +215,11 @@ pub fn most_null<'a>(all: impl Iterator<Item = &'a NullValues>) -> Vec<NullValue
     sums
 }
 
+/// The extension of objects of dead letters: JSON lines, gzip.
+pub const DEAD_LETTER_EXTENSION: &str = "json.gz";
+/// The extension of objects of rejected rows: JSON lines, gzip.
+pub const REJECTED_ROW_EXTENSION: &str = "rejected.json.gz";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
@@ -253,6 +258,13 @@ pub struct StagedObject {
     pub rows: u64,
     /// The current place of its bytes.
     pub staging: Staging,
+}
+
+impl StagedObject {
+    /// What tells it apart from every other object of its job.
+    pub fn key(&self) -> &str {
+        &self.location
+    }
 }
 
 /// The last part of an object's location: the window's start, the job, the task, and a number

@@ -214,8 +214,8 @@ impl ResolvedJob {
 mod tests {
     use super::*;
     use crate::spec::{
-        Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes,
-        SourceSpec, TimestampFormat,
+        Compression, Dialect, FilesSink, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkTypes,
+        SourceSpec,
     };
     use crate::spec::{GeneratorSource, SourceKind, StartingPosition};
     use crate::{Position, WindowSize};
@@ -231,14 +231,12 @@ mod tests {
         });
         let schema = SchemaFrom::BuiltIn;
         let starting_position = StartingPosition::TrimHorizon;
-        let sink = SinkSpec {
-            path: Location::folder("/out"),
+        let sink = FilesSink {
             format: SinkFormat::Json,
             compression: Compression::None,
-            partition_by: vec![],
             target_size: 1 << 20,
             types: SinkTypes::Arrow,
-            timestamp_format: TimestampFormat::Iso,
+            ..FilesSink::new(Location::folder("/out"))
         };
         let spec = JobSpec {
             name: "sales".parse().unwrap(),
@@ -252,7 +250,7 @@ mod tests {
             window: WindowSize::from_ms(60_000).unwrap(),
             lookups: vec![],
             sql: "SELECT uuid FROM source".into(),
-            sink,
+            sink: sink.into(),
             dead_letter: None,
             checkpoint: Location::folder("/checkpoint"),
             dialect: Dialect::default(),

@@ -13,9 +13,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::query::{QueryError, QueryPlan};
+use streamctl_engine::sink::layout;
 use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
-use streamctl_engine::written::{Form, Formed};
+use streamctl_engine::written::Formed;
 use streamctl_proto::ShardId;
 use streamctl_proto::report::{NullValues, UnmatchedKey, most_null};
 use tokio::time::{Instant, timeout_at};
@@ -231,7 +232,7 @@ pub async fn compute(
         Ok::<_, TaskError>(batches)
     };
     let ((bad, null_values), batches) = tokio::try_join!(feed, give)?;
-    let form = Form::new(plan.output_schema(), &context.job.spec.sink);
+    let form = layout(&context.job.spec.sink).form(plan.output_schema());
     let mut formed = Vec::with_capacity(batches.len());
     let mut rejected = vec![];
     for batch in &batches {

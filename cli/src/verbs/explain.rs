@@ -20,7 +20,7 @@ use streamctl_core::job::WINDOWS_AHEAD_MAX;
 use streamctl_engine::query::RecordColumn;
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::{Explored, ExploredLookup};
-use streamctl_engine::written;
+use streamctl_engine::sink::layout;
 use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::Problems;
 use streamctl_proto::{JobSpec, count};
@@ -170,8 +170,8 @@ fn as_text(job: &Explained) -> String {
         part(&format!("LOOKUP {name} ({size})"), text);
     }
     if let Some(query) = &found.plan {
-        let written = written::schema(query.output_schema(), &spec.sink);
-        let fields = written.fields().iter();
+        let form = layout(&spec.sink).form(query.output_schema());
+        let fields = form.schema().fields().iter();
         let rows: Vec<_> = fields
             .map(|f| [f.name().clone(), f.data_type().to_string()])
             .collect();
@@ -289,28 +289,13 @@ fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
 
 /// What is stored, and where.
 fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
-    let folders: String = spec
-        .sink
-        .partition_by
-        .iter()
-        .map(|column| format!("{}=.../", column.name()))
-        .collect();
-    let ending = spec
-        .sink
-        .extension(streamctl_proto::report::ObjectKind::Data);
     let below = format!("{}{}/", spec.checkpoint, spec.name);
     let dead = spec
         .dead_letter
         .as_ref()
         .map_or_else(|| format!("{below}dead-letters/"), ToString::to_string);
     let mut stored = vec![
-        (
-            "rows",
-            format!(
-                "{}{folders}<window>-{}-<task>-<n>.{ending}",
-                spec.sink.path, spec.name
-            ),
-        ),
+        ("rows", spec.sink.object_names(&spec.name)),
         (
             "dead letters",
             format!("{dead}<window>-{}-<task>-<n>.json.gz", spec.name),
@@ -353,11 +338,10 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
             "max_bad_share",
             spec.query_errors.max_bad_share(),
         ),
-        ("sink", "format", name_of(&spec.sink.format)),
-        ("sink", "compression", name_of(&spec.sink.compression)),
-        ("sink", "partition_by", "no folders".to_owned()),
-        ("sink", "target_size", bytes(spec.sink.target_size)),
-        ("sink", "types", name_of(&spec.sink.types)),
+    ]);
+    let sink = spec.sink.defaults().into_iter();
+    all.extend(sink.map(|(key, value)| ("sink", key, value)));
+    all.extend([
         ("dead_letter", "path", "below the checkpoint".to_owned()),
         ("retry", "max", spec.retries_max.to_string()),
     ]);
@@ -429,7 +413,7 @@ fn as_json(job: &Explained) -> Value {
         }),
         "notes": found.notes,
         "lookups": found.lookups.iter().map(lookup).collect::<Vec<_>>(),
-        "output_columns": found.plan.as_ref().map(|plan| fields(&written::schema(plan.output_schema(), &spec.sink))),
+        "output_columns": found.plan.as_ref().map(|plan| fields(layout(&spec.sink).form(plan.output_schema()).schema())),
         "whole_window": found.plan.as_ref().map(|plan| plan.whole_window()),
         "plan": plan.as_ref().map(|plan| plan.lines().collect::<Vec<_>>()),
         "stored": stored(spec).into_iter().map(|(what, place)| json!({"what": what, "where": place})).collect::<Vec<_>>(),

@@ -43,7 +43,7 @@ impl Core {
             submitted_ms: job.resolved.submitted_ms,
             retries: job.retries,
             spec_digest: job.resolved.spec_digest.clone(),
-            sink: job.resolved.spec.sink.path.to_string(),
+            sink: job.resolved.spec.sink.place(),
             job_version: job.resolved.job_version.0,
             changed_ms: job.resolved.changed_ms,
             repairs: job.repairs.iter().map(Into::into).collect(),

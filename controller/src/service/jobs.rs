@@ -3,9 +3,9 @@
 use super::status_text::status_text;
 use super::submit::Submitter;
 use super::{RepairEvents, not_found, recorded};
+use crate::checkpoints::CheckpointError;
 use crate::history::History;
 use crate::leading::Leader;
-use crate::publish::CheckpointError;
 use crate::verify::Verifier;
 use futures::Stream;
 use std::net::SocketAddr;

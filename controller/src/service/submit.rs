@@ -6,8 +6,8 @@
 
 use super::standing::{Standing, check_version, resumed, standing};
 use super::status_text::status_text;
+use crate::checkpoints::Checkpoints;
 use crate::handle::Handle;
-use crate::publish::Checkpoints;
 use crate::shards::{ShardLister, explore_all};
 use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
@@ -117,7 +117,7 @@ impl Submitter {
             return Ok(());
         }
         let checkpoint = &job.spec.checkpoint;
-        let sink = &job.spec.sink.path;
+        let sink = job.spec.sink.place();
         Err(Status::failed_precondition(format!(
             "checkpoint.location: {checkpoint} holds epochs of a job {name} that this cluster does not know\n  hint: give the job \
              another name, or another checkpoint location and sink; or remove {checkpoint}{name}/, and what its job wrote \

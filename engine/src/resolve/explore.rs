@@ -5,13 +5,14 @@
 //! Rule: it sends the same requests as a submit, reports with the same texts, and changes nothing.
 
 use super::{
-    Failure, Log, Pinned, ResolveError, World, check_arrival_time, check_names, check_partitions,
-    check_places, check_types, pinned, schema_field, source_table, table,
+    Failure, Log, Pinned, ResolveError, World, check_arrival_time, check_places, pinned,
+    schema_field, source_table, table,
 };
 use super::{lookup_rows, stream_address};
 use crate::catalog::{self, Asked};
 use crate::lookup::{rows, trial};
 use crate::query::{QueryPlan, QueryText};
+use crate::sink::layout;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, RecordKeys, StreamAddress};
@@ -181,9 +182,9 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     };
     if let Some(plan) = &plan {
         try_lookups(spec, plan, &mut lookups, &mut log).await;
-        check_names(spec, plan.output_schema(), &mut log);
-        check_partitions(spec, plan.output_schema(), &mut log);
-        check_types(spec, plan.output_schema(), &mut log);
+        let layout = layout(&spec.sink);
+        log.problems(layout.refused_names(plan.output_schema()));
+        log.problems(layout.refused_types(plan.output_schema()));
     }
     if places {
         check_places(world, spec, &mut log).await;

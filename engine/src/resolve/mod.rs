@@ -13,9 +13,9 @@ use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
 use crate::lookup::{self, Listed, LookupError, rows};
 use crate::query::{self, QueryError, QueryPlan, QueryText, RecordColumn};
+use crate::sink::layout;
 use crate::source::connector;
 use crate::storage::{StorageError, Storages};
-use crate::written;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
@@ -24,9 +24,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use explore::explore;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, RecordKeys, StreamAddress};
-use streamctl_proto::spec::{
-    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, StartingPosition,
-};
+use streamctl_proto::spec::{LookupSpec, Part, Problem, Problems, SchemaFrom, StartingPosition};
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
 /// Largest file in the form of a GetTable response.
@@ -88,8 +86,7 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
         .into_iter()
         .map(|name| Field::new(name, DataType::Utf8, true));
     let text = SchemaRef::new(Schema::new(text.collect::<Vec<_>>()));
-    check_names(spec, &text, &mut log);
-    check_partitions(spec, &text, &mut log);
+    log.problems(layout(&spec.sink).refused_names(&text));
     log.apart().0
 }
 
@@ -148,14 +145,15 @@ fn pinned(
 
 /// Checks that the output locations of the job exist.
 async fn check_places(world: &World, spec: &JobSpec, log: &mut Log) {
+    for (key, error) in layout(&spec.sink).unreachable(&world.storages).await {
+        let failure = Failure::of_storage(&format!("sink.{key}"), &error);
+        log.failures.push(failure);
+    }
     let dead = spec
         .dead_letter
         .as_ref()
         .map(|folder| ("dead_letter.path", folder));
-    let places = [
-        ("sink.path", &spec.sink.path),
-        ("checkpoint.location", &spec.checkpoint),
-    ];
+    let places = [("checkpoint.location", &spec.checkpoint)];
     for (field, folder) in places.into_iter().chain(dead) {
         let checked = world
             .storages
@@ -209,7 +207,9 @@ pub fn lookup_columns(job: &ResolvedJob) -> Option<Vec<(String, SchemaRef)>> {
 /// Name and Arrow type of each column of a job's result, as its sink writes them.
 pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
     let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
-    written::schema(&schema, &job.spec.sink)
+    layout(&job.spec.sink)
+        .form(&schema)
+        .schema()
         .fields()
         .iter()
         .map(|field| (field.name().clone(), field.data_type().to_string()))
@@ -261,6 +261,11 @@ impl Log {
 
     fn problem(&mut self, field: &str, message: String, hint: Option<String>) {
         self.failures.push(Failure::problem(field, message, hint));
+    }
+
+    fn problems(&mut self, problems: Vec<Problem>) {
+        self.failures
+            .extend(problems.into_iter().map(Failure::Problem));
     }
 
     /// Splits the log: the problems that the user must fix, and the unavailable parts with their
@@ -475,103 +480,6 @@ fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
         format!("the source has no column {name:?}"),
         Some(hint),
     );
-}
-
-/// Whether readers take the names of the result's columns.
-fn check_names(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let folders: Vec<&str> = spec
-        .sink
-        .partition_by
-        .iter()
-        .map(PartitionColumn::name)
-        .collect();
-    for (message, hint) in written::check_names(output, &folders) {
-        log.problem("transform.sql", message, Some(hint));
-    }
-}
-
-/// Whether the sink's files can hold the result.
-fn check_types(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let format = match spec.sink.format {
-        SinkFormat::Csv => "csv",
-        SinkFormat::Parquet => "parquet",
-        SinkFormat::Json => "json",
-    };
-    for (column, kind, reason) in written::unwritable(output, &spec.sink) {
-        let message =
-            format!("column {column:?} of the result is {kind}, which {format} files cannot hold");
-        log.problem("sink.format", message, Some(reason.hint(&column)));
-    }
-}
-
-fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let field = "sink.partition_by";
-    let names: Vec<&str> = output
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
-    let mut used = 0;
-    for column in &spec.sink.partition_by {
-        let PartitionColumn::Column(name) = column else {
-            continue;
-        };
-        let Some(found) = output.fields().iter().find(|field| field.name() == name) else {
-            let hint = match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
-                Some(known) => format!("did you mean {known:?}?"),
-                None => format!("the result's columns are: {}", names.join(", ")),
-            };
-            log.problem(
-                field,
-                format!("the result has no column {name:?}"),
-                Some(hint),
-            );
-            continue;
-        };
-        used += 1;
-        if matches!(
-            found.data_type(),
-            DataType::Binary | DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
-        ) {
-            let message = format!(
-                "column {name:?} has the type {}, which names no folder",
-                found.data_type()
-            );
-            log.problem(
-                field,
-                message,
-                Some("partition by text, numbers or dates".into()),
-            );
-        }
-    }
-    if used > 0 && used == names.len() {
-        let hint = "add a column to the query that is not in partition_by".to_owned();
-        log.problem(
-            field,
-            "every column of the result names a folder: none is left to write".into(),
-            Some(hint),
-        );
-    }
-    for name in names {
-        let taken = |column: &PartitionColumn| match column {
-            PartitionColumn::IngestYear => name.eq_ignore_ascii_case("ingest_year"),
-            PartitionColumn::IngestMonth => name.eq_ignore_ascii_case("ingest_month"),
-            PartitionColumn::IngestDay => name.eq_ignore_ascii_case("ingest_day"),
-            PartitionColumn::IngestHour => name.eq_ignore_ascii_case("ingest_hour"),
-            PartitionColumn::Column(_) => false,
-        };
-        if spec.sink.partition_by.iter().any(taken) {
-            let message =
-                format!("{name} is a column of the result and the window's start at once");
-            log.problem(
-                field,
-                message,
-                Some(format!(
-                    "rename the result's column, or leave {name} out of partition_by"
-                )),
-            );
-        }
-    }
 }
 
 #[cfg(test)]

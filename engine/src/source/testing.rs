@@ -6,8 +6,8 @@ use crate::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamctl_proto::spec::{
-    Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes,
-    SourceKind, SourceSpec, StartingPosition, TimestampFormat,
+    Compression, Dialect, FilesSink, Location, OnDataLoss, SchemaFrom, SinkFormat, SourceKind,
+    SourceSpec, StartingPosition,
 };
 use streamctl_proto::{JobSpec, Position, ResolvedJob, WindowSize};
 
@@ -24,20 +24,22 @@ fn spec(kind: SourceKind) -> JobSpec {
         window: WindowSize::from_ms(60_000).expect("not zero"),
         lookups: Vec::new(),
         sql: "SELECT * FROM source".to_owned(),
-        sink: SinkSpec {
-            path: Location::folder("/out/"),
-            format: SinkFormat::Json,
-            compression: Compression::None,
-            partition_by: Vec::new(),
-            target_size: 1 << 20,
-            types: SinkTypes::Hive,
-            timestamp_format: TimestampFormat::Iso,
-        },
+        sink: sink(Location::folder("/out/")).into(),
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint/"),
         dialect: Dialect::default(),
         retries_max: 3,
         query_errors: Default::default(),
+    }
+}
+
+/// JSON lines below this folder.
+pub fn sink(path: Location) -> FilesSink {
+    FilesSink {
+        format: SinkFormat::Json,
+        compression: Compression::None,
+        target_size: 1 << 20,
+        ..FilesSink::new(path)
     }
 }
 

@@ -2,7 +2,7 @@
 //! written but invisible.
 //!
 //! Owns: the trait, the choice of implementation for a location. Does not own: when to publish
-//! (`controller::publish`).
+//! (`controller::sink`).
 //! Rule: publishing is idempotent; the object itself decides, not an earlier response, whenever it
 //! can be inspected.
 

@@ -5,8 +5,7 @@
 
 use crate::resolved::{ColumnType, StreamAddress};
 use crate::spec::{
-    LookupCsv, LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, TimestampFormat,
-    bytes_text, duration_text,
+    LookupCsv, LookupSpec, SchemaFrom, SinkKind, SourceSpec, bytes_text, duration_text,
 };
 use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
@@ -135,33 +134,10 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
     );
 }
 
-fn sink(spec: &SinkSpec, all: &mut Fields) {
-    let columns: Vec<&str> = spec
-        .partition_by
-        .iter()
-        .map(PartitionColumn::name)
-        .collect();
-    let values = [
-        ("path", spec.path.to_string()),
-        ("format", value_text(&spec.format)),
-        ("compression", value_text(&spec.compression)),
-        ("partition_by", columns.join(", ")),
-        ("target_size", bytes_text(spec.target_size)),
-        ("types", value_text(&spec.types)),
-        (
-            "timestamp_format",
-            match spec.timestamp_format {
-                TimestampFormat::Iso => String::new(),
-                TimestampFormat::Hive => value_text(&spec.timestamp_format),
-            },
-        ),
-    ];
-    all.extend(
-        values
-            .into_iter()
-            .filter(|(_, v)| !v.is_empty())
-            .map(|(key, value)| (format!("sink.{key}"), value)),
-    );
+fn sink(spec: &SinkKind, all: &mut Fields) {
+    all.push(("sink.type".to_owned(), spec.type_name().to_owned()));
+    let fields = spec.fields().into_iter();
+    all.extend(fields.map(|(key, value)| (format!("sink.{key}"), value)));
 }
 
 /// The text of a value in a job file.

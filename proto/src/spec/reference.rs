@@ -7,7 +7,7 @@
 use super::format::FORMATS;
 use super::key::Part;
 pub use super::key::{KeyReference, Without};
-use super::{keys, source};
+use super::{keys, sink, source};
 
 /// A table of a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +24,16 @@ pub struct TableReference {
 fn parts() -> impl Iterator<Item = &'static Part> {
     let sources = source::KINDS.iter().map(|kind| kind.part);
     let before = [&keys::JOB, &source::SOURCE, &keys::CATALOG, &keys::SCHEMA];
-    let after = [
-        &keys::WINDOW,
-        &keys::LOOKUP,
-        &keys::TRANSFORM,
-        &keys::SINK,
-        &keys::DEAD_LETTER,
-        &keys::CHECKPOINT,
-        &keys::RETRY,
-    ];
+    let between = [&keys::WINDOW, &keys::LOOKUP, &keys::TRANSFORM, &sink::SINK];
+    let sinks = sink::KINDS.iter().map(|kind| kind.part);
+    let after = [&keys::DEAD_LETTER, &keys::CHECKPOINT, &keys::RETRY];
     let formats = FORMATS.iter().filter_map(|format| format.part);
     before
         .into_iter()
         .chain(sources)
         .chain(formats)
+        .chain(between)
+        .chain(sinks)
         .chain(after)
 }
 
@@ -108,6 +104,7 @@ mod tests {
                     "" => vec!["The job"],
                     "source" => vec!["[source]", &own],
                     "lookup[1]" => vec!["[[lookup]]"],
+                    "sink" => vec!["[sink]", "[sink] with type = \"files\""],
                     _ => vec![
                         reference()
                             .into_iter()

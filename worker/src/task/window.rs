@@ -11,16 +11,14 @@ use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::memory::{Holding, WindowMemory};
 use crate::pipeline::{Cause, Input, Pipeline, Taken};
 use crate::results::{Results, Rows};
-use crate::sink::{SinkContext, WindowSink, abandon_all};
+use crate::sink::{self, Staged, Writer, WriterContext};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryOutput};
 use streamctl_engine::source::Record;
-use streamctl_proto::report::{
-    NullValues, ObjectKind, StageTimes, UnmatchedKey, most_null, sum_null,
-};
+use streamctl_proto::report::{NullValues, StageTimes, UnmatchedKey, most_null, sum_null};
 use streamctl_proto::spec::JobSpec;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
 use tokio::sync::mpsc;
@@ -85,10 +83,9 @@ pub async fn run(
         unmatched,
     } = Pipeline::new(&context, &plan, Some(which.window), open, Arc::clone(pace))?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
-    let sink = WindowSink::new(
-        sink_context(&context, &which, &memory),
-        plan.output_schema().clone(),
-    )?;
+    let half = sink::of(&context.job.spec.sink);
+    let writer_context = writer_context(&context, &which, &memory);
+    let sink = half.writer(writer_context, plan.output_schema().clone())?;
     let rows = Rows::new(plan.output_schema().clone(), results);
     let counting = Counting::new(&context.job.spec, which.window);
     let fed = async {
@@ -113,8 +110,11 @@ pub async fn run(
         decoded,
     } = fed;
     let began = Instant::now();
-    let mut objects = match sink.finish().await {
-        Ok(objects) => objects,
+    let Staged {
+        mut objects,
+        rows_rejected,
+    } = match sink.finish().await {
+        Ok(staged) => staged,
         Err(error) => {
             dead.abort().await;
             return Err(error.into());
@@ -123,17 +123,11 @@ pub async fn run(
     match dead.finish().await {
         Ok(letters) => objects.extend(letters),
         Err(error) => {
-            for object in &objects {
-                let storage = context.storages.for_location(&object.location);
-                abandon_all(&*storage, std::slice::from_ref(object)).await;
-            }
+            half.discard(&context.storages, &objects).await;
             return Err(error.into());
         }
     }
-    let rejected = objects
-        .iter()
-        .filter(|object| object.kind == ObjectKind::RejectedRow);
-    counts.rows_rejected = rejected.map(|object| object.rows).sum();
+    counts.rows_rejected = rows_rejected;
     counts.rows_out = rows.count() - counts.rows_rejected;
     counts.rows_unmatched = unmatched.rows();
     stages.transform_us += spent.transform_us;
@@ -160,7 +154,7 @@ struct Fed {
 }
 
 /// With the time when it ended.
-type Drained = (WindowSink, Rows, StageTimes, Instant);
+type Drained = (Box<dyn Writer>, Rows, StageTimes, Instant);
 
 /// Feeds and drains at the same time. If the result cannot be written, the input is not awaited: it
 /// ends with the window, which may be an hour away.
@@ -231,19 +225,17 @@ fn query_error(error: QueryError, memory: &Holding) -> TaskError {
     }
 }
 
-pub(crate) fn sink_context(
+pub(crate) fn writer_context(
     context: &Context,
     which: &WindowKey,
     memory: &WindowMemory,
-) -> SinkContext {
+) -> WriterContext {
     let spec = &context.job.spec;
-    SinkContext {
-        spec: Arc::new(spec.sink.clone()),
+    WriterContext {
         job: spec.name.clone(),
         task: which.task,
         window: which.window,
-        storage: context.storages.for_location(spec.sink.path.as_str()),
-        rejected_storage: context.storages.for_location(spec.dead_letters().as_str()),
+        storages: context.storages.clone(),
         rejected: spec.dead_letters(),
         memory: Arc::clone(&memory.sink),
     }
@@ -335,7 +327,7 @@ async fn feed(
 /// Stages the rows that the query returns.
 async fn drain(
     mut output: QueryOutput,
-    mut sink: WindowSink,
+    mut sink: Box<dyn Writer>,
     mut rows: Rows,
     memory: &Holding,
     pace: &Pace,

@@ -296,7 +296,7 @@ impl Job {
         figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms));
     }
 
-    /// Locations of staged objects that may still become visible.
+    /// The keys of staged objects that may still become visible.
     pub fn staged(&self) -> BTreeSet<String> {
         let committing = self
             .committing
@@ -320,9 +320,9 @@ impl Job {
             .values()
             .flat_map(|open| &open.reports)
             .flat_map(|report| &report.objects);
-        let reported = reports.map(|object| object.location.clone());
+        let reported = reports.map(|object| object.key().to_owned());
         manifests
-            .map(|object| object.staged.location)
+            .map(|object| object.staged.key().to_owned())
             .chain(reported)
             .collect()
     }

@@ -4,15 +4,15 @@
 //! (the commit).
 //! Rule: exactly one line per row, with all its columns, in the same epoch as its neighbours.
 
-use super::gzip_lines::{GzipLines, LinesPlace};
-use super::{EncodeError, SinkContext, SinkError};
+use super::{EncodeError, FilesContext, GzipLines, SinkError};
 use crate::dead_letter::rfc3339;
+use crate::sink::LinesPlace;
 use arrow::array::RecordBatch;
 use std::sync::Arc;
 use streamctl_engine::written::{TextForm, json};
 use streamctl_proto::Window;
 use streamctl_proto::names::BadName;
-use streamctl_proto::report::ObjectKind;
+use streamctl_proto::report::{ObjectKind, REJECTED_ROW_EXTENSION};
 
 /// Rows that are in no object of the result.
 pub(crate) struct RejectedRows {
@@ -41,23 +41,18 @@ impl std::fmt::Display for Rejection {
 }
 
 /// Objects for the rejected rows of one window of one task.
-pub(super) fn objects(context: &SinkContext) -> GzipLines {
-    let SinkContext {
-        spec,
-        job,
-        task,
-        window,
-        ..
+pub(super) fn objects(context: &FilesContext) -> GzipLines {
+    let FilesContext {
+        job, task, window, ..
     } = context;
-    let kind = ObjectKind::RejectedRow;
     GzipLines::new(LinesPlace {
         folder: context.rejected.clone(),
         storage: Arc::clone(&context.rejected_storage),
         job: job.clone(),
         task: *task,
         window: *window,
-        kind,
-        extension: spec.extension(kind),
+        kind: ObjectKind::RejectedRow,
+        extension: REJECTED_ROW_EXTENSION,
     })
 }
 

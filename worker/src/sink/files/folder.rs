@@ -1,11 +1,11 @@
 //! One folder of a window: waiting rows, and the object being written.
 //!
 //! Owns: when rows are encoded, when an object is full. Does not own: which rows (`partition`), how
-//! much memory all folders may take (`WindowSink`).
+//! much memory all folders may take (`FilesWriter`).
 //! Rule: an open object costs tens of kilobytes however few rows it has, so a folder opens one only
 //! for enough rows. Its memory is known after every call ([`Folder::memory`]).
 
-use super::{Encoder, ObjectWriter, SinkContext, SinkError};
+use super::{Encoder, FilesContext, ObjectWriter, SinkError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use streamctl_proto::report::{ObjectKind, StagedObject};
@@ -55,7 +55,7 @@ impl Folder {
     /// Adds rows. Returns the object that they complete.
     pub async fn add(
         &mut self,
-        context: &SinkContext,
+        context: &FilesContext,
         schema: &SchemaRef,
         rows: RecordBatch,
     ) -> Result<Option<StagedObject>, SinkError> {
@@ -77,7 +77,11 @@ impl Folder {
     }
 
     /// Encodes the buffered rows into the object.
-    async fn encode(&mut self, context: &SinkContext, schema: &SchemaRef) -> Result<(), SinkError> {
+    async fn encode(
+        &mut self,
+        context: &FilesContext,
+        schema: &SchemaRef,
+    ) -> Result<(), SinkError> {
         let rows = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         if self.open.is_none() {
@@ -117,7 +121,7 @@ impl Folder {
     /// object is deleted.
     pub async fn finish(
         &mut self,
-        context: &SinkContext,
+        context: &FilesContext,
         schema: &SchemaRef,
     ) -> Result<Option<StagedObject>, SinkError> {
         if !self.waiting.is_empty() {

@@ -222,7 +222,7 @@ impl PageStore for ExactPageStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::{least, sparing};
+    use crate::sink::files::{least, sparing};
     use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
     use arrow::datatypes::Schema;
     use streamctl_proto::spec::SinkFormat;

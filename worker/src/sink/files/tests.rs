@@ -13,12 +13,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::sync::Mutex;
-use streamctl_engine::storage::{ObjectInfo, PutOutcome, StagedWriter};
+use streamctl_engine::storage::{ObjectInfo, PutOutcome, StagedWriter, StorageError};
 use streamctl_proto::Term;
-use streamctl_proto::report::Staging;
-use streamctl_proto::spec::{
-    Compression, Location, PartitionColumn, SinkFormat, SinkTypes, TimestampFormat,
-};
+use streamctl_proto::report::{ObjectKind, Staging};
+use streamctl_proto::spec::{Compression, Location, PartitionColumn, SinkFormat};
 use streamctl_proto::staged_name::Orphans;
 
 /// Staged objects by location; implements only what a sink calls.
@@ -190,27 +188,22 @@ pub(crate) fn task() -> TaskId {
     }
 }
 
-fn spec(format: SinkFormat, compression: Compression) -> SinkSpec {
-    let path = Location::folder("s3://b/out");
-    SinkSpec {
-        path,
+fn spec(format: SinkFormat, compression: Compression) -> FilesSink {
+    FilesSink {
         format,
         compression,
-        partition_by: Vec::new(),
-        target_size: 128 << 20,
-        types: SinkTypes::Hive,
-        timestamp_format: TimestampFormat::Iso,
+        ..FilesSink::new(Location::folder("s3://b/out"))
     }
 }
 
-fn sink(storage: &FakeStorage, spec: SinkSpec, schema: &SchemaRef) -> WindowSink {
+fn sink(storage: &FakeStorage, spec: FilesSink, schema: &SchemaRef) -> Box<FilesWriter> {
     let job = "sales".parse().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(storage.clone());
     let spec = Arc::new(spec);
     let memory = memory(1 << 40);
     let rejected = Location::folder("s3://b/dead");
     let rejected_storage = Arc::clone(&storage);
-    let context = SinkContext {
+    let context = FilesContext {
         spec,
         job,
         task: task(),
@@ -220,7 +213,7 @@ fn sink(storage: &FakeStorage, spec: SinkSpec, schema: &SchemaRef) -> WindowSink
         rejected_storage,
         memory,
     };
-    WindowSink::new(context, schema.clone()).unwrap()
+    Box::new(FilesWriter::new(context, schema.clone()).unwrap())
 }
 
 /// Rows `from..to`; every third text is null.
@@ -245,11 +238,11 @@ fn rows(from: i64, to: i64) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
-async fn write_all(mut sink: WindowSink, batches: Vec<RecordBatch>) -> Vec<StagedObject> {
+async fn write_all(mut sink: Box<FilesWriter>, batches: Vec<RecordBatch>) -> Vec<StagedObject> {
     for batch in batches {
         sink.write(batch).await.unwrap();
     }
-    sink.finish().await.unwrap()
+    sink.finish().await.unwrap().objects
 }
 
 fn read_parquet(bytes: Bytes) -> RecordBatch {
@@ -430,7 +423,7 @@ async fn objects_are_cut_at_their_target_size_and_no_row_is_lost() {
     for format in [SinkFormat::Parquet, SinkFormat::Json, SinkFormat::Csv] {
         let storage = FakeStorage::default();
         let target_size = 20_000;
-        let spec = SinkSpec {
+        let spec = FilesSink {
             target_size,
             ..spec(format, Compression::None)
         };
@@ -486,7 +479,7 @@ async fn a_large_object_goes_out_in_row_groups() {
             .await
             .unwrap();
     }
-    let objects = sink.finish().await.unwrap();
+    let objects = sink.finish().await.unwrap().objects;
     let content = storage.content(&objects[0].location);
     let largest = storage.state.lock().unwrap().largest_write;
     let groups = ParquetRecordBatchReaderBuilder::try_new(content.clone())
@@ -524,7 +517,7 @@ async fn many_partitions_together_hold_no_more_than_one_large_one() {
             .unwrap();
         assert!(sink.memory <= MEMORY_BYTES_MAX && sink.memory == counted(&sink));
     }
-    let objects = sink.finish().await.unwrap();
+    let objects = sink.finish().await.unwrap().objects;
     let rows = |object: &StagedObject| read_parquet(storage.content(&object.location)).num_rows();
     assert_eq!(
         (objects.len(), objects.iter().map(rows).sum::<usize>()),
@@ -536,7 +529,7 @@ async fn many_partitions_together_hold_no_more_than_one_large_one() {
 async fn a_failure_at_the_end_throws_everything_away() {
     let storage = FakeStorage::default();
     storage.fail_on("id=3/");
-    let mut spec = SinkSpec {
+    let mut spec = FilesSink {
         target_size: 1,
         ..spec(SinkFormat::Json, Compression::None)
     };
@@ -547,7 +540,7 @@ async fn a_failure_at_the_end_throws_everything_away() {
     assert!(storage.is_clean());
     let mut whole = sink(
         &storage,
-        SinkSpec {
+        FilesSink {
             target_size: 1 << 20,
             ..spec
         },
@@ -572,7 +565,7 @@ fn spread(partitions: i64) -> RecordBatch {
 }
 
 /// The memory that all folders report.
-fn counted(sink: &WindowSink) -> usize {
+fn counted(sink: &FilesWriter) -> usize {
     sink.folders.values().map(Folder::memory).sum()
 }
 
@@ -601,7 +594,7 @@ async fn a_thousand_partitions_in_little_memory_become_more_objects_and_one_more
             error.to_string().contains("more than 1000 partitions"),
             "{error}"
         );
-        let objects = sink.finish().await.unwrap();
+        let objects = sink.finish().await.unwrap().objects;
         assert!(
             objects.len() > 1_000,
             "some were finished early: {}",
@@ -617,7 +610,7 @@ fn sink_of_worker(
     limit: &str,
     storage: &FakeStorage,
     schema: &SchemaRef,
-) -> Result<WindowSink, SinkError> {
+) -> Result<Box<FilesWriter>, SinkError> {
     let budget = MemoryBudget::new(limit.parse().unwrap());
     let memory = budget.window(false, false).unwrap().sink;
     let context = sink(
@@ -626,7 +619,7 @@ fn sink_of_worker(
         &rows(0, 1).schema(),
     )
     .context;
-    WindowSink::new(SinkContext { memory, ..context }, schema.clone())
+    FilesWriter::new(FilesContext { memory, ..context }, schema.clone()).map(Box::new)
 }
 
 #[tokio::test]
@@ -648,7 +641,7 @@ async fn ten_thousand_columns_are_written_by_a_worker_of_1_gib_and_refused_by_on
             sink.memory
         );
     }
-    let objects = sink.finish().await.unwrap();
+    let objects = sink.finish().await.unwrap().objects;
     assert_eq!(objects.iter().map(|object| object.rows).sum::<u64>(), 60);
     let Err(error) = sink_of_worker("256MiB", &storage, &schema) else {
         panic!("it was not refused")
@@ -687,7 +680,7 @@ async fn a_row_that_no_folder_can_be_named_for_is_kept_whole_and_costs_no_neighb
     spec.partition_by = vec![PartitionColumn::Column("k".into())];
     let mut writing = sink(&storage, spec.clone(), &schema);
     writing.write(batch.clone()).await.unwrap();
-    let objects = writing.finish().await.unwrap();
+    let objects = writing.finish().await.unwrap().objects;
     let of = |kind| objects.iter().filter(move |object| object.kind == kind);
     assert_eq!(
         of(ObjectKind::Data).map(|object| object.rows).sum::<u64>(),

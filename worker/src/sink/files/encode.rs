@@ -6,31 +6,19 @@
 //! ([`Encoder::memory`]), and an unfinished row group can be written early ([`Encoder::release`]),
 //! so that the caller can bound memory.
 
-use super::compress::Compressed;
+use super::EncodeError;
 use super::encoding::Encoding;
 use super::parquet_file::ParquetFile;
+use crate::sink::Compressed;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 use bytes::Bytes;
-use parquet::errors::ParquetError;
 use streamctl_engine::written::{TextForm, csv, json};
 use streamctl_proto::spec::SinkFormat;
 
 /// An object that takes no more than this is never refused: the smallest memory limit leaves this
 /// much to each sink.
 pub(crate) const OBJECT_BYTES_ALWAYS: usize = 4 << 20;
-
-/// Rows cannot be written in the sink's format.
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    #[error("rows cannot be written")]
-    Arrow(#[from] ArrowError),
-    #[error("rows cannot be written as parquet")]
-    Parquet(#[from] ParquetError),
-    #[error("rows cannot be compressed")]
-    Compress(#[from] std::io::Error),
-}
 
 /// Without dictionaries, where an open object would take more than half of `bytes` with them.
 pub(crate) fn sparing(encoding: Encoding, schema: &SchemaRef, bytes: usize) -> Encoding {

@@ -1,23 +1,19 @@
-//! Publishing and checkpoints against a storage that fails on demand.
+//! Checkpoints in a storage in memory.
 
 use super::*;
 use async_trait::async_trait;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use streamctl_engine::storage::{ObjectInfo, StagedWriter};
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
 use streamctl_proto::staged_name::Orphans;
-use streamctl_proto::{Counts, TaskId, Term, Window};
+use streamctl_proto::{Counts, StagedObject, TaskId, Term, Window};
 
-/// Objects in a map; publishing fails `failures` times, and records how many ran at once.
+/// Objects in a map.
 #[derive(Debug, Default)]
 struct Fake {
     objects: Mutex<BTreeMap<String, Bytes>>,
-    failures: Mutex<BTreeMap<String, u32>>,
-    lost: BTreeSet<String>,
-    running: Mutex<(usize, usize)>,
-    published: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -54,33 +50,8 @@ impl Storage for Fake {
     async fn stage(&self, _location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
         unreachable!()
     }
-    async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
-        let location = object.location.clone();
-        if self.lost.contains(&location) {
-            return Err(StorageError::StagedLost { location });
-        }
-        {
-            let mut running = self.running.lock().unwrap();
-            running.0 += 1;
-            running.1 = running.1.max(running.0);
-        }
-        tokio::task::yield_now().await;
-        self.running.lock().unwrap().0 -= 1;
-        if let Some(left) = self
-            .failures
-            .lock()
-            .unwrap()
-            .get_mut(&location)
-            .filter(|left| **left > 0)
-        {
-            *left -= 1;
-            return Err(StorageError::Unavailable {
-                location,
-                reason: "slow down".into(),
-            });
-        }
-        self.published.lock().unwrap().push(location);
-        Ok(())
+    async fn publish(&self, _object: &StagedObject) -> Result<(), StorageError> {
+        unreachable!()
     }
     async fn abandon(&self, _object: &StagedObject) -> Result<(), StorageError> {
         unreachable!()
@@ -141,91 +112,8 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
     }
 }
 
-async fn published(fake: Fake, manifest: &Manifest) -> (Arc<Fake>, Result<(), PublishError>) {
-    let fake = Arc::new(fake);
-    let pair = |object: &ManifestObject| (fake.clone() as Arc<dyn Storage>, object.staged.clone());
-    let result = publish_all(manifest.objects.iter().map(pair).collect(), manifest).await;
-    (fake, result)
-}
-
 fn checkpoints(fake: &Arc<Fake>) -> Checkpoints {
     Checkpoints::new(fake.clone(), Location::folder("/cp"), "j".parse().unwrap())
-}
-
-#[tokio::test]
-async fn all_objects_are_published_a_bounded_number_at_a_time() {
-    let (fake, result) = published(Fake::default(), &manifest(1, None, 100)).await;
-    result.unwrap();
-    assert_eq!(fake.published.lock().unwrap().len(), 100);
-    assert_eq!(fake.running.lock().unwrap().1, PUBLISH_PARALLEL_MAX);
-}
-
-#[tokio::test]
-async fn an_object_whose_storage_is_unavailable_once_is_published_in_the_end() {
-    let failures = Mutex::new(BTreeMap::from([("/out/1-1".to_owned(), 1)]));
-    let (fake, result) = published(
-        Fake {
-            failures,
-            ..Fake::default()
-        },
-        &manifest(1, None, 3),
-    )
-    .await;
-    result.unwrap();
-    assert_eq!(fake.published.lock().unwrap().len(), 3);
-}
-
-#[tokio::test]
-async fn a_storage_that_stays_unavailable_is_left_for_later_after_a_limit() {
-    let failures = Mutex::new(BTreeMap::from([("/out/1-0".to_owned(), 1000)]));
-    let (fake, result) = published(
-        Fake {
-            failures,
-            ..Fake::default()
-        },
-        &manifest(1, None, 1),
-    )
-    .await;
-    assert!(
-        matches!(
-            result,
-            Err(PublishError::Later {
-                epoch: Epoch(1),
-                ..
-            })
-        ),
-        "{result:?}"
-    );
-    assert_eq!(
-        fake.failures.lock().unwrap()["/out/1-0"],
-        1000 - PUBLISH_ATTEMPTS_MAX
-    );
-}
-
-#[tokio::test]
-async fn lost_objects_are_named_and_all_others_are_published() {
-    let lost = BTreeSet::from(["/out/1-2".to_owned(), "/out/1-40".to_owned()]);
-    let (fake, result) = published(
-        Fake {
-            lost,
-            ..Fake::default()
-        },
-        &manifest(1, None, 50),
-    )
-    .await;
-    let Err(error @ PublishError::Lost { .. }) = result else {
-        panic!("{result:?}")
-    };
-    let text = streamctl_proto::describe(&error);
-    assert!(
-        text.contains("2 objects lost") && text.contains("/out/1-2"),
-        "{text}"
-    );
-    assert!(
-        error.hint().unwrap().contains("streamctl repair j"),
-        "{error:?}"
-    );
-    assert_eq!(fake.published.lock().unwrap().len(), 48);
 }
 
 #[tokio::test]

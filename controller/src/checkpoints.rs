@@ -1,186 +1,27 @@
-//! The steps of a commit outside the store: manifests before it, visible objects after it.
+//! The checkpoint location of a job: manifests before a commit, notes of publication after it, earlier
+//! versions of the job.
 //!
-//! Owns: the checkpoint location of a job, publishing an epoch. Does not own: when (driver), how
-//! one object becomes visible (`engine::storage`).
+//! Owns: writing, reading and finding them. Does not own: when (driver), what becomes visible
+//! ([`crate::sink`]).
 //! Rule: every step is idempotent. A manifest that is not byte for byte the committed one is an
 //! error.
 
 use crate::restored::{Published, Written};
+use crate::sink::Committer;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-use streamctl_engine::storage::{Look, PutOutcome, Storage, StorageError, Storages};
-use streamctl_proto::manifest::{
-    CheckpointNames, EpochRepair, MANIFEST_BYTES_MAX, ManifestError, ManifestObject, objects_after,
-    sha256_hex,
-};
-use streamctl_proto::report::StagedObject;
+use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
+use streamctl_proto::manifest::{CheckpointNames, MANIFEST_BYTES_MAX, ManifestError, sha256_hex};
 use streamctl_proto::resolved::{RESOLVED_BYTES_MAX, VersionError};
 use streamctl_proto::spec::Location;
-use streamctl_proto::{
-    Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, VersionRef, count,
-};
+use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, VersionRef};
 
-/// Objects of one epoch that are published at the same time.
-pub const PUBLISH_PARALLEL_MAX: usize = 16;
-/// Attempts per object; then the driver gets an error and retries later.
-pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
 /// Largest note of a publication: the name of a manifest.
 const NOTE_BYTES_MAX: u64 = 4_096;
-/// First back-off between two attempts. It doubles each time, and the actual wait is random between
-/// half and all of it.
-const BACKOFF: Duration = Duration::from_millis(100);
-
-/// An epoch is committed and not all of it could be made visible.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// Retry later; what was published stays published. A refusal may also pass: permissions and
-    /// keys come back.
-    #[error("epoch {epoch} of job {job} is not published yet")]
-    Later {
-        job: JobName,
-        epoch: Epoch,
-        /// The error of the first object that failed.
-        source: StorageError,
-    },
-    /// Committed rows are lost; all other objects are visible. The job must stop as failed until it
-    /// is repaired.
-    #[error("epoch {epoch} of job {job} is committed and cannot be published: {} lost, the first of them {}", count(lost.len() as u64, "object"), lost[0])]
-    Lost {
-        job: JobName,
-        epoch: Epoch,
-        /// Locations of the lost objects; at least one.
-        lost: Vec<String>,
-    },
-}
-
-impl PublishError {
-    /// What to do, if a user must act.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Later {
-                source: StorageError::Refused { hint, .. },
-                ..
-            } => Some(hint.clone()),
-            Self::Later { .. } => None,
-            Self::Lost { job, .. } => Some(format!(
-                "what was staged is gone, perhaps by a bucket lifecycle rule: `streamctl repair {job}` (after `streamctl run`: \
-                 `streamctl repair --local FILE`) computes it again from its ranges, as long as the stream keeps them; `--skip` gives it up, or says that its readers have taken it"
-            )),
-        }
-    }
-}
-
-/// Makes every object of a committed epoch visible, with its repairs, [`PUBLISH_PARALLEL_MAX`] at a
-/// time. Idempotent.
-pub async fn publish(
-    storages: &Storages,
-    manifest: &Manifest,
-    repairs: &[EpochRepair],
-) -> Result<(), PublishError> {
-    let pair = |object: ManifestObject| {
-        (
-            storages.for_location(&object.staged.location),
-            object.staged,
-        )
-    };
-    publish_all(
-        objects_after(manifest, repairs)
-            .into_iter()
-            .map(pair)
-            .collect(),
-        manifest,
-    )
-    .await
-}
-
-/// Publishes objects, each with its storage. A lost object does not block the others.
-async fn publish_all(
-    pairs: Vec<(Arc<dyn Storage>, StagedObject)>,
-    manifest: &Manifest,
-) -> Result<(), PublishError> {
-    let objects: Vec<BoxFuture<'static, _>> = pairs.into_iter().map(publish_or_lose).collect();
-    let published = stream::iter(objects)
-        .buffer_unordered(PUBLISH_PARALLEL_MAX)
-        .try_collect::<Vec<_>>()
-        .await;
-    let job = manifest.job.clone();
-    let epoch = manifest.epoch;
-    let mut lost: Vec<String> = match published {
-        Ok(outcomes) => outcomes.into_iter().flatten().collect(),
-        Err(source) => return Err(PublishError::Later { job, epoch, source }),
-    };
-    lost.sort();
-    if lost.is_empty() {
-        Ok(())
-    } else {
-        Err(PublishError::Lost { job, epoch, lost })
-    }
-}
-
-/// Returns the location if the object is lost.
-fn publish_or_lose(
-    (storage, staged): (Arc<dyn Storage>, StagedObject),
-) -> BoxFuture<'static, Result<Option<String>, StorageError>> {
-    Box::pin(async move {
-        match publish_object(&*storage, &staged).await {
-            Ok(()) => Ok(None),
-            Err(StorageError::StagedLost { location }) => Ok(Some(location)),
-            Err(error) => Err(error),
-        }
-    })
-}
-
-async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<(), StorageError> {
-    let mut backoff = BACKOFF;
-    for _attempt in 1..PUBLISH_ATTEMPTS_MAX {
-        match storage.publish(object).await {
-            Err(StorageError::Unavailable { reason, .. }) => {
-                tracing::debug!(
-                    location = object.location,
-                    reason,
-                    "not published this time"
-                );
-                tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                backoff *= 2;
-            }
-            done => return done,
-        }
-    }
-    storage.publish(object).await
-}
-
-/// How many objects of a committed epoch are checked to see whether any was published: publishing
-/// goes in this order, and no later one begins before one of this many is done.
-const INSPECTED_MAX: usize = PUBLISH_PARALLEL_MAX;
 /// Most manifests of one epoch that are checked; each is of another leader that died before its
 /// commit.
 const WRITTEN_MAX: usize = 64;
-
-/// Whether anything of an epoch is visible: then it was committed.
-async fn is_visible(storages: &Storages, manifest: &Manifest) -> Result<bool, StorageError> {
-    for object in manifest.objects.iter().take(INSPECTED_MAX) {
-        let staged = &object.staged;
-        match storages
-            .for_location(&staged.location)
-            .inspect(&staged.location, Look::Cheaply)
-            .await
-        {
-            Ok(found)
-                if found.size == staged.size
-                    && found.crc32c.is_none_or(|crc32c| crc32c == staged.crc32c) =>
-            {
-                return Ok(true);
-            }
-            Ok(_) | Err(StorageError::NotFound { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(false)
-}
 
 /// Something in a checkpoint location could not be written or used.
 #[derive(Debug, thiserror::Error)]
@@ -485,7 +326,7 @@ impl Checkpoints {
     /// is not a manifest of this job and epoch under the name that its content gives it.
     pub async fn read_written(
         &self,
-        storages: &Storages,
+        committer: &dyn Committer,
         epoch: Epoch,
         locations: &[String],
     ) -> Result<Vec<Written>, CheckpointError> {
@@ -514,7 +355,7 @@ impl Checkpoints {
             };
             let published = match self.is_noted(&reference).await? {
                 true => Published::Noted,
-                false if is_visible(storages, &manifest).await? => Published::Objects,
+                false if committer.is_visible(&manifest).await? => Published::Objects,
                 false => Published::Nothing,
             };
             found.push(Written {
