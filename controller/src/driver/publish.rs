@@ -121,7 +121,7 @@ mod tests {
             let has = |job: &str, epoch| table.get(job).is_some_and(|last| *last >= epoch);
             let missing =
                 |one: &&Committed<'_>| !has(one.manifest.job.as_str(), one.manifest.epoch);
-            let Some(last) = epochs.iter().filter(missing).next_back() else {
+            let Some(last) = epochs.iter().rfind(missing) else {
                 return Ok(());
             };
             let Manifest { job, epoch, .. } = last.manifest;
