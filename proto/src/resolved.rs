@@ -54,6 +54,24 @@ impl RecordKeys {
     }
 }
 
+/// What a column of the type `array`, `map` or `struct` is in the query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NestedColumns {
+    /// A text with its JSON, as in jobs of earlier builds, and in formats without objects.
+    #[default]
+    Text,
+    /// A list, a map or a struct.
+    Typed,
+}
+
+impl NestedColumns {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's interface")]
+    fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's interface")]
 fn is_false(flag: &bool) -> bool {
     !flag
@@ -100,6 +118,9 @@ pub struct ResolvedJob {
     pub start: Position,
     /// The source's columns, in order.
     pub columns: Vec<ColumnType>,
+    /// What those of nested types are. Absent before they had types of their own.
+    #[serde(default, skip_serializing_if = "NestedColumns::is_text")]
+    pub nested: NestedColumns,
     /// Which keys of a record hold them. Absent before the catalog's mappings were read.
     #[serde(default, skip_serializing_if = "RecordKeys::is_plain")]
     pub keys: RecordKeys,
@@ -277,6 +298,7 @@ mod tests {
                 name: "uuid".into(),
                 type_name: "string".into(),
             }],
+            nested: Default::default(),
             keys: RecordKeys::default(),
             reads_partition_keys: false,
             stream: None,

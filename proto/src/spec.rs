@@ -23,7 +23,7 @@ mod text;
 mod values;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
-pub use hive::{HiveType, NotAType};
+pub use hive::{HiveField, HiveType, Inside, NotAType, TYPE_LEVELS_MAX, TYPE_PARTS_MAX};
 use keys::{LOOKUP_BYTES_DEFAULT, REFRESH_DEFAULT};
 pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use locate::line_of;

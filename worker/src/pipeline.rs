@@ -26,7 +26,8 @@ use streamctl_proto::{ShardId, Window};
 
 /// Records decoded at once.
 pub const DECODE_RECORDS_MAX: usize = 8_192;
-/// Values decoded at once, records times columns: each takes memory even where it is null.
+/// Values decoded at once, records times columns and fields of structs: each takes memory even where
+/// it is null.
 const DECODE_VALUES_MAX: usize = 1 << 20;
 
 /// An open window of a job, or an open replay of one.
@@ -50,13 +51,14 @@ impl<'a> Pipeline<'a> {
         open: OpenQuery,
         pace: Arc<Pace>,
     ) -> Result<Self, TaskError> {
-        let columns = plan.source_columns();
+        let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+        let records_max = DECODE_VALUES_MAX / decoder.width().max(1);
         let input = Input {
             context,
-            decoder: context.decoder(context.source_schema()?, columns)?,
+            decoder,
             of_records: RecordValues::new(&context.job, plan.record_columns(), window),
             query: open.input,
-            records_max: (DECODE_VALUES_MAX / columns.len().max(1)).clamp(1, DECODE_RECORDS_MAX),
+            records_max: records_max.clamp(1, DECODE_RECORDS_MAX),
             bytes_max: context.budget.decode_bytes(),
             has_enough: false,
             pace,

@@ -45,7 +45,7 @@ fn planned(spec: &JobSpec) -> Vec<String> {
         SchemaFrom::Inline(columns) => columns.clone(),
         _ => SALES.map(text).to_vec(),
     };
-    let lookup = arrow_schema(&[text("x")]).unwrap();
+    let lookup = arrow_schema(&[text("x")], Default::default()).unwrap();
     let fields = ["CountryName", "Code"].map(|name| lookup.field(0).clone().with_name(name));
     let lookup = Arc::new(arrow::datatypes::Schema::new(fields.to_vec()));
     let lookups = spec
@@ -57,7 +57,7 @@ fn planned(spec: &JobSpec) -> Vec<String> {
         .build()
         .unwrap();
     let plan = runtime.block_on(QueryPlan::new(
-        arrow_schema(&columns).unwrap(),
+        arrow_schema(&columns, Default::default()).unwrap(),
         lookups,
         QueryText::submitted(spec),
     ));

@@ -85,6 +85,7 @@ pub fn job(name: &str) -> ResolvedJob {
         submitted_ms: 1_700_000_000_000,
         start: Position::Start,
         columns: vec![],
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream: None,

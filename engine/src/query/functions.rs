@@ -5,8 +5,8 @@
 //! Rule: a function is repeatable and returns columns that files can hold. The operators `->` and
 //! `->>` are left out: they bind weaker than `=` and `||` here, and would silently return NULL.
 
-use super::bounded;
 use super::phrase::{REFERENCE, closest};
+use super::{bounded, json_text};
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_functions_json::udfs;
@@ -28,7 +28,10 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
         udfs::json_length_udf(),
         udfs::json_object_keys_udf(),
     ]);
-    bounded::all(all)
+    let mut all = bounded::all(all);
+    // It bounds its result itself.
+    all.push(Arc::new(json_text::function()));
+    all
 }
 
 /// Functions of Spark or Athena that DataFusion lacks, and their replacements.

@@ -16,7 +16,7 @@ use super::{
     BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, RecordColumn, SOURCE, allowed, bounded, compared,
     functions, limits, planning, record_columns, spark, strftime,
 };
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
@@ -181,7 +181,7 @@ pub(super) fn plan(
     check_repeatable(&plan, &written)?;
     let plan = plain_types(plan)?;
     let plan = match text.dialect {
-        Dialect::Datafusion => plan,
+        Dialect::Datafusion => fields_as_written(plan, &names, lookups)?,
         Dialect::Spark => as_written(plan, &names, lookups)?,
     };
     check_output(&plan)?;
@@ -255,6 +255,33 @@ fn named_columns(
         }
     };
     lookups.iter().map(named).collect()
+}
+
+/// The result in which `SELECT s.user.id` is named `id`: the planner gives names like
+/// `source.s[user][id]`. If a lookup has fields, they keep such names: queries of earlier builds
+/// could read them.
+fn fields_as_written(
+    plan: LogicalPlan,
+    names: &[ResultName],
+    lookups: &[(String, SchemaRef)],
+) -> Result<LogicalPlan, QueryError> {
+    let has_fields = |(_, schema): &(String, SchemaRef)| {
+        let mut fields = schema.fields().iter();
+        fields.any(|field| field.data_type().is_nested())
+    };
+    let schema = plan.schema();
+    let is_field = |(name, field): (&ResultName, &Arc<Field>)| {
+        name.written().is_some_and(|name| {
+            field.name() != name && field.name().ends_with(&format!("[{name}]"))
+        })
+    };
+    if names.len() != schema.fields().len()
+        || !names.iter().zip(schema.fields()).any(is_field)
+        || lookups.iter().any(has_fields)
+    {
+        return Ok(plan);
+    }
+    as_written(plan, names, lookups)
 }
 
 /// The result with the names that the query has written, as Spark gives them.

@@ -14,7 +14,7 @@ use crate::lookup::{rows, trial};
 use crate::query::{QueryPlan, QueryText};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
-use streamctl_proto::resolved::{ColumnType, RecordKeys, StreamAddress};
+use streamctl_proto::resolved::{ColumnType, NestedColumns, RecordKeys, StreamAddress};
 use streamctl_proto::spec::{LookupSpec, Problem, Problems};
 use streamctl_proto::{Duplicates, JobSpec, ResolvedJob};
 
@@ -22,6 +22,8 @@ use streamctl_proto::{Duplicates, JobSpec, ResolvedJob};
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
     pub columns: Option<Vec<ColumnType>>,
+    /// What those of nested types are.
+    pub nested: NestedColumns,
     /// Which keys of a record hold them.
     pub keys: RecordKeys,
     /// For a Kinesis source: the stream.
@@ -92,6 +94,7 @@ impl Explored {
             .collect();
         let source = Pinned {
             columns,
+            nested: self.nested,
             keys: self.keys,
             stream: self.stream,
         };
@@ -138,9 +141,12 @@ async fn try_lookups(
 pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     let mut log = Log::default();
     let table = source_table(world, spec, &mut log).await;
+    let nested = table.as_ref().map_or(NestedColumns::Text, |table| {
+        table::nested_columns(spec, &table.columns)
+    });
     let schema = table.as_ref().and_then(|table| {
         let field = schema_field(&spec.source.schema);
-        log.ok(catalog::arrow_schema(&table.columns), |error| {
+        log.ok(catalog::arrow_schema(&table.columns, nested), |error| {
             Failure::of_catalog(field, &error)
         })
     });
@@ -191,6 +197,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     let (problems, unavailable) = log.apart();
     Explored {
         columns: table.map(|table| table.columns),
+        nested,
         keys: asked.keys,
         notes: asked.notes,
         stream,

@@ -23,7 +23,9 @@ use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use explore::explore;
 use std::collections::BTreeMap;
-use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, RecordKeys, StreamAddress};
+use streamctl_proto::resolved::{
+    ColumnType, NestedColumns, RESOLVED_VERSION, RecordKeys, StreamAddress,
+};
 use streamctl_proto::spec::{
     LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, StartingPosition,
 };
@@ -96,6 +98,7 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
 /// What a submit keeps of a job's source.
 struct Pinned {
     columns: Vec<ColumnType>,
+    nested: NestedColumns,
     keys: RecordKeys,
     stream: Option<StreamAddress>,
 }
@@ -134,6 +137,7 @@ fn pinned(
         submitted_ms: now_ms,
         start,
         columns: source.columns,
+        nested: source.nested,
         keys: source.keys,
         reads_partition_keys: plan.record_columns().contains(&RecordColumn::PartitionKey),
         stream: source.stream,
@@ -226,8 +230,8 @@ pub async fn plan_of(
     job: &ResolvedJob,
     lookups: Vec<(String, SchemaRef)>,
 ) -> Result<QueryPlan, QueryError> {
-    let schema =
-        catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
+    let schema = catalog::arrow_schema(&job.columns, job.nested)
+        .map_err(|error| QueryError::Plan(error.to_string()))?;
     QueryPlan::new(schema, lookups, QueryText::stored(&job.spec)).await
 }
 

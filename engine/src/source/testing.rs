@@ -53,6 +53,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         submitted_ms,
         start: Position::Start,
         columns: Vec::new(),
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream: None,

@@ -75,6 +75,7 @@ fn job(text: &str) -> ResolvedJob {
         submitted_ms: 0,
         start: Position::Start,
         columns,
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream,

@@ -176,6 +176,7 @@ fn resolved(address: &str) -> ResolvedJob {
         submitted_ms: 0,
         start: Position::Timestamp(0),
         columns: vec![],
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream: Some(StreamAddress {

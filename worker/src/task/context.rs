@@ -68,7 +68,7 @@ impl Context {
 
     /// The source's columns as Arrow types.
     pub fn source_schema(&self) -> Result<SchemaRef, TaskError> {
-        Ok(arrow_schema(&self.job.columns)?)
+        Ok(arrow_schema(&self.job.columns, self.job.nested)?)
     }
 
     /// Decodes the job's records into these columns of its source.

@@ -60,6 +60,25 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads on from here; the text up to here is not looked at.
+    pub fn starting_at(text: &'a str, at: usize) -> Self {
+        Self {
+            bytes: text.as_bytes(),
+            at,
+        }
+    }
+
+    /// Where the next byte is.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Reads again from a position that it had.
+    pub fn back_to(&mut self, position: usize) {
+        self.at = position;
+    }
+
     /// Takes the opening brace of the record. `false`: the object ended at once.
     pub fn begin_object(&mut self) -> Result<bool, Syntax> {
         self.white_space();

@@ -72,13 +72,6 @@ pub(super) fn picked(
 }
 
 /// A place in a list, from 0.
-pub(super) fn item_type(given: &Given<'_>) -> Result<DataType, Refusal> {
-    match given.kind(0) {
-        DataType::List(element) => Ok(element.data_type().clone()),
-        _ => Ok(DataType::Null),
-    }
-}
-
 pub(super) fn item(rows: &Rows<'_>) -> Result<ArrayRef> {
     picked(rows, |row, length| {
         let place = row.int(1)?;

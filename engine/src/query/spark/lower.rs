@@ -721,17 +721,8 @@ impl Lower {
                 Ok(())
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
-                let mut value = taken(root);
-                for access in access_chain {
-                    let AccessExpr::Subscript(Subscript::Index { index }) = access else {
-                        return Err(self.refuse(
-                            "a field or a range of a value",
-                            "get_json_object(x, '$.key') reads JSON",
-                        ));
-                    };
-                    value = call("spark:item", vec![value, taken(index)]);
-                }
-                *expr = value;
+                let root = taken(root);
+                *expr = self.accessed(root, std::mem::take(access_chain))?;
                 Ok(())
             }
             Expr::Array(Array { elem, named: true }) => {
@@ -744,6 +735,43 @@ impl Lower {
                 "write it with a function of Spark, or use dialect = \"datafusion\"",
             )),
         }
+    }
+
+    /// A value with fields and subscripts behind it. Names in front of the first subscript may be of
+    /// a table.
+    fn accessed(&self, root: Expr, chain: Vec<AccessExpr>) -> Result<Expr, Box<QueryError>> {
+        let mut chain = chain.into_iter().peekable();
+        let mut value = match root {
+            Expr::Identifier(first) => {
+                let mut names = vec![first];
+                while let Some(AccessExpr::Dot(Expr::Identifier(name))) = chain.peek() {
+                    names.push(name.clone());
+                    chain.next();
+                }
+                match names.len() {
+                    1 => Expr::Identifier(names.remove(0)),
+                    _ => Expr::CompoundIdentifier(names),
+                }
+            }
+            other => other,
+        };
+        for access in chain {
+            value = match access {
+                AccessExpr::Subscript(Subscript::Index { index }) => {
+                    call("spark:item", vec![value, index])
+                }
+                AccessExpr::Dot(Expr::Identifier(name)) => {
+                    call("spark:field", vec![value, text(name.value)])
+                }
+                AccessExpr::Subscript(Subscript::Slice { .. }) => {
+                    return Err(self.refuse("a range of a list", "write slice(x, 1, 3)"));
+                }
+                AccessExpr::Dot(_) => {
+                    return Err(self.refuse("such a name of a field", "write x.name"));
+                }
+            };
+        }
+        Ok(value)
     }
 
     fn value(&self, value: &ValueWithSpan) -> Result<Option<Expr>, Box<QueryError>> {
@@ -1053,6 +1081,10 @@ impl Lower {
         if name == "count_if" {
             return self.count_if(function);
         }
+        if name == "struct" {
+            *expr = self.structure(function)?;
+            return Ok(());
+        }
         let mut args = self.arguments(function)?.into_iter();
         let given = (args.next(), args.next(), args.next());
         let binary = |op, left, right| Expr::BinaryOp {
@@ -1067,7 +1099,9 @@ impl Lower {
             }
             ("negative", (Some(value), None, None)) => call("spark:negative", vec![value]),
             ("positive", (Some(value), None, None)) => value,
-            ("explode", (Some(list), None, None)) => call("unnest", vec![list]),
+            ("explode", (Some(list), None, None)) => {
+                call("unnest", vec![call("spark:exploded", vec![list])])
+            }
             ("date_part" | "datepart", (Some(field), Some(of), None)) => match &field {
                 Expr::Value(ValueWithSpan {
                     value: Value::SingleQuotedString(field),
@@ -1090,6 +1124,39 @@ impl Lower {
             }
         };
         Ok(())
+    }
+
+    /// `struct(a, t.b, a + 1)` has the fields `a`, `b` and `col3`.
+    fn structure(&self, function: &mut Function) -> Result<Expr, Box<QueryError>> {
+        let mut args = vec![];
+        for (place, value) in self.arguments(function)?.into_iter().enumerate() {
+            let name = match &value {
+                Expr::Identifier(name) => Some(name.clone()),
+                Expr::CompoundIdentifier(names) => names.last().cloned(),
+                Expr::Function(inner) if inner.name.to_string() == "\"spark:field\"" => {
+                    return Err(self.refuse(
+                        "struct() of a field behind a subscript",
+                        "write named_struct('name', x[0].name)",
+                    ));
+                }
+                _ => None,
+            };
+            let name = match name {
+                Some(name) if name.quote_style.is_some() => {
+                    return Err(self.refuse(
+                        "struct() of a quoted name",
+                        "write named_struct('Name', `Name`)",
+                    ));
+                }
+                Some(name) => name.value,
+                None => format!("col{}", place + 1),
+            };
+            args.extend([text(name), value]);
+        }
+        if args.is_empty() {
+            return Err(self.refuse("struct() without values", "write struct(a, b)"));
+        }
+        Ok(call("named_struct", args))
     }
 
     /// `count_if(x)` counts the rows for which it is true.
