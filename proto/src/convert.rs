@@ -7,7 +7,7 @@ use crate::change::FieldChange;
 use crate::manifest::TimeGap;
 use crate::report::{
     Counts, NullValues, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging,
-    UnmatchedKey,
+    UnknownKey, UnmatchedKey,
 };
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
@@ -218,6 +218,24 @@ impl From<v1::NullValues> for NullValues {
     }
 }
 
+impl From<&UnknownKey> for v1::UnknownKey {
+    fn from(one: &UnknownKey) -> Self {
+        Self {
+            key: one.key.clone(),
+            count: one.count,
+        }
+    }
+}
+
+impl From<v1::UnknownKey> for UnknownKey {
+    fn from(one: v1::UnknownKey) -> Self {
+        Self {
+            key: one.key,
+            count: one.count,
+        }
+    }
+}
+
 impl From<&StageTimes> for v1::StageTimes {
     fn from(t: &StageTimes) -> Self {
         Self {
@@ -371,6 +389,7 @@ impl From<&Report> for v1::Report {
             objects: report.objects.iter().map(Into::into).collect(),
             unmatched: report.unmatched.iter().map(Into::into).collect(),
             null_values: report.null_values.iter().map(Into::into).collect(),
+            unknown_keys: report.unknown_keys.iter().map(Into::into).collect(),
             stages: Some((&report.stages).into()),
         }
     }
@@ -415,6 +434,7 @@ impl TryFrom<v1::Report> for Report {
                 .collect::<Result<_, _>>()?,
             unmatched: message.unmatched.into_iter().map(Into::into).collect(),
             null_values: message.null_values.into_iter().map(Into::into).collect(),
+            unknown_keys: message.unknown_keys.into_iter().map(Into::into).collect(),
             stages: message.stages.unwrap_or_default().into(),
         })
     }
@@ -478,6 +498,10 @@ mod tests {
             null_values: vec![NullValues {
                 column: "price".into(),
                 values: 7,
+            }],
+            unknown_keys: vec![UnknownKey {
+                key: "items.colour".into(),
+                count: 5,
             }],
             stages: StageTimes {
                 decode_us: 1,

@@ -4,7 +4,7 @@
 //! location.
 //! Rule: a manifest contains everything that recovery needs; its digest in the store identifies it.
 
-use crate::report::{NullValues, ObjectKind, StageTimes, StagedObject, UnmatchedKey};
+use crate::report::{NullValues, ObjectKind, StageTimes, StagedObject, UnknownKey, UnmatchedKey};
 use crate::stream::StreamIdentity;
 use crate::{
     Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term,
@@ -162,6 +162,9 @@ pub struct Manifest {
     /// The columns with most bad values that became null in this epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub null_values: Vec<NullValues>,
+    /// The keys that no column has, those that were met most often in this epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
     /// The repair of an earlier epoch that had lost objects; then this epoch has no records.
     /// `None`: an epoch of records.
@@ -500,6 +503,7 @@ mod tests {
                 rows: 2,
             }],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: StageTimes {
                 decode_us: 1,
                 transform_us: 2,

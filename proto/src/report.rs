@@ -316,6 +316,9 @@ pub struct Report {
     /// The columns whose bad values became null, as [`most_null`] orders them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub null_values: Vec<NullValues>,
+    /// The keys that no column has, as [`most_unknown`] orders them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
 }
 
@@ -323,6 +326,8 @@ pub struct Report {
 pub const NULL_COLUMNS_MAX: usize = 100;
 /// Keys that no column has, named per report and per manifest.
 pub const UNKNOWN_KEYS_MAX: usize = 20;
+/// Characters of such a key that are kept.
+pub const UNKNOWN_KEY_CHARS_MAX: usize = 200;
 /// Unmatched keys named per report and per manifest.
 pub const UNMATCHED_KEYS_MAX: usize = 20;
 

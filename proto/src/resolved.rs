@@ -357,6 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn p17_a_stored_job_has_texts_for_nested_columns_unless_it_says_otherwise() {
+        let typed = ResolvedJob {
+            nested: NestedColumns::Typed,
+            ..changed()
+        };
+        let text = serde_json::to_string(&typed).unwrap();
+        assert!(text.contains(r#""nested":"typed","#), "{text}");
+        assert_eq!(serde_json::from_str::<ResolvedJob>(&text).unwrap(), typed);
+        let before = serde_json::to_string(&changed()).unwrap();
+        assert!(!before.contains("nested"));
+        let before: ResolvedJob = serde_json::from_str(&before).unwrap();
+        assert_eq!(before.nested, NestedColumns::Text);
+    }
+
+    #[test]
     fn what_is_read_is_what_was_stored_or_an_error() {
         let (mut bytes, reference) = changed().encode();
         assert!(

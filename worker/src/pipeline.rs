@@ -20,7 +20,7 @@ use streamctl_engine::query::{
     UnmatchedCounter,
 };
 use streamctl_engine::source::{Foreign, Record};
-use streamctl_proto::report::NullValues;
+use streamctl_proto::report::{NullValues, UnknownKey};
 use streamctl_proto::spec::{Aggregates, OnQueryError};
 use streamctl_proto::{ShardId, Window};
 
@@ -94,6 +94,8 @@ pub struct Taken {
     pub further_rows: u64,
     /// Bad values that became null, per column.
     pub nulls: Vec<NullValues>,
+    /// Keys that no column has.
+    pub unknown_keys: Vec<UnknownKey>,
     pub decoding: Duration,
     pub computing: Duration,
 }
@@ -164,6 +166,7 @@ impl Input<'_> {
             further_rows: 0,
             dead: decoded.bad.into_iter().map(DeadRecord::from).collect(),
             nulls: decoded.nulls,
+            unknown_keys: decoded.unknown_keys,
             decoding: began.elapsed(),
             computing: Duration::ZERO,
         };

@@ -17,7 +17,7 @@ use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
 use streamctl_engine::written::{Form, Formed};
 use streamctl_proto::ShardId;
-use streamctl_proto::report::{NullValues, UnmatchedKey, most_null};
+use streamctl_proto::report::{NullValues, UnknownKey, UnmatchedKey, most_null, most_unknown};
 use tokio::time::{Instant, timeout_at};
 
 /// Most records of a preview: all of them are held in memory.
@@ -60,6 +60,8 @@ pub struct Outcome {
     pub unmatched_keys: Vec<UnmatchedKey>,
     /// The columns whose bad values became null.
     pub null_values: Vec<NullValues>,
+    /// The keys that no column has.
+    pub unknown_keys: Vec<UnknownKey>,
 }
 
 /// Reads up to `records_max` records, about as many from each shard, for at most `within`.
@@ -200,6 +202,7 @@ pub async fn compute(
         let mut done = 0;
         let mut bad = Vec::new();
         let mut nulls = Vec::new();
+        let mut unknown = Vec::new();
         while done < records.len() {
             let (shard, rest) = some(&sample.records[done..], &records[done..], of_shard);
             let taken = input.take(shard, rest).await?;
@@ -208,9 +211,11 @@ pub async fn compute(
                 reason: one.reason,
             }));
             nulls.extend_from_slice(&taken.nulls);
+            unknown.extend_from_slice(&taken.unknown_keys);
             done += taken.records;
         }
-        Ok::<_, TaskError>((bad, most_null(nulls.iter())))
+        let null_values = most_null(nulls.iter());
+        Ok::<_, TaskError>((bad, null_values, most_unknown(unknown.iter())))
     };
     let give = async {
         let mut batches = Vec::new();
@@ -230,7 +235,7 @@ pub async fn compute(
         }
         Ok::<_, TaskError>(batches)
     };
-    let ((bad, null_values), batches) = tokio::try_join!(feed, give)?;
+    let ((bad, null_values, unknown_keys), batches) = tokio::try_join!(feed, give)?;
     let form = Form::new(plan.output_schema(), &context.job.spec.sink);
     let mut formed = Vec::with_capacity(batches.len());
     let mut rejected = vec![];
@@ -249,6 +254,7 @@ pub async fn compute(
         unmatched: unmatched_rows,
         unmatched_keys,
         null_values,
+        unknown_keys,
     })
 }
 

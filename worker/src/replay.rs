@@ -347,6 +347,7 @@ pub(crate) mod tests {
             totals: Counts::default(),
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: Default::default(),
             repair: None,
         }

@@ -23,7 +23,7 @@ use streamctl_engine::resolve::World;
 use streamctl_engine::source::sample::SampleFrom;
 use streamctl_engine::source::{ListedShard, ShardToRead, connector};
 use streamctl_engine::written::{self, TextForm};
-use streamctl_proto::report::NullValues;
+use streamctl_proto::report::{NullValues, UnknownKey};
 use streamctl_proto::spec::{
     Problems, SinkTypes, StartingPosition, TimestampFormat, parse_duration,
 };
@@ -267,6 +267,14 @@ fn as_text(shown: &Shown) -> String {
             table(["COLUMN", "VALUES"], &rows)
         ));
     }
+    if !shown.outcome.unknown_keys.is_empty() {
+        let row = |one: &UnknownKey| [one.key.clone(), one.count.to_string()];
+        let rows: Vec<_> = shown.outcome.unknown_keys.iter().map(row).collect();
+        parts.push(format!(
+            "keys that no column has:\n{}",
+            table(["KEY", "TIMES"], &rows)
+        ));
+    }
     parts.join("\n\n")
 }
 
@@ -345,6 +353,7 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
     let outcome = &shown.outcome;
     let key = |key: &streamctl_proto::report::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
     let nulls = |one: &NullValues| json!({"column": one.column, "values": one.values});
+    let unknown = |one: &UnknownKey| json!({"key": one.key, "count": one.count});
     json!({
         "job": shown.job, "shards": shown.shards, "shards_read": shown.read, "cut_short": shown.sample.cut_short,
         "records": shown.sample.records.len(), "whole_window": shown.whole_window,
@@ -355,6 +364,7 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
         "rows_unmatched": outcome.unmatched,
         "unmatched": outcome.unmatched_keys.iter().map(key).collect::<Vec<_>>(),
         "null_values": outcome.null_values.iter().map(nulls).collect::<Vec<_>>(),
+        "unknown_keys": outcome.unknown_keys.iter().map(unknown).collect::<Vec<_>>(),
     })
 }
 

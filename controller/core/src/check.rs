@@ -20,7 +20,8 @@ use streamctl_proto::names::{
     is_partition_folder,
 };
 use streamctl_proto::report::{
-    NULL_COLUMNS_MAX, ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name,
+    NULL_COLUMNS_MAX, ObjectKind, Staging, UNKNOWN_KEY_CHARS_MAX, UNKNOWN_KEYS_MAX,
+    UNMATCHED_KEYS_MAX, object_name,
 };
 use streamctl_proto::spec::{Location, PartitionColumn};
 use streamctl_proto::window::is_nameable;
@@ -273,6 +274,7 @@ pub fn check_report(job: &ResolvedJob, report: &Report) -> Checked {
     check_lookups(job, report.lookups.iter())?;
     check_unmatched(job, report)?;
     check_null_values(job, report)?;
+    check_unknown_keys(report)?;
     let mut locations = BTreeSet::new();
     for object in &report.objects {
         check_object(job, report, object)?;
@@ -529,6 +531,22 @@ fn check_null_values(job: &ResolvedJob, report: &Report) -> Checked {
             is_column,
             "null_values",
             format_args!("{:.80?} is no column", null.column),
+        )?;
+    }
+    Ok(())
+}
+
+fn check_unknown_keys(report: &Report) -> Checked {
+    ensure(
+        report.unknown_keys.len() <= UNKNOWN_KEYS_MAX,
+        "unknown_keys",
+        format_args!("more than {UNKNOWN_KEYS_MAX}"),
+    )?;
+    for one in &report.unknown_keys {
+        ensure(
+            one.key.chars().count() <= UNKNOWN_KEY_CHARS_MAX && one.count > 0,
+            "unknown_keys",
+            format_args!("{:.80?} is too long, or was not met", one.key),
         )?;
     }
     Ok(())

@@ -313,6 +313,7 @@ fn summary(figures: &EpochFigures, published: Epoch) -> v1::EpochSummary {
         bytes_out: figures.bytes_out,
         unmatched: figures.unmatched.iter().map(Into::into).collect(),
         null_values: figures.null_values.iter().map(Into::into).collect(),
+        unknown_keys: figures.unknown_keys.iter().map(Into::into).collect(),
         committed_ms: figures.committed_ms,
         published: figures.epoch <= published,
         manifest: figures.manifest.clone(),

@@ -136,6 +136,7 @@ fn manifest(epoch: u64, previous: Option<ManifestRef>, objects: usize) -> Manife
         totals: Counts::default(),
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
         repair: None,
     }

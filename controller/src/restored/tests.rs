@@ -31,6 +31,7 @@ fn written(previous: Option<&Written>, term: u64) -> Written {
         totals: Counts::default(),
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: Default::default(),
         repair: None,
     };

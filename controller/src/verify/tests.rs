@@ -172,6 +172,7 @@ impl Scene {
             totals,
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: StageTimes::default(),
             repair: None,
         };

@@ -19,7 +19,7 @@ pub mod unpack;
 pub(crate) use encoding::replaced;
 pub use nested::NESTED_VALUES_MAX;
 pub(crate) use span::{Kind, Span};
-pub use unknown::{UNKNOWN_KEY_CHARS_MAX, UNKNOWN_KEYS_TRACKED_MAX};
+pub use unknown::UNKNOWN_KEYS_TRACKED_MAX;
 
 use crate::source::Record;
 use arrow::array::{RecordBatch, RecordBatchOptions};

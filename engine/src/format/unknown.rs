@@ -7,12 +7,10 @@
 
 use std::collections::HashMap;
 use std::mem::take;
-use streamctl_proto::report::UnknownKey;
+use streamctl_proto::report::{UNKNOWN_KEY_CHARS_MAX, UnknownKey};
 
 /// Most names that one decoder counts.
 pub const UNKNOWN_KEYS_TRACKED_MAX: usize = 1_000;
-/// Characters of a name that are kept.
-pub const UNKNOWN_KEY_CHARS_MAX: usize = 200;
 
 /// The number of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -88,7 +88,9 @@ mod tests {
     use super::super::QueryPlan;
     use super::super::words::tests::typed;
     use super::*;
+    use crate::catalog::arrow_schema;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use streamctl_proto::resolved::{ColumnType, NestedColumns};
     use streamctl_proto::spec::GENERATOR_COLUMNS;
 
     #[test]
@@ -136,6 +138,20 @@ mod tests {
             DataType::Timestamp(TimeUnit::Microsecond, None),
             true,
         ));
+        let nested = [
+            (
+                "customer",
+                "struct<id:string,tier:int,address:struct<city:string>>",
+            ),
+            ("items", "array<struct<sku:string,price:decimal(10,2)>>"),
+            ("attrs", "map<string,string>"),
+        ];
+        let nested = nested.map(|(name, type_name)| ColumnType {
+            name: name.to_owned(),
+            type_name: type_name.to_owned(),
+        });
+        let nested = arrow_schema(&nested, NestedColumns::Typed).unwrap();
+        columns.extend(nested.fields().iter().map(|field| Field::clone(field)));
         let lookup = Schema::new(["CountryName", "Code"].iter().map(text).collect::<Vec<_>>());
         let queries: Vec<&str> = PAGE
             .split("```sql\n")

@@ -155,6 +155,7 @@ pub(super) fn plan(
     let Reading {
         mut statement,
         names,
+        capitals,
     } = read(&state, &written, &widths)?;
     if text.is_new {
         check_new(&statement, &names, text.dialect)?;
@@ -165,7 +166,9 @@ pub(super) fn plan(
         compared::check_constants(&plan).map_err(|error| written.explain(&error))?;
     }
     match text.dialect {
-        Dialect::Spark => spark::check(&plan).map_err(|error| written.explain(&error))?,
+        Dialect::Spark => {
+            spark::check(&plan, &capitals).map_err(|error| written.explain(&error))?
+        }
         Dialect::Datafusion if text.is_new => {
             compared::check(&plan).map_err(|error| written.explain(&error))?
         }
@@ -219,7 +222,9 @@ pub fn check(text: QueryText<'_>, lookups: &[&str]) -> Result<Option<Vec<String>
         .chain(&[SOURCE])
         .map(|name| (*name, 1))
         .collect();
-    let Reading { statement, names } = read(&state, &written, &tables)?;
+    let Reading {
+        statement, names, ..
+    } = read(&state, &written, &tables)?;
     check_new(&statement, &names, text.dialect)?;
     Ok(names::known(names))
 }
@@ -339,6 +344,8 @@ fn as_written(
 struct Reading {
     statement: Statement,
     names: Vec<ResultName>,
+    /// In the dialect of Spark: names behind a dot whose case the planner does not know.
+    capitals: BTreeSet<String>,
 }
 
 /// The statement, if it is one SELECT over these tables and has no clause that would be ignored.
@@ -347,6 +354,7 @@ fn read(
     written: &Written<'_>,
     tables: &BTreeMap<&str, usize>,
 ) -> Result<Reading, QueryError> {
+    let mut capitals = BTreeSet::new();
     let (mut statement, columns) = match written.dialect {
         Dialect::Datafusion => {
             limits::check_tokens(written.sql)?;
@@ -362,7 +370,11 @@ fn read(
             let explain = |error: &ParserError| {
                 written.explain(&DataFusionError::SQL(Box::new(error.clone()), None))
             };
-            let spark::Lowered { statement, names } = spark::read(written.sql, explain)?;
+            let lowered = spark::read(written.sql, explain)?;
+            capitals = lowered.capitals;
+            let spark::Lowered {
+                statement, names, ..
+            } = lowered;
             (Statement::Statement(Box::new(statement)), names)
         }
     };
@@ -375,6 +387,7 @@ fn read(
     Ok(Reading {
         statement,
         names: columns,
+        capitals,
     })
 }
 

@@ -544,7 +544,7 @@ fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
             log.problem(
                 field,
                 message,
-                Some("partition by text, numbers or dates".into()),
+                Some("partition by text, numbers or dates, such as a field of it".into()),
             );
         }
     }

@@ -3,7 +3,7 @@
 //! Rule: the resolved value counts, not how it was resolved: a stream named by the catalog and the
 //! same one named in the file are one value.
 
-use crate::resolved::{ColumnType, StreamAddress};
+use crate::resolved::{ColumnType, NestedColumns, StreamAddress};
 use crate::spec::{
     LookupCsv, LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, TimestampFormat,
     bytes_text, duration_text,
@@ -79,6 +79,10 @@ fn columns(job: &ResolvedJob, all: &mut Fields) {
     };
     let field = |column: &ColumnType| format!("columns.{}", column.name.to_lowercase());
     all.extend(job.columns.iter().map(|c| (field(c), value(c))));
+    if job.nested == NestedColumns::Typed {
+        let value = "lists, maps and structs".to_owned();
+        all.push(("columns.(nested types)".to_owned(), value));
+    }
     let rules = [
         ("dots in keys", job.keys.dots_are_underscores, "count as _"),
         ("case of keys", job.keys.case_counts, "counts"),

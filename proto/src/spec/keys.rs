@@ -184,8 +184,9 @@ static COLUMN: Key<Special> = key(
         format!("a Hive type: {}", names.join(", "))
     }),
     Absent::Means("at least one column"),
-    "a column and its type, such as `amount = \"decimal(10,2)\"`; arrays, maps and structs become \
-     text with their JSON",
+    "a column and its type, such as `amount = \"decimal(10,2)\"` or \
+     `items = \"array<struct<sku:string,price:decimal(10,2)>>\"`; as `string`, an object or array \
+     is its JSON",
 );
 pub(super) static SCHEMA: Part = Part {
     title: "[source.schema]",

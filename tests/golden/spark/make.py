@@ -136,7 +136,8 @@ def answer(value, kind):
     if isinstance(kind, t.StructType):
         return [answer(item, field.dataType) for item, field in zip(value, kind.fields)]
     if isinstance(kind, t.MapType):
-        return [[answer(key, kind.keyType), answer(item, kind.valueType)] for key, item in value.items()]
+        # A map of Python has an order of its own.
+        return sorted(([answer(key, kind.keyType), answer(item, kind.valueType)] for key, item in value.items()), key=str)
     if isinstance(value, bool) or isinstance(value, str):
         return value
     if isinstance(value, (bytes, bytearray)):

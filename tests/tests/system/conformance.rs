@@ -914,6 +914,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         totals: Counts::default(),
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: Default::default(),
         repair: None,
     };

@@ -328,6 +328,7 @@ fn large_report(task: TaskId, window: Window, out: &Path) -> Report {
         objects: (0..OBJECTS).map(object).collect(),
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
     }
 }
@@ -517,6 +518,7 @@ fn whatever_a_worker_names_the_controller_accepts() {
             objects: runtime.block_on(staged(&job, window, task, &column, values.clone())),
             unmatched: vec![key],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: StageTimes::default(),
         };
         let sent = Report::try_from(v1::Report::from(&report)).unwrap();

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryOutput};
 use streamctl_engine::source::Record;
 use streamctl_proto::report::{
-    NullValues, ObjectKind, StageTimes, UnmatchedKey, most_null, sum_null,
+    NullValues, ObjectKind, StageTimes, UnknownKey, UnmatchedKey, most_null, most_unknown,
+    sum_null, sum_unknown,
 };
 use streamctl_proto::spec::JobSpec;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
@@ -46,6 +47,7 @@ pub struct Finished {
     pub counts: Counts,
     pub unmatched: Vec<UnmatchedKey>,
     pub null_values: Vec<NullValues>,
+    pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
     /// When the last record was decoded, the last row computed, the last object staged.
     pub over: [Instant; 3],
@@ -109,6 +111,7 @@ pub async fn run(
     let Fed {
         mut counts,
         null_values,
+        unknown_keys,
         mut stages,
         decoded,
     } = fed;
@@ -144,6 +147,7 @@ pub async fn run(
         counts,
         unmatched: unmatched.top(),
         null_values: most_null(null_values.iter()),
+        unknown_keys: most_unknown(unknown_keys.iter()),
         stages,
         over,
         rows,
@@ -154,6 +158,7 @@ pub async fn run(
 struct Fed {
     counts: Counts,
     null_values: Vec<NullValues>,
+    unknown_keys: Vec<UnknownKey>,
     stages: StageTimes,
     /// When the last one was decoded.
     decoded: Instant,
@@ -253,6 +258,7 @@ pub(crate) fn sink_context(
 struct Counting {
     counts: Counts,
     null_values: Vec<NullValues>,
+    unknown_keys: Vec<UnknownKey>,
     share: BadShare,
     /// The window, if records outside of it are late.
     late_in: Option<Window>,
@@ -267,6 +273,7 @@ impl Counting {
                 ..Counts::default()
             },
             null_values: Vec::new(),
+            unknown_keys: Vec::new(),
             share: BadShare::new(spec.query_errors),
             late_in: kind.keeps_arrival().then_some(window),
         }
@@ -287,6 +294,10 @@ impl Counting {
         if !taken.nulls.is_empty() {
             self.null_values.extend_from_slice(&taken.nulls);
             self.null_values = sum_null(self.null_values.iter());
+        }
+        if !taken.unknown_keys.is_empty() {
+            self.unknown_keys.extend_from_slice(&taken.unknown_keys);
+            self.unknown_keys = sum_unknown(self.unknown_keys.iter());
         }
         counts.rows_failed += taken.dead_by(Cause::Query);
         if let Some(foreign) = &mut counts.rows_foreign {
@@ -327,6 +338,7 @@ async fn feed(
     Ok(Fed {
         counts: counting.counts,
         null_values: counting.null_values,
+        unknown_keys: counting.unknown_keys,
         stages,
         decoded: Instant::now(),
     })

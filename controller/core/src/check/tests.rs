@@ -77,6 +77,7 @@ fn report() -> Report {
         ],
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
     }
 }

@@ -136,6 +136,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         totals,
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
         repair: None,
     }

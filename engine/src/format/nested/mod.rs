@@ -16,10 +16,12 @@
 //!   a list or a map with a bad value is bad as a whole.
 
 mod leaf;
+#[cfg(test)]
+mod tests;
 
 use super::columns::{Reading, ValueType, type_name};
 use super::json::keys::{Found, Keys};
-use super::json::scan::Scanner;
+use super::json::scan::{Scanner, unescape};
 use super::json::wanted::Comparison;
 use super::unknown::UnknownKeys;
 use super::{Kind, Span, shown};
@@ -379,11 +381,17 @@ impl Node {
 
     /// A value in the place of an object or an array.
     #[cold]
-    fn single(&mut self, span: Span, record: &Record<'_>) -> Read {
+    fn single(&mut self, span: Span, record: &mut Record<'_>) -> Read {
+        let raw = span.of(record.text);
         let is_missing = match span.kind {
             Kind::Null => true,
-            Kind::Plain => span.of(record.text).trim_ascii().is_empty(),
-            Kind::Escaped | Kind::Number | Kind::Boolean | Kind::Nested => false,
+            Kind::Plain => raw.trim_ascii().is_empty(),
+            Kind::Escaped => {
+                record.scratch.clear();
+                unescape(raw, record.scratch).expect(VALID);
+                record.scratch.trim_ascii().is_empty()
+            }
+            Kind::Number | Kind::Boolean | Kind::Nested => false,
         };
         if is_missing {
             self.append_null();

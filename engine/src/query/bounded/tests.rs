@@ -20,7 +20,12 @@ fn every_function_is_known_to_grow_or_not_to() {
     );
     // It brings its limit along.
     let limited = ["to_json"];
-    let known: BTreeSet<&str> = growing.iter().chain(FIXED).chain(&limited).copied().collect();
+    let known: BTreeSet<&str> = growing
+        .iter()
+        .chain(FIXED)
+        .chain(&limited)
+        .copied()
+        .collect();
     let all = functions::all();
     let all: BTreeSet<&str> = all.iter().map(|function| function.name()).collect();
     assert_eq!(

@@ -58,6 +58,8 @@ struct Writer {
 }
 
 enum Kind {
+    /// NULL in every row.
+    Null,
     Single,
     /// Keys with their quotes and colons.
     Struct(Vec<(String, Writer)>),
@@ -104,6 +106,7 @@ impl Writer {
                     offsets: places(map.value_offsets()),
                 }
             }
+            DataType::Null => Kind::Null,
             single => {
                 let simple = plain(single);
                 if !is_writable(&simple) {
@@ -118,17 +121,22 @@ impl Writer {
         Ok(Self { array, kind })
     }
 
+    fn is_null(&self, row: usize) -> bool {
+        matches!(self.kind, Kind::Null) || self.array.is_null(row)
+    }
+
     fn write(&self, row: usize, out: &mut String) {
-        if self.array.is_null(row) {
+        if self.is_null(row) {
             out.push_str("null");
             return;
         }
         match &self.kind {
+            Kind::Null => {}
             Kind::Single => self.single(row, out),
             Kind::Struct(fields) => {
                 out.push('{');
                 let mut is_first = true;
-                for (key, field) in fields.iter().filter(|(_, one)| one.array.is_valid(row)) {
+                for (key, field) in fields.iter().filter(|(_, one)| !one.is_null(row)) {
                     separate(&mut is_first, out);
                     out.push_str(key);
                     field.write(row, out);

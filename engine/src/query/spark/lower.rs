@@ -21,6 +21,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::{Dialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError, ParserOptions};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// Spark's syntax as the parser has it, with texts as Spark writes them.
@@ -99,6 +100,8 @@ pub(in crate::query) struct Lowered {
     pub statement: Statement,
     /// The names of the result's columns as they are written.
     pub names: Vec<ResultName>,
+    /// Names behind a dot that are written with capitals or in backticks, in lower case.
+    pub capitals: BTreeSet<String>,
 }
 
 type Parsed = Result<Vec<Statement>, QueryError>;
@@ -145,8 +148,13 @@ pub(in crate::query) fn read(
         return Err(QueryError::sql("the query must be a SELECT", hint()));
     }
     limits::flatten(&mut statement)?;
-    match VisitMut::visit(&mut statement, &mut Lower::default()) {
-        ControlFlow::Continue(()) => Ok(Lowered { statement, names }),
+    let mut lower = Lower::default();
+    match VisitMut::visit(&mut statement, &mut lower) {
+        ControlFlow::Continue(()) => Ok(Lowered {
+            statement,
+            names,
+            capitals: lower.capitals,
+        }),
         ControlFlow::Break(refused) => Err(*refused),
     }
 }
@@ -215,6 +223,7 @@ struct Lower {
     frames: Vec<Option<WindowFrame>>,
     /// The line of the innermost expression whose line is known.
     line: Option<usize>,
+    capitals: BTreeSet<String>,
 }
 
 impl Lower {
@@ -549,7 +558,11 @@ impl Lower {
     /// The expression, whose parts are rewritten already.
     fn after(&mut self, expr: &mut Expr) -> Result<(), Box<QueryError>> {
         match expr {
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Ok(()),
+            Expr::Identifier(_) => Ok(()),
+            Expr::CompoundIdentifier(names) => {
+                self.note_capitals(names);
+                Ok(())
+            }
             Expr::Nested(_)
             | Expr::IsNull(_)
             | Expr::IsNotNull(_)
@@ -737,9 +750,19 @@ impl Lower {
         }
     }
 
+    /// The planner makes names small, which is another key of a map.
+    fn note_capitals(&mut self, names: &[Ident]) {
+        let behind = names.iter().skip(1);
+        let capitals = behind.filter_map(|name| {
+            let small = name.value.to_lowercase();
+            (name.quote_style.is_some() || small != name.value).then_some(small)
+        });
+        self.capitals.extend(capitals);
+    }
+
     /// A value with fields and subscripts behind it. Names in front of the first subscript may be of
     /// a table.
-    fn accessed(&self, root: Expr, chain: Vec<AccessExpr>) -> Result<Expr, Box<QueryError>> {
+    fn accessed(&mut self, root: Expr, chain: Vec<AccessExpr>) -> Result<Expr, Box<QueryError>> {
         let mut chain = chain.into_iter().peekable();
         let mut value = match root {
             Expr::Identifier(first) => {
@@ -748,6 +771,7 @@ impl Lower {
                     names.push(name.clone());
                     chain.next();
                 }
+                self.note_capitals(&names);
                 match names.len() {
                     1 => Expr::Identifier(names.remove(0)),
                     _ => Expr::CompoundIdentifier(names),
@@ -1133,12 +1157,7 @@ impl Lower {
             let name = match &value {
                 Expr::Identifier(name) => Some(name.clone()),
                 Expr::CompoundIdentifier(names) => names.last().cloned(),
-                Expr::Function(inner) if inner.name.to_string() == "\"spark:field\"" => {
-                    return Err(self.refuse(
-                        "struct() of a field behind a subscript",
-                        "write named_struct('name', x[0].name)",
-                    ));
-                }
+                Expr::Function(inner) => last_name(inner).map(Ident::new),
                 _ => None,
             };
             let name = match name {
@@ -1185,6 +1204,30 @@ impl Lower {
             None => "docs/spark-dialect.md lists the functions of this dialect; dialect = \"datafusion\" has others, under their own meaning".to_owned(),
         };
         self.refuse(format!("the function {name}()"), &hint)
+    }
+}
+
+/// The name behind a value: `x[0].name`, `x['name']`.
+fn last_name(function: &Function) -> Option<String> {
+    let ObjectName(parts) = &function.name;
+    let [ObjectNamePart::Identifier(name)] = parts.as_slice() else {
+        return None;
+    };
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    match (name.value.as_str(), list.args.as_slice()) {
+        (
+            "spark:field" | "spark:item",
+            [
+                _,
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(ValueWithSpan {
+                    value: Value::SingleQuotedString(key),
+                    ..
+                }))),
+            ],
+        ) => Some(key.clone()),
+        _ => None,
     }
 }
 

@@ -43,7 +43,7 @@ fn list_of(element: &DataType) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(element.clone(), true)))
 }
 
-/// `value.name`: of a struct, of each struct in a list.
+/// `value.name`: of a struct, of each struct in a list; the value of a key of a map.
 pub(super) fn field_type(given: &Given<'_>) -> Result<DataType, Refusal> {
     let name = given.constant_text(1)?.unwrap_or_default().to_owned();
     let of = |fields: &Fields| {
@@ -57,10 +57,7 @@ pub(super) fn field_type(given: &Given<'_>) -> Result<DataType, Refusal> {
             DataType::Struct(fields) => of(fields).map(|inner| list_of(&inner)),
             other => Err(without_fields(&name, &list_of(other))),
         },
-        DataType::Map(..) => Err(Refusal::new(
-            format!("map.{name} is not supported in dialect \"spark\""),
-            format!("write map['{name}']: keys are compared with their case"),
-        )),
+        DataType::Map(entries, _) => value_type(given, entries),
         other => Err(without_fields(&name, other)),
     }
 }
@@ -100,6 +97,7 @@ pub(super) fn field(rows: &Rows<'_>) -> Result<ArrayRef> {
                 list.nulls().cloned(),
             )?))
         }
+        DataType::Map(..) => value_of(rows),
         _ => Ok(new_null_array(rows.gives, rows.count)),
     }
 }

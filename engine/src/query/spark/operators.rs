@@ -17,6 +17,9 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+/// The function that stands for a field.
+pub(super) const OF_FIELD: &str = "spark:field";
+
 #[derive(Debug)]
 pub(in crate::query) struct Operators;
 
@@ -57,7 +60,7 @@ impl ExprPlanner for Operators {
 /// A field of a field of a column.
 fn fields(column: Expr, names: &[String]) -> Result<Expr> {
     names.iter().try_fold(column, |value, name| {
-        call("spark:field", vec![value, lit(name.as_str())])
+        call(OF_FIELD, vec![value, lit(name.as_str())])
     })
 }
 

@@ -192,6 +192,7 @@ impl Said<'_, '_> {
             objects,
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: Some(v1::StageTimes {
                 decode_us: 1,
                 transform_us: 1,
