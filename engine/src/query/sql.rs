@@ -361,6 +361,7 @@ fn read(
             let mut statement = one_select(written)?;
             let mut names = vec![];
             if let Statement::Statement(inner) = &mut statement {
+                names::plain_fields(inner);
                 names = names::of(inner, names::folded);
                 limits::flatten(inner)?;
             }

@@ -111,10 +111,11 @@ impl<'a> Scanner<'a> {
 
     /// A key and its colon.
     pub fn key(&mut self) -> Result<Span, Syntax> {
-        if self.bytes.get(self.at) != Some(&b'"') {
-            return Err(self.unexpected("a key"));
-        }
-        let key = self.string()?;
+        let key = match self.short_string() {
+            Some(key) => key,
+            None if self.bytes.get(self.at) == Some(&b'"') => self.string()?,
+            None => return Err(self.unexpected("a key")),
+        };
         self.white_space();
         if self.bytes.get(self.at) != Some(&b':') {
             return Err(self.unexpected("a colon"));
@@ -259,6 +260,7 @@ impl<'a> Scanner<'a> {
                     }
                     (objects, depth) = (objects >> 1, depth - 1);
                 }
+                _ if self.short_string().is_some() => {}
                 _ => _ = self.scalar()?,
             }
             loop {

@@ -154,30 +154,39 @@ impl Leaf {
             self.append_null();
             return Ok(());
         }
-        match &mut self.values {
-            Values::Text { ends, text: all } => {
-                if span.kind == Kind::Escaped {
-                    unescape(span.of(text), all)
-                        .expect("escapes were validated, and a text takes any text");
-                } else {
-                    all.push_str(span.of(text));
-                }
-                ends.push(end(all.len()));
-                self.nulls.append_non_null();
-                return Ok(());
+        let Values::Text { ends, text: all } = &mut self.values else {
+            return self.convert(reading, span, text, scratch);
+        };
+        if span.kind == Kind::Escaped {
+            unescape(span.of(text), all)
+                .expect("escapes were validated, and a text takes any text");
+        } else {
+            all.push_str(span.of(text));
+        }
+        ends.push(end(all.len()));
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    fn convert(
+        &mut self,
+        reading: &Reading,
+        span: Span,
+        text: &str,
+        scratch: &mut String,
+    ) -> Result<(), Unfit> {
+        // Bytes are written where they belong: a cell would have its own memory.
+        if let Values::Binary { ends, bytes } = &mut self.values
+            && span.kind == Kind::Plain
+        {
+            let value = span.of(text).trim_ascii();
+            if STANDARD.decode_vec(value, bytes).is_err() {
+                bytes.truncate(last(ends));
+                return Err(Unfit);
             }
-            // Bytes are written where they belong: a cell would have its own memory.
-            Values::Binary { ends, bytes } if span.kind == Kind::Plain => {
-                let value = span.of(text).trim_ascii();
-                if STANDARD.decode_vec(value, bytes).is_err() {
-                    bytes.truncate(last(ends));
-                    return Err(Unfit);
-                }
-                ends.push(end(bytes.len()));
-                self.nulls.append_non_null();
-                return Ok(());
-            }
-            _ => {}
+            ends.push(end(bytes.len()));
+            self.nulls.append_non_null();
+            return Ok(());
         }
         let cell = self.value_type.convert(reading, span, text, scratch);
         match (&mut self.values, cell.ok_or(Unfit)?) {

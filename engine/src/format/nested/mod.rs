@@ -360,7 +360,8 @@ impl Node {
         }
     }
 
-    /// Appends the value at the scanner.
+    /// Appends the value at the scanner. Inlined where fields and elements are read: most are leaves.
+    #[inline]
     fn next(&mut self, scanner: &mut Scanner<'_>, record: &mut Record<'_>) -> Read {
         let opened = scanner.rest().first();
         match (&mut self.kind, opened) {

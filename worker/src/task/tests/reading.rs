@@ -361,8 +361,10 @@ async fn p17_keys_that_no_column_has_are_reported_with_the_window() {
         10,
         r#"{"id":1,"k":"read by none","colour":"red","s":{"user":"u","age":1}}"#,
     );
-    bed.source.push(&shard("a"), 20, r#"{"id":2,"colour":"blue"}"#);
-    bed.source.push(&shard("a"), 30, r#"{"id":"x","colour":"dead"}"#);
+    bed.source
+        .push(&shard("a"), 20, r#"{"id":2,"colour":"blue"}"#);
+    bed.source
+        .push(&shard("a"), 30, r#"{"id":"x","colour":"dead"}"#);
     bed.source.close(&shard("a"), vec![]);
     bed.start(&["a"]);
     let report = reports(&bed.finish().await).remove(0);
