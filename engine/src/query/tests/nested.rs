@@ -68,7 +68,7 @@ async fn p17_fields_elements_and_keys_are_read_by_their_names_and_places() {
         ),
         (
             "SELECT id, cardinality(tags) AS n, array_length(map_keys(attrs)) AS m, s.user IS NULL AS x FROM source",
-            ["1,2,2,false", "2,0,,true", "3,,,true"],
+            ["1,2,2,false", "2,0,0,true", "3,,,true"],
         ),
         (
             "SELECT id, to_json(s) AS j, to_json(tags) AS t, to_json(attrs) AS a FROM source",
