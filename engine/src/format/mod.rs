@@ -15,6 +15,7 @@ mod span;
 mod tests;
 mod unknown;
 pub mod unpack;
+mod value;
 
 pub(crate) use encoding::replaced;
 pub use nested::NESTED_VALUES_MAX;
@@ -24,7 +25,7 @@ pub use unknown::UNKNOWN_KEYS_TRACKED_MAX;
 use crate::source::Record;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use columns::{Cell, Column, Reading, ValueType, type_name};
+use columns::Column;
 use csv::CsvLocator;
 use json::JsonLocator;
 use json::wanted::Comparison;
@@ -37,6 +38,7 @@ use streamctl_proto::report::{NullValues, UnknownKey};
 use streamctl_proto::spec::{OnBadValue, PayloadCompression, PayloadFormat, ValueRules};
 use unknown::UnknownKeys;
 use unpack::{UNPACKED_BYTES_MAX, UnpackError};
+use value::{Cell, Reading, ValueType, type_name};
 
 /// Most payload bytes that one call accepts: a text column of a batch holds at most 2 GiB.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;

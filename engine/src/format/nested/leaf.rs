@@ -4,8 +4,8 @@
 //! Rule: the last values can be taken back, which builders of Arrow cannot do; no value allocates
 //! memory of its own.
 
-use crate::format::columns::{Cell, Reading, ValueType};
 use crate::format::json::scan::unescape;
+use crate::format::value::{Cell, Reading, ValueType};
 use crate::format::{Kind, Span};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,

@@ -19,11 +19,11 @@ mod leaf;
 #[cfg(test)]
 mod tests;
 
-use super::columns::{Reading, ValueType, type_name};
 use super::json::keys::{Found, Keys};
 use super::json::scan::{Scanner, unescape};
 use super::json::wanted::Comparison;
 use super::unknown::UnknownKeys;
+use super::value::{Reading, ValueType, type_name};
 use super::{Kind, Span, shown};
 use arrow::array::{ArrayRef, ListArray, MapArray, NullBufferBuilder, StructArray};
 use arrow::datatypes::{DataType, FieldRef, Fields};

@@ -1,16 +1,13 @@
 //! One column while its batch is being built.
 //!
 //! Owns: the values of a column that are already converted. Does not own: which value can become
-//! which type ([`values`]), columns of objects and arrays ([`super::nested`]), which record is bad,
+//! which type ([`super::value`]), columns of objects and arrays ([`super::nested`]), which record is bad,
 //! batches.
 //! Rule: [`Column::append`] cannot fail. A row is appended whole or not at all.
 
-mod values;
-
-pub(super) use values::{Cell, Reading, ValueType, type_name};
-
 use super::json::scan::unescape;
 use super::nested::Node;
+use super::value::{Cell, ValueType};
 use super::{Kind, Span};
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,

@@ -1,7 +1,7 @@
 //! One value: which one can become which type.
 //!
-//! Owns: the types of values, their conversion. Does not own: where a value is kept ([`super`],
-//! [`crate::format::nested`]).
+//! Owns: the types of values, their conversion. Does not own: where a value is kept
+//! ([`super::columns`], [`super::nested`]).
 //! Rule: a conversion decides and changes nothing.
 //!
 //! - text: strings; numbers, booleans, objects and arrays as their JSON text exactly as written.
@@ -17,8 +17,8 @@
 //! - dates and timestamps: by [`Times`]; a number is a time, never a date.
 //! - binary: base64.
 
-use crate::format::json::scan::unescape;
-use crate::format::{Kind, Span};
+use super::json::scan::unescape;
+use super::{Kind, Span};
 use crate::values::Times;
 use crate::values::exact::Exact;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, TimeUnit};
@@ -29,7 +29,7 @@ use streamctl_proto::spec::{Decimals, ValueRules};
 
 /// How values become those of a column's type.
 #[derive(Clone, Debug, Default)]
-pub(in crate::format) struct Reading {
+pub(super) struct Reading {
     times: Times,
     decimals: Decimals,
 }
@@ -45,7 +45,7 @@ impl Reading {
 
 /// A value that fits its column.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::format) enum Cell {
+pub(super) enum Cell {
     Null,
     /// The span itself: text needs no conversion.
     Text,
@@ -61,7 +61,7 @@ pub(in crate::format) enum Cell {
 
 /// The type of a value that is no object and no array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::format) enum ValueType {
+pub(super) enum ValueType {
     Text,
     Boolean,
     Int8,
@@ -203,7 +203,7 @@ fn spelled_out(value: &str) -> bool {
 }
 
 /// A type in Hive's notation.
-pub(in crate::format) fn type_name(data_type: &DataType) -> String {
+pub(super) fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Utf8 => "string".into(),
         DataType::Boolean => "boolean".into(),
