@@ -1,7 +1,7 @@
 //! Keys of records that no column has.
 //!
 //! Owns: their names and how often they were met. Does not own: which key is a column
-//! ([`super::json`]).
+//! (`json`).
 //! Rule: a key counts once its record is a row. The first [`UNKNOWN_KEYS_TRACKED_MAX`] names are
 //! counted; hostile records could send new ones without end.
 

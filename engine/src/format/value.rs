@@ -1,7 +1,7 @@
 //! One value: which one can become which type.
 //!
 //! Owns: the types of values, their conversion. Does not own: where a value is kept
-//! ([`super::columns`], [`super::nested`]).
+//! (`columns`, `nested`).
 //! Rule: a conversion decides and changes nothing.
 //!
 //! - text: strings; numbers, booleans, objects and arrays as their JSON text exactly as written.
