@@ -2,9 +2,10 @@
 //!
 //! Owns: sources ([`source`]) and formats ([`format`]) by kind, times and numbers from text
 //! ([`values`]), object storage ([`storage`]), AWS clients ([`aws`]), the Data Catalog
-//! ([`catalog`]), lookup versions and their rows ([`lookup`]), the query ([`query`]), resolving a
-//! job file against the outside world ([`resolve`]), and the plumbing of the programs: HTTP servers
-//! ([`http`]), protection ([`security`]), metrics ([`metrics`]). Does not own: windows, the commit.
+//! ([`catalog`]), Iceberg tables ([`iceberg`]), lookup versions and their rows ([`lookup`]), the
+//! query ([`query`]), resolving a job file against the outside world ([`resolve`]), and the plumbing
+//! of the programs: HTTP servers ([`http`]), protection ([`security`]), metrics ([`metrics`]). Does
+//! not own: windows, the commit.
 //! Rule: a question about data has the same answer everywhere: for the controller at submit, a
 //! worker at run time, a replay next week.
 
@@ -16,6 +17,7 @@ pub mod foreign_answer;
 pub mod format;
 mod host;
 pub mod http;
+pub mod iceberg;
 pub mod lookup;
 pub mod memory;
 pub mod metrics;
