@@ -8,8 +8,10 @@
 use super::catalog::{Catalog, CatalogError, CommitOutcome, TableName};
 use super::files::{Files, FilesError};
 use super::manifest_list::{self, ManifestFile};
+use super::merge;
 use super::metadata::TableMetadata;
 use super::plan::{self, Decision, EpochFiles, NewFile, Prepared, Stop, Writer};
+use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -22,6 +24,9 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Largest manifest list that is read, in bytes.
 pub const LIST_BYTES_MAX: u64 = 64 << 20;
+/// Largest manifest of ours that is read to be merged, in bytes.
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+const MANIFESTS_READ_AT_ONCE: usize = 16;
 
 /// How epochs are committed.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,15 @@ pub struct Committed {
     pub sent: u32,
     /// Metadata files that were removed.
     pub removed: usize,
+}
+
+/// What became of the small manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merged {
+    /// They are few, or of a form of others.
+    NotDue,
+    /// So many became one; there may be more.
+    Merged(usize),
 }
 
 /// Why epochs could not be brought into the table now. Each may nevertheless be in it.
@@ -154,6 +168,59 @@ impl Committer<'_> {
                     tokio::time::sleep(self.backoff(failures)).await;
                 }
             }
+        }
+    }
+
+    /// Merges our small manifests if there are many of them: one attempt, away from the path of an
+    /// epoch. The data stays as it is, and so does the marker.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`]. The manifests stay as they are, or the request takes effect later.
+    pub async fn merge_manifests(&self, now_ms: i64) -> Result<Merged, CommitError> {
+        let unavailable = |last: String| CommitError::Unavailable {
+            table: self.table.clone(),
+            attempts: 1,
+            last,
+        };
+        let settled = |judged: Result<Attempt, CommitError>| match judged {
+            Ok(Attempt::Again(last)) => unavailable(last),
+            Ok(Attempt::Added | Attempt::Done(_)) => unavailable(String::new()),
+            Err(error) => error,
+        };
+        let base = self.catalog.load(self.table).await;
+        let base = base.map_err(|error| settled(self.judge(error)))?;
+        plan::decide(&base, self.writer, &[]).map_err(|stop| self.stopped(stop))?;
+        let mut trail = Trail::default();
+        let read = self.read_list(&base, &mut trail).await;
+        read.map_err(|error| settled(self.judge_files(error)))?;
+        let listed = trail.listed.as_ref().map_or(&[][..], |(_, listed)| listed);
+        let Some(due) = merge::due(listed) else {
+            return Ok(Merged::NotDue);
+        };
+        let mut old = vec![];
+        for some in due.chunks(MANIFESTS_READ_AT_ONCE) {
+            let reads = some
+                .iter()
+                .map(|manifest| self.files.get(&manifest.location, MANIFEST_BYTES_MAX));
+            for (manifest, read) in some.iter().zip(join_all(reads).await) {
+                let bytes = read.map_err(|error| settled(self.judge_files(error)))?;
+                old.push((*manifest, bytes.to_vec()));
+            }
+        }
+        let replacement = merge::replace(&base, listed, self.writer, &old, now_ms);
+        let Some(replacement) = replacement.map_err(|stop| self.stopped(stop))? else {
+            return Ok(Merged::NotDue);
+        };
+        for file in [&replacement.manifest, &replacement.list] {
+            let put = self.files.put_new(&file.location, file.bytes.clone()).await;
+            put.map_err(|error| settled(self.judge_files(error)))?;
+        }
+        match self.catalog.commit(self.table, &replacement.request).await {
+            Ok(CommitOutcome::Committed(_)) => Ok(Merged::Merged(old.len())),
+            Ok(CommitOutcome::Conflict { reason } | CommitOutcome::Unknown { reason }) => {
+                Err(unavailable(reason))
+            }
+            Err(error) => Err(settled(self.judge(error))),
         }
     }
 

@@ -40,6 +40,27 @@ impl Datum {
         }
     }
 
+    /// The reverse of [`Self::to_bytes`]; `None`: not a value of this type.
+    pub fn from_bytes(primitive: &Primitive, bytes: &[u8]) -> Option<Self> {
+        use Primitive as P;
+        Some(match primitive {
+            P::Boolean => Self::Boolean(*bytes.first()? != 0),
+            P::Int | P::Date => Self::Int(i32::from_le_bytes(bytes.try_into().ok()?)),
+            P::Long
+            | P::Time
+            | P::Timestamp
+            | P::Timestamptz
+            | P::TimestampNs
+            | P::TimestamptzNs => Self::Long(i64::from_le_bytes(bytes.try_into().ok()?)),
+            P::Float => Self::Float(f32::from_le_bytes(bytes.try_into().ok()?)),
+            P::Double => Self::Double(f64::from_le_bytes(bytes.try_into().ok()?)),
+            P::Decimal { .. } => Self::Decimal(from_two_s_complement(bytes)?),
+            P::String => Self::Text(std::str::from_utf8(bytes).ok()?.to_owned()),
+            P::Uuid | P::Fixed(_) | P::Binary => Self::Bytes(bytes.to_vec()),
+            P::Other(_) => return None,
+        })
+    }
+
     /// A number as the type of the column holds it: a file may hold a narrower one.
     pub fn promoted(self, to: &Primitive) -> Self {
         use Primitive as P;
@@ -163,6 +184,30 @@ mod tests {
         assert!(keys.is_sorted());
         let keys: Vec<_> = [-5, -1, 0, 7].map(|value| Datum::Int(value).key()).to_vec();
         assert!(keys.is_sorted());
+    }
+
+    #[test]
+    fn the_binary_form_is_read_back() {
+        use Primitive as P;
+        let decimal = P::Decimal {
+            precision: 9,
+            scale: 2,
+        };
+        for (primitive, value) in [
+            (P::Boolean, Datum::Boolean(true)),
+            (P::Date, Datum::Int(-3)),
+            (P::Timestamptz, Datum::Long(i64::MIN)),
+            (P::Double, Datum::Double(-0.5)),
+            (decimal, Datum::Decimal(-129)),
+            (P::String, Datum::Text("é".into())),
+            (P::Uuid, Datum::Bytes(vec![7; 16])),
+        ] {
+            assert_eq!(
+                Datum::from_bytes(&primitive, &value.to_bytes()),
+                Some(value)
+            );
+        }
+        assert_eq!(Datum::from_bytes(&P::Int, &[1, 2]), None);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use std::sync::LazyLock;
 pub const EXISTING: i32 = 0;
 pub const ADDED: i32 = 1;
 pub const DELETED: i32 = 2;
+/// Where a data file's record has its number of rows, and in version 3 its first row id.
+const ROWS_AT: usize = 4;
+const FIRST_ROW_AT: usize = 16;
 
 /// What all files of a manifest share.
 #[derive(Clone, Debug)]
@@ -103,6 +106,7 @@ pub struct Listed {
     pub sequence_number: Option<i64>,
     pub location: String,
     pub rows: i64,
+    pub first_row_id: Option<i64>,
 }
 
 /// The entries of a manifest, whoever wrote it.
@@ -127,6 +131,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Listed>, AvroError> {
             sequence_number: field(3).and_then(Value::number),
             location: file(100)?.text()?.to_owned(),
             rows: file(103)?.number()?,
+            first_row_id: file(142).and_then(Value::number),
         })
     };
     records
@@ -158,6 +163,46 @@ pub fn by_id<'a>(node: &super::avro::Node, record: &'a Value, id: i32) -> Option
     match record {
         Value::Record(values) => values.get(at),
         _ => None,
+    }
+}
+
+/// Version 3: writes out the row id that a file inherits; `next` is that of the next file. `None`:
+/// this is no data file of ours.
+pub fn give_row_id(file: &mut Value, next: &mut Option<i64>) -> Option<()> {
+    let Value::Record(values) = file else {
+        return None;
+    };
+    let rows = values.get(ROWS_AT)?.number()?;
+    if let (Some(first), Some(value)) = (*next, values.get_mut(FIRST_ROW_AT))
+        && *value == Value::Null
+    {
+        *value = Value::Long(first);
+        *next = Some(first + rows);
+    }
+    Some(())
+}
+
+impl PartitionSummary {
+    /// The summaries of several manifests of one spec as one.
+    pub fn united(fields: &[BoundField], all: &[&[Self]]) -> Vec<Self> {
+        let of = |at: usize, field: &BoundField| {
+            let parts: Vec<_> = all
+                .iter()
+                .filter_map(|summaries| summaries.get(at))
+                .collect();
+            let value = |bytes: &&Vec<u8>| Datum::from_bytes(&field.result, bytes.as_slice());
+            let key = |bytes: &&Vec<u8>| value(bytes).map(|value| value.key());
+            let lowest = parts.iter().filter_map(|part| part.lower.as_ref());
+            let highest = parts.iter().filter_map(|part| part.upper.as_ref());
+            Self {
+                contains_null: parts.iter().any(|part| part.contains_null),
+                contains_nan: parts.iter().any(|part| part.contains_nan),
+                lower: lowest.min_by_key(key).cloned(),
+                upper: highest.max_by_key(key).cloned(),
+            }
+        };
+        let fields = fields.iter().enumerate();
+        fields.map(|(at, field)| of(at, field)).collect()
     }
 }
 

@@ -15,6 +15,7 @@ pub mod datum;
 pub mod files;
 pub mod manifest;
 pub mod manifest_list;
+pub mod merge;
 pub mod metadata;
 pub mod partition;
 pub mod plan;

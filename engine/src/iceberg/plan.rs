@@ -7,7 +7,7 @@
 //! looked at.
 
 mod expire;
-mod summary;
+pub(super) mod summary;
 
 use super::avro::AvroError;
 use super::catalog::request::{CommitRequest, Requirement, Update};
@@ -323,7 +323,10 @@ fn request(
 
 /// Version 3: gives ids to the rows of each manifest that has none, those of an upgraded table
 /// among them. Returns the first id and how many were given.
-fn assign_row_ids(base: &TableMetadata, manifests: &mut [ManifestFile]) -> Option<(i64, i64)> {
+pub(super) fn assign_row_ids(
+    base: &TableMetadata,
+    manifests: &mut [ManifestFile],
+) -> Option<(i64, i64)> {
     if base.format_version < 3 {
         return None;
     }
@@ -354,7 +357,8 @@ pub fn snapshot_id(writer: &Writer, epoch: u64) -> i64 {
     (i64::from_be_bytes(first) & i64::MAX).max(1)
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// The part of a file's digest that is in its name.
+pub(super) fn digest(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     let hex = digest.iter().map(|byte| format!("{byte:02x}"));
     hex.take(DIGEST_DIGITS / 2).collect()

@@ -114,6 +114,31 @@ impl MemoryCatalog {
     }
 }
 
+/// The request as a catalog takes it that gives numbers itself and knows no duplicates: nothing but
+/// its requirements guards the table.
+fn unguarded(base: &TableMetadata, request: &CommitRequest) -> CommitRequest {
+    let mut request = request.clone();
+    let mut renamed = None;
+    for update in &mut request.updates {
+        match update {
+            Update::AddSnapshot { snapshot } => {
+                snapshot.sequence_number = base.last_sequence_number + 1;
+                while base.snapshot(snapshot.snapshot_id).is_some() {
+                    snapshot.snapshot_id += 1;
+                    renamed = Some(snapshot.snapshot_id);
+                }
+            }
+            Update::SetSnapshotRef { snapshot_id, .. } => {
+                *snapshot_id = renamed.unwrap_or(*snapshot_id);
+            }
+            Update::SetProperties { .. }
+            | Update::RemoveProperties { .. }
+            | Update::RemoveSnapshots { .. } => {}
+        }
+    }
+    request
+}
+
 impl State {
     fn apply(
         &mut self,
@@ -124,7 +149,7 @@ impl State {
             return Err(NotApplied::Conflict("there is no such table".into()));
         };
         self.now_ms += 10;
-        let next = Arc::new(apply(base, request, self.now_ms)?);
+        let next = Arc::new(apply(base, &unguarded(base, request), self.now_ms)?);
         let base = self.tables.insert(table.clone(), Arc::clone(&next));
         self.before.extend(base.map(|base| (table.clone(), base)));
         for update in &request.updates {

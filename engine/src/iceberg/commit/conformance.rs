@@ -91,6 +91,7 @@ impl Bed {
                 let bytes = self.files.read(&manifest.location).unwrap();
                 manifest::decode(&bytes).unwrap()
             })
+            .filter(|entry| entry.status == manifest::ADDED)
             .map(|entry| entry.location)
             .collect()
     }
@@ -235,6 +236,34 @@ async fn i7_the_list_of_a_request_that_was_surely_refused_is_removed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn i7_the_list_of_a_request_that_may_still_arrive_stays() {
+    let bed = Bed::calm();
+    bed.commit(&[1]).await.unwrap();
+    let base = bed.catalog.look(&bed.table.name).current_id().unwrap();
+    bed.catalog.plan(&[Fault::Late(1000), Fault::FalseConflict]);
+    let committer = bed.committer();
+    let epochs = [epoch(2)];
+    let commit = committer.commit(&epochs, &|| 1);
+    let meanwhile = async {
+        tokio::time::sleep(BACKOFF_MIN * 3).await;
+        bed.catalog
+            .append_by_another(&bed.table.name, &bed.files, 5);
+    };
+    let (committed, ()) = tokio::join!(commit, meanwhile);
+    assert_eq!(committed.unwrap().sent, 3);
+    // An operator rolls the table back, and only then the request arrives.
+    let back = Update::SetSnapshotRef {
+        ref_name: "main".into(),
+        r#type: "branch".into(),
+        snapshot_id: base,
+    };
+    bed.catalog.change_by_another(&bed.table.name, vec![back]);
+    bed.catalog.deliver_late();
+    assert_ne!(bed.catalog.look(&bed.table.name).current_id(), Some(base));
+    assert_eq!(bed.rows(), 1 + 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn i8_a_server_error_is_retried_and_ends_after_a_bounded_number_of_attempts() {
     let bed = Bed::calm();
     bed.catalog
@@ -330,6 +359,57 @@ async fn our_surplus_snapshots_and_their_lists_are_removed_and_the_rows_stay() {
         .filter(|name| name.contains("/snap-"));
     assert_eq!(lists.count(), 3);
     bed.is_exact(10, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn merged_manifests_hold_the_same_files_with_their_sequence_numbers() {
+    for version in [2, 3] {
+        let bed = Bed::new(0, 0, version);
+        bed.catalog
+            .append_by_another(&bed.table.name, &bed.files, 5);
+        for number in 1..=100 {
+            assert_eq!(
+                bed.committer().merge_manifests(1).await.unwrap(),
+                Merged::NotDue
+            );
+            bed.commit(&[number]).await.unwrap();
+        }
+        let next_row = bed.catalog.look(&bed.table.name).next_row_id;
+        let merged = bed.committer().merge_manifests(1).await.unwrap();
+        assert_eq!(merged, Merged::Merged(100));
+        let listed = bed.catalog.listed(&bed.table.name, &bed.files);
+        assert_eq!(listed.len(), 2);
+        assert_eq!(listed[0].existing_files, 100);
+        assert_eq!(listed[0].min_sequence_number, 2);
+        let bytes = bed.files.read(&listed[0].location).unwrap();
+        let entries = manifest::decode(&bytes).unwrap();
+        let numbers: Vec<_> = entries.iter().map(|entry| entry.sequence_number).collect();
+        assert_eq!(numbers, (2..=101).map(Some).collect::<Vec<_>>());
+        assert_eq!(
+            entries[6].snapshot_id,
+            Some(plan::snapshot_id(&bed.writer, 7))
+        );
+        assert_eq!(entries[0].first_row_id, next_row.map(|_| 5));
+        assert_eq!(entries[4].first_row_id, next_row.map(|_| 5 + 1 + 2 + 3 + 4));
+        bed.commit(&[99, 100, 101]).await.unwrap();
+        bed.is_exact(101, 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_month_of_commits_does_not_make_the_table_s_metadata_grow() {
+    let mut bed = Bed::calm();
+    bed.settings.keep_snapshots = NonZeroU32::new(50);
+    let mut largest = 0;
+    for number in 1..=1200 {
+        bed.commit(&[number]).await.unwrap();
+        bed.committer().merge_manifests(1).await.unwrap();
+        let table = bed.catalog.look(&bed.table.name);
+        largest = largest.max(serde_json::to_vec(&*table).unwrap().len());
+        assert!(bed.catalog.listed(&bed.table.name, &bed.files).len() <= 111);
+    }
+    assert!(largest < 50 * 1500, "{largest}");
+    assert_eq!(bed.rows(), (1..=1200).sum::<i64>());
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,6 +86,7 @@ fn entries_come_back_without_a_sequence_number_and_bytes_do_not_change() {
                     sequence_number: None,
                     location: one.location.clone(),
                     rows: 10,
+                    first_row_id: None,
                 }
             );
             assert!(entries_of_same_form(kind, &bytes).unwrap().is_some());

@@ -146,6 +146,30 @@ pub(super) fn summary(
     summary
 }
 
+/// The summary of the snapshot that replaces manifests by one, and leaves the data as it is.
+pub(in super::super) fn of_replacement(
+    base: &TableMetadata,
+    writer: &Writer,
+    replaced: usize,
+    kept: usize,
+) -> BTreeMap<String, String> {
+    let mut summary = BTreeMap::from([
+        ("operation".to_owned(), "replace".to_owned()),
+        ("manifests-created".to_owned(), "1".to_owned()),
+        ("manifests-replaced".to_owned(), replaced.to_string()),
+        ("manifests-kept".to_owned(), kept.to_string()),
+        (CLUSTER.to_owned(), writer.cluster.clone()),
+        (JOB.to_owned(), writer.job.clone()),
+    ]);
+    let totals = base
+        .current()
+        .into_iter()
+        .flat_map(|current| &current.summary);
+    let totals = totals.filter(|(name, _)| name.starts_with("total-"));
+    summary.extend(totals.map(|(name, value)| (name.clone(), value.clone())));
+    summary
+}
+
 fn total(base: &TableMetadata, name: &str) -> Option<u64> {
     match base.current() {
         Some(current) => current.summary.get(&format!("total-{name}"))?.parse().ok(),
