@@ -29,10 +29,21 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 const MANIFESTS_READ_AT_ONCE: usize = 16;
 
 /// How epochs are committed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CommitSettings {
     /// How many of the job's own snapshots stay; `None`: all.
     pub keep_snapshots: Option<NonZeroU32>,
+    /// So many manifests of one level become one of the next.
+    pub merge_at: usize,
+}
+
+impl Default for CommitSettings {
+    fn default() -> Self {
+        Self {
+            keep_snapshots: None,
+            merge_at: merge::MERGE_AT,
+        }
+    }
 }
 
 /// The epochs are in the table.
@@ -194,7 +205,7 @@ impl Committer<'_> {
         let read = self.read_list(&base, &mut trail).await;
         read.map_err(|error| settled(self.judge_files(error)))?;
         let listed = trail.listed.as_ref().map_or(&[][..], |(_, listed)| listed);
-        let Some(due) = merge::due(listed) else {
+        let Some(due) = merge::due(listed, self.settings.merge_at) else {
             return Ok(Merged::NotDue);
         };
         let mut old = vec![];

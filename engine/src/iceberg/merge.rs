@@ -14,7 +14,7 @@ use super::plan::{NewFile, Stop, Writer, digest, summary};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// So many manifests of one level become one of the next.
+/// So many manifests of one level become one of the next, unless the settings state otherwise.
 pub const MERGE_AT: usize = 100;
 /// Files of one merged manifest; a manifest with more is left alone.
 const FILES_MAX: i64 = 100_000;
@@ -36,7 +36,7 @@ impl Level {
 }
 
 /// Our manifests that are to become one: of one spec and level, the oldest ones.
-pub fn due(listed: &[ManifestFile]) -> Option<Vec<&ManifestFile>> {
+pub fn due(listed: &[ManifestFile], merge_at: usize) -> Option<Vec<&ManifestFile>> {
     let mut groups: BTreeMap<(Level, i32), Vec<&ManifestFile>> = BTreeMap::new();
     for manifest in listed {
         let plain = manifest.content == Content::Data
@@ -51,14 +51,16 @@ pub fn due(listed: &[ManifestFile]) -> Option<Vec<&ManifestFile>> {
                 .push(manifest);
         }
     }
-    let mut group = groups.into_values().find(|group| {
-        let files =
-            |manifest: &&ManifestFile| i64::from(manifest.added_files + manifest.existing_files);
-        group.len() >= MERGE_AT && group.iter().map(files).sum::<i64>() <= FILES_MAX
-    })?;
-    group.sort_by_key(|manifest| manifest.sequence_number);
-    group.truncate(MERGE_AT);
-    Some(group)
+    let merge_at = merge_at.max(2);
+    let files =
+        |manifest: &&ManifestFile| i64::from(manifest.added_files + manifest.existing_files);
+    groups.into_values().find_map(|mut group| {
+        group.sort_by_key(|manifest| manifest.sequence_number);
+        group.truncate(merge_at);
+        let full = group.len() == merge_at;
+        let fits = group.iter().map(files).sum::<i64>() <= FILES_MAX;
+        (full && fits).then_some(group)
+    })
 }
 
 /// A replacement that is ready to be sent.

@@ -78,8 +78,11 @@ impl Bed {
                     .snapshot(snapshot.snapshot_id)
                     .is_none()
             );
-            return snapshot.summary["streamctl.epochs"]
-                .split(',')
+            // A replacement adds no epochs.
+            let epochs = snapshot.summary.get("streamctl.epochs");
+            return epochs
+                .iter()
+                .flat_map(|numbers| numbers.split(','))
                 .map(|number| epoch(number.parse().unwrap()).files.remove(0).location)
                 .collect();
         };
@@ -113,6 +116,13 @@ impl Bed {
         assert_eq!(self.added(), expected);
         let rows: i64 = (1..=i64::try_from(last).unwrap()).sum();
         assert_eq!(self.rows(), rows + rows_of_others);
+        for manifest in self.catalog.listed(&self.table.name, &self.files) {
+            assert!(
+                self.files.read(&manifest.location).is_some(),
+                "{}",
+                manifest.location
+            );
+        }
     }
 }
 

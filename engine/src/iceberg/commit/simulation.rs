@@ -1,4 +1,4 @@
-//! Writers that die, late requests, two leaders, compaction and expiry, by seeds.
+//! Writers that die, late requests, two leaders, merges, compaction and expiry, by seeds.
 
 use super::super::plan::tests::epoch;
 use super::conformance::Bed;
@@ -30,6 +30,7 @@ async fn one(seed: u64) {
     if random.bool() {
         bed.settings.keep_snapshots = NonZeroU32::new(random.u32(1..4));
     }
+    bed.settings.merge_at = random.usize(2..5);
     let mut others = 0;
     let mut next = 1;
     for _ in 0..60 {
@@ -54,6 +55,9 @@ async fn one(seed: u64) {
             1 => bed.catalog.compact_by_another(&bed.table.name, &bed.files),
             2 => bed.catalog.expire_by_another(&bed.table.name),
             3 => bed.catalog.deliver_late(),
+            4 => {
+                killed_after(random.u32(1..6), committer.merge_manifests(clock())).await;
+            }
             _ => {}
         }
         if matches!(first, Some(Ok(_))) {
@@ -77,9 +81,9 @@ fn every_epoch_is_in_the_history_once_whatever_fails() {
     let seeds = option_env!("STREAMCTL_TABLE_SEEDS").and_then(|text| text.parse().ok());
     for seed in 0..seeds.unwrap_or(SEEDS) {
         let run = std::panic::AssertUnwindSafe(|| runtime.block_on(one(seed)));
-        if let Err(error) = std::panic::catch_unwind(run) {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(error);
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            let text = panic.downcast_ref::<String>();
+            panic!("seed {seed}: {}", text.map_or("", String::as_str));
         }
     }
 }

@@ -59,7 +59,7 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
         let mut seen = self.seen();
         if let Some(rest) = seen.expires_after {
             if rest == 0 {
@@ -78,11 +78,8 @@ impl Server {
         if given == Some(&format!("Bearer token-{accepted}")) {
             return Ok(());
         }
-        Err(error(
-            419,
-            "AuthenticationTimeoutException",
-            "the token expired",
-        ))
+        let refused = error(419, "AuthenticationTimeoutException", "the token expired");
+        Err(Box::new(refused))
     }
 }
 
@@ -132,7 +129,7 @@ async fn load(
     headers: HeaderMap,
 ) -> Response {
     if let Err(refused) = server.check(&headers) {
-        return refused;
+        return *refused;
     }
     match server.catalog.load(&name(&namespace, &table)).await {
         Ok(table) => Json(json!({"metadata-location": "m", "metadata": *table})).into_response(),
@@ -147,7 +144,7 @@ async fn create(
     Json(body): Json<Value>,
 ) -> Response {
     if let Err(refused) = server.check(&headers) {
-        return refused;
+        return *refused;
     }
     let new = NewTable {
         name: name(&namespace, body["name"].as_str().unwrap()),
@@ -173,7 +170,7 @@ async fn commit(
     Json(body): Json<Value>,
 ) -> Response {
     if let Err(refused) = server.check(&headers) {
-        return refused;
+        return *refused;
     }
     let key = headers["idempotency-key"].to_str().unwrap().to_owned();
     server.seen().keys.push(key);
