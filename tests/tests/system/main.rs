@@ -34,6 +34,7 @@ mod simulation;
 mod strangers;
 mod structure;
 mod support;
+mod tables;
 mod top;
 mod traces;
 mod values;

@@ -88,6 +88,19 @@ impl RestCatalog {
         }
     }
 
+    /// Creates a namespace; one that exists stays as it is.
+    #[cfg(feature = "test-util")]
+    pub async fn create_namespace(&self, namespace: &[&str]) -> Result<Created, CatalogError> {
+        let body = json_bytes(&json!({"namespace": namespace, "properties": {}}))?;
+        let call = Call::post(format!("{}/namespaces", self.base().await?), body);
+        let reply = self.call(&call).await.map_err(answer::failed)?;
+        match answer::meaning(&reply) {
+            Meaning::Done => Ok(Created::Created),
+            Meaning::Conflict(_) => Ok(Created::Exists),
+            other => Err(other.error(None)),
+        }
+    }
+
     /// The address below which tables are, with the prefix that the catalog states.
     async fn base(&self) -> Result<&str, CatalogError> {
         let ask = || async {
