@@ -47,6 +47,8 @@ enum Failure {
     Missing,
     Io(PathBuf, io::Error),
     Damaged(PathBuf, String),
+    /// No table takes the request.
+    Invalid(String),
     /// Another process holds the lock.
     Locked(PathBuf),
 }
@@ -106,6 +108,10 @@ fn failed(table: &TableName, failure: Failure) -> CatalogError {
         Failure::Damaged(path, reason) => CatalogError::Refused {
             reason: format!("{}: {reason}", path.display()),
             hint: "restore the file, or remove it if an older version is the right one".into(),
+        },
+        Failure::Invalid(reason) => CatalogError::Refused {
+            reason,
+            hint: "this is a fault of streamctl; please report it".into(),
         },
         Failure::Locked(path) => CatalogError::Unavailable {
             reason: format!("{} is locked by another process", path.display()),
@@ -243,7 +249,7 @@ impl Place {
             Ok(next) => next,
             Err(NotApplied::Conflict(reason)) => return Ok(CommitOutcome::Conflict { reason }),
             Err(NotApplied::Invalid(reason)) => {
-                return Err(Failure::Damaged(self.file(version), reason));
+                return Err(Failure::Invalid(reason));
             }
         };
         let path = self.file(version).to_string_lossy().into_owned();
