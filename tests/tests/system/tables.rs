@@ -68,11 +68,30 @@ fn epoch(number: u64, folder: &str) -> EpochFiles {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_catalog_keeps_its_contract_on_a_rest_server() {
+/// Runs a test's calls against a server with an Iceberg catalog.
+fn with_server<F: Future<Output = ()>>(test: impl FnOnce(u16) -> F) {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let (_server, port) = Server::tables(folder.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test(port));
+}
+
+#[test]
+fn the_catalog_keeps_its_contract_on_a_rest_server() {
+    with_server(keeps_its_contract);
+}
+
+#[test]
+fn two_leaders_at_once_bring_each_epoch_into_the_table_once() {
+    with_server(two_leaders);
+}
+
+async fn keeps_its_contract(port: u16) {
     for (namespace, auth) in [("token", token()), ("signed", signed())] {
         let catalog = catalog(port, auth);
         catalog.create_namespace(&[namespace]).await.unwrap();
@@ -80,11 +99,7 @@ async fn the_catalog_keeps_its_contract_on_a_rest_server() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_leaders_at_once_bring_each_epoch_into_the_table_once() {
-    let _alone = one_system_at_a_time();
-    let folder = tempfile::tempdir().unwrap();
-    let (_server, port) = Server::tables(folder.path());
+async fn two_leaders(port: u16) {
     let first = catalog(port, token());
     let second = catalog(port, signed());
     first.create_namespace(&["db"]).await.unwrap();
