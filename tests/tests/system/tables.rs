@@ -7,6 +7,7 @@
 use aws_sdk_kinesis::config::{Credentials, SharedCredentialsProvider};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::time::Duration;
 use streamctl_engine::clock::{now_ms, system_clock};
 use streamctl_engine::iceberg::catalog::contract::{contract, new_table};
 use streamctl_engine::iceberg::catalog::memory::MemoryFiles;
@@ -19,6 +20,7 @@ use streamctl_tests::places::one_system_at_a_time;
 use streamctl_tests::servers::{Server, WAREHOUSE};
 
 const EPOCHS: u64 = 40;
+const WAREHOUSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// With an access key of the server as a client's id and secret.
 fn token() -> Auth {
@@ -91,10 +93,22 @@ fn two_leaders_at_once_bring_each_epoch_into_the_table_once() {
     with_server(two_leaders);
 }
 
+/// The server makes its warehouse some time after it listens.
+async fn create_namespace(catalog: &RestCatalog, name: &str) {
+    let made = async {
+        while let Err(error) = catalog.create_namespace(&[name]).await {
+            assert!(error.to_string().contains("not found"), "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let made = tokio::time::timeout(WAREHOUSE_WITHIN, made).await;
+    made.expect("the server makes its warehouse");
+}
+
 async fn keeps_its_contract(port: u16) {
     for (namespace, auth) in [("token", token()), ("signed", signed())] {
         let catalog = catalog(port, auth);
-        catalog.create_namespace(&[namespace]).await.unwrap();
+        create_namespace(&catalog, namespace).await;
         contract(&catalog, namespace, None).await;
     }
 }
@@ -102,7 +116,7 @@ async fn keeps_its_contract(port: u16) {
 async fn two_leaders(port: u16) {
     let first = catalog(port, token());
     let second = catalog(port, signed());
-    first.create_namespace(&["db"]).await.unwrap();
+    create_namespace(&first, "db").await;
     let new = new_table("db", "sales", None);
     first.create(&new).await.unwrap();
     let table = first.load(&new.name).await.unwrap();
