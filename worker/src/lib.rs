@@ -11,6 +11,7 @@ pub mod compute;
 pub mod connection;
 pub mod dead_letter;
 pub mod flight;
+pub mod function;
 pub mod lookups;
 pub mod memory;
 pub mod meter;

@@ -72,6 +72,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    streamctl_worker::function::child_main_if_asked();
     let args = Args::parse();
     args.seen.log_to_stderr("info");
     ended(on_its_threads(args))
