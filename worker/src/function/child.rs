@@ -8,7 +8,7 @@ use super::error::{Exit, MemorySign, Phase};
 use super::exchange::{Broken, CallLimits, Connection};
 use super::frame::{RaisedHead, Ready};
 use super::home::Home;
-use super::launch::Launch;
+use super::launch::{Launch, Purpose};
 use super::log::{Kept, Log, LogLine};
 use super::process::{Launcher, Output, Process, Watch};
 use super::python::Interpreter;
@@ -82,35 +82,13 @@ impl Child {
         limits: &Limits,
         job: &JobName,
     ) -> Result<Self, FunctionError> {
-        let not_started = |step: &str, error: std::io::Error| FunctionError::NotStarted {
-            step: step.to_owned(),
-            problem: error.to_string(),
-            log: vec![],
+        let purpose = match settings.require {
+            true => Purpose::RunProtected,
+            false => Purpose::Run,
         };
-        let python = settings.launcher.interpreter(&settings.python).await?;
-        let scratch = settings.scratch.clone();
-        let runner = settings.runner;
-        let home = tokio::task::spawn_blocking(move || Home::create(&scratch, runner))
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(|error| not_started("folder", error))?;
-        let mut launch = launch(settings, code, limits, &home, python);
-        let number = settings.launcher.next_number();
-        // A container may forbid that: then it is the worker's user.
-        let user =
-            sandbox::own_user(&launch.allowed, number).filter(|user| home.give_to(*user).is_ok());
-        launch.allowed.has_own_user = user.is_some();
-        let log = Log::default();
-        let (process, stream) = Process::start(&settings.launcher, home, user, &log)
-            .await
-            .map_err(|error| not_started("process", error))?;
-        let mut starting = Starting {
-            connection: Connection::new(stream, log.clone()),
-            process,
-            log,
-            limits,
-        };
-        let (protection, ready) = match starting.run(&launch, code, job, settings.require).await {
+        let (mut starting, launch) =
+            Starting::begin(settings, Some(&code.folder), limits, purpose).await?;
+        let (protection, ready) = match starting.run(&launch, code, job).await {
             Ok(started) => started,
             Err(NotOpened::Unprotected(error)) => return Err(error),
             Err(NotOpened::Broken(broken)) => {
@@ -136,6 +114,27 @@ impl Child {
         })
     }
 
+    /// What holds around every child on this machine. No code of a user runs for it.
+    ///
+    /// # Errors
+    /// Python is missing, or no child can be started.
+    pub async fn check(
+        settings: &ChildSettings,
+        limits: &Limits,
+    ) -> Result<Protection, FunctionError> {
+        let (mut starting, launch) =
+            Starting::begin(settings, None, limits, Purpose::Check).await?;
+        let reporting = starting.connection.launch(&launch);
+        let reported = tokio::time::timeout(START_TIMEOUT, reporting).await;
+        match reported.unwrap_or(Err(Broken::TimeLimit)) {
+            Ok(protection) => Ok(protection),
+            Err(broken) => {
+                let end = starting.end();
+                Err(end.explain(broken, Phase::Start, START_TIMEOUT).await)
+            }
+        }
+    }
+
     /// What holds around it.
     pub fn protection(&self) -> &Protection {
         &self.protection
@@ -158,10 +157,11 @@ impl Child {
 
 fn launch(
     settings: &ChildSettings,
-    code: &Code,
+    code: Option<&PathBuf>,
     limits: &Limits,
     home: &Home,
     python: Interpreter,
+    purpose: Purpose,
 ) -> Launch {
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let environment = settings.environment.as_ref().map(absolute);
@@ -172,7 +172,7 @@ fn launch(
     };
     let mut folders = python.folders;
     folders.extend(environment);
-    folders.push(absolute(&code.folder));
+    folders.extend(code.map(absolute));
     let home_path = home.path();
     let text = home_path.to_string_lossy().into_owned();
     let fixed = [
@@ -207,6 +207,7 @@ fn launch(
             has_own_user: false,
             worker: i32::try_from(std::process::id()).unwrap_or_default(),
         },
+        purpose,
     }
 }
 
@@ -237,20 +238,57 @@ enum NotOpened {
     Unprotected(FunctionError),
 }
 
-impl Starting<'_> {
+impl<'a> Starting<'a> {
+    /// Starts the process.
+    async fn begin(
+        settings: &ChildSettings,
+        code: Option<&PathBuf>,
+        limits: &'a Limits,
+        purpose: Purpose,
+    ) -> Result<(Self, Launch), FunctionError> {
+        let not_started = |step: &str, error: std::io::Error| FunctionError::NotStarted {
+            step: step.to_owned(),
+            problem: error.to_string(),
+            log: vec![],
+        };
+        let python = settings.launcher.interpreter(&settings.python).await?;
+        let scratch = settings.scratch.clone();
+        let runner = settings.runner;
+        let home = tokio::task::spawn_blocking(move || Home::create(&scratch, runner))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| not_started("folder", error))?;
+        let mut launch = launch(settings, code, limits, &home, python, purpose);
+        let number = settings.launcher.next_number();
+        // A container may forbid that: then it is the worker's user.
+        let user =
+            sandbox::own_user(&launch.allowed, number).filter(|user| home.give_to(*user).is_ok());
+        launch.allowed.has_own_user = user.is_some();
+        let log = Log::default();
+        let (process, stream) = Process::start(&settings.launcher, home, user, &log)
+            .await
+            .map_err(|error| not_started("process", error))?;
+        let starting = Self {
+            connection: Connection::new(stream, log.clone()),
+            process,
+            log,
+            limits,
+        };
+        Ok((starting, launch))
+    }
+
     async fn run(
         &mut self,
         launch: &Launch,
         code: &Code,
         job: &JobName,
-        require: bool,
     ) -> Result<(Protection, Ready), NotOpened> {
         let connection = &mut self.connection;
         let network = self.limits.network;
         let work = async {
             let protection = connection.launch(launch).await?;
-            // The user's code runs behind this.
-            if require && !protection.missing(network).is_empty() {
+            let is_protected = protection.missing(network).is_empty();
+            if launch.purpose == Purpose::RunProtected && !is_protected {
                 return Ok((protection, None));
             }
             let ready = connection.open(code, job).await?;

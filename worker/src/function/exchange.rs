@@ -146,7 +146,8 @@ impl Connection {
             frame: code.frame,
             job: job.as_str(),
         };
-        frame::write(&mut self.stream, &order, &[]).await?;
+        // If it is closed already, the reason can still be read.
+        let _ = frame::write(&mut self.stream, &order, &[]).await;
         let answer = next(&mut self.stream, 0, &self.log).await?.head;
         let ready = match answer {
             Answer::Ready(ready) => ready,
@@ -177,7 +178,14 @@ impl Connection {
         let sending = send(&mut writer, &mut self.lookups, call, schema, input, limits);
         let mut answer = pin!(receive(&mut reader, schema, limits.bytes, &self.log));
         let sent = tokio::select! {
-            sent = sending => sent?,
+            sent = sending => match sent {
+                // Its last frame may have the reason.
+                Err(Broken::Closed) => {
+                    let last = timeout(limits.timeout, answer).await;
+                    return Err(last.ok().and_then(Result::err).unwrap_or(Broken::Closed));
+                }
+                sent => sent?,
+            },
             early = &mut answer => {
                 early?;
                 return Err(Broken::Protocol("it answered before the last row".into()));

@@ -30,6 +30,20 @@ pub struct Launch {
     /// All that it has.
     pub environment: BTreeMap<String, String>,
     pub allowed: Allowed,
+    pub purpose: Purpose,
+}
+
+/// What the child goes on with. Python runs code of the user's packages when it starts, so this is
+/// decided before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// It becomes Python.
+    Run,
+    /// The same, if all promises are kept.
+    RunProtected,
+    /// It ends: what holds is all that was of interest.
+    Check,
 }
 
 /// What the launcher reports, in the protocol's frames.
@@ -71,7 +85,12 @@ pub(super) fn become_python() -> i32 {
         Ok(protection) => protection,
         Err((step, problem)) => return report_failure(&mut connection, step, problem),
     };
-    if !report(&mut connection, &Report::Launched { protection }) {
+    let goes_on = match launch.purpose {
+        Purpose::Run => true,
+        Purpose::RunProtected => protection.missing(launch.allowed.network).is_empty(),
+        Purpose::Check => false,
+    };
+    if !report(&mut connection, &Report::Launched { protection }) || !goes_on {
         return NOT_STARTED;
     }
     let error = Command::new(&launch.program)

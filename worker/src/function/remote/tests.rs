@@ -229,12 +229,12 @@ async fn a_server_gets_the_rows_of_a_window_and_returns_a_frame_or_none() {
     assert_eq!(outcome.dead[0].reasons, ["why"]);
     let outcome = call(&mut remote, vec![]).await.unwrap();
     assert_eq!(outcome.result.unwrap(), (schema(), vec![]));
-    let seen = seen.lock().unwrap();
-    assert_eq!(seen[0].1, 3);
-    assert_eq!(seen[0].0["type"], "call");
-    assert_eq!(seen[0].0["name"], "process_batch");
-    assert_eq!(seen[0].0["batch_id"], 17);
-    assert_eq!(seen[0].0["window_end_ms"], 120_000);
+    let (command, rows_seen) = seen.lock().unwrap()[0].clone();
+    assert_eq!(rows_seen, 3);
+    assert_eq!(command["type"], "call");
+    assert_eq!(command["name"], "process_batch");
+    assert_eq!(command["batch_id"], 17);
+    assert_eq!(command["window_end_ms"], 120_000);
 
     let (mut remote, _) = connected(Does::None).await;
     let outcome = call(&mut remote, vec![Ok(rows(&[1]))]).await.unwrap();

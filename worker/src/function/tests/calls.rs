@@ -15,7 +15,6 @@ def process_batch(head, bodies):
 async fn a_call_returns_the_rows_that_the_function_gives_back() {
     let given = given(ECHO);
     let mut child = given.start().await.unwrap();
-    println!("{}", child.protection());
     assert_eq!(child.ready().frame, Some(Frame::Pyarrow));
     assert!(child.ready().python.starts_with("3."));
     for first in [10, 20] {

@@ -39,7 +39,6 @@ async fn ways_out(layers: Layers) -> (BTreeSet<String>, usize) {
     });
     std::fs::write(given.code.path().join("told.json"), told.to_string()).unwrap();
     let mut child = given.start().await.unwrap();
-    println!("{layers:?}: {}", child.protection());
     let outcome = call(&mut child, vec![]).await.unwrap();
     let mut out = BTreeSet::new();
     let mut tried = 0;
@@ -48,7 +47,6 @@ async fn ways_out(layers: Layers) -> (BTreeSet<String>, usize) {
         .iter()
         .filter(|line| matches!(line.source, LogSource::Context(_)))
     {
-        println!("  {}", line.text);
         tried += 1;
         let mut parts = line.text.split('\t');
         if parts.next() != Some("in") {
@@ -147,6 +145,8 @@ async fn each_layer_alone_keeps_its_part() {
 #[tokio::test]
 async fn an_unprotected_function_is_refused_before_its_code_runs() {
     let mut given = given("raise SystemExit('my code has run')");
+    // A package that is imported when Python starts would have run, too.
+    given.settings.runner = "open('/tmp/streamctl-runner-ran', 'w')";
     given.settings.require = true;
     given.settings.layers = Layers {
         namespaces: false,
@@ -161,9 +161,29 @@ async fn an_unprotected_function_is_refused_before_its_code_runs() {
     for expected in ["open files of others", "open connections", "switched off"] {
         assert!(error.to_string().contains(expected), "{error}");
     }
+    assert!(!std::path::Path::new("/tmp/streamctl-runner-ran").exists());
+    given.settings.runner = RUNNER;
     given.settings.layers = Layers::default();
     let error = given.start().await.unwrap_err();
     assert!(matches!(error, FunctionError::Raised { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_holds_here_is_known_without_any_code_of_a_user() {
+    let mut given = given("raise SystemExit('my code has run')");
+    let protection = Child::check(&given.settings, &given.limits).await.unwrap();
+    assert_eq!(protection.missing(false), []);
+    given.settings.layers.seccomp = false;
+    let protection = Child::check(&given.settings, &given.limits).await.unwrap();
+    let missing = protection.missing(true);
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(
+        protection
+            .to_string()
+            .contains("no seccomp (it is switched off)"),
+        "{protection}"
+    );
+    given.leaves_nothing().await;
 }
 
 /// Where the worker is root and its Python is for all users, the function is nobody else.
@@ -184,7 +204,6 @@ def process_batch(head, bodies):
     for namespaces in [true, false] {
         given.settings.layers.namespaces = namespaces;
         let mut child = given.start().await.unwrap();
-        println!("{}", child.protection());
         let error = call(&mut child, vec![]).await.unwrap_err();
         let ids = &error.raised().unwrap().message;
         let user: u32 = ids.split(' ').next().unwrap().parse().unwrap();
