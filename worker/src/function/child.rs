@@ -23,7 +23,7 @@ use streamctl_proto::JobName;
 
 /// Time in which Python must have started and imported the code.
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time in which a child must end that is asked to.
+/// Time in which a child must end after its connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A process that ended with this share of its limit in use, in percent, ran out of memory.
 const NEAR_LIMIT_PERCENT: u64 = 90;

@@ -4,7 +4,7 @@
 //! does not decide about a retry.
 
 use super::frame::RaisedHead;
-use super::log::LogLine;
+use super::log::{LogLine, plain};
 use super::sandbox::Missing;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -40,18 +40,17 @@ impl From<RaisedHead> for Raised {
             message: shortened(head.message),
             file: head.file.map(shortened),
             line: head.line,
-            traceback: head.traceback[start..].to_owned(),
+            traceback: plain(&head.traceback[start..]),
         }
     }
 }
 
-fn shortened(mut text: String) -> String {
+fn shortened(text: String) -> String {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.truncate(end);
-    text
+    plain(&text[..end])
 }
 
 impl std::fmt::Display for Raised {
@@ -311,5 +310,45 @@ impl FunctionError {
             let _ = write!(text, "\n  {}", line.text);
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_exception_reports_is_bounded_and_plain() {
+        let head = RaisedHead {
+            kind: "ValueError".into(),
+            message: format!("\x1b[31m{}", "ü".repeat(10_000)),
+            file: Some("transform.py".into()),
+            line: Some(3),
+            traceback: format!("{}\nlast line", "x".repeat(1 << 20)),
+        };
+        let raised = Raised::from(head);
+        assert!(raised.message.starts_with("\u{fffd}[31mü"));
+        assert!(raised.message.len() < TEXT_BYTES_MAX + 8);
+        assert!(raised.traceback.len() <= TRACEBACK_BYTES_MAX);
+        assert!(raised.traceback.ends_with("\nlast line"));
+        assert!(
+            raised
+                .to_string()
+                .starts_with("transform.py, line 3: ValueError: ")
+        );
+    }
+
+    #[test]
+    fn an_error_has_its_facts_and_its_hint() {
+        let error = FunctionError::Memory {
+            limit: 256 << 20,
+            peak: Some(250 << 20),
+            sign: MemorySign::Ended(Exit::Signal(libc::SIGABRT)),
+            log: vec![],
+        };
+        let text = "the function ran out of memory: its limit is 256MiB, it used 250MiB; its process \
+                    ended with signal 6 (SIGABRT)";
+        assert_eq!(error.to_string(), text);
+        assert!(error.hint().starts_with("raise function.memory"));
     }
 }

@@ -8,7 +8,7 @@ use super::frame::{
     self, Answer, BodyError, FrameError, Order, PROTOCOL, RaisedHead, Ready, Received, ResultKind,
 };
 use super::launch::Launch;
-use super::log::Log;
+use super::log::{Log, plain};
 use super::sandbox::Protection;
 use super::{Call, Code, DeadLetterRows, DeadRows, Input, InputError, Published};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -23,6 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
+
+/// Most characters of the version of Python that are kept.
+const VERSION_CHARS_MAX: usize = 64;
 
 /// Why an exchange is not complete.
 #[derive(Debug)]
@@ -117,7 +120,7 @@ impl Connection {
         self.is_usable
     }
 
-    /// Tells the launcher what becomes of it.
+    /// Sends the launcher its settings.
     pub async fn launch(&mut self, launch: &Launch) -> Result<Protection, Broken> {
         self.is_usable = false;
         let bytes = frame::head_bytes(launch, 0).map_err(std::io::Error::from)?;
@@ -150,7 +153,16 @@ impl Connection {
         let _ = frame::write(&mut self.stream, &order, &[]).await;
         let answer = next(&mut self.stream, 0, &self.log).await?.head;
         let ready = match answer {
-            Answer::Ready(ready) => ready,
+            Answer::Ready(ready) => Ready {
+                python: plain(
+                    &ready
+                        .python
+                        .chars()
+                        .take(VERSION_CHARS_MAX)
+                        .collect::<String>(),
+                ),
+                ..ready
+            },
             Answer::Error(raised) => return Err(Broken::Raised(raised)),
             Answer::NotLaunched { step, problem } => {
                 return Err(Broken::NotLaunched { step, problem });

@@ -158,7 +158,7 @@ pub enum BodyError {
     Compressed,
     #[error("a batch that announces {rows} rows in {bytes} bytes")]
     MoreRowsThanBits { rows: i64, bytes: usize },
-    #[error("a buffer that lies outside of its batch")]
+    #[error("buffers that overlap, or that lie outside of their batch")]
     Outside,
     #[error("its rows cannot be decoded: {0}")]
     Arrow(#[from] ArrowError),
@@ -358,13 +358,15 @@ fn check(metadata: &[u8], stream_bytes: usize) -> Result<Message<'_>, BodyError>
         return Err(BodyError::Compressed);
     }
     let body_bytes = message.bodyLength();
-    let is_inside = |offset: i64, length: i64| {
-        let end = offset.checked_add(length);
-        offset >= 0 && length >= 0 && end.is_some_and(|end| end <= body_bytes)
-    };
-    let mut buffers = batch.buffers().into_iter().flatten();
-    if !buffers.all(|buffer| is_inside(buffer.offset(), buffer.length())) {
-        return Err(BodyError::Outside);
+    // What one buffer is to several columns would be written as often.
+    let mut left_bytes = body_bytes;
+    for buffer in batch.buffers().into_iter().flatten() {
+        let end = buffer.offset().checked_add(buffer.length());
+        let is_inside = end.is_some_and(|end| end <= body_bytes);
+        left_bytes = left_bytes.saturating_sub(buffer.length());
+        if buffer.offset() < 0 || buffer.length() < 0 || !is_inside || left_bytes < 0 {
+            return Err(BodyError::Outside);
+        }
     }
     let rows = batch.length();
     let bits = stream_bytes as u64 * 8;

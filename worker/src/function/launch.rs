@@ -54,7 +54,7 @@ enum Report {
     NotLaunched { step: &'static str, problem: String },
 }
 
-/// Becomes a function's child if the command line says so, and does not return then. Call it first in
+/// Becomes a function's child if the command line has that argument, and does not return then. Call it first in
 /// `main`: it needs a process with one thread.
 pub fn child_main_if_asked() {
     if std::env::args_os()

@@ -37,24 +37,40 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// A stream of bytes that is being cut into lines.
+/// A line as it was written.
 #[derive(Debug, Default)]
-struct Partial {
+struct Written {
     bytes: Vec<u8>,
-    /// The line is longer than what is kept of it.
+    /// It is longer than what is kept of it.
     cut: bool,
+}
+
+impl Written {
+    fn add(&mut self, part: &[u8]) {
+        let room = LINE_BYTES_MAX - self.bytes.len();
+        self.cut |= part.len() > room;
+        self.bytes.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    fn text(&self) -> String {
+        let mut text = plain(&String::from_utf8_lossy(&self.bytes));
+        if self.cut {
+            text.push('…');
+        }
+        text
+    }
 }
 
 /// The newest lines.
 #[derive(Debug, Default)]
 pub struct Ring {
-    lines: VecDeque<LogLine>,
+    lines: VecDeque<(LogSource, Written)>,
     bytes: usize,
     dropped: u64,
     /// All bytes that were written, kept or not.
     written: u64,
-    stdout: Partial,
-    stderr: Partial,
+    stdout: Written,
+    stderr: Written,
 }
 
 /// The lines of one child; clones share them.
@@ -68,6 +84,16 @@ impl Log {
     }
 }
 
+/// Text that a terminal and a log show as it is: with line ends and tabs, without other controls.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c,
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
 /// What was kept, and how much was not.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
@@ -77,29 +103,24 @@ pub struct Kept {
 
 impl Ring {
     /// Adds bytes of a pipe.
-    pub fn add_bytes(&mut self, source: LogSource, mut bytes: &[u8]) {
+    pub fn add_bytes(&mut self, source: LogSource, bytes: &[u8]) {
         self.written += bytes.len() as u64;
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.add_part(source, &bytes[..end]);
+        let mut rest = self.without_overtaken(source, bytes);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.partial(source).add(&rest[..end]);
             self.end_line(source);
-            bytes = &bytes[end + 1..];
+            rest = &rest[end + 1..];
         }
-        self.add_part(source, bytes);
+        self.partial(source).add(rest);
     }
 
     /// Adds a line of `context.log`, or several.
     pub fn add_text(&mut self, level: Level, text: &str) {
         self.written += text.len() as u64;
         for line in text.lines() {
-            let mut end = line.len().min(LINE_BYTES_MAX);
-            while !line.is_char_boundary(end) {
-                end -= 1;
-            }
-            let cut = if end < line.len() { "…" } else { "" };
-            self.push(LogLine {
-                source: LogSource::Context(level),
-                text: format!("{}{cut}", &line[..end]),
-            });
+            let mut written = Written::default();
+            written.add(line.as_bytes());
+            self.push(LogSource::Context(level), written);
         }
     }
 
@@ -115,8 +136,13 @@ impl Ring {
     /// Takes all kept lines.
     pub fn take(&mut self) -> Kept {
         self.bytes = 0;
+        let lines = std::mem::take(&mut self.lines);
+        let line = |(source, written): (LogSource, Written)| LogLine {
+            source,
+            text: written.text(),
+        };
         Kept {
-            lines: std::mem::take(&mut self.lines).into(),
+            lines: lines.into_iter().map(line).collect(),
             dropped: std::mem::take(&mut self.dropped),
         }
     }
@@ -126,39 +152,40 @@ impl Ring {
         self.written
     }
 
-    fn partial(&mut self, source: LogSource) -> &mut Partial {
+    /// Leaves out lines that are followed by as many as are kept: a function that writes much costs
+    /// a search for line ends, and nothing for each line.
+    fn without_overtaken<'a>(&mut self, source: LogSource, bytes: &'a [u8]) -> &'a [u8] {
+        let is_end = |(_, byte): &(usize, &u8)| **byte == b'\n';
+        let mut ends = bytes.iter().enumerate().filter(is_end);
+        let Some((end, _)) = ends.by_ref().rev().nth(LINES_MAX) else {
+            return bytes;
+        };
+        // Those before it, and the one that ends there.
+        self.dropped += ends.count() as u64 + 1;
+        *self.partial(source) = Written::default();
+        &bytes[end + 1..]
+    }
+
+    fn partial(&mut self, source: LogSource) -> &mut Written {
         match source {
             LogSource::Stdout => &mut self.stdout,
             LogSource::Stderr | LogSource::Context(_) => &mut self.stderr,
         }
     }
 
-    fn add_part(&mut self, source: LogSource, part: &[u8]) {
-        let partial = self.partial(source);
-        let room = LINE_BYTES_MAX - partial.bytes.len();
-        partial.cut |= part.len() > room;
-        partial
-            .bytes
-            .extend_from_slice(&part[..part.len().min(room)]);
-    }
-
     fn end_line(&mut self, source: LogSource) {
-        let partial = std::mem::take(self.partial(source));
-        let mut text = String::from_utf8_lossy(&partial.bytes).into_owned();
-        if partial.cut {
-            text.push('…');
-        }
-        self.push(LogLine { source, text });
+        let line = std::mem::take(self.partial(source));
+        self.push(source, line);
     }
 
-    fn push(&mut self, line: LogLine) {
-        self.bytes += line.text.len();
-        self.lines.push_back(line);
+    fn push(&mut self, source: LogSource, line: Written) {
+        self.bytes += line.bytes.len();
+        self.lines.push_back((source, line));
         while self.lines.len() > LINES_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.lines.pop_front() else {
+            let Some((_, oldest)) = self.lines.pop_front() else {
                 break;
             };
-            self.bytes -= oldest.text.len();
+            self.bytes -= oldest.bytes.len();
             self.dropped += 1;
         }
     }
@@ -188,16 +215,30 @@ mod tests {
     }
 
     #[test]
+    fn a_line_cannot_control_a_terminal() {
+        let mut ring = Ring::default();
+        ring.add_bytes(LogSource::Stdout, b"\x1b[2Ja\tb\xff\r\n");
+        ring.add_text(Level::Error, "one\ntwo\x07");
+        let shown = ["\u{fffd}[2Ja\tb\u{fffd}\u{fffd}", "one", "two\u{fffd}"];
+        assert_eq!(texts(&mut ring), shown);
+    }
+
+    #[test]
     fn the_newest_lines_are_kept_and_the_others_counted() {
         let mut ring = Ring::default();
-        for number in 0..1_000 {
-            ring.add_bytes(LogSource::Stdout, format!("line {number}\n").as_bytes());
+        for at_once in [1, 7, 201, 300, 1_000] {
+            let lines: Vec<String> = (0..1_000)
+                .map(|number| format!("line {number}\n"))
+                .collect();
+            for lines in lines.chunks(at_once) {
+                ring.add_bytes(LogSource::Stdout, lines.concat().as_bytes());
+            }
+            let kept = ring.take();
+            assert_eq!(kept.lines.len(), LINES_MAX, "{at_once}");
+            assert_eq!(kept.lines[0].text, "line 800");
+            assert_eq!(kept.lines[LINES_MAX - 1].text, "line 999");
+            assert_eq!(kept.dropped, 1_000 - LINES_MAX as u64, "{at_once}");
         }
-        let kept = ring.take();
-        assert_eq!(kept.lines.len(), LINES_MAX);
-        assert_eq!(kept.lines.last().unwrap().text, "line 999");
-        assert_eq!(kept.dropped, 1_000 - LINES_MAX as u64);
-        assert_eq!(ring.take().dropped, 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A child as a process: started, watched, ended.
 //!
 //! Owns: the thread that starts children, the pipes of its output, its memory as the kernel counts
-//! it, its end. Does not own: what is said over the connection ([`super::exchange`]).
+//! it, its end. Does not own: the messages on the connection ([`super::exchange`]).
 //! Rule: a child ends with its [`Process`], and with the worker.
 
 use super::FunctionError;

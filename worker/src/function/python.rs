@@ -50,8 +50,8 @@ pub async fn find(python: &Path) -> Result<Interpreter, FunctionError> {
         .map_err(|_| failed(format!("it does not answer within {PROBE_TIMEOUT:?}")))?
         .map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or_default();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let last = errors.lines().last().unwrap_or_default();
         return Err(failed(format!("{}: {last}", output.status)));
     }
     let interpreter: Interpreter = serde_json::from_slice(&output.stdout)

@@ -173,6 +173,31 @@ fn rows_that_take_no_bytes_are_refused() {
 }
 
 #[test]
+fn buffers_hold_no_more_than_their_batch() {
+    let ids: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..1_000));
+    let columns = [("a", Arc::clone(&ids)), ("b", ids)];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let body = encode(&batch.schema(), std::slice::from_ref(&batch)).unwrap();
+    // The second column's buffers: no bits for NULLs, and its values.
+    let buffers = [8_000, 0, 8_000, 8_000].map(i64::to_le_bytes).concat();
+    let place = body
+        .windows(buffers.len())
+        .position(|bytes| bytes == buffers);
+    let at = place.unwrap() + 16;
+    for (offset, length) in [(8_000, 8_008), (-8, 8_000), (0, 16_000), (i64::MAX, 8_000)] {
+        let mut changed = body.clone();
+        changed[at..at + 8].copy_from_slice(&i64::to_le_bytes(offset));
+        changed[at + 8..at + 16].copy_from_slice(&i64::to_le_bytes(length));
+        let error = decode(changed).unwrap_err();
+        assert!(
+            matches!(error, BodyError::Outside),
+            "{offset} {length}: {error}"
+        );
+    }
+    assert_eq!(decode(body).unwrap().1, [batch]);
+}
+
+#[test]
 fn compressed_rows_are_refused() {
     let options = IpcWriteOptions::default()
         .try_with_compression(Some(CompressionType::ZSTD))

@@ -8,7 +8,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
-/// What is asked for; an older kernel gives less.
+/// The version that is requested; an older kernel applies what it has.
 const NEWEST: ABI = ABI::V7;
 
 /// Restricts this process.

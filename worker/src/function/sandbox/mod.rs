@@ -282,7 +282,7 @@ mod tests {
             false => Part::Missing("not here".into()),
         };
         Protection {
-            user: Part::Held("nobody".into()),
+            user: Part::Held("user 61184".into()),
             namespaces: part.clone(),
             root: part.clone(),
             landlock: part.clone(),

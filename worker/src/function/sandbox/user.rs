@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Users that belong to nobody: those that systemd gives to services for as long as they run.
+/// Users without an account: those that systemd gives to services for as long as they run.
 const FIRST: u32 = 61_184;
 const COUNT: u32 = 4_336;
 /// What it takes to start a process of another user.

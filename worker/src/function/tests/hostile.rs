@@ -31,13 +31,13 @@ async fn ways_out(layers: Layers) -> (BTreeSet<String>, usize) {
     let secret = other.join("secret");
     std::fs::write(&secret, "of another job").unwrap();
     std::fs::set_permissions(&secret, Permissions::from_mode(0o666)).unwrap();
-    let told = serde_json::json!({
+    let facts = serde_json::json!({
         "port": port, "abstract": abstract_name, "socket": socket, "secret": secret,
         "folder": given.code.path(),
         // Nothing is sent from this machine even if the layers do not hold.
         "metadata": layers.seccomp || layers.namespaces,
     });
-    std::fs::write(given.code.path().join("told.json"), told.to_string()).unwrap();
+    std::fs::write(given.code.path().join("facts.json"), facts.to_string()).unwrap();
     let mut child = given.start().await.unwrap();
     let outcome = call(&mut child, vec![]).await.unwrap();
     let mut out = BTreeSet::new();
@@ -186,7 +186,7 @@ async fn what_holds_here_is_known_without_any_code_of_a_user() {
     given.leaves_nothing().await;
 }
 
-/// Where the worker is root and its Python is for all users, the function is nobody else.
+/// Where the worker is root and its Python is for all users, the function has a user of its own.
 #[tokio::test]
 async fn a_function_of_root_has_a_user_of_its_own() {
     let python = std::path::Path::new("/usr/bin/python3");

@@ -112,8 +112,8 @@ def fork():
     return child
 
 
-def ways(told):
-    port, abstract, path, secret, folder = (told[name] for name in
+def ways(facts):
+    port, abstract, path, secret, folder = (facts[name] for name in
                                             ("port", "abstract", "socket", "secret", "folder"))
     yield "environment variables", lambda: set(os.environ) - KNOWN
     yield "environment of process 1", lambda: read("/proc/1/environ")
@@ -121,7 +121,7 @@ def ways(told):
     yield "memory of the worker", lambda: read(f"/proc/{PARENT}/mem")
     yield "descriptors of the worker", lambda: os.listdir(f"/proc/{PARENT}/fd")
     yield "files of the worker's root", lambda: read(f"/proc/{PARENT}/root{secret}")
-    if told["metadata"]:
+    if facts["metadata"]:
         yield "metadata address", lambda: connect(("169.254.169.254", 80))
     yield "TCP to loopback", lambda: connect(("127.0.0.1", port))
     yield "TCP over IPv6", lambda: connect(("::1", port), socket.AF_INET6)
@@ -179,9 +179,9 @@ def ways(told):
 def process_batch(head, bodies):
     import json
 
-    with open("told.json") as file:
-        told = json.load(file)
-    for name, way in ways(told):
+    with open("facts.json") as file:
+        facts = json.load(file)
+    for name, way in ways(facts):
         try:
             got = way()
             how = "OUT" if got else "in"
