@@ -37,7 +37,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code as StatusCode, Request, Status};
 
 /// Largest message in either direction.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+pub const SERVER_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Deadline that the server learns: a call's rows come as long as its window is open.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Batches between the query and the connection.
@@ -140,8 +140,8 @@ impl Remote {
             .map_err(|_| failed(format!("no connection within {connect_timeout:?}")))?
             .map_err(|status| failed(status.message().to_owned()))?;
         let client = FlightServiceClient::new(connection)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+            .max_decoding_message_size(SERVER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(SERVER_MESSAGE_BYTES_MAX);
         Ok(Self {
             url: settings.url.clone(),
             client,
