@@ -341,9 +341,12 @@ def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT."""
-    stopping = threading.Event()
+    # A signal may reach a thread of gRPC: a byte in a pipe wakes this thread in any case.
+    signalled, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda *_: None)
     pool = Pool(_opening(arguments), arguments.processes)
     try:
         try:
@@ -366,7 +369,7 @@ def serve(arguments: argparse.Namespace) -> int:
             f"{arguments.processes} calls at once",
             flush=True,
         )
-        stopping.wait()
+        os.read(signalled, 1)
         ending = threading.Thread(target=server.shutdown, daemon=True)
         ending.start()
         ending.join(STOP_S)
