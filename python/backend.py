@@ -9,7 +9,8 @@ input gives the same bytes.
                                                  wheel is for any platform and uses the one in PATH
     STREAMCTL_STRIP=1                            without the program's debug information
 
-`python backend.py` writes the definitions beside the package, to work in the checkout.
+`python backend.py wheel FOLDER` does it without pip; `python backend.py` writes the definitions
+beside the package, to work in the checkout.
 """
 
 from __future__ import annotations
@@ -222,6 +223,20 @@ def _table(name: str) -> Iterator[tuple[str, str]]:
             yield key, value.strip('"') if value.startswith('"') else value
 
 
+def main(words: list[str]) -> None:
+    """`wheel FOLDER` builds the wheel; without words the definitions are written."""
+    if words[:1] == ["wheel"] and len(words) == 2:
+        folder = Path(words[1])
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("streamctl-*.whl"):
+            old.unlink()
+        print(folder / build_wheel(words[1]))
+    elif not words:
+        (HERE / DEFINITIONS).write_bytes(definitions())
+        print(f"wrote {DEFINITIONS}")
+    else:
+        raise SystemExit("python backend.py [wheel FOLDER]")
+
+
 if __name__ == "__main__":
-    (HERE / DEFINITIONS).write_bytes(definitions())
-    print(f"wrote {DEFINITIONS}")
+    main(sys.argv[1:])

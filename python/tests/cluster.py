@@ -1,6 +1,7 @@
 """One controller and one worker as processes, for tests of the client.
 
-Owns: their start, ports and end. Does not own: the programs, which lie beside `streamctl`.
+Owns: their start, ports and end. Does not own: the programs, which lie in
+STREAMCTL_PROGRAMS, or beside `streamctl`.
 Rule: uses only what a user could use: the programs' flags.
 """
 
@@ -43,7 +44,8 @@ def cluster(
     port = port or free_port()
     address = f"127.0.0.1:{port}"
     url = f"{scheme}://{address}"
-    programs = Path(program).parent
+    # The wheel carries the command line alone.
+    programs = Path(os.environ.get("STREAMCTL_PROGRAMS") or Path(program).parent)
     words = {
         "controller": [
             *("--listen", address, "--http-listen", f"127.0.0.1:{free_port()}"),

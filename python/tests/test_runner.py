@@ -124,7 +124,7 @@ def test_the_setting_wins_over_the_annotation(tmp_path: Path) -> None:
 
 
 def test_none_is_an_answer_without_rows(tmp_path: Path) -> None:
-    answer = once(tmp_path, "def process_batch(frame, batch_id):\n    pass\n")
+    answer = once(tmp_path, "def process_batch(frame, batch_id):\n    pass\n", frame="pyarrow")
     assert (answer.end["result"], answer.end["rows"], answer.rows) == ("none", 0, [])
 
 
@@ -290,7 +290,7 @@ def test_many_dead_letters_come_in_heads_of_a_limited_size(tmp_path: Path) -> No
                 context.dead_letter(at, "\\u0001" * 5000)
     """
     many = pa.table({"n": list(range(2000))})
-    answer = once(tmp_path, code, many)
+    answer = once(tmp_path, code, many, frame="pyarrow")
     assert [row["n"] for _, row in answer.dead] == list(range(2000))
     assert {len(reason) for reason, _ in answer.dead} == {1000}
 
@@ -445,7 +445,7 @@ def test_print_goes_to_the_output_line_by_line_and_input_is_empty(tmp_path: Path
             print("no end", end="")
     """
     with Child(tmp_path, textwrap.dedent(code)) as child:
-        child.open()
+        child.open(frame="pyarrow")
         answer = child.call(ROWS)
         assert answer.end["type"] == "done", answer.end
         assert child.process.stdout is not None
@@ -456,7 +456,7 @@ def test_print_goes_to_the_output_line_by_line_and_input_is_empty(tmp_path: Path
 
 
 def test_a_closed_connection_ends_the_process_with_success(tmp_path: Path) -> None:
-    with Child(tmp_path, IDENTITY["pandas"]) as child:
+    with Child(tmp_path, IDENTITY["pyarrow"]) as child:
         child.open()
         child.socket.close()
         assert child.process.wait(60) == 0
@@ -471,7 +471,7 @@ def test_programs_that_the_function_starts_do_not_get_the_connection(tmp_path: P
                 capture_output=True, text=True).stdout
             context.log(found.strip())
     """
-    answer = once(tmp_path, code)
+    answer = once(tmp_path, code, frame="pyarrow")
     assert [text for _, text in answer.log] == ["['0', '1', '2', '3']"], "3 lists the folder"
 
 
@@ -484,7 +484,7 @@ def test_a_fork_that_comes_back_does_not_answer(tmp_path: Path) -> None:
                 os.waitpid(child, 0)
             return frame
     """
-    answer = once(tmp_path, code)
+    answer = once(tmp_path, code, frame="pyarrow")
     assert answer.result.num_rows == 3
 
 
@@ -506,7 +506,7 @@ def test_the_function_may_exit_threads_may_log_and_the_runner_goes_on(tmp_path: 
             return frame
     """
     with Child(tmp_path, textwrap.dedent(code)) as child:
-        child.open()
+        child.open(frame="pyarrow")
         assert child.call(ROWS, batch_id=1).end["kind"] == "SystemExit"
         second = child.call(ROWS, batch_id=2)
         assert second.result.num_rows == 3
@@ -565,7 +565,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("which", BROKEN)
 def test_a_broken_message_ends_the_runner_with_its_reason(tmp_path: Path, which: str) -> None:
-    with Child(tmp_path, IDENTITY["pandas"]) as child:
+    with Child(tmp_path, IDENTITY["pyarrow"]) as child:
         for head, body in BROKEN[which]:
             child.send(head, body)
         assert child.receive()[0]["kind"] == "ProtocolError"
@@ -576,7 +576,7 @@ def test_a_broken_message_ends_the_runner_with_its_reason(tmp_path: Path, which:
 def test_a_length_beyond_the_limits_is_refused_before_anything_is_allocated(
     tmp_path: Path, lengths: tuple[int, int]
 ) -> None:
-    with Child(tmp_path, IDENTITY["pandas"]) as child:
+    with Child(tmp_path, IDENTITY["pyarrow"]) as child:
         child.socket.sendall(struct.pack(">IQ", *lengths))
         answer = child.receive()[0]
         assert "are allowed" in answer["message"], answer
@@ -584,7 +584,7 @@ def test_a_length_beyond_the_limits_is_refused_before_anything_is_allocated(
 
 
 def test_a_body_beyond_the_memory_limit_of_the_job_is_refused(tmp_path: Path) -> None:
-    with Child(tmp_path, IDENTITY["pandas"]) as child:
+    with Child(tmp_path, IDENTITY["pyarrow"]) as child:
         child.open(memory_bytes=100)
         child.send({"type": "call", "batch_id": 1})
         child.send({"type": "rows"}, stream(ROWS))
@@ -592,7 +592,7 @@ def test_a_body_beyond_the_memory_limit_of_the_job_is_refused(tmp_path: Path) ->
 
 
 def test_a_body_that_is_no_arrow_stream_is_refused(tmp_path: Path) -> None:
-    with Child(tmp_path, IDENTITY["pandas"]) as child:
+    with Child(tmp_path, IDENTITY["pyarrow"]) as child:
         child.open()
         child.send({"type": "call", "batch_id": 1})
         child.send({"type": "rows"}, b"\xff" * 64)
@@ -600,7 +600,7 @@ def test_a_body_that_is_no_arrow_stream_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_lookup_version_that_was_not_sent_is_refused(tmp_path: Path) -> None:
-    with Child(tmp_path, IDENTITY["pandas"]) as child:
+    with Child(tmp_path, IDENTITY["pyarrow"]) as child:
         child.open()
         answer = child.call(ROWS, lookups={"countries": "v1"})
         assert answer.end["kind"] == "ProtocolError", answer.end

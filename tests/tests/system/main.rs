@@ -25,6 +25,7 @@ mod metrics;
 mod model_job;
 mod neighbours;
 mod notebook;
+mod python;
 mod quick_start;
 mod refused;
 mod restored;
