@@ -9,6 +9,7 @@ in a folder that is removed.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def rows(job: Path, lines: Sequence[str]) -> tuple[pa.Table, dict[str, Any]]:
     Raises:
         StreamctlError: If the job refuses the records, or the query gives no rows.
     """
-    document = _load(job)
+    document = load(read(job), str(job))
     with tempfile.TemporaryDirectory(prefix="streamctl-test-") as name:
         folder = Path(name)
         records = folder / "records"
@@ -64,7 +65,12 @@ def rows(job: Path, lines: Sequence[str]) -> tuple[pa.Table, dict[str, Any]]:
         return pa.concat_tables([parquet.ParquetFile(file).read() for file in files]), document
 
 
-def _load(job: Path) -> dict[str, Any]:
+def load(text: str, name: str) -> dict[str, Any]:
+    """A job file as a document.
+
+    Raises:
+        StreamctlError: If it is not TOML, or this Python has no parser for it.
+    """
     try:
         import tomllib
     except ImportError:
@@ -73,13 +79,21 @@ def _load(job: Path) -> dict[str, Any]:
         except ImportError:
             raise StreamctlError(
                 "import_error",
-                "job=... needs Python 3.11, or the package tomli",
+                "reading a job file needs Python 3.11, or the package tomli",
                 "pip install tomli",
             ) from None
     try:
-        return dict(tomllib.loads(job.read_text()))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise StreamctlError("invalid_argument", f"{job}: {error}") from None
+        return dict(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise StreamctlError("invalid_argument", f"{name}: {error}") from None
+
+
+def read(job: str | os.PathLike[str]) -> str:
+    """The text of a job file."""
+    try:
+        return Path(job).read_text()
+    except OSError as error:
+        raise StreamctlError("not_found", f"{os.fspath(job)}: {error.strerror}") from None
 
 
 def _copy_of(document: dict[str, Any], beside: Path, folder: Path) -> dict[str, Any]:

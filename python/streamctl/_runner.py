@@ -198,6 +198,10 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if types.is_large_binary(kind) or types.is_binary_view(kind):
         return pa.binary()
+    if types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if types.is_date64(kind):
+        return pa.date32()
     if types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if types.is_timestamp(kind):

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from . import _runner, _wire
+from . import _code, _job, _runner, _wire
 from ._calls import DEFAULT_URL, Controllers, Security, addresses
 from .errors import StreamctlError
 
@@ -190,14 +190,18 @@ class Client:
         """Starts a job, or replaces its file.
 
         Args:
-            job: The path of a job file, or its text.
+            job: The path of a job file, or its text. The code of its function is sent along, from
+                the folder of the file; of a text, from the working folder.
             change: Replace the file of a job that is there; without it another file is refused.
             dry_run: Check everything, start nothing.
             if_version: Only if the job is at this version; 0: at any.
         """
-        request = _wire.message("SubmitRequest")(
-            spec_toml=_text(job), change=change, dry_run=dry_run, if_version=if_version
-        )
+        text, folder = _text(job)
+        kind = _wire.message("SubmitRequest")
+        request = kind(spec_toml=text, change=change, dry_run=dry_run, if_version=if_version)
+        if "function_code" in kind.DESCRIPTOR.fields_by_name:
+            for name, content in _code.pack(text, folder).items():
+                request.function_code.add(name=name, content=content)
         found = self._jobs("Submit", request, "SubmitResponse", once=True)
         columns = {column["name"]: column["type"] for column in found["output_columns"]}
         return Submitted(
@@ -573,14 +577,11 @@ def _path(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.fspath(path)
 
 
-def _text(job: str | os.PathLike[str]) -> str:
-    """The text of a job file, given as its path or itself."""
+def _text(job: str | os.PathLike[str]) -> tuple[str, Path]:
+    """The text of a job file, given as its path or itself, and its folder."""
     if isinstance(job, str) and ("\n" in job or "=" in job):
-        return job
-    try:
-        return Path(job).read_text()
-    except OSError as error:
-        raise StreamctlError("not_found", f"{os.fspath(job)}: {error.strerror}") from None
+        return job, Path.cwd()
+    return _job.read(job), Path(job).resolve().parent
 
 
 def _status(found: dict[str, Any]) -> JobStatus:
