@@ -249,12 +249,15 @@ DEAD_ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("which", DEAD_ELSEWHERE)
-def test_a_dead_letter_is_a_row_of_polars_and_pyarrow_too(tmp_path: Path, which: str) -> None:
-    code = f"def process_batch(frame, batch_id, context):\n    {DEAD_ELSEWHERE[which]}\n"
-    answer = once(tmp_path, code, frame=which.split(" ")[0])
-    assert answer.end["type"] == "done", answer.end
-    assert answer.dead == [("why", ROWS.slice(1, 1).to_pylist()[0])]
+@pytest.mark.parametrize("kind", ["polars", "pyarrow"])
+def test_a_dead_letter_is_a_row_of_polars_and_pyarrow_too(tmp_path: Path, kind: str) -> None:
+    statements = [code for name, code in DEAD_ELSEWHERE.items() if name.startswith(kind)]
+    with Child(tmp_path, of_statements(statements)) as child:
+        child.open(frame=kind)
+        for at, statement in enumerate(statements):
+            answer = child.call(ROWS, batch_id=at)
+            assert answer.end["type"] == "done", (statement, answer.end)
+            assert answer.dead == [("why", ROWS.slice(1, 1).to_pylist()[0])], statement
 
 
 WRONG_DEAD = {
@@ -352,14 +355,14 @@ OPENING = {
 }
 
 
-@pytest.mark.parametrize("which", OPENING)
-def test_code_that_cannot_be_used_is_refused_when_it_is_opened(tmp_path: Path, which: str) -> None:
-    code, kind, line, words = OPENING[which]
-    answer = refused(tmp_path, code)
-    assert (answer["kind"], answer["line"]) == (kind, line), answer
-    assert words in str(answer["message"])
-    if line is not None:
-        assert answer["file"] == "transform.py"
+def test_code_that_cannot_be_used_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    with Child(tmp_path, "") as child:
+        for which, (code, kind, line, words) in OPENING.items():
+            (tmp_path / "transform.py").write_text(code)
+            answer = child.open(frame="pyarrow")
+            assert (answer["type"], answer["kind"], answer["line"]) == ("error", kind, line), which
+            assert words in answer["message"], which
+            assert answer["file"] == (None if line is None else "transform.py"), which
 
 
 def test_a_file_that_hides_a_module_is_refused(tmp_path: Path) -> None:
