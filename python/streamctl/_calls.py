@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -120,14 +121,16 @@ class Controllers:
         self._urls = list(urls)
         self._security = security
         self._channels: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        #: The controller that answered last.
+        self._leader: str | None = None
         for url in urls:
             security.check(url)
 
     def close(self) -> None:
         """Closes all connections."""
-        for channel in self._channels.values():
-            channel.close()
-        self._channels.clear()
+        for url in list(self._channels):
+            self._drop(url)
 
     def unary(
         self,
@@ -169,14 +172,23 @@ class Controllers:
         except grpc.RpcError as error:
             raise _error(error) from None
 
+    def _drop(self, url: str) -> None:
+        with self._lock:
+            channel = self._channels.pop(url, None)
+        if channel is not None:
+            channel.close()
+
     def _metadata(self) -> list[tuple[str, str]]:
         token = self._security.token
         return [("authorization", f"Bearer {token}")] if token else []
 
     def _channel(self, url: str) -> Any:
-        channel = self._channels.get(url)
-        if channel is not None:
-            return channel
+        with self._lock:
+            if url not in self._channels:
+                self._channels[url] = self._open(url)
+            return self._channels[url]
+
+    def _open(self, url: str) -> Any:
         self._security.check(url)
         options: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -191,11 +203,8 @@ class Controllers:
                 options.append(("grpc.ssl_target_name_override", self._security.server_name))
             certificate, key = self._security.pair()
             credentials = grpc.ssl_channel_credentials(self._security.roots(), key, certificate)
-            channel = grpc.secure_channel(target, credentials, options)
-        else:
-            channel = grpc.insecure_channel(target, options)
-        self._channels[url] = channel
-        return channel
+            return grpc.secure_channel(target, credentials, options)
+        return grpc.insecure_channel(target, options)
 
     def _connect(self, url: str) -> Any:
         """A channel to an address that accepts connections.
@@ -211,7 +220,9 @@ class Controllers:
         return self._channel(url)
 
     def _call(self, call: Callable[[Any], T], once: bool) -> tuple[T, str]:
-        waiting = deque(self._urls)
+        leader = self._leader
+        waiting = deque([leader] if leader else [])
+        waiting.extend(url for url in self._urls if url != leader)
         failures = []
         hops = 0
         while waiting:
@@ -227,15 +238,15 @@ class Controllers:
                 failures.append(f"{url}: {error.details()}")
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     # The next call connects anew, with the certificates of then.
-                    self._channels.pop(url).close()
-                leader = _leader(error)
-                if leader and hops < LEADER_HOPS_MAX:
+                    self._drop(url)
+                named = _leader(error)
+                if named and hops < LEADER_HOPS_MAX:
                     hops += 1
-                    waiting.appendleft(like(url, leader))
-                elif not leader and not self._is_elsewhere(error, once):
+                    waiting.appendleft(like(url, named))
+                elif not named and not self._is_elsewhere(error, once):
                     raise _error(error) from None
                 continue
-            self._prefer(url)
+            self._leader = url
             return found, url
         raise StreamctlError(
             "unavailable",
@@ -255,12 +266,6 @@ class Controllers:
         # A status of the controller itself comes with the headers of its answer.
         of_controller = bool(error.trailing_metadata()) or bool(error.initial_metadata())
         return of_controller or not once
-
-    def _prefer(self, url: str) -> None:
-        """Tries the leader first next time."""
-        if url in self._urls:
-            self._urls.remove(url)
-        self._urls.insert(0, url)
 
 
 class _Unreachable(Exception):

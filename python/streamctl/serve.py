@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
@@ -33,6 +34,8 @@ from .errors import StreamctlError
 
 #: Bytes of an error's JSON. It is sent twice in a trailer that gRPC limits to 8 KiB.
 ERROR_BYTES_MAX = 3_000
+#: Bytes of the rows of one call: the default of `memory` in `[function]`, as the worker keeps it.
+INPUT_BYTES_MAX = 1 << 30
 #: Processes if the command line names no number: each holds the libraries of the function.
 PROCESSES_MAX = 4
 #: Seconds in which calls may end after SIGTERM.
@@ -162,9 +165,15 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
     """The Flight service: one DoExchange is one call."""
 
     def __init__(
-        self, location: str, pool: Pool, name: str, tls: list[tuple[bytes, bytes]]
+        self,
+        location: str,
+        pool: Pool,
+        name: str,
+        tls: list[tuple[bytes, bytes]],
+        input_max: int = INPUT_BYTES_MAX,
     ) -> None:
         super().__init__(location, tls_certificates=tls or None)
+        self._input_max = input_max
         self._pool = pool
         self._name = name
 
@@ -172,11 +181,16 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
         """Reads the rows of a window, calls the function, writes what it returned."""
         try:
             call = self._call(descriptor)
+            # A worker sends rows as long as their window is open: no process waits for them.
+            bodies = self._rows(reader)
             with self._pool.one(context) as process:
                 channel = process.start()
                 whole = False
                 try:
-                    _forward(call, channel, reader)
+                    channel.send(call)
+                    while bodies:
+                        channel.send({"type": "rows"}, bodies.popleft())
+                    channel.send({"type": "end"})
                     _answer(process, writer)
                     whole = True
                 except (BrokenPipeError, ConnectionError):
@@ -191,6 +205,26 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
                         process.stop()
         except CallFailed as error:
             raise flight.FlightServerError(_fitting(error.head)) from None
+
+    def _rows(self, reader: Any) -> deque[pa.Buffer]:
+        """The rows of a call, as the runner takes them."""
+        bodies: deque[pa.Buffer] = deque()
+        size = 0
+        for chunk in reader:
+            if chunk.data is None:
+                continue
+            for piece in _runner.pieces(pa.Table.from_batches([chunk.data])):
+                body = _runner.encode(piece)
+                size += body.size
+                if size > self._input_max:
+                    raise CallFailed(
+                        _error(
+                            "MemoryError", f"a call with more than {self._input_max} bytes of rows"
+                        )
+                    )
+                bodies.append(body)
+        # The schema is known without rows, too.
+        return bodies or deque([_runner.encode(reader.schema.empty_table())])
 
     def _call(self, descriptor: Any) -> dict[str, Any]:
         try:
@@ -209,20 +243,6 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
         if call.get("lookups"):
             raise CallFailed(_error("ProtocolError", "a function behind a url gets no lookups"))
         return call
-
-
-def _forward(call: dict[str, Any], channel: _runner.Channel, reader: Any) -> None:
-    channel.send(call)
-    sent = 0
-    for chunk in reader:
-        if chunk.data is None:
-            continue
-        for piece in _runner.pieces(pa.Table.from_batches([chunk.data])):
-            channel.send({"type": "rows"}, _runner.encode(piece))
-            sent += 1
-    if not sent:
-        channel.send({"type": "rows"}, _runner.encode(reader.schema.empty_table()))
-    channel.send({"type": "end"})
 
 
 def _answer(process: Process, writer: Any) -> None:
@@ -310,11 +330,20 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         default=min(os.cpu_count() or 1, PROCESSES_MAX),
         help="how many calls at once, each in a process (%(default)s)",
     )
+    serve.add_argument(
+        "--memory",
+        type=int,
+        default=INPUT_BYTES_MAX >> 20,
+        metavar="MIB",
+        help="most rows of one call, in MiB (%(default)s)",
+    )
     serve.add_argument("--tls-cert", metavar="FILE", help="certificate, for grpc+tls://")
     serve.add_argument("--tls-key", metavar="FILE", help="its private key")
     arguments = parser.parse_args(words)
     if arguments.processes < 1:
         parser.error("--processes is at least 1")
+    if arguments.memory < 1:
+        parser.error("--memory is at least 1")
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         parser.error("--tls-cert and --tls-key belong together")
     secured = arguments.listen.startswith("grpc+tls://")
@@ -359,7 +388,9 @@ def serve(arguments: argparse.Namespace) -> int:
             pair = (Path(arguments.tls_cert).read_bytes(), Path(arguments.tls_key).read_bytes())
             tls = [pair]
         try:
-            server = FunctionServer(arguments.listen, pool, arguments.name, tls)
+            server = FunctionServer(
+                arguments.listen, pool, arguments.name, tls, arguments.memory << 20
+            )
         except (pa.ArrowException, OSError) as error:
             raise StreamctlError("unavailable", f"{arguments.listen}: {error}") from None
         scheme, _, rest = arguments.listen.partition("://")

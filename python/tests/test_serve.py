@@ -92,7 +92,7 @@ def failure(client: Any, batch_id: int, **more: Any) -> dict[str, Any]:
 
 
 def test_a_call_gets_rows_messages_and_errors(tmp_path: Path) -> None:
-    with server(tmp_path, "--processes", "1") as (process, client):
+    with server(tmp_path, "--processes", "1", "--memory", "1") as (process, client):
         rows, messages = call(client, 0)
         assert rows.select(["n", "at"]) == ROWS
         assert [message["type"] for message in messages] == ["log", "done"]
@@ -125,6 +125,8 @@ def test_a_call_gets_rows_messages_and_errors(tmp_path: Path) -> None:
         assert failure(client, 0, name="other")["kind"] == "NameError"
         assert failure(client, 0, lookups={"a": "b"})["kind"] == "ProtocolError"
         assert failure(client, 0, type="hello")["kind"] == "ProtocolError"
+        large = pa.table({"n": list(range(200_000)), "at": ROWS["at"].take([0] * 200_000)})
+        assert failure(client, 0, rows=large)["kind"] == "MemoryError"
 
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
