@@ -365,8 +365,8 @@ class SparkFrames:
         except ImportError as error:
             raise Refusal(
                 "ImportError",
-                f'frame = "pyspark" needs the package {error.name}: add "sqlframe[duckdb]" and '
-                '"duckdb<1.6" to the requirements of the function',
+                f'frame = "pyspark" needs the package {error.name}: add "sqlframe[duckdb]", '
+                '"duckdb<1.6" and "pytz" to the requirements of the function',
             ) from None
         connection = duckdb.connect()
         # One thread: rows of a result come in the same order at every try.

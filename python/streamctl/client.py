@@ -33,6 +33,8 @@ EPOCHS_PER_REQUEST = 16
 EPOCHS_PER_LOOK = 100
 #: Seconds between two looks for a newer epoch.
 POLL_S = 0.25
+#: Seconds between two attempts while nothing answers.
+RETRY_S = 1.0
 #: How many times a new grant is requested because a worker refuses the current one.
 GRANT_RENEWALS_MAX = 8
 #: The location that stands for the server of the endpoints.
@@ -308,6 +310,7 @@ class Client:
         frame: FrameKind = "pandas",
         follow: bool = True,
         last: int | None = None,
+        patience_s: float = 60.0,
     ) -> Tail:
         """The rows of a job as its epochs are published: an iterator of one frame per epoch.
 
@@ -318,8 +321,10 @@ class Client:
             frame: The kind of frame: pandas (with Arrow types), polars or pyarrow.
             follow: Wait for further epochs until the job ends; else stop at the newest.
             last: The last epoch.
+            patience_s: For how long to try again while no controller leads, or no worker answers,
+                before the error is raised. The iterator can go on after it.
         """
-        return Tail(self, job, start, frame, follow, last)
+        return Tail(self, job, start, frame, follow, last, patience_s)
 
     def dead_letters(
         self,
@@ -401,12 +406,14 @@ class Tail(Iterator[Any]):
         frame: FrameKind,
         follow: bool,
         last: int | None,
+        patience_s: float,
     ) -> None:
         self._client = client
         self._job = job
         self._frames = _runner.frames_of(frame)
         self._follow = follow
         self._last = last
+        self._patience_s = patience_s
         self._ready: list[tuple[int, list[tuple[_Page, Any]], int]] = []
         self.epoch = 0
         status = client.status(job)
@@ -443,6 +450,20 @@ class Tail(Iterator[Any]):
 
     def __next__(self) -> Any:
         """The frame of the next epoch that has rows; waits for it."""
+        failing_since: float | None = None
+        while True:
+            try:
+                return self._following()
+            except StreamctlError as error:
+                now = time.monotonic()
+                failing_since = failing_since or now
+                if error.code != "unavailable" or now - failing_since >= self._patience_s:
+                    raise
+                # The locations may be those of workers that are gone.
+                self._ready.clear()
+                time.sleep(RETRY_S)
+
+    def _following(self) -> Any:
         while self._ready or self._look():
             epoch, parts, next_epoch = self._ready[0]
             table = pa.concat_tables([page.read(endpoint) for page, endpoint in parts])

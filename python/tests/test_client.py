@@ -152,6 +152,33 @@ def test_a_tail_goes_on_where_it_stopped(client: Client, home: Path) -> None:
     client.stop("flowing")
 
 
+def test_a_tail_survives_a_while_without_an_answer(
+    client: Client, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.submit(job(home, "patient", records=200))
+    until(lambda: client.status("patient").state == "completed")
+    asked = client._page
+    calls: list[Any] = []
+    failures = {1, 3}
+
+    def failing(*words: Any, **more: Any) -> Any:
+        calls.append(words)
+        if len(calls) in failures:
+            raise streamctl.StreamctlError("unavailable", "no controller leads at the moment")
+        return asked(*words, **more)
+
+    monkeypatch.setattr(client, "_page", failing)
+    monkeypatch.setattr("streamctl.client.RETRY_S", 0.01)
+    count = sum(len(frame) for frame in client.tail("patient", start=1))
+    assert count == client.status("patient").totals["rows_out"] == 390
+    calls.clear()
+    failures = {1}
+    impatient = client.tail("patient", start=1, patience_s=0)
+    with pytest.raises(streamctl.StreamctlError, match="no controller leads"):
+        next(impatient)
+    assert sum(len(frame) for frame in impatient) > 0, "it goes on after the error"
+
+
 def test_a_job_that_is_not_there_does_not_go_on(client: Client, home: Path) -> None:
     for call in (client.status, client.stop, client.delete, client.tail, client.windows):
         with pytest.raises(streamctl.StreamctlError) as caught:

@@ -108,6 +108,27 @@ def test_a_function_in_pyspark_runs_on_duckdb(tmp_path: Path) -> None:
     assert answer.result.schema.field("at").type == pa.timestamp("us", "UTC")
 
 
+def test_lookups_and_dead_letters_work_in_pyspark(tmp_path: Path) -> None:
+    code = """
+        from pyspark.sql import functions as F
+        def process_batch(frame, batch_id, context):
+            context.dead_letter(frame.where(F.col("units").isNull()), "no units")
+            context.dead_letter(frame.where(F.col("uuid") == "a").collect()[0], "first")
+            return frame.join(context.lookups["names"], "uuid").select("uuid", "name")
+    """
+    with Child(tmp_path, textwrap.dedent(code)) as child:
+        child.open(frame="pyspark")
+        names = pa.table({"uuid": ["c", "a"], "name": ["Cid", "Ada"]})
+        child.send({"type": "lookup", "name": "names", "version": "v"}, stream(names))
+        # The second call has frames of its own.
+        for _ in range(2):
+            answer = child.call(ROWS, lookups={"names": "v"})
+            found = answer.result.sort_by("uuid").to_pydict()
+            assert found == {"uuid": ["a", "c"], "name": ["Ada", "Cid"]}
+            rows = ROWS.to_pylist()
+            assert answer.dead == [("no units", rows[1]), ("first", rows[0])]
+
+
 def test_code_for_pyspark_says_how_it_can_run(tmp_path: Path) -> None:
     answer = refused(tmp_path, "import pyspark.sql\n")
     assert answer["kind"] == "ModuleNotFoundError"

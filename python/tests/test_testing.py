@@ -181,6 +181,18 @@ def test_records_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
             testing.run(doubled, records)
 
 
+def test_a_job_file_is_the_same_after_it_was_written() -> None:
+    from streamctl import _job
+
+    document = _job.load(JOB, "job") | {
+        "retry": {"max": 5, "share": 0.5, "on": True, "at": datetime(2026, 1, 1, tzinfo=UTC)},
+        "quotes": 'a "b" \\ \n c',
+        "list": ["a", 1],
+        "nested": {"catalog": {"database": "d", "dots.in": [{"a": 1}]}},
+    }
+    assert _job.load(_job.to_toml(document), "job") == document
+
+
 def test_a_job_applies_its_columns_and_its_query(tmp_path: Path, program: str) -> None:
     (tmp_path / "countries").mkdir()
     (tmp_path / "countries" / "list.csv").write_text("name,code\nGermany,DE\nNamibia,NA\n")

