@@ -45,6 +45,8 @@ ROWS_PER_MESSAGE = 65_536
 BYTES_PER_MESSAGE = 16 << 20
 #: Bytes of the reasons in one message of dead letters: JSON may escape each byte sixfold.
 REASON_BYTES_PER_MESSAGE = HEAD_BYTES_MAX // 8
+#: Single dead letters that are kept before they are joined.
+PENDING_PARTS_MAX = 1_024
 #: Characters that are kept of a text of the user's code.
 REASON_CHARS_MAX = 1_000
 LOG_CHARS_MAX = 8_192
@@ -633,8 +635,8 @@ class DeadLetters:
 
     def __init__(self, rows: pa.Table) -> None:
         self._input = rows
-        self._plain_schema: pa.Schema | None = None
-        self._parts: list[pa.Table] = []
+        #: In order: tables of rows, and positions in the input, which are taken together.
+        self._parts: list[pa.Table | list[int]] = []
         self._reasons: list[str] = []
         self._positions: set[int] = set()
 
@@ -642,11 +644,21 @@ class DeadLetters:
         """Takes one row, or a frame of rows."""
         if not isinstance(reason, str) or not reason.strip():
             raise ValueError("a dead letter needs a reason: dead_letter(row, 'no amount')")
-        part = self._rows(row)
-        if len(self._reasons) + part.num_rows > self._input.num_rows:
+        positions = _positions_of(row)
+        part = self._rows(row) if positions is None else self._checked(positions)
+        if len(self._reasons) + len(part) > self._input.num_rows:
             raise ValueError(f"more dead letters than the {self._input.num_rows} rows of the input")
-        self._parts.append(part)
-        self._reasons.extend([_cut(reason, REASON_CHARS_MAX)] * part.num_rows)
+        if isinstance(part, list):
+            self._positions.update(part)
+            if self._parts and isinstance(self._parts[-1], list):
+                self._parts[-1].extend(part)
+            else:
+                self._parts.append(part)
+        else:
+            self._parts.append(part)
+            if len(self._parts) > PENDING_PARTS_MAX:
+                self._parts = [self._table().combine_chunks()]
+        self._reasons.extend([_cut(reason, REASON_CHARS_MAX)] * len(part))
 
     def __len__(self) -> int:
         return len(self._reasons)
@@ -655,7 +667,7 @@ class DeadLetters:
         """Sends all of them, in messages of a limited size."""
         if not self._reasons:
             return
-        rows = pa.concat_tables(self._parts)
+        rows = self._table()
         start = 0
         for piece in pieces(rows):
             end = start + piece.num_rows
@@ -667,18 +679,16 @@ class DeadLetters:
                 at += len(reasons)
             start = end
 
+    def _table(self) -> pa.Table:
+        """All of them, with the columns of the input."""
+        return pa.concat_tables(
+            [
+                self._input.take(pa.array(part, pa.int64())) if isinstance(part, list) else part
+                for part in self._parts
+            ]
+        )
+
     def _rows(self, row: Any) -> pa.Table:
-        if isinstance(row, bool):
-            raise TypeError("a dead letter is a row, and not a bool")
-        if isinstance(row, pa.Scalar) and pa.types.is_integer(row.type):
-            row = row.as_py()
-        position = _index(row)
-        if position is not None:
-            return self._take([position])
-        if isinstance(row, pa.Array | pa.ChunkedArray) and pa.types.is_integer(row.type):
-            return self._take(row.to_pylist())
-        if isinstance(row, list) and all(_index(item) is not None for item in row):
-            return self._take([cast(int, _index(item)) for item in row])
         if _is_frame(row, "pandas"):
             kept = [name for name in self._input.column_names if name in row.columns]
             return self._of_table(_table_of_pandas(row[kept].reset_index(drop=True)))
@@ -687,15 +697,18 @@ class DeadLetters:
             return self._of_table(table)
         return self._of_values(_values(row))
 
-    def _take(self, positions: Sequence[int | None]) -> pa.Table:
+    def _checked(self, positions: Sequence[int | None]) -> list[int]:
         count = self._input.num_rows
+        checked: list[int] = []
         for position in positions:
             if position is None or not 0 <= position < count:
                 raise IndexError(f"no row {position} in an input of {count} rows")
             if position in self._positions:
                 raise ValueError(f"row {position} is a dead letter already")
-            self._positions.add(position)
-        return self._input.take(pa.array(positions, pa.int64()))
+            checked.append(position)
+        if len(set(checked)) < len(checked):
+            raise ValueError("a row is a dead letter once")
+        return checked
 
     def _of_table(self, table: pa.Table) -> pa.Table:
         schema = self._input.schema
@@ -736,6 +749,22 @@ def _column_of(field: pa.Field, value: Any) -> pa.Array:
         raise ValueError(
             f"dead letter: column {field.name!r} is {field.type}, and {shown} is not: {error}"
         ) from None
+
+
+def _positions_of(row: Any) -> Sequence[int | None] | None:
+    """The positions in the input that stand for rows, if they are positions."""
+    if isinstance(row, bool):
+        raise TypeError("a dead letter is a row, and not a bool")
+    if isinstance(row, pa.Scalar) and pa.types.is_integer(row.type):
+        row = row.as_py()
+    position = _index(row)
+    if position is not None:
+        return [position]
+    if isinstance(row, pa.Array | pa.ChunkedArray) and pa.types.is_integer(row.type):
+        return cast(list[int | None], row.to_pylist())
+    if isinstance(row, list) and all(_index(item) is not None for item in row):
+        return [_index(item) for item in row]
+    return None
 
 
 def _values(row: Any) -> Mapping[str, Any]:
@@ -1279,6 +1308,18 @@ def main() -> int:
         except OSError:
             # The other side is gone: its end of the connection says the same.
             return 2
+        return 2
+    except MemoryError:
+        channel.send(
+            {
+                "type": "error",
+                "kind": "MemoryError",
+                "message": "the rows of the call do not fit into the memory of the process",
+                "file": None,
+                "line": None,
+                "traceback": "",
+            }
+        )
         return 2
     except (BrokenPipeError, ConnectionError):
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import struct
 import textwrap
 from collections.abc import Iterable
@@ -305,6 +306,17 @@ def test_what_is_no_dead_letter_is_refused_at_its_line(tmp_path: Path) -> None:
             assert answer.end["message"] == WRONG_DEAD[statement], statement
             assert (answer.end["file"], answer.end["line"]) == ("transform.py", 3 + 2 * at)
             assert answer.dead == []
+
+
+def test_single_dead_letters_keep_their_order_however_many_there_are(tmp_path: Path) -> None:
+    code = """
+        def process_batch(frame, batch_id, context):
+            for at, row in enumerate(frame.to_pylist()):
+                context.dead_letter(at if at % 3 else row, str(at))
+    """
+    many = pa.table({"n": list(range(5000)), "text": [str(n) for n in range(5000)]})
+    answer = once(tmp_path, code, many, frame="pyarrow")
+    assert answer.dead == [(str(row["n"]), row) for row in many.to_pylist()]
 
 
 def test_many_dead_letters_come_in_heads_of_a_limited_size(tmp_path: Path) -> None:
@@ -613,6 +625,16 @@ def test_a_body_beyond_the_memory_limit_of_the_job_is_refused(tmp_path: Path) ->
         child.send({"type": "call", "batch_id": 1})
         child.send({"type": "rows"}, stream(ROWS))
         assert "100 are allowed" in child.receive()[0]["message"]
+
+
+def test_rows_beyond_the_memory_of_the_process_are_an_error_of_memory(tmp_path: Path) -> None:
+    with Child(tmp_path, IDENTITY["pyarrow"]) as child:
+        child.open()
+        resource.prlimit(child.process.pid, resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        child.send({"type": "call", "batch_id": 1})
+        child.socket.sendall(struct.pack(">IQ", 15, 8 << 30) + b'{"type":"rows"}')
+        assert child.receive()[0]["kind"] == "MemoryError"
+        assert child.process.wait(60) == 2
 
 
 def test_a_body_that_is_no_arrow_stream_is_refused(tmp_path: Path) -> None:
