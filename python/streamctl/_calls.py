@@ -13,7 +13,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 class Security:
     """What a client trusts and shows. The files are read at each connection, as they are then."""
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     ca: str | None = None
     cert: str | None = None
     key: str | None = None

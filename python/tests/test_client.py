@@ -376,6 +376,11 @@ def test_a_job_file_that_broke_a_controller_is_not_sent_to_the_next() -> None:
     assert other.calls == []
 
 
+def test_a_token_is_not_shown() -> None:
+    with Client("https://controller:7070", token="secret") as client:
+        assert "secret" not in repr(client._security)
+
+
 def test_a_token_is_not_sent_to_another_machine_without_tls() -> None:
     with pytest.raises(streamctl.StreamctlError, match="not sent to controller without TLS"):
         Client("http://controller:7070", token="secret")
