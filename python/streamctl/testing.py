@@ -11,7 +11,8 @@ import gzip
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -69,13 +70,14 @@ class Result:
 
 
 def run(
-    process_batch: Callable[..., Any],
+    process_batch: Callable[..., Any] | str | os.PathLike[str],
     records: Records,
     *,
     job: str | os.PathLike[str] | None = None,
     batch_id: int | None = None,
     window: tuple[datetime, datetime] | None = None,
     attempt: int = 1,
+    name: str | None = None,
     lookups: Mapping[str, Records] | None = None,
     frame: FrameKind | None = None,
     empty_call: bool | None = None,
@@ -83,7 +85,8 @@ def run(
     """Calls a batch function with records, through the conversions of the worker's runner.
 
     Args:
-        process_batch: The function.
+        process_batch: The function, or the file that has it, which is imported as a worker does
+            it: with its folder as the working folder, and with `pyspark` if that is the frame.
         records: The rows of the window: a file (JSON, one object per line or a list; CSV;
             Parquet), a list of dicts, or a frame.
         job: A job file. Its columns and its SQL are applied to the records, which are JSON then,
@@ -91,6 +94,7 @@ def run(
         batch_id: The number of the window; by default that of `window`.
         window: Its start and end, with a time zone; by default the minute of `batch_id`.
         attempt: Which try at the window it is.
+        name: The function's name in a file; by default that of the job file, else `process_batch`.
         lookups: Rows for `context.lookups`, by name, in any form that `records` has.
         frame: The kind of frame; by default that of the annotation, else pandas.
         empty_call: Whether to call the function without rows first, as `submit` does to learn the
@@ -101,25 +105,62 @@ def run(
         StreamctlError: If the records cannot be read, or the job refuses them.
     """
     rows, settings = _input(records, job)
-    code = inspect.getsourcefile(inspect.unwrap(process_batch)) or __file__
-    name = getattr(process_batch, "__name__", "process_batch")
-    try:
-        function = _runner.Function(
-            process_batch, frame or settings.frame, os.path.dirname(code), name, settings.job
-        )
-    except _runner.Refusal as error:
-        raise _failed(_runner.error_head(error, os.path.dirname(code), process_batch)) from None
     head = _call_head(batch_id, window, attempt, settings.job)
-    for lookup, content in (lookups or {}).items():
-        function.lookups.put(lookup, "test", _read(content))
+    tables = {lookup: _read(content) for lookup, content in (lookups or {}).items()}
+    if callable(process_batch):
+        function = _of_object(process_batch, frame or settings.frame, settings.job)
+        folder = None
+    else:
+        path = Path(process_batch).resolve()
+        folder = path.parent
+        function = _of_file(path, name or settings.name, frame or settings.frame, settings.job)
+    for lookup, table in tables.items():
+        function.lookups.put(lookup, "test", table)
         head["lookups"][lookup] = "test"
     learned = None
-    if empty_call if empty_call is not None else not settings.has_schema:
-        learned = _call(function, head | {"empty": True}, rows.slice(0, 0), first=True)
-    answer = _call(function, head, rows, first=False)
+    with _working_in(folder):
+        if empty_call if empty_call is not None else not settings.has_schema:
+            learned = _call(function, head | {"empty": True}, rows.slice(0, 0), first=True)
+        answer = _call(function, head, rows, first=False)
     if learned is not None:
-        _compare(learned.table, answer.table, name)
+        _compare(learned.table, answer.table, function.name)
     return answer
+
+
+# -- The function ---------------------------------------------------------------------------------
+
+
+def _of_object(function: Callable[..., Any], frame: str | None, job: str) -> _runner.Function:
+    folder = os.path.dirname(inspect.getsourcefile(inspect.unwrap(function)) or __file__)
+    name = getattr(function, "__name__", "process_batch")
+    try:
+        return _runner.Function(function, frame, folder, name, job)
+    except _runner.Refusal as error:
+        raise _failed(_runner.error_head(error, folder, function)) from None
+
+
+def _of_file(path: Path, name: str, frame: str | None, job: str) -> _runner.Function:
+    if not path.is_file():
+        raise StreamctlError("not_found", f"{path} is not a file")
+    folder = str(path.parent)
+    opening = {"folder": folder, "file": path.name, "name": name, "frame": frame, "job": job}
+    try:
+        with _working_in(path.parent):
+            return _runner.Function.load(opening)
+    except Exception as error:
+        raise _failed(_runner.error_head(error, folder)) from error
+
+
+@contextmanager
+def _working_in(folder: Path | None) -> Iterator[None]:
+    """Changes the working folder for a while."""
+    before = os.getcwd()
+    if folder is not None:
+        os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 # -- Calls ----------------------------------------------------------------------------------------
@@ -252,6 +293,7 @@ class _Settings:
     """What a job file says about its function."""
 
     job: str = "test"
+    name: str = "process_batch"
     frame: str | None = None
     has_schema: bool = False
 
@@ -264,7 +306,10 @@ def _input(records: Records, job: str | os.PathLike[str] | None) -> tuple[pa.Tab
     rows, document = _job.rows(Path(job), _lines(records))
     function = document.get("function") or {}
     settings = _Settings(
-        str(document.get("name") or "test"), function.get("frame"), bool(function.get("schema"))
+        str(document.get("name") or "test"),
+        str(function.get("name") or "process_batch"),
+        function.get("frame"),
+        bool(function.get("schema")),
     )
     return rows, settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,29 @@ def test_columns_that_depend_on_the_rows_are_named(value: str) -> None:
     with pytest.raises(streamctl.FunctionError) as caught:
         testing.run(function, RECORDS)
     assert DIFFERENT[value] in str(caught.value)
+
+
+def test_a_file_is_imported_as_a_worker_does_it(tmp_path: Path) -> None:
+    (tmp_path / "rates.txt").write_text("3")
+    file = tmp_path / "spark_code.py"
+    file.write_text(
+        "from pyspark.sql import functions as F\n"
+        "def double(frame, batch_id):\n"
+        "    rate = int(open('rates.txt').read())\n"
+        "    return frame.select('uuid', (F.col('units') * rate).alias('units'))\n"
+    )
+    before = os.getcwd()
+    result = testing.run(file, RECORDS, frame="pyspark", name="double")
+    assert isinstance(result.frame, pd.DataFrame)
+    assert result.frame["units"].tolist() == [3, 6]
+    assert os.getcwd() == before
+    with pytest.raises(streamctl.FunctionError, match="its functions are double"):
+        testing.run(str(file), RECORDS, frame="pyspark")
+    (tmp_path / "broken.py").write_text("import json\nimport no_such_package\n")
+    with pytest.raises(streamctl.FunctionError, match=r"\(broken\.py, line 2\)"):
+        testing.run(tmp_path / "broken.py", RECORDS)
+    with pytest.raises(streamctl.StreamctlError, match=r"absent\.py is not a file"):
+        testing.run(tmp_path / "absent.py", RECORDS)
 
 
 def test_what_is_no_function_is_refused() -> None:
