@@ -50,9 +50,10 @@ def missing(package: str) -> StreamctlError:
 @functools.cache
 def message(name: str) -> Any:
     """The class of a message."""
+    descriptor = _pool().FindMessageTypeByName(f"{PACKAGE}.{name}")
     from google.protobuf import message_factory
 
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{PACKAGE}.{name}"))
+    return message_factory.GetMessageClass(descriptor)
 
 
 def record(found: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -374,6 +375,17 @@ def test_a_job_file_that_broke_a_controller_is_not_sent_to_the_next() -> None:
     over.set()
     assert caught.value.code in ("unavailable", "cancelled")
     assert other.calls == []
+
+
+@pytest.mark.parametrize("package", ["grpc", "google.protobuf"])
+def test_without_its_packages_the_client_says_what_to_install(package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; import streamctl\n"
+        "try: streamctl.Client('127.0.0.1:1').jobs()\n"
+        "except streamctl.StreamctlError as error: print(error.code, error.hint)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("import_error pip install"), done.stdout
 
 
 def test_a_token_is_not_shown() -> None:

@@ -398,6 +398,23 @@ def test_code_that_cannot_be_used_is_refused_when_it_is_opened(tmp_path: Path) -
             assert answer["file"] == (None if line is None else "transform.py"), which
 
 
+@pytest.mark.parametrize("package", ["pandas", "polars", "sqlframe"])
+def test_a_package_that_is_missing_is_named_with_what_to_do(tmp_path: Path, package: str) -> None:
+    # None in `sys.modules` is a package that is not installed.
+    code = f"import sys\nsys.modules[{package!r}] = None\ndef process_batch(a, b):\n    pass\n"
+    kind = "pyspark" if package == "sqlframe" else package
+    if kind == "pyspark":
+        # It is imported before the code is.
+        (tmp_path / "sqlframe.py").write_text("raise ImportError('no', name='sqlframe')\n")
+        code = ""
+    with Child(tmp_path, code) as child:
+        if kind == "pyspark":
+            child.open(frame="pyarrow")
+        answer = child.open(frame=kind)
+    assert answer["kind"] == "ImportError"
+    assert f'frame = "{kind}" needs the package {package}: add ' in answer["message"]
+
+
 def test_a_file_that_hides_a_module_is_refused(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("def process_batch(frame, batch_id):\n    pass\n")
     answer = refused(tmp_path, "", file="json.py")
