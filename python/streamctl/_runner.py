@@ -820,6 +820,8 @@ class Function:
         self.parameters = _parameters(function, name)
         self.frames = frames_of(kind or _annotated(function) or "pandas")
         self.lookups = Lookups()
+        #: Where `on_published` is looked for.
+        self.module: Any = sys.modules.get(getattr(function, "__module__", ""))
 
     @classmethod
     def load(cls, head: Head) -> Function:
@@ -834,10 +836,13 @@ class Function:
         if function is None:
             raise Refusal("NameError", _no_such(module, name))
         try:
-            return cls(function, kind, folder, name, head.get("job") or "")
+            loaded = cls(function, kind, folder, name, head.get("job") or "")
         except Refusal as error:
             error.function = function
             raise
+        # The function itself may be imported from another module.
+        loaded.module = module
+        return loaded
 
     def call(self, head: Head, rows: pa.Table, send: Send) -> None:
         """Calls the function and sends all that belongs to its answer, `done` the last."""
@@ -872,10 +877,9 @@ class Function:
         """Calls the function that wants to know what was published."""
         started = time.perf_counter_ns()
         name = str(head["name"])
-        module = sys.modules.get(self.function.__module__)
-        function = getattr(module, name, None)
+        function = getattr(self.module, name, None)
         if function is None:
-            raise Refusal("NameError", _no_such(module, name))
+            raise Refusal("NameError", _no_such(self.module, name))
         parameters = _parameters(function, name, ("epoch", "objects"))
         self.lookups.use(self.frames, {})
         context = Context(head | {"job": head.get("job") or self.job}, self.lookups, _NO_ROWS, send)
@@ -1034,6 +1038,18 @@ def error_head(
     }
 
 
+def plain_error(kind: str, message: str) -> Head:
+    """The `error` message about something that no line of the user's code is the reason of."""
+    return {
+        "type": "error",
+        "kind": kind,
+        "message": _cut(message, MESSAGE_CHARS_MAX),
+        "file": None,
+        "line": None,
+        "traceback": "",
+    }
+
+
 def _text_of(error: BaseException) -> str:
     try:
         if isinstance(error, SyntaxError):
@@ -1137,7 +1153,11 @@ class Runner:
         """Returns when the other side has closed the connection."""
         while (message := self._channel.receive()) is not None:
             head, body = message
-            self._step(head, body)
+            try:
+                self._step(head, body)
+            except KeyError as error:
+                # Those of the user's code end in `_guarded`.
+                raise ProtocolError(f"a message {head.get('type')!r} without {error}") from None
             del message, head, body
 
     def _step(self, head: Head, body: pa.Buffer | None) -> None:
@@ -1151,6 +1171,8 @@ class Runner:
             self._opened()
             if self._call is not None:
                 raise ProtocolError("a call inside a call")
+            if not isinstance(head["batch_id"], int):
+                raise ProtocolError("a batch_id that is no number")
             self._call = head
         elif kind == "rows":
             self._take(body)
@@ -1295,31 +1317,14 @@ def main() -> int:
     except ProtocolError as error:
         print(f"the function's runner: {error}", file=sys.stderr)
         try:
-            channel.send(
-                {
-                    "type": "error",
-                    "kind": "ProtocolError",
-                    "message": _cut(str(error), MESSAGE_CHARS_MAX),
-                    "file": None,
-                    "line": None,
-                    "traceback": "",
-                }
-            )
+            channel.send(plain_error("ProtocolError", str(error)))
         except OSError:
             # The other side is gone: its end of the connection says the same.
             return 2
         return 2
     except MemoryError:
-        channel.send(
-            {
-                "type": "error",
-                "kind": "MemoryError",
-                "message": "the rows of the call do not fit into the memory of the process",
-                "file": None,
-                "line": None,
-                "traceback": "",
-            }
-        )
+        text = "the rows of the call do not fit into the memory of the process"
+        channel.send(plain_error("MemoryError", text))
         return 2
     except (BrokenPipeError, ConnectionError):
         return 0

@@ -90,7 +90,9 @@ class Process:
             except (OSError, _runner.ProtocolError):
                 message = None
         if message is None:
-            raise CallFailed(_error("ProcessEnded", f"the process of the function {self._end()}"))
+            raise CallFailed(
+                _runner.plain_error("ProcessEnded", f"the process of the function {self._end()}")
+            )
         return message
 
     def _end(self) -> str:
@@ -149,7 +151,9 @@ class Pool:
                 break
             except queue.Empty:
                 if context.is_cancelled():
-                    raise CallFailed(_error("Cancelled", "the client gave up")) from None
+                    raise CallFailed(
+                        _runner.plain_error("Cancelled", "the client gave up")
+                    ) from None
         try:
             yield process
         finally:
@@ -218,7 +222,7 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
                 size += body.size
                 if size > self._input_max:
                     raise CallFailed(
-                        _error(
+                        _runner.plain_error(
                             "MemoryError", f"a call with more than {self._input_max} bytes of rows"
                         )
                     )
@@ -232,16 +236,20 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
         except ValueError:
             call = None
         if not isinstance(call, dict) or call.get("type") != "call" or "batch_id" not in call:
-            raise CallFailed(_error("ProtocolError", "the descriptor's command is not a call"))
+            raise CallFailed(
+                _runner.plain_error("ProtocolError", "the descriptor's command is not a call")
+            )
         name = call.get("name") or self._name
         if name != self._name:
             raise CallFailed(
-                _error(
+                _runner.plain_error(
                     "NameError", f"this server has the function {self._name!r}, and not {name!r}"
                 )
             )
         if call.get("lookups"):
-            raise CallFailed(_error("ProtocolError", "a function behind a url gets no lookups"))
+            raise CallFailed(
+                _runner.plain_error("ProtocolError", "a function behind a url gets no lookups")
+            )
         return call
 
 
@@ -276,17 +284,6 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"{type(value).__qualname__} in a dead letter")
-
-
-def _error(kind: str, message: str) -> dict[str, Any]:
-    return {
-        "type": "error",
-        "kind": kind,
-        "message": message,
-        "file": None,
-        "line": None,
-        "traceback": "",
-    }
 
 
 def _fitting(head: dict[str, Any]) -> str:

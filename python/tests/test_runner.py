@@ -570,13 +570,13 @@ def test_the_function_may_exit_threads_may_log_and_the_runner_goes_on(tmp_path: 
 
 def test_published_is_told_to_the_function_that_is_named(tmp_path: Path) -> None:
     code = """
-        def process_batch(frame, batch_id):
-            pass
+        from helper import process_batch
         def after(epoch, objects, context):
             context.log(f"{epoch} {objects[0]['location']} {context.batch_id} {context.job}")
         def wrong(epoch):
             pass
     """
+    (tmp_path / "helper.py").write_text("def process_batch(frame, batch_id):\n    pass\n")
     objects = [{"location": "s3://bucket/part", "rows": 3, "bytes": 100}]
     with Child(tmp_path, textwrap.dedent(code)) as child:
         child.open()
@@ -607,11 +607,19 @@ def test_the_text_of_the_runner_runs_without_its_package(tmp_path: Path) -> None
             assert child.call(ROWS).result == ROWS
 
 
+OPEN = b"open"
 BROKEN = {
     "unknown type": [(b'{"type":"hello"}', b"")],
     "not JSON": [(b"{", b"")],
     "not an object": [(b"[]", b"")],
     "call before open": [(b'{"type":"call","batch_id":1}', b"")],
+    "a message without its name": [(OPEN, b""), (b'{"type":"lookup","version":"v"}', stream(ROWS))],
+    "a call without its batch": [(OPEN, b""), (b'{"type":"call"}', b"")],
+    "an end without rows": [
+        (OPEN, b""),
+        (b'{"type":"call","batch_id":1}', b""),
+        (b'{"type":"end"}', b""),
+    ],
     "rows outside of a call": [(b'{"type":"rows"}', b"x")],
 }
 
@@ -620,7 +628,10 @@ BROKEN = {
 def test_a_broken_message_ends_the_runner_with_its_reason(tmp_path: Path, which: str) -> None:
     with Child(tmp_path, IDENTITY["pyarrow"]) as child:
         for head, body in BROKEN[which]:
-            child.send(head, body)
+            if head is OPEN:
+                child.open()
+            else:
+                child.send(head, body)
         assert child.receive()[0]["kind"] == "ProtocolError"
         assert child.process.wait(60) == 2
 
