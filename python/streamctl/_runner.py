@@ -350,10 +350,10 @@ class SparkFrames:
     kind = "pyspark"
     _connection: Any = None
     _session: Any = None
+    _made = 0
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._made = 0
         self.activate()
 
     @classmethod
@@ -381,7 +381,7 @@ class SparkFrames:
         cls._session = DuckDBSession.builder.getOrCreate()
 
     def make(self, table: pa.Table) -> Any:
-        """A DataFrame over the rows, which DuckDB scans where they are."""
+        """A DataFrame over the rows."""
         from sqlglot import exp
 
         for name in table.column_names:
@@ -392,9 +392,13 @@ class SparkFrames:
                     "letters, digits and underscores in the job's SQL",
                 )
         # A new name each time: the session remembers the columns of a name for ever.
-        self._made += 1
-        name = f"streamctl_input_{self._made}"
-        self._connection.register(name, table)
+        SparkFrames._made += 1
+        name = f"streamctl_input_{SparkFrames._made}"
+        # A table of DuckDB, and no view over Arrow: cursors, which `toPandas` uses, do not see the
+        # views of their connection.
+        self._connection.register("streamctl_arrow", table)
+        self._connection.execute(f"CREATE TABLE {name} AS SELECT * FROM streamctl_arrow")
+        self._connection.unregister("streamctl_arrow")
         self._names.append(name)
         described = self._connection.execute(f"DESCRIBE {name}").fetchall()
         types = {
@@ -411,7 +415,7 @@ class SparkFrames:
     def release(self) -> None:
         """Drops what belongs to one call."""
         for name in self._names:
-            self._connection.unregister(name)
+            self._connection.execute(f"DROP TABLE IF EXISTS {name}")
         self._names.clear()
 
 
@@ -1028,6 +1032,8 @@ def error_head(
     message = _text_of(error)
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "pyspark":
         message += ': set frame = "pyspark" in [function] to run this code on DuckDB by sqlframe'
+    elif isinstance(error, ImportError) and (error.name or "").split(".")[0] == "pyspark":
+        message += ": sqlframe, which is PySpark here, does not have it"
     return {
         "type": "error",
         "kind": kind,

@@ -111,11 +111,15 @@ def test_a_function_in_pyspark_runs_on_duckdb(tmp_path: Path) -> None:
 
 def test_lookups_and_dead_letters_work_in_pyspark(tmp_path: Path) -> None:
     code = """
-        from pyspark.sql import functions as F
+        from pyspark.sql import SparkSession, functions as F
         def process_batch(frame, batch_id, context):
             context.dead_letter(frame.where(F.col("units").isNull()), "no units")
             context.dead_letter(frame.where(F.col("uuid") == "a").collect()[0], "first")
-            return frame.join(context.lookups["names"], "uuid").select("uuid", "name")
+            assert frame.count() == len(frame.toPandas()) == 3
+            frame.createOrReplaceTempView("batch")
+            spark = SparkSession.builder.getOrCreate()
+            found = spark.sql("SELECT uuid FROM batch WHERE units IS NOT NULL")
+            return found.join(context.lookups["names"], "uuid").select("uuid", "name")
     """
     with Child(tmp_path, textwrap.dedent(code)) as child:
         child.open(frame="pyspark")
@@ -134,6 +138,9 @@ def test_code_for_pyspark_says_how_it_can_run(tmp_path: Path) -> None:
     answer = refused(tmp_path, "import pyspark.sql\n")
     assert answer["kind"] == "ModuleNotFoundError"
     assert 'frame = "pyspark"' in str(answer["message"])
+    code = "from pyspark.sql.functions import no_such_function\n"
+    answer = refused(tmp_path, code, frame="pyspark")
+    assert "sqlframe, which is PySpark here, does not have it" in str(answer["message"])
 
 
 def test_the_setting_wins_over_the_annotation(tmp_path: Path) -> None:

@@ -176,6 +176,8 @@ def test_a_file_is_imported_as_a_worker_does_it(tmp_path: Path) -> None:
     assert isinstance(result.frame, pd.DataFrame)
     assert result.frame["units"].tolist() == [3, 6]
     assert os.getcwd() == before
+    others = testing.run(lambda frame, _: frame, [{"other": 1}], frame="pyspark")
+    assert others.frame["other"].tolist() == [1], "another run has other columns"
     with pytest.raises(streamctl.FunctionError, match="its functions are double"):
         testing.run(str(file), RECORDS, frame="pyspark")
     (tmp_path / "broken.py").write_text("import json\nimport no_such_package\n")
