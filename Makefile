@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test unit sim chaos soak fuzz mutations bench check build tools servers
+.PHONY: help demo docs test unit sim chaos soak fuzz mutations bench check build wheel tools servers
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/streamctl
 # What is built lies outside the checkout, so that the next clone needs not build it again.
@@ -71,6 +71,9 @@ docs: servers ## Write what is generated: tables of docs/job-file.md, outputs of
 build: tools ## Build the three programs (PROFILE=dev or release)
 	$(CARGO_BUILD)
 	@echo "programs are in $(BIN)"
+
+wheel: build ## Build the Python package, which carries the program, into python/dist (PROFILE=dev or release)
+	@STREAMCTL_PROGRAM="$(BIN)/streamctl" STREAMCTL_STRIP=1 python3 python/backend.py wheel python/dist
 
 tools:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }

@@ -64,6 +64,7 @@ pub fn prepare(root: &Path) -> io::Result<Demo> {
     let job = LocalJob {
         spec_text: JOB.to_owned(),
         base_dir: root.to_owned(),
+        function_code: None,
         state_dir: root.join("state"),
         change: false,
         memory_limit: None,
@@ -134,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let demo = prepare(folder.path()).unwrap();
         let spec = JobSpec::parse_in(&demo.job.spec_text, &demo.job.base_dir).unwrap();
-        assert_eq!(spec.sink.path.as_str(), format!("{}/", demo.sink.display()));
+        assert_eq!(spec.sink.place(), format!("{}/", demo.sink.display()));
         assert!(
             folder
                 .path()

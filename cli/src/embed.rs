@@ -7,6 +7,7 @@
 
 use crate::client::{connect, jobs};
 use crate::error::CliError;
+use crate::functions;
 use crate::local::{Flow, Listener, LocalJob};
 use crate::verbs::repair::summary_of;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ use streamctl_proto::v1::{
 use streamctl_proto::verify::{EpochOutcome, RebuildOrder, RebuildOutcome};
 use streamctl_proto::{Manifest, ResolvedJob};
 use streamctl_worker::compute::Compute;
+use streamctl_worker::functions::Functions;
 use streamctl_worker::memory::{MemoryBudget, MemoryLimit};
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node as worker;
@@ -59,6 +61,7 @@ pub fn world() -> World {
         storages: Storages::new(aws.clone()),
         aws,
         foreign: Default::default(),
+        function: functions::learning(&functions::here()),
     }
 }
 
@@ -142,6 +145,7 @@ struct Control {
     keys: Keys,
     aws: Aws,
     storages: Storages,
+    functions: Functions,
     stop: watch::Sender<bool>,
     ended: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -167,10 +171,12 @@ impl Control {
             ..CoreSettings::default()
         };
         let lister = Arc::new(SourceShards::new(aws.clone(), storages.clone()).local());
+        let functions = functions::here();
         let world = World {
             aws: aws.clone(),
             storages: storages.clone(),
             foreign: Default::default(),
+            function: functions::learning(&functions),
         };
         let mut parts = controller::Parts::new(store, world, lister, core);
         parts.security = keys.control.clone();
@@ -192,6 +198,7 @@ impl Control {
             keys,
             aws,
             storages,
+            functions,
             stop,
             ended,
         })
@@ -239,6 +246,7 @@ pub async fn run_here(
         network: tokio::runtime::Handle::current(),
         meter,
         security: control.keys.work.clone(),
+        functions: control.functions.clone(),
     };
     let stopped = control.stop.subscribe();
     let works = tokio::spawn(async move { worker::run(flight, parts, wait(stopped)).await });
@@ -363,6 +371,7 @@ impl HereReplayer {
             storages,
             sources,
             MemoryBudget::default(),
+            functions::here(),
         ))
     }
 }
@@ -442,6 +451,11 @@ async fn submit(control: &Control, job: &LocalJob) -> Result<String, CliError> {
         base_dir: job.base_dir.display().to_string(),
         change: job.change,
         if_version: 0,
+        function_code: job
+            .function_code
+            .as_ref()
+            .map(Vec::from)
+            .unwrap_or_default(),
     };
     match control
         .call(async |channel| jobs(channel).submit(request.clone()).await)

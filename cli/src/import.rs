@@ -4,6 +4,7 @@
 //! (`verbs::import`).
 //! Rule: pure: text in, text out. Scripts are read and never run.
 
+mod carry;
 mod column;
 pub mod flow;
 pub mod nodes;

@@ -10,6 +10,8 @@ pub mod context;
 pub mod demo;
 pub mod embed;
 pub mod error;
+pub mod function_code;
+pub mod functions;
 pub mod import;
 pub mod local;
 pub mod output;

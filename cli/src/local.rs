@@ -7,6 +7,7 @@
 
 use crate::error::CliError;
 use std::path::PathBuf;
+use streamctl_proto::function_code::FunctionCode;
 use streamctl_proto::v1::JobStatus;
 use streamctl_worker::memory::MemoryLimit;
 
@@ -17,6 +18,8 @@ pub struct LocalJob {
     pub spec_text: String,
     /// Relative paths in it are resolved from here; absolute.
     pub base_dir: PathBuf,
+    /// The code of its function.
+    pub function_code: Option<FunctionCode>,
     /// The folder of the embedded store: started again with the same folder, the job continues
     /// where it was.
     pub state_dir: PathBuf,

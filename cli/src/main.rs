@@ -7,8 +7,14 @@ use streamctl::context::Environment;
 use streamctl::output::{Output, OutputOptions};
 use streamctl_engine::process::log_to_stderr;
 
+fn main() -> ExitCode {
+    // Before there are threads.
+    streamctl_worker::function::child_main_if_asked();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = Cli::parse();
     // If the AWS clients fail, the reason is in the error; their intermediate warnings are not
     // worth a log line.

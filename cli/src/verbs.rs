@@ -27,17 +27,36 @@ pub mod verify;
 pub mod workers;
 
 use crate::error::CliError;
+use crate::function_code;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use streamctl_proto::JobSpec;
+use streamctl_proto::function_code::FunctionCode;
 use streamctl_proto::spec::Problems;
+use streamctl_proto::v1::FunctionFile;
 
 fn read(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|source| CliError::File {
         path: path.display().to_string(),
         source,
     })
+}
+
+/// The code of the job's function, from the folder of its job file.
+fn pack(path: &Path, text: &str, spec: &JobSpec) -> Result<Option<FunctionCode>, CliError> {
+    let file = std::path::absolute(path).map_err(|source| CliError::File {
+        path: path.display().to_string(),
+        source,
+    })?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    function_code::pack(spec, folder)
+        .map_err(|problems| job_file_error(path, &problems.located(text)))
+}
+
+/// As a request has it.
+fn files(code: Option<&FunctionCode>) -> Vec<FunctionFile> {
+    code.map(Vec::from).unwrap_or_default()
 }
 
 /// Writes a new file with permissions `mode`. An existing file is not overwritten; `flag` is the

@@ -151,9 +151,9 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         if totals.rows_rejected > 0 {
             let rows = count(totals.rows_rejected, "row");
             format!(
-                "{rows} whose partition cannot be the name of a folder, or with a value that its \
-                 column's type in files cannot hold; they are kept beside the \
-                 dead letters"
+                "{rows} whose partition cannot be the name of a folder, with a value that its \
+                 column's type in files cannot hold, or that the function put aside; they are kept \
+                 beside the dead letters"
             )
         } else {
             String::new()
@@ -245,6 +245,16 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
         line(
             "null values",
             format!("in the last epoch: {values} of column {column} did not fit"),
+        );
+    }
+    for unknown in job.last_epoch.iter().flat_map(|epoch| &epoch.unknown_keys) {
+        let times = count(unknown.count, "time");
+        line(
+            "unknown",
+            format!(
+                "in the last epoch: no column has the key {:?}, {times}",
+                unknown.key
+            ),
         );
     }
     // A lookup that was never checked, as in a job that had ended before, has no version.
@@ -570,6 +580,10 @@ pub(crate) mod tests {
                 objects: 2,
                 bytes_out: 2048,
                 null_values: vec![],
+                unknown_keys: vec![v1::UnknownKey {
+                    key: "items.colour".into(),
+                    count: 12,
+                }],
                 unmatched: vec![v1::UnmatchedKey {
                     lookup: "country_lookup".into(),
                     key: "Russia".into(),
@@ -621,6 +635,7 @@ shards:     1 open, 0 ended
 sink:       s3://b/out/
 last epoch: 8, window 2026-11-24T00:45:00Z, 100 rows in, 95 out, 2 objects, 2 KiB
 unmatched:  in the last epoch: no row of country_lookup that the query takes has \"Russia\", 3 rows
+unknown:    in the last epoch: no column has the key \"items.colour\", 12 times
 lookup:     country_lookup 249 rows, version abc
 
 SHARD      WORKER  TASK  LAG   RECORDS  BYTES   THROTTLES  COMMITTED

@@ -6,6 +6,7 @@
 
 mod lookups;
 mod perform;
+mod publish;
 #[cfg(test)]
 mod tests;
 

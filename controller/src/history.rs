@@ -1,11 +1,11 @@
 //! Manifests of old epochs.
 //!
 //! Owns: finding them without reading all that came after. Does not own: the chain itself
-//! ([`crate::publish`]).
+//! ([`crate::checkpoints`]).
 //! Rule: each walk holds one manifest at a time, and only a few walks run at once, however many
 //! callers and epochs there are.
 
-use crate::publish::{CheckpointError, Checkpoints};
+use crate::checkpoints::{CheckpointError, Checkpoints};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};

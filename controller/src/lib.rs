@@ -7,19 +7,23 @@
 //! Rule: decisions are pure and in `streamctl_core`; everything else performs them and reports the results.
 
 pub mod admission;
+pub mod checkpoints;
 pub mod driver;
 pub mod handle;
 pub mod history;
 pub mod http;
 pub mod leading;
+pub mod learner;
 pub mod load;
 pub mod metrics;
 pub mod node;
-pub mod publish;
+pub mod published_hook;
 pub mod restored;
 pub mod scaling_flags;
 pub mod service;
 pub mod sessions;
 pub mod shards;
+pub mod sink;
 pub mod store;
 pub mod verify;
+pub mod worker_calls;

@@ -4,8 +4,9 @@
 //! a store is older than the checkpoint location ([`crate::restored`]), when to read again (core).
 //! Rule: data of one job stops only that job. The caller retries temporary errors.
 
-use crate::publish::{CheckpointError, Checkpoints};
+use crate::checkpoints::{CheckpointError, Checkpoints};
 use crate::restored::{Last, Standing, epoch_of, judge, last_of, published_before};
+use crate::sink::{Committer, committer};
 use crate::store::{Store, StoredJob};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -181,7 +182,8 @@ async fn read_job(
         lookups = lookups_in_use(&checkpoints, &job, &manifest).await?;
         newest = Some(Box::new(manifest));
     }
-    check_standing(storages, &checkpoints, head.as_ref(), highest_term).await?;
+    let committer = committer(storages, &job);
+    check_standing(&*committer, &checkpoints, head.as_ref(), highest_term).await?;
     if let Some(head) = head.filter(|head| published < head.epoch) {
         unpublished = checkpoints.read_back(&head, published).await?;
     }
@@ -229,13 +231,13 @@ async fn lookups_in_use(
 
 /// Refuses a head that is older than what was committed.
 async fn check_standing(
-    storages: &Storages,
+    committer: &dyn Committer,
     checkpoints: &Checkpoints,
     head: Option<&ManifestRef>,
     highest_term: &mut Term,
 ) -> Result<(), Unreadable> {
     let stands = epoch_of(head);
-    let Some(after) = after_head(storages, checkpoints, head).await? else {
+    let Some(after) = after_head(committer, checkpoints, head).await? else {
         return Ok(());
     };
     *highest_term = after.highest_term.max(*highest_term);
@@ -268,7 +270,7 @@ pub struct AfterHead {
 /// # Errors
 /// They cannot be listed or read.
 pub async fn after_head(
-    storages: &Storages,
+    committer: &dyn Committer,
     checkpoints: &Checkpoints,
     head: Option<&ManifestRef>,
 ) -> Result<Option<AfterHead>, CheckpointError> {
@@ -282,14 +284,14 @@ pub async fn after_head(
     let first = stands.next();
     let second = stands.next().next();
     let next = checkpoints
-        .read_written(storages, first, locations(first))
+        .read_written(committer, first, locations(first))
         .await?;
     let after_next = checkpoints
-        .read_written(storages, second, locations(second))
+        .read_written(committer, second, locations(second))
         .await?;
     // A repair moves the head there, so this leader's term must be above that one's, too.
     let last = if *up_to > second {
-        checkpoints.read_written(storages, *up_to, last).await?
+        checkpoints.read_written(committer, *up_to, last).await?
     } else {
         vec![]
     };
@@ -352,8 +354,9 @@ pub async fn committed_since(
     let Some((highest, locations)) = listed.last_key_value() else {
         return Err(NoWay::Nothing(stands));
     };
+    let committer = committer(storages, job);
     let written = checkpoints
-        .read_written(storages, *highest, locations)
+        .read_written(&*committer, *highest, locations)
         .await?;
     let last = match last_of(&written) {
         Last::This(last) => last,

@@ -10,8 +10,10 @@ use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::history::History;
 use crate::http::{self, LeaderJobs, MoreFigures, Shown};
 use crate::leading::{Leader, Leading};
+use crate::learner::WorkerLearner;
 use crate::load::load;
 use crate::metrics::Metrics;
+use crate::published_hook::PublishedHook;
 use crate::service::flight::FlightLocations;
 use crate::service::jobs::JobsService;
 use crate::service::scaling::ExternalScaler;
@@ -21,6 +23,7 @@ use crate::sessions::Sessions;
 use crate::shards::ShardLister;
 use crate::store::{LeaderRecord, Leadership, Store, StoreError};
 use crate::verify::{FlightReplayer, Replayer, Verifier};
+use crate::worker_calls::WorkerCalls;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use std::future::Future;
 use std::sync::Arc;
@@ -130,24 +133,31 @@ impl Node {
         Leader::new(self.leading.subscribe())
     }
 
+    /// Requests to the workers of the leader in this process.
+    fn worker_calls(&self) -> WorkerCalls {
+        WorkerCalls {
+            leader: self.leader(),
+            dialer: self.parts.security.dialer.clone(),
+            admission: self.admission.clone(),
+        }
+    }
+
     /// The API for users and programs.
     pub fn jobs(&self) -> JobsService {
         let Parts {
             store,
-            world,
+            mut world,
             lister,
             clock,
             ..
         } = self.parts.clone();
-        let replayer = self.parts.replayer.clone().unwrap_or_else(|| {
-            let dialer = self.parts.security.dialer.clone();
-            let admission = self.admission.clone();
-            Arc::new(FlightReplayer {
-                leader: self.leader(),
-                dialer,
-                admission,
-            })
-        });
+        let workers = self.worker_calls();
+        if world.function.learner.is_none() {
+            let workers = workers.clone();
+            world.function.learner = Some(Arc::new(WorkerLearner { workers }));
+        }
+        let replayer = self.parts.replayer.clone();
+        let replayer = replayer.unwrap_or_else(|| Arc::new(FlightReplayer { workers }));
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
         let submitter = Submitter {
             store,
@@ -206,6 +216,9 @@ impl Node {
             &self.parts,
             &self.sessions,
             &self.leading,
+            PublishedHook {
+                workers: self.worker_calls(),
+            },
             stopped,
         )
         .await;
@@ -353,6 +366,7 @@ async fn lead_again_and_again(
     parts: &Parts,
     sessions: &Arc<Sessions>,
     leading: &watch::Sender<Leading>,
+    hook: PublishedHook,
     stopped: watch::Receiver<bool>,
 ) {
     loop {
@@ -364,7 +378,7 @@ async fn lead_again_and_again(
         let ended = tokio::select! {
             biased;
             () = wait(stopped.clone()) => Ended::Stopped,
-            ended = lead(&elected, parts, sessions, leading, wait(stopped.clone())) => ended,
+            ended = lead(&elected, parts, sessions, leading, hook.clone(), wait(stopped.clone())) => ended,
         };
         leading.send_replace(Leading::Elsewhere(None));
         sessions.close_all();
@@ -417,6 +431,7 @@ async fn lead(
     parts: &Parts,
     sessions: &Arc<Sessions>,
     leading: &watch::Sender<Leading>,
+    hook: PublishedHook,
     stop: impl Future<Output = ()>,
 ) -> Ended {
     let loaded = loop {
@@ -440,6 +455,7 @@ async fn lead(
         sessions: Arc::clone(sessions),
         clock: Arc::clone(&parts.clock),
         metrics: parts.metrics.clone(),
+        hook: Some(hook),
     };
     let (driver, handle) = Driver::new(performer, parts.core.clone());
     let driver = driver.watched(parts.witness.clone());

@@ -135,12 +135,13 @@ fn refused(
     match (table, key) {
         ("source", key) => source(key, old, next),
         ("window", "size") => window(old.spec.window, next.spec.window, boundary_ms),
-        ("sink", "path") | ("dead_letter", "path") => places(&old.spec, &next.spec),
+        ("sink", key) => sink(key, &old.spec, &next.spec),
+        ("dead_letter", "path") => places(&old.spec, &next.spec),
         ("checkpoint", _) => refuse(
             "manifests and positions of the running job lie there",
             ANOTHER_NAME,
         ),
-        ("columns" | "lookup" | "transform" | "sink" | "retry", _) => None,
+        ("columns" | "lookup" | "transform" | "function" | "retry", _) => None,
         _ => refuse("nothing is known of how to take this over", ANOTHER_NAME),
     }
 }
@@ -207,11 +208,40 @@ fn least_common_multiple(a: i64, b: i64) -> Option<i64> {
     (a / x).checked_mul(b)
 }
 
+/// The old and the next version of a job, for its sink.
+pub struct SinkChange<'a> {
+    old: &'a JobSpec,
+    next: &'a JobSpec,
+}
+
+impl SinkChange<'_> {
+    /// Refuses folders in which the rows of one version would lie among the dead letters of the
+    /// other.
+    pub fn another_place(&self) -> Option<Refusal> {
+        places(self.old, self.next)
+    }
+}
+
+fn sink(key: &str, old: &JobSpec, next: &JobSpec) -> Option<Refusal> {
+    if key == "type" {
+        return refuse(
+            "what is committed is published, checked and repaired where it was staged",
+            ANOTHER_NAME,
+        );
+    }
+    let has = |spec: &JobSpec| spec.sink.fields().iter().any(|(field, _)| *field == key);
+    let kind = if has(next) { next } else { old };
+    kind.sink.refuses(key, &SinkChange { old, next })
+}
+
 /// Rows must not be written among existing dead letters, nor the other way round.
 fn places(old: &JobSpec, next: &JobSpec) -> Option<Refusal> {
-    let clash = next.sink.path.overlaps(&old.dead_letters())
-        || next.dead_letters().overlaps(&old.sink.path);
-    if clash {
+    let meets = |rows: &JobSpec, dead: &JobSpec| {
+        let dead = dead.dead_letters();
+        let mut folders = rows.sink.folders().into_iter();
+        folders.any(|(_, folder)| folder.overlaps(&dead))
+    };
+    if meets(next, old) || meets(old, next) {
         return refuse(
             "rows and dead letters of two versions would lie in one folder",
             "choose a folder that neither has used",

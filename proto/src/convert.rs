@@ -3,23 +3,15 @@
 //! Rule: conversion from the wire to the domain checks (`TryFrom`, names the field); the other way
 //! cannot fail.
 
+pub use crate::bad_message::BadMessage;
 use crate::change::FieldChange;
 use crate::manifest::TimeGap;
 use crate::report::{
     Counts, NullValues, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging,
-    UnmatchedKey,
+    UnknownKey, UnmatchedKey,
 };
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
-
-/// A message with missing or invalid content.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("message field {field}: {problem}")]
-pub struct BadMessage {
-    pub field: &'static str,
-    /// The problem.
-    pub problem: String,
-}
 
 fn bad(field: &'static str, problem: impl ToString) -> BadMessage {
     BadMessage {
@@ -218,6 +210,24 @@ impl From<v1::NullValues> for NullValues {
     }
 }
 
+impl From<&UnknownKey> for v1::UnknownKey {
+    fn from(one: &UnknownKey) -> Self {
+        Self {
+            key: one.key.clone(),
+            count: one.count,
+        }
+    }
+}
+
+impl From<v1::UnknownKey> for UnknownKey {
+    fn from(one: v1::UnknownKey) -> Self {
+        Self {
+            key: one.key,
+            count: one.count,
+        }
+    }
+}
+
 impl From<&StageTimes> for v1::StageTimes {
     fn from(t: &StageTimes) -> Self {
         Self {
@@ -371,6 +381,7 @@ impl From<&Report> for v1::Report {
             objects: report.objects.iter().map(Into::into).collect(),
             unmatched: report.unmatched.iter().map(Into::into).collect(),
             null_values: report.null_values.iter().map(Into::into).collect(),
+            unknown_keys: report.unknown_keys.iter().map(Into::into).collect(),
             stages: Some((&report.stages).into()),
         }
     }
@@ -415,6 +426,7 @@ impl TryFrom<v1::Report> for Report {
                 .collect::<Result<_, _>>()?,
             unmatched: message.unmatched.into_iter().map(Into::into).collect(),
             null_values: message.null_values.into_iter().map(Into::into).collect(),
+            unknown_keys: message.unknown_keys.into_iter().map(Into::into).collect(),
             stages: message.stages.unwrap_or_default().into(),
         })
     }
@@ -478,6 +490,10 @@ mod tests {
             null_values: vec![NullValues {
                 column: "price".into(),
                 values: 7,
+            }],
+            unknown_keys: vec![UnknownKey {
+                key: "items.colour".into(),
+                count: 5,
             }],
             stages: StageTimes {
                 decode_us: 1,

@@ -77,11 +77,13 @@ pub fn epoch(epoch: &v1::EpochSummary) -> Value {
     let unmatched =
         |key: &v1::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
     let nulls = |one: &v1::NullValues| json!({"column": one.column, "values": one.values});
+    let unknown = |one: &v1::UnknownKey| json!({"key": one.key, "count": one.count});
     json!({
         "epoch": epoch.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
         "counts": counts(epoch.counts.as_ref()), "objects": epoch.objects, "bytes_out": epoch.bytes_out,
         "unmatched": epoch.unmatched.iter().map(unmatched).collect::<Vec<_>>(),
         "null_values": epoch.null_values.iter().map(nulls).collect::<Vec<_>>(),
+        "unknown_keys": epoch.unknown_keys.iter().map(unknown).collect::<Vec<_>>(),
         "committed_ms": epoch.committed_ms, "published": epoch.published, "manifest": epoch.manifest,
         "stages": stage_times(&stages), "job_version": epoch.job_version,
     })

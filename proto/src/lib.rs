@@ -4,12 +4,15 @@
 //! manifests and their stored form. Does not own: any I/O.
 //! Rule: input from outside is validated here, once; behind this crate every value is valid.
 
+mod bad_message;
 pub mod change;
 pub mod convert;
 pub mod count;
 pub mod dead_letter_shard;
 pub mod describe;
+pub mod digest;
 mod duplicates;
+pub mod function_code;
 pub mod id;
 pub mod json;
 pub mod manifest;
@@ -20,6 +23,7 @@ pub mod report;
 pub mod resolved;
 pub mod spec;
 pub mod staged_name;
+pub mod staged_place;
 mod stream;
 pub mod time_pattern;
 pub mod verify;

@@ -4,14 +4,15 @@
 //! location.
 //! Rule: a manifest contains everything that recovery needs; its digest in the store identifies it.
 
-use crate::report::{NullValues, ObjectKind, StageTimes, StagedObject, UnmatchedKey};
+pub use crate::digest::sha256_hex;
+use crate::function_code::CodeDigest;
+use crate::report::{NullValues, ObjectKind, StageTimes, StagedObject, UnknownKey, UnmatchedKey};
 use crate::stream::StreamIdentity;
 use crate::{
     Counts, Epoch, JobName, JobVersion, LookupVersion, Position, ShardId, ShardRange, TaskId, Term,
     Window,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The stored form that this build writes; it does not read later ones. Fields that version 3 added
@@ -146,6 +147,9 @@ pub struct Manifest {
     pub stream: Option<StreamIdentity>,
     /// SHA-256 of the job's query.
     pub query_digest: String,
+    /// The code of the job's function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_code: Option<CodeDigest>,
     /// The lookup versions that every task used.
     pub lookups: BTreeMap<String, LookupVersion>,
     /// The ranges read, per shard and task, in order: a shard that moved has several that join
@@ -162,6 +166,9 @@ pub struct Manifest {
     /// The columns with most bad values that became null in this epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub null_values: Vec<NullValues>,
+    /// The keys that no column has, those that were met most often in this epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
     /// The repair of an earlier epoch that had lost objects; then this epoch has no records.
     /// `None`: an epoch of records.
@@ -295,14 +302,6 @@ impl Manifest {
     }
 }
 
-/// SHA-256 in hexadecimal.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 /// Every name below a checkpoint location, relative to it. All begin with the job's name: two jobs
 /// may share a location without seeing each other's checkpoints.
 #[derive(Clone, Debug)]
@@ -363,6 +362,10 @@ impl CheckpointNames {
             &digest[..digest.len().min(DIGEST_CHARS)]
         )
     }
+    /// The folder of the packed code of a function.
+    pub fn function_code(&self, code: &CodeDigest) -> String {
+        format!("{}/functions/{code}/", self.job)
+    }
     /// The location of dead letters if the job has none.
     pub fn dead_letters(&self) -> String {
         format!("{}/dead-letters/", self.job)
@@ -394,6 +397,7 @@ mod tests {
                 created_ms: 1_700_000_000_000,
             }),
             query_digest: sha256_hex(b"select 1"),
+            function_code: None,
             lookups: BTreeMap::from([("country_lookup".into(), LookupVersion::new("v1"))]),
             parts: vec![ManifestPart {
                 task: TaskId {
@@ -500,6 +504,7 @@ mod tests {
                 rows: 2,
             }],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: StageTimes {
                 decode_us: 1,
                 transform_us: 2,

@@ -215,6 +215,42 @@ pub fn most_null<'a>(all: impl Iterator<Item = &'a NullValues>) -> Vec<NullValue
     sums
 }
 
+/// The extension of objects of dead letters: JSON lines, gzip.
+pub const DEAD_LETTER_EXTENSION: &str = "json.gz";
+/// The extension of objects of rejected rows: JSON lines, gzip.
+pub const REJECTED_ROW_EXTENSION: &str = "rejected.json.gz";
+/// A key of records that no column has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownKey {
+    /// Its name as it is written; that of a field inside of a column with the column's:
+    /// `items.colour`.
+    pub key: String,
+    /// How often it was met, at least 1.
+    pub count: u64,
+}
+
+/// The sums of each key, by its name.
+pub fn sum_unknown<'a>(all: impl Iterator<Item = &'a UnknownKey>) -> Vec<UnknownKey> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for one in all {
+        let sum = sums.entry(&one.key).or_default();
+        *sum = sum.saturating_add(one.count);
+    }
+    let named = |(key, count): (&str, u64)| UnknownKey {
+        key: key.to_owned(),
+        count,
+    };
+    sums.into_iter().map(named).collect()
+}
+
+/// The keys that were met most often, those first, at most [`UNKNOWN_KEYS_MAX`].
+pub fn most_unknown<'a>(all: impl Iterator<Item = &'a UnknownKey>) -> Vec<UnknownKey> {
+    let mut sums = sum_unknown(all);
+    sums.sort_by_key(|one| std::cmp::Reverse(one.count));
+    sums.truncate(UNKNOWN_KEYS_MAX);
+    sums
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
@@ -255,6 +291,13 @@ pub struct StagedObject {
     pub staging: Staging,
 }
 
+impl StagedObject {
+    /// What tells it apart from every other object of its job.
+    pub fn key(&self) -> &str {
+        &self.location
+    }
+}
+
 /// The last part of an object's location: the window's start, the job, the task, and a number
 /// within the task.
 pub fn object_name(
@@ -284,11 +327,18 @@ pub struct Report {
     /// The columns whose bad values became null, as [`most_null`] orders them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub null_values: Vec<NullValues>,
+    /// The keys that no column has, as [`most_unknown`] orders them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
 }
 
 /// Columns with bad values that became null, named per report and per manifest.
 pub const NULL_COLUMNS_MAX: usize = 100;
+/// Keys that no column has, named per report and per manifest.
+pub const UNKNOWN_KEYS_MAX: usize = 20;
+/// Characters of such a key that are kept.
+pub const UNKNOWN_KEY_CHARS_MAX: usize = 200;
 /// Unmatched keys named per report and per manifest.
 pub const UNMATCHED_KEYS_MAX: usize = 20;
 

@@ -6,6 +6,7 @@
 //! change a job. The store holds the last version; each names the one before it by digest, which is
 //! stored in the checkpoint location.
 
+use crate::function_code::CodeDigest;
 use crate::manifest::{CheckpointNames, sha256_hex};
 pub use crate::stream::{StreamFacts, StreamIdentity};
 use crate::{JobSpec, JobVersion, Position};
@@ -51,6 +52,24 @@ impl RecordKeys {
     /// The key of a column that is not its name.
     pub fn of_column(&self, column: &str) -> Option<&str> {
         self.names.get(&column.to_lowercase()).map(String::as_str)
+    }
+}
+
+/// What a column of the type `array`, `map` or `struct` is in the query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NestedColumns {
+    /// A text with its JSON, as in jobs of earlier builds, and in formats without objects.
+    #[default]
+    Text,
+    /// A list, a map or a struct.
+    Typed,
+}
+
+impl NestedColumns {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's interface")]
+    fn is_text(&self) -> bool {
+        *self == Self::Text
     }
 }
 
@@ -100,6 +119,9 @@ pub struct ResolvedJob {
     pub start: Position,
     /// The source's columns, in order.
     pub columns: Vec<ColumnType>,
+    /// What those of nested types are. Absent before they had types of their own.
+    #[serde(default, skip_serializing_if = "NestedColumns::is_text")]
+    pub nested: NestedColumns,
     /// Which keys of a record hold them. Absent before the catalog's mappings were read.
     #[serde(default, skip_serializing_if = "RecordKeys::is_plain")]
     pub keys: RecordKeys,
@@ -122,6 +144,10 @@ pub struct ResolvedJob {
     /// they plan with the version that a task meets first.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lookup_columns: BTreeMap<String, String>,
+    /// The code of the job's function, in the checkpoint location. Absent without a function, and
+    /// for one that a server runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_code: Option<CodeDigest>,
 }
 
 /// An earlier version of a job: its name in the checkpoint location and the SHA-256 of its bytes.
@@ -214,8 +240,8 @@ impl ResolvedJob {
 mod tests {
     use super::*;
     use crate::spec::{
-        Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes,
-        SourceSpec, TimestampFormat,
+        Compression, Dialect, FilesSink, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkTypes,
+        SourceSpec,
     };
     use crate::spec::{GeneratorSource, SourceKind, StartingPosition};
     use crate::{Position, WindowSize};
@@ -231,14 +257,12 @@ mod tests {
         });
         let schema = SchemaFrom::BuiltIn;
         let starting_position = StartingPosition::TrimHorizon;
-        let sink = SinkSpec {
-            path: Location::folder("/out"),
+        let sink = FilesSink {
             format: SinkFormat::Json,
             compression: Compression::None,
-            partition_by: vec![],
             target_size: 1 << 20,
             types: SinkTypes::Arrow,
-            timestamp_format: TimestampFormat::Iso,
+            ..FilesSink::new(Location::folder("/out"))
         };
         let spec = JobSpec {
             name: "sales".parse().unwrap(),
@@ -252,10 +276,11 @@ mod tests {
             window: WindowSize::from_ms(60_000).unwrap(),
             lookups: vec![],
             sql: "SELECT uuid FROM source".into(),
-            sink,
+            sink: sink.into(),
             dead_letter: None,
             checkpoint: Location::folder("/checkpoint"),
             dialect: Dialect::default(),
+            function: None,
             retries_max: 3,
             query_errors: Default::default(),
         };
@@ -277,6 +302,7 @@ mod tests {
                 name: "uuid".into(),
                 type_name: "string".into(),
             }],
+            nested: Default::default(),
             keys: RecordKeys::default(),
             reads_partition_keys: false,
             stream: None,
@@ -288,6 +314,7 @@ mod tests {
             query_digest: sha256_hex(b"SELECT uuid FROM source"),
             output_schema: "c2NoZW1h".into(),
             lookup_columns: Default::default(),
+            function_code: None,
         }
     }
 
@@ -332,6 +359,21 @@ mod tests {
         assert!(text.contains(stored), "{text}");
         assert_eq!(serde_json::from_str::<ResolvedJob>(&text).unwrap(), job);
         assert!(!serde_json::to_string(&changed()).unwrap().contains("keys"));
+    }
+
+    #[test]
+    fn p17_a_stored_job_has_texts_for_nested_columns_unless_it_says_otherwise() {
+        let typed = ResolvedJob {
+            nested: NestedColumns::Typed,
+            ..changed()
+        };
+        let text = serde_json::to_string(&typed).unwrap();
+        assert!(text.contains(r#""nested":"typed","#), "{text}");
+        assert_eq!(serde_json::from_str::<ResolvedJob>(&text).unwrap(), typed);
+        let before = serde_json::to_string(&changed()).unwrap();
+        assert!(!before.contains("nested"));
+        let before: ResolvedJob = serde_json::from_str(&before).unwrap();
+        assert_eq!(before.nested, NestedColumns::Text);
     }
 
     #[test]

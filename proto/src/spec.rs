@@ -7,6 +7,7 @@
 //! [`JobSpec::parse`].
 
 mod format;
+mod function;
 mod hive;
 mod key;
 mod keys;
@@ -16,6 +17,7 @@ mod parse;
 mod problem;
 mod raw;
 mod reference;
+mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -23,13 +25,18 @@ mod text;
 mod values;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
-pub use hive::{HiveType, NotAType};
+pub use function::{FUNCTION_NAME_DEFAULT, Frame, FunctionPlace, FunctionSpec, Per};
+pub use hive::{HiveField, HiveType, Inside, NotAType, TYPE_LEVELS_MAX, TYPE_PARTS_MAX};
+pub use keys::LOOKUPS_MAX;
 use keys::{LOOKUP_BYTES_DEFAULT, REFRESH_DEFAULT};
-pub use keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
 pub use locate::line_of;
 pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
+pub use sink::{
+    Compression, FilesSink, PARTITION_COLUMNS_MAX, PartitionColumn, SinkFacts, SinkFormat,
+    SinkKind, SinkTypes, TimestampFormat,
+};
 pub use source::{
     Aggregates, FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX,
     GRACE_DEFAULT, GeneratorSource, KinesisSource, OnBadArrival, POLL_INTERVAL_MIN,
@@ -38,10 +45,12 @@ pub use source::{
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use values::{Decimals, OnBadValue, TIME_FORMATS_MAX, TimestampNumbers, ValueRules};
 
+use crate::bad_message::BadMessage;
 use crate::manifest::CheckpointNames;
-use crate::report::ObjectKind;
+use crate::report::{DEAD_LETTER_EXTENSION, ObjectKind, REJECTED_ROW_EXTENSION};
 use crate::resolved::ColumnType;
-use crate::{JobName, WindowSize};
+use crate::staged_place::{StagedBy, StagedPlace};
+use crate::{JobName, StagedObject, TaskId, Window, WindowSize};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -56,7 +65,10 @@ pub struct JobSpec {
     /// The dialect in which the query is written.
     #[serde(default, skip_serializing_if = "Dialect::is_default")]
     pub dialect: Dialect,
-    pub sink: SinkSpec,
+    /// The function that takes the query's rows. Jobs of earlier builds have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionSpec>,
+    pub sink: SinkKind,
     /// The location of records that cannot be decoded; `None`: below the checkpoint location.
     pub dead_letter: Option<Location>,
     /// The location of manifests and lookup versions.
@@ -131,6 +143,32 @@ impl JobSpec {
         self.dead_letter.clone().unwrap_or_else(below)
     }
 
+    /// Checks what a task of this job reports as staged for this window.
+    ///
+    /// # Errors
+    /// [`BadMessage`] names the field.
+    pub fn check_staged(
+        &self,
+        window: Window,
+        task: TaskId,
+        staged: &StagedObject,
+    ) -> Result<(), BadMessage> {
+        let job = &self.name;
+        let by = StagedBy { job, window, task };
+        let extension = match staged.kind {
+            ObjectKind::Data => return self.sink.check(&by, staged),
+            ObjectKind::DeadLetter => DEAD_LETTER_EXTENSION,
+            ObjectKind::RejectedRow => REJECTED_ROW_EXTENSION,
+        };
+        let dead_letters = self.dead_letters();
+        let beside_rows = StagedPlace {
+            folder: dead_letters.as_str(),
+            partitions: &[],
+            extension,
+        };
+        by.check(&beside_rows, staged)
+    }
+
     /// A location of the job on local disks rather than in S3; `None` if there is none.
     pub fn local_place(&self) -> Option<&str> {
         let source = self.source.kind.input_folder().map(Location::as_str);
@@ -139,8 +177,9 @@ impl JobSpec {
             SchemaFrom::Catalog { .. } | SchemaFrom::Inline(_) | SchemaFrom::BuiltIn => None,
         };
         let lookups = self.lookups.iter().map(|lookup| lookup.path.as_str());
-        let written = [&self.sink.path, &self.checkpoint]
-            .into_iter()
+        let sink = self.sink.folders().into_iter().map(|(_, folder)| folder);
+        let written = sink
+            .chain([&self.checkpoint])
             .chain(&self.dead_letter)
             .map(Location::as_str);
         let all = source
@@ -399,109 +438,4 @@ pub enum LookupFormat {
     /// With a header; all columns are text.
     Csv,
     Parquet,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SinkSpec {
-    pub path: Location,
-    pub format: SinkFormat,
-    pub compression: Compression,
-    /// Columns of the result, or of the window's start, that become folders.
-    pub partition_by: Vec<PartitionColumn>,
-    /// Objects are cut at about this size.
-    pub target_size: u64,
-    /// Which types and text forms the rows are written in. Jobs that were stored before there was a
-    /// choice continue with Arrow's.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub types: SinkTypes,
-    /// How JSON and CSV write a timestamp.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub timestamp_format: TimestampFormat,
-}
-
-/// The types and text forms in which rows are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SinkTypes {
-    /// Those that Hive, Spark and Trino read.
-    Hive,
-    /// Those of the query's result, as Arrow's writers write them.
-    #[default]
-    Arrow,
-}
-
-/// How JSON and CSV write a timestamp.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TimestampFormat {
-    /// `2026-11-24T00:45:00.5`, with a `Z` if it is a point in time.
-    #[default]
-    Iso,
-    /// `2026-11-24 00:45:00.5`, in UTC.
-    Hive,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SinkFormat {
-    Parquet,
-    Json,
-    Csv,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compression {
-    None,
-    Snappy,
-    /// JSON lines, CSV and Parquet.
-    Gzip,
-    /// JSON lines, CSV and Parquet.
-    Zstd,
-}
-
-impl SinkSpec {
-    /// The extension of object names; dead letters and rejected rows are JSON lines, gzip.
-    pub fn extension(&self, kind: ObjectKind) -> &'static str {
-        match (kind, self.format, self.compression) {
-            (ObjectKind::DeadLetter, _, _) => "json.gz",
-            (ObjectKind::RejectedRow, _, _) => "rejected.json.gz",
-            (_, SinkFormat::Parquet, _) => "parquet",
-            (_, SinkFormat::Json, Compression::Gzip) => "json.gz",
-            (_, SinkFormat::Json, Compression::Zstd) => "json.zst",
-            (_, SinkFormat::Json, _) => "json",
-            (_, SinkFormat::Csv, Compression::Gzip) => "csv.gz",
-            (_, SinkFormat::Csv, Compression::Zstd) => "csv.zst",
-            (_, SinkFormat::Csv, _) => "csv",
-        }
-    }
-}
-
-/// The value that names a folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PartitionColumn {
-    /// `ingest_year` of the window's start, UTC.
-    IngestYear,
-    /// `ingest_month`, two digits.
-    IngestMonth,
-    /// `ingest_day`, two digits.
-    IngestDay,
-    /// `ingest_hour`, two digits.
-    IngestHour,
-    /// A column of the result; it is not written into the object.
-    Column(String),
-}
-
-impl PartitionColumn {
-    /// The folder's name before its `=`.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::IngestYear => "ingest_year",
-            Self::IngestMonth => "ingest_month",
-            Self::IngestDay => "ingest_day",
-            Self::IngestHour => "ingest_hour",
-            Self::Column(name) => name,
-        }
-    }
 }

@@ -293,6 +293,7 @@ fn report(
         objects: vec![],
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
     }
 }

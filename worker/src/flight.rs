@@ -8,6 +8,7 @@
 mod letters;
 
 use crate::compute::Compute;
+use crate::functions::{Functions, learn_action, published_action};
 use crate::rebuild::rebuild_epoch;
 use crate::replay::{Replay, WaitingBatch, replay};
 use crate::results::KeptRows;
@@ -25,6 +26,7 @@ use arrow_flight::{
 };
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::Arc;
@@ -32,8 +34,9 @@ use std::time::Duration;
 use streamctl_engine::dead_letters::dead_letter_schema;
 use streamctl_engine::security::dial::like;
 use streamctl_engine::security::grant::{Grant, Use};
-use streamctl_engine::security::{CountedFor, Turn, Turns};
+use streamctl_engine::security::{Caller, CountedFor, Role, Turn, Turns};
 use streamctl_engine::source::ReadError;
+use streamctl_proto::function_code::{LEARN_ACTION, PUBLISHED_ACTION};
 use streamctl_proto::manifest::objects_after;
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
@@ -205,6 +208,19 @@ impl FlightRows {
         }))
     }
 
+    /// Calls a function without rows.
+    async fn learn(
+        &self,
+        request: v1::LearnFunction,
+        turn: Turn,
+    ) -> Result<Response<Results>, Status> {
+        let learned = learn_action(&self.world.functions, request).await?;
+        drop(turn);
+        let body = learned.encode_to_vec().into();
+        let result = async move { Ok(arrow_flight::Result { body }) };
+        Ok(Response::new(futures::stream::once(result).boxed()))
+    }
+
     /// An epoch of any age, and what is needed to compute it again.
     async fn old_epoch(
         &self,
@@ -212,16 +228,18 @@ impl FlightRows {
         epoch: u64,
     ) -> Result<(Manifest, Arc<Context>, Compute), Status> {
         let (manifest, job) = self.epoch(job, epoch, OLD_EPOCH_TIMEOUT).await?;
+        check_can_run(&self.world.functions, &job)?;
         let World {
             storages,
             sources,
             compute,
             budget,
+            functions,
             ..
         } = self.world.clone();
         Ok((
             manifest,
-            Arc::new(Context::new(job, storages, sources, budget)),
+            Arc::new(Context::new(job, storages, sources, budget, functions)),
             compute,
         ))
     }
@@ -296,6 +314,30 @@ fn check_grant(grant: Option<&Grant>, wanted: Use, job: &JobName) -> Result<(), 
     )))
 }
 
+/// Another worker may run the job's function.
+fn check_can_run(functions: &Functions, job: &ResolvedJob) -> Result<(), Status> {
+    match functions.can_run(job) {
+        true => Ok(()),
+        false => Err(Status::failed_precondition(
+            "the job has a function, and this worker runs none\n  hint: start workers with --functions",
+        )),
+    }
+}
+
+/// Code that a caller sends runs here: that needs a controller's grant, or the role admin.
+fn check_function_caller(extensions: &Extensions) -> Result<(), Status> {
+    let is_granted = extensions
+        .get::<Grant>()
+        .is_some_and(|grant| grant.r#use == Use::Function);
+    let caller = extensions.get::<Caller>().unwrap_or(&Caller::ANYBODY);
+    if is_granted || caller.may(Role::Admin) {
+        return Ok(());
+    }
+    Err(Status::permission_denied(
+        "functions are called for a controller only\n  hint: submit the job to a controller",
+    ))
+}
+
 fn not_here<T>() -> Result<T, Status> {
     Err(Status::unimplemented(
         "a worker only serves DoGet and DoAction: ask the controller where the rows are",
@@ -339,15 +381,17 @@ impl FlightService for FlightRows {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
             return Ok(encoded(schema, futures::stream::iter(rows)));
         }
+        check_can_run(&self.world.functions, &job)?;
         let turn = begin_replay(&self.replays, &extensions)?;
         let World {
             storages,
             sources,
             compute,
             budget,
+            functions,
             ..
         } = self.world.clone();
-        let context = Arc::new(Context::new(job, storages, sources, budget));
+        let context = Arc::new(Context::new(job, storages, sources, budget, functions));
         let replayed = replay(context, &compute, manifest, task)
             .await
             .map_err(|error| failed(&error))?;
@@ -439,8 +483,29 @@ impl FlightService for FlightRows {
                 self.rebuild(order, begin_replay(&self.checks, &extensions)?)
                     .await
             }
+            LEARN_ACTION => {
+                let request = v1::LearnFunction::decode(action.body)
+                    .map_err(|_| Status::invalid_argument("this is not a function of a job"))?;
+                check_function_caller(&extensions)?;
+                self.learn(request, begin_replay(&self.checks, &extensions)?)
+                    .await
+            }
+            PUBLISHED_ACTION => {
+                let request = v1::PublishedEpoch::decode(action.body)
+                    .map_err(|_| Status::invalid_argument("this is not an epoch of a job"))?;
+                check_function_caller(&extensions)?;
+                let World {
+                    functions,
+                    storages,
+                    ..
+                } = &self.world;
+                published_action(functions, storages, request).await?;
+                let body = Vec::new().into();
+                let result = async move { Ok(arrow_flight::Result { body }) };
+                Ok(Response::new(futures::stream::once(result).boxed()))
+            }
             _ => Err(Status::unimplemented(format!(
-                "the actions are {VERIFY_ACTION} and {REBUILD_ACTION}"
+                "the actions are {VERIFY_ACTION}, {REBUILD_ACTION}, {LEARN_ACTION} and {PUBLISHED_ACTION}"
             ))),
         }
     }
@@ -461,9 +526,18 @@ impl FlightService for FlightRows {
             r#type: REBUILD_ACTION.to_owned(),
             description,
         };
-        Ok(Response::new(
-            futures::stream::iter([Ok(verify), Ok(rebuild)]).boxed(),
-        ))
+        let description = "calls a function of a job without rows, to learn its columns".to_owned();
+        let learn = ActionType {
+            r#type: LEARN_ACTION.to_owned(),
+            description,
+        };
+        let description = "calls the function on_published of a job".to_owned();
+        let published = ActionType {
+            r#type: PUBLISHED_ACTION.to_owned(),
+            description,
+        };
+        let all = [verify, rebuild, learn, published].map(Ok);
+        Ok(Response::new(futures::stream::iter(all).boxed()))
     }
 }
 

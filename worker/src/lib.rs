@@ -11,6 +11,8 @@ pub mod compute;
 pub mod connection;
 pub mod dead_letter;
 pub mod flight;
+pub mod function;
+pub mod functions;
 pub mod lookups;
 pub mod memory;
 pub mod meter;

@@ -5,6 +5,7 @@
 
 use crate::compute::Compute;
 use crate::flight::FlightRows;
+use crate::functions::Functions;
 use crate::memory::{MemoryBudget, MemoryLimit, upload_bytes};
 use crate::meter::Meter;
 use crate::protection::Protection;
@@ -61,6 +62,8 @@ pub struct Parts {
     /// Metrics and the destination of spans.
     pub meter: Meter,
     pub security: Security,
+    /// Whether jobs' functions run here.
+    pub functions: Functions,
 }
 
 /// The listeners of a worker.
@@ -120,6 +123,7 @@ pub async fn run(
         network,
         meter,
         security,
+        functions,
     } = parts;
     let exposed = listener
         .local_addr()
@@ -147,6 +151,7 @@ pub async fn run(
         compute,
         network,
         meter,
+        functions,
     };
     let rows = FlightRows::new(settings.clone(), world.clone());
     let (reporter, alive) = tonic_health::server::health_reporter();

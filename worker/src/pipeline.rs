@@ -5,12 +5,17 @@
 //! Rule: a window, its replay and a preview take this one way, so the same records give the same
 //! rows and the same dead letters.
 
+mod output;
+
+pub use output::{Given, Output, Produced};
+
 use crate::record_values::RecordValues;
 use crate::task::timed::timed;
 use crate::task::{Context, DecodedNext, TaskError};
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
+use output::FunctionOutput;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,26 +25,27 @@ use streamctl_engine::query::{
     UnmatchedCounter,
 };
 use streamctl_engine::source::{Foreign, Record};
-use streamctl_proto::report::NullValues;
+use streamctl_proto::report::{NullValues, UnknownKey};
 use streamctl_proto::spec::{Aggregates, OnQueryError};
 use streamctl_proto::{ShardId, Window};
 
 /// Records decoded at once.
 pub const DECODE_RECORDS_MAX: usize = 8_192;
-/// Values decoded at once, records times columns: each takes memory even where it is null.
+/// Values decoded at once, records times columns and fields of structs: each takes memory even where
+/// it is null.
 const DECODE_VALUES_MAX: usize = 1 << 20;
 
 /// An open window of a job, or an open replay of one.
 pub struct Pipeline<'a> {
     pub input: Input<'a>,
     /// The result rows; ends after [`Input`] is dropped.
-    pub output: QueryOutput,
+    pub output: Output<'a>,
     pub unmatched: UnmatchedCounter,
 }
 
 impl<'a> Pipeline<'a> {
     /// Decodes what `plan` reads into `open`. `window`: that of all records; `None`: each has that of
-    /// its arrival.
+    /// its arrival. `given` is for the job's function.
     ///
     /// # Errors
     /// The source's columns are not decoded into.
@@ -48,25 +54,43 @@ impl<'a> Pipeline<'a> {
         plan: &'a QueryPlan,
         window: Option<Window>,
         open: OpenQuery,
+        given: Given,
         pace: Arc<Pace>,
     ) -> Result<Self, TaskError> {
-        let columns = plan.source_columns();
+        let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
+        let records_max = DECODE_VALUES_MAX / decoder.width().max(1);
         let input = Input {
             context,
-            decoder: context.decoder(context.source_schema()?, columns)?,
+            decoder,
             of_records: RecordValues::new(&context.job, plan.record_columns(), window),
             query: open.input,
-            records_max: (DECODE_VALUES_MAX / columns.len().max(1)).clamp(1, DECODE_RECORDS_MAX),
+            records_max: records_max.clamp(1, DECODE_RECORDS_MAX),
             bytes_max: context.budget.decode_bytes(),
             has_enough: false,
             pace,
         };
         Ok(Self {
             input,
-            output: open.output,
+            output: output_of(context, plan, open.output, given)?,
             unmatched: open.unmatched,
         })
     }
+}
+
+/// The query's rows, or those that the job's function returns for them.
+fn output_of<'a>(
+    context: &'a Context,
+    plan: &QueryPlan,
+    query: QueryOutput,
+    given: Given,
+) -> Result<Output<'a>, TaskError> {
+    let Some(function) = &context.job.spec.function else {
+        return Ok(Output::Query(query));
+    };
+    let input = plan.output_schema().clone();
+    let result = context.result_schema(plan)?;
+    let output = FunctionOutput::new(context, query, input, result, function.per, given);
+    Ok(Output::Function(Box::new(output)))
 }
 
 /// Takes the records of a window. Dropped, it ends the window.
@@ -92,6 +116,8 @@ pub struct Taken {
     pub further_rows: u64,
     /// Bad values that became null, per column.
     pub nulls: Vec<NullValues>,
+    /// Keys that no column has.
+    pub unknown_keys: Vec<UnknownKey>,
     pub decoding: Duration,
     pub computing: Duration,
 }
@@ -162,6 +188,7 @@ impl Input<'_> {
             further_rows: 0,
             dead: decoded.bad.into_iter().map(DeadRecord::from).collect(),
             nulls: decoded.nulls,
+            unknown_keys: decoded.unknown_keys,
             decoding: began.elapsed(),
             computing: Duration::ZERO,
         };

@@ -4,7 +4,7 @@
 //! live path.
 //! Rule: bounded in records, shards and time; it does not wait for a source that returns nothing.
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Given, Pipeline, Produced};
 use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
@@ -13,11 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::query::{QueryError, QueryPlan};
+use streamctl_engine::sink::layout;
 use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
-use streamctl_engine::written::{Form, Formed};
-use streamctl_proto::ShardId;
-use streamctl_proto::report::{NullValues, UnmatchedKey, most_null};
+use streamctl_engine::written::Formed;
+use streamctl_proto::report::{NullValues, UnknownKey, UnmatchedKey, most_null, most_unknown};
+use streamctl_proto::{LookupVersion, ShardId};
 use tokio::time::{Instant, timeout_at};
 
 /// Most records of a preview: all of them are held in memory.
@@ -60,6 +61,8 @@ pub struct Outcome {
     pub unmatched_keys: Vec<UnmatchedKey>,
     /// The columns whose bad values became null.
     pub null_values: Vec<NullValues>,
+    /// The keys that no column has.
+    pub unknown_keys: Vec<UnknownKey>,
 }
 
 /// Reads up to `records_max` records, about as many from each shard, for at most `within`.
@@ -172,6 +175,20 @@ fn some<'a>(
     (shard, &records[..end])
 }
 
+/// What the job's function is given: the window of the last record, and lookups without a version.
+fn given_for(context: &Context, lookups: &BTreeMap<String, RecordBatch>, sample: &Sample) -> Given {
+    let last = sample.records.last();
+    let arrival_ms = last.map_or(0, |(_, record)| record.arrival_ms);
+    let rows = |(name, rows): (&String, &RecordBatch)| {
+        let version = LookupVersion::new("preview");
+        (name.clone(), (version, rows.clone()))
+    };
+    Given {
+        window: context.job.spec.window.window_of(arrival_ms),
+        lookups: lookups.iter().map(rows).collect(),
+    }
+}
+
 /// Runs the job's query on a sample, with these rows as its lookups.
 ///
 /// # Errors
@@ -183,7 +200,8 @@ pub async fn compute(
     sample: &Sample,
 ) -> Result<Outcome, TaskError> {
     let open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
-    let pipeline = Pipeline::new(context, plan, None, open, Arc::default())?;
+    let given = given_for(context, lookups, sample);
+    let pipeline = Pipeline::new(context, plan, None, open, given, Arc::default())?;
     let Pipeline {
         input,
         mut output,
@@ -200,6 +218,7 @@ pub async fn compute(
         let mut done = 0;
         let mut bad = Vec::new();
         let mut nulls = Vec::new();
+        let mut unknown = Vec::new();
         while done < records.len() {
             let (shard, rest) = some(&sample.records[done..], &records[done..], of_shard);
             let taken = input.take(shard, rest).await?;
@@ -208,14 +227,24 @@ pub async fn compute(
                 reason: one.reason,
             }));
             nulls.extend_from_slice(&taken.nulls);
+            unknown.extend_from_slice(&taken.unknown_keys);
             done += taken.records;
         }
-        Ok::<_, TaskError>((bad, most_null(nulls.iter())))
+        let null_values = most_null(nulls.iter());
+        Ok::<_, TaskError>((bad, null_values, most_unknown(unknown.iter())))
     };
     let give = async {
         let mut batches = Vec::new();
         let mut held = 0;
-        while let Some(batch) = output.next().await? {
+        let mut rejected = Vec::new();
+        while let Some(produced) = output.next().await? {
+            let batch = match produced {
+                Produced::Rows(batch) => batch,
+                Produced::Dead(dead) => {
+                    rejected.extend(dead.reasons);
+                    continue;
+                }
+            };
             held += batch.get_array_memory_size();
             if held > PREVIEW_QUERY_BYTES_MAX {
                 let detail =
@@ -228,12 +257,11 @@ pub async fn compute(
             }
             batches.push(batch);
         }
-        Ok::<_, TaskError>(batches)
+        Ok::<_, TaskError>((batches, rejected))
     };
-    let ((bad, null_values), batches) = tokio::try_join!(feed, give)?;
-    let form = Form::new(plan.output_schema(), &context.job.spec.sink);
+    let ((bad, null_values, unknown_keys), (batches, mut rejected)) = tokio::try_join!(feed, give)?;
+    let form = layout(&context.job.spec.sink).form(&context.result_schema(plan)?);
     let mut formed = Vec::with_capacity(batches.len());
-    let mut rejected = vec![];
     for batch in &batches {
         let Formed { rows, refused } = form.rows(batch).map_err(SinkError::Split)?;
         formed.push(rows);
@@ -249,6 +277,7 @@ pub async fn compute(
         unmatched: unmatched_rows,
         unmatched_keys,
         null_values,
+        unknown_keys,
     })
 }
 

@@ -3,15 +3,17 @@
 //!
 //! Owns: which rows and dead letters replace lost objects. Does not own: reading ranges (`replay`),
 //! formats (`sink`), when they become visible (the commit of the manifest that names them).
-//! Rule: exactly the rows of the lost objects are staged, or nothing. A folder of a task is lost as
-//! a whole or not at all: nothing identifies the object of a row within one folder.
+//! Rule: exactly the rows of the lost objects are staged, or nothing. A part of a task's rows
+//! (for files: a folder) is lost as a whole or not at all: nothing identifies the object of a row
+//! within one part.
 
 use crate::compute::{Compute, Workload};
 use crate::dead_letter::DeadLetterSink;
+use crate::function::DeadRows;
 use crate::pipeline::DeadRecord;
 use crate::replay::{Witness, recompute};
-use crate::sink::{WindowSink, abandon_all};
-use crate::task::window::{WindowKey, dead_letters, sink_context};
+use crate::sink::{self, Sink, Staged, Writer};
+use crate::task::window::{WindowKey, dead_letters, writer_context};
 use crate::task::{Context, TaskError};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
@@ -80,8 +82,8 @@ enum RebuildError {
 /// The lost parts of a task.
 #[derive(Debug, Default)]
 struct Lost {
-    /// Folders of its rows, below the sink's.
-    folders: BTreeSet<String>,
+    /// Parts of its rows, as the sink names them.
+    parts: BTreeSet<String>,
     rejected_rows: bool,
     dead_letters: bool,
 }
@@ -90,17 +92,12 @@ struct Lost {
 fn lost(
     objects: &[ManifestObject],
     order: &RebuildOrder,
-    sink: &str,
+    sink: &dyn Sink,
 ) -> Result<BTreeMap<TaskId, Lost>, RebuildError> {
     let requested: BTreeSet<&str> = order.lost.iter().map(String::as_str).collect();
     let is_lost = |object: &&ManifestObject| requested.contains(object.staged.location.as_str());
-    let group = |object: &ManifestObject| {
-        (
-            object.task,
-            object.staged.kind,
-            folder(&object.staged, sink),
-        )
-    };
+    let group =
+        |object: &ManifestObject| (object.task, object.staged.kind, part(&object.staged, sink));
     let visible: BTreeMap<_, _> = objects
         .iter()
         .filter(|object| !is_lost(object))
@@ -116,7 +113,7 @@ fn lost(
         }
         let of_task = found.entry(object.task).or_default();
         match object.staged.kind {
-            ObjectKind::Data => _ = of_task.folders.insert(folder(&object.staged, sink)),
+            ObjectKind::Data => _ = of_task.parts.insert(part(&object.staged, sink)),
             ObjectKind::RejectedRow => of_task.rejected_rows = true,
             ObjectKind::DeadLetter => of_task.dead_letters = true,
         }
@@ -137,20 +134,11 @@ fn lost(
     Ok(found)
 }
 
-/// For rows: `k=v/...` below the sink's folder, empty without partitions. All dead letters of a
-/// task share one key, and so do all its rejected rows.
-fn folder(object: &StagedObject, sink: &str) -> String {
+/// All dead letters of a task are one part, and so are all its rejected rows.
+fn part(object: &StagedObject, sink: &dyn Sink) -> String {
     match object.kind {
         ObjectKind::DeadLetter | ObjectKind::RejectedRow => String::new(),
-        ObjectKind::Data => {
-            let name = object
-                .location
-                .strip_prefix(sink)
-                .unwrap_or(&object.location);
-            name.rfind('/')
-                .map_or("", |slash| &name[..=slash])
-                .to_owned()
-        }
+        ObjectKind::Data => sink.part_of(object),
     }
 }
 
@@ -161,7 +149,8 @@ async fn rebuild(
     order: &RebuildOrder,
     pace: &Arc<Pace>,
 ) -> Result<Vec<StagedObject>, RebuildError> {
-    let by_task = lost(objects, order, context.job.spec.sink.path.as_str())?;
+    let half = sink::of(&context.job.spec.sink);
+    let by_task = lost(objects, order, half)?;
     let of_lost = objects
         .iter()
         .filter(|object| order.lost.contains(&object.staged.location));
@@ -179,11 +168,10 @@ async fn rebuild(
         window: manifest.window,
         lookups: manifest.lookups.clone(),
     };
-    let sink = WindowSink::new(
-        sink_context(context, &which, &memory),
-        plan.output_schema().clone(),
-    )
-    .map_err(TaskError::from)?;
+    let writer_context = writer_context(context, &which, &memory);
+    let sink = half
+        .writer(writer_context, context.result_schema(&plan)?)
+        .map_err(TaskError::from)?;
     let dead = DeadLetterSink::new(dead_letters(context, &which, &memory));
     let staging = Staging {
         lost: Mutex::default(),
@@ -198,27 +186,22 @@ async fn rebuild(
     }
     let Sinks { sink, dead } = staging.sinks.into_inner();
     let mut staged = match sink.finish().await {
-        Ok(staged) => staged,
+        Ok(Staged { objects, .. }) => objects,
         Err(error) => {
             dead.abort().await;
             return Err(TaskError::from(error).into());
         }
     };
-    let storage = |object: &StagedObject| context.storages.for_location(&object.location);
     match dead.finish().await {
         Ok(letters) => staged.extend(letters),
         Err(error) => {
-            for object in &staged {
-                abandon_all(&*storage(object), std::slice::from_ref(object)).await;
-            }
+            half.discard(&context.storages, &staged).await;
             return Err(TaskError::from(error).into());
         }
     }
     let found = staged.iter().map(|object| object.rows).sum();
     if found != rows_lost {
-        for object in &staged {
-            abandon_all(&*storage(object), std::slice::from_ref(object)).await;
-        }
+        half.discard(&context.storages, &staged).await;
         return Err(RebuildError::Differs {
             found,
             lost: rows_lost,
@@ -235,7 +218,7 @@ struct Staging {
 }
 
 struct Sinks {
-    sink: WindowSink,
+    sink: Box<dyn Writer>,
     dead: DeadLetterSink,
 }
 
@@ -270,14 +253,20 @@ impl Witness for Staging {
 
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError> {
         let lost = self.lost.lock().await;
-        if lost.folders.is_empty() && !lost.rejected_rows {
+        if lost.parts.is_empty() && !lost.rejected_rows {
             return Ok(());
         }
         let mut sinks = self.sinks.lock().await;
-        let is_lost = |place: Option<&str>| {
-            place.map_or(lost.rejected_rows, |folder| lost.folders.contains(folder))
-        };
-        Ok(sinks.sink.write_only(batch.clone(), is_lost).await?)
+        let is_lost =
+            |part: Option<&str>| part.map_or(lost.rejected_rows, |part| lost.parts.contains(part));
+        Ok(sinks.sink.write_only(batch.clone(), &is_lost).await?)
+    }
+
+    async fn dead_rows(&self, dead: DeadRows) -> Result<(), TaskError> {
+        if !self.lost.lock().await.rejected_rows {
+            return Ok(());
+        }
+        Ok(self.sinks.lock().await.sink.write_dead(dead).await?)
     }
 }
 

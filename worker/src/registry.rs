@@ -481,6 +481,7 @@ mod tests {
             objects: vec![],
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: Default::default(),
         }
     }

@@ -5,9 +5,11 @@
 //! Rule: the same ranges, lookup versions and query give the same rows (Promise 2).
 
 use crate::compute::{Compute, Running, Workload};
+use crate::function::DeadRows;
 use crate::memory::Holding;
-use crate::pipeline::{DeadRecord, Input, Pipeline};
+use crate::pipeline::{DeadRecord, Given, Input, Pipeline, Produced};
 use crate::sink::SinkError;
+use crate::task::window::given;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -110,22 +112,31 @@ pub async fn replay(
             .collect(),
         window: manifest.window,
     };
+    context.check_repeatable()?;
     let (memory, place) = context.budget.replay().await;
     let name = format!("replay of epoch {}", manifest.epoch);
     let workload = || Workload::new(&context.job.spec.name, name.clone());
     let planned_by = Arc::clone(&context);
     let lookups = manifest.lookups;
+    let lookups_of = lookups.clone();
     let planned = compute
         .spawn(workload(), async move { planned_by.plan(&lookups).await })
         .await;
     let (plan, tables) = planned.map_err(|error| TaskError::Panicked(error.to_string()))??;
-    let schema = plan.output_schema().clone();
+    let schema = context.result_schema(&plan)?;
+    let versions = lookups_of;
     let (outlet, batches) = Outlet::new();
     let workload = workload();
     let pace = Arc::clone(&workload.pace);
     let running = compute.spawn(workload, async move {
         let _place = place;
-        if let Err(error) = run(&context, memory, &plan, &tables, ranges, &outlet, &pace).await {
+        let given = given(ranges.window, &versions, tables.clone());
+        let rows = Computed {
+            plan: &plan,
+            tables: &tables,
+            given,
+        };
+        if let Err(error) = run(&context, memory, rows, ranges, &outlet, &pace).await {
             let _over = outlet.sender.send(Err(error)).await;
         }
     });
@@ -147,6 +158,8 @@ pub(crate) trait Witness: Sync {
         dead: &[DeadRecord],
     ) -> Result<(), TaskError>;
     async fn rows(&self, batch: &RecordBatch) -> Result<(), TaskError>;
+    /// Rows that the job's function put aside.
+    async fn dead_rows(&self, dead: DeadRows) -> Result<(), TaskError>;
 }
 
 /// Computes a task's part of an epoch again, for a witness. Reads every record of its ranges, even
@@ -158,11 +171,13 @@ pub(crate) async fn recompute(
     witness: &dyn Witness,
     pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
+    context.check_repeatable()?;
     let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
     let open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
     let window = Some(manifest.window);
-    let mut pipeline = Pipeline::new(context, &plan, window, open, Arc::clone(pace))?;
+    let given = given(manifest.window, &manifest.lookups, tables);
+    let mut pipeline = Pipeline::new(context, &plan, window, open, given, Arc::clone(pace))?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.cloned().flat_map(ranges_of);
     let details = manifest
@@ -172,8 +187,11 @@ pub(crate) async fn recompute(
         .collect();
     let read = read_ranges(context, ranges, &details, pipeline.input, Some(witness));
     let give = async {
-        while let Some(batch) = pipeline.output.next().await? {
-            witness.rows(&batch).await?;
+        while let Some(produced) = pipeline.output.next().await? {
+            match produced {
+                Produced::Rows(batch) => witness.rows(&batch).await?,
+                Produced::Dead(dead) => witness.dead_rows(dead).await?,
+            }
             pace.yield_point().await;
         }
         Ok::<(), TaskError>(())
@@ -190,11 +208,21 @@ struct Ranges {
     window: Window,
 }
 
+/// What the rows of a replay are computed with.
+struct Computed<'a> {
+    plan: &'a QueryPlan,
+    tables: &'a BTreeMap<String, RecordBatch>,
+    given: Given,
+}
+
 async fn run(
     context: &Context,
     memory: Arc<Holding>,
-    plan: &QueryPlan,
-    tables: &BTreeMap<String, RecordBatch>,
+    Computed {
+        plan,
+        tables,
+        given,
+    }: Computed<'_>,
     Ranges {
         parts,
         details,
@@ -204,11 +232,14 @@ async fn run(
     pace: &Arc<Pace>,
 ) -> Result<(), TaskError> {
     let open = plan.open_within(tables, memory, BATCH_ROWS, pace).await?;
-    let mut pipeline = Pipeline::new(context, plan, Some(window), open, Arc::clone(pace))?;
+    let mut pipeline = Pipeline::new(context, plan, Some(window), open, given, Arc::clone(pace))?;
     let ranges = parts.into_iter().flat_map(ranges_of);
     let read = read_ranges(context, ranges, &details, pipeline.input, None);
     let give = async {
-        while let Some(batch) = pipeline.output.next().await? {
+        while let Some(produced) = pipeline.output.next().await? {
+            let Produced::Rows(batch) = produced else {
+                continue;
+            };
             match tokio::time::timeout(READER_IDLE_MAX, outlet.send(batch)).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -335,6 +366,7 @@ pub(crate) mod tests {
             made_by: None,
             stream: None,
             query_digest: String::new(),
+            function_code: None,
             lookups: report.lookups.clone(),
             parts: vec![ManifestPart {
                 task: report.task,
@@ -347,6 +379,7 @@ pub(crate) mod tests {
             totals: Counts::default(),
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: Default::default(),
             repair: None,
         }

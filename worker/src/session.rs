@@ -9,6 +9,7 @@ mod tests;
 use crate::busy::Sampler;
 use crate::compute::Compute;
 use crate::connection::{Dial, Grpc, Incoming};
+use crate::functions::Functions;
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
 use crate::protection::Protection;
@@ -80,6 +81,8 @@ pub struct World {
     pub network: tokio::runtime::Handle,
     /// Metrics and the destination of spans.
     pub meter: Meter,
+    /// Whether jobs' functions run here.
+    pub functions: Functions,
 }
 
 struct Session {
@@ -474,8 +477,10 @@ impl Session {
             compute,
             network,
             meter,
+            functions,
         } = self.world.clone();
-        let context = Arc::new(Context::new(job, storages, sources, budget));
+        let context = Context::new(job, storages, sources, budget, functions);
+        let context = Arc::new(context);
         let parts = Parts {
             id,
             context,

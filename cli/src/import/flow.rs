@@ -27,8 +27,40 @@ pub struct Flow {
     pub retries: Option<String>,
     /// The job's arguments that its steps use, known or not.
     pub asked: BTreeSet<String>,
+    /// The batch function, where its code is carried over; then no step stands for its body.
+    pub function: Option<Function>,
     /// What a user must check.
     pub notes: Vec<Note>,
+}
+
+/// A batch function as a file of Python.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    /// The frame that it is called with.
+    pub input: StepId,
+    pub name: String,
+    pub frame: FrameKind,
+    /// The whole file.
+    pub text: String,
+    /// Lookups that it reads, by their names in the job file.
+    pub lookups: Vec<(String, StepId)>,
+}
+
+/// The frames that a function works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    Pandas,
+    Pyspark,
+}
+
+impl FrameKind {
+    /// Its name in a job file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Pandas => "pandas",
+            Self::Pyspark => "pyspark",
+        }
+    }
 }
 
 /// Something that a user must check.

@@ -70,6 +70,8 @@ impl Call {
 pub struct Statement {
     /// Where it begins, from 1.
     pub line: usize,
+    /// Its last line; of a statement with a body, the line of the colon.
+    pub end: usize,
     pub indent: usize,
     pub kind: Kind,
 }
@@ -113,6 +115,7 @@ impl Line {
     /// The statement, and what follows its colon on the same line: `if x: return`.
     fn statements(self) -> Vec<Statement> {
         let line = self.line;
+        let end = self.end;
         let indent = self.indent;
         let mut reader = Reader {
             tokens: self.tokens,
@@ -124,10 +127,16 @@ impl Line {
             kind,
             Kind::If(_) | Kind::Try | Kind::Block(_) | Kind::Def(..)
         );
-        let mut statements = vec![Statement { line, indent, kind }];
+        let mut statements = vec![Statement {
+            line,
+            end,
+            indent,
+            kind,
+        }];
         if has_body && reader.take(":") && *reader.token() != Token::End {
             statements.push(Statement {
                 line,
+                end,
                 indent: indent + 1,
                 kind: reader.statement(),
             });

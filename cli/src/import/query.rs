@@ -365,8 +365,13 @@ impl Writer<'_> {
             Columns::Known(names) => names.iter().any(|known| known.eq_ignore_ascii_case(name)),
             Columns::Lower | Columns::Unknown => {
                 let is_part = |c: char| c.is_alphanumeric() || c == '_';
-                sql.split(|c| !is_part(c))
-                    .any(|word| word.eq_ignore_ascii_case(name))
+                // A text is no column: `date_trunc('minute', at) AS minute`.
+                let plain = sql.replace("\\'", "");
+                let mut parts = plain.split('\'').step_by(2);
+                parts.any(|part| {
+                    part.split(|c| !is_part(c))
+                        .any(|word| word.eq_ignore_ascii_case(name))
+                })
             }
         };
         if is_known {

@@ -8,10 +8,11 @@
 mod frames;
 mod places;
 
+use super::carry::{self, Batch};
 use super::flow::{Flow, StepId, StepKind};
 use super::python::{Call, Expr, Kind, SCRIPT_DEPTH_MAX, Statement, parse};
 use super::rows::rows_of;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Placeholder in a text for the time of the run.
 const TIME: char = '\u{1}';
@@ -55,6 +56,8 @@ enum Value {
     Args,
     /// The time of the run, or a part of it.
     Time,
+    /// `frame.write` of Spark, with what was set since.
+    Writer(StepId, Vec<(String, Value)>),
     /// The result of `getSink`, until `writeFrame`.
     Sink(Vec<(String, Value)>),
     Unknown,
@@ -114,10 +117,14 @@ pub fn read(script: &str, args: &BTreeMap<String, String>) -> Result<Flow, Strin
         strange: None,
         args,
         functions: BTreeMap::new(),
+        batch: None,
+        lost: BTreeSet::new(),
+        written_at: None,
         depth: 0,
     };
     let top = reader.take_functions(&statements);
     reader.run(&top);
+    reader.carry(script, &statements);
     Ok(reader.flow)
 }
 
@@ -134,12 +141,49 @@ struct Script<'a> {
     strange: Option<String>,
     args: &'a BTreeMap<String, String>,
     functions: BTreeMap<String, (Vec<String>, Vec<Statement>)>,
+    /// Name and input of the batch function.
+    batch: Option<(String, StepId)>,
+    /// Lines whose code no step stands for.
+    lost: BTreeSet<usize>,
+    /// The line of the call that writes to the job's target.
+    written_at: Option<usize>,
     depth: usize,
 }
 
 impl Script<'_> {
     fn note(&mut self, line: usize, text: impl Into<String>) {
         self.flow.note(Some(format!("line {line}")), text);
+    }
+
+    /// Notes code that no step stands for.
+    fn lose(&mut self, line: usize, text: impl Into<String>) {
+        self.lost.insert(line);
+        self.note(line, text);
+    }
+
+    /// Carries the code of the batch function over, if steps do not stand for all of it.
+    fn carry(&mut self, script: &str, statements: &[Statement]) {
+        let Some((function, input)) = self.batch.take() else {
+            return;
+        };
+        let texts = self
+            .names
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())));
+        let lookups = self.names.iter().filter_map(|(name, value)| {
+            let id = value.frame()?;
+            let step = self.flow.steps.get(id)?;
+            matches!(step.kind, StepKind::Lookup { .. }).then(|| (name.clone(), id))
+        });
+        let batch = Batch {
+            function: &function,
+            input,
+            lost: &self.lost,
+            written_at: self.written_at,
+            texts: texts.collect(),
+            lookups: lookups.collect(),
+        };
+        carry::carry(&mut self.flow, script, statements, &batch);
     }
 
     /// Separates function definitions; returns the rest.
@@ -197,7 +241,7 @@ impl Script<'_> {
                     self.value(expr);
                     // A call as a statement is made for its effect.
                     if let Some(name) = self.strange.take().filter(|name| is_call_of(expr, name)) {
-                        self.note(line, format!("`{name}` is not carried over"));
+                        self.lose(line, format!("`{name}` is not carried over"));
                     }
                 }
                 Kind::If(condition) => {
@@ -207,14 +251,14 @@ impl Script<'_> {
                         Some(true) => {}
                         // A window without rows never gets this far, neither in Glue nor here.
                         Some(false) => skip = Some(statement.indent),
-                        None => self.note(
+                        None => self.lose(
                             line,
                             "the condition of this `if` is not carried over: its body is taken as \
                              always done",
                         ),
                     }
                 }
-                Kind::Return if statement.indent > outermost => self.note(
+                Kind::Return if statement.indent > outermost => self.lose(
                     line,
                     "this `return` is not carried over: what follows it is taken as always done",
                 ),
@@ -224,16 +268,16 @@ impl Script<'_> {
                     ("finally", _) | ("else", Some(false)) => {}
                     ("else", Some(true)) => skip = Some(statement.indent),
                     ("except", _) => {
-                        self.note(line, EXCEPT);
+                        self.lose(line, EXCEPT);
                         skip = Some(statement.indent);
                     }
                     _ => {
-                        self.note(line, format!("`{word}` and its body are not carried over"));
+                        self.lose(line, format!("`{word}` and its body are not carried over"));
                         skip = Some(statement.indent);
                     }
                 },
                 Kind::Def(..) => skip = Some(statement.indent),
-                Kind::Other => self.note(
+                Kind::Other => self.lose(
                     line,
                     "this statement is not understood and not carried over",
                 ),
@@ -301,8 +345,9 @@ impl Script<'_> {
                 }
                 _ => Value::Unknown,
             },
-            Expr::Attribute(base, _) => match self.value(base) {
+            Expr::Attribute(base, name) => match self.value(base) {
                 Value::Time => Value::Time,
+                Value::Frame(frame) if name == "write" => Value::Writer(frame, Vec::new()),
                 _ => Value::Unknown,
             },
             Expr::Call(call) => self.call(call),
@@ -313,6 +358,12 @@ impl Script<'_> {
     fn name(&mut self, name: &str) -> Value {
         if let Some(value) = self.names.get(name) {
             return value.clone();
+        }
+        let written = name
+            .strip_suffix(".write")
+            .and_then(|frame| self.names.get(frame)?.frame());
+        if let Some(frame) = written {
+            return Value::Writer(frame, Vec::new());
         }
         let base = name.split('.').next().unwrap_or(name);
         match self.names.get(base) {
@@ -412,7 +463,7 @@ impl Script<'_> {
             } else {
                 last
             };
-            self.note(
+            self.lose(
                 call.line,
                 format!("`{name}` is not carried over: write it in [transform] sql"),
             );
@@ -423,12 +474,12 @@ impl Script<'_> {
             .filter_map(Value::text)
             .find(|text| text.contains("://"));
         match place {
-            Some(place) => self.note(
+            Some(place) => self.lose(
                 call.line,
                 format!("`{last}` of {place:?} is not carried over"),
             ),
             None if last.starts_with("write") || last.starts_with("save") || last == "sql" => {
-                self.note(call.line, format!("`{last}` is not carried over"));
+                self.lose(call.line, format!("`{last}` is not carried over"));
             }
             None => self.strange = Some(last.to_owned()),
         }
@@ -476,7 +527,8 @@ impl Script<'_> {
             (_, "from_options") => self.read_from_options(call),
             (_, "add_ingestion_time_columns") => self.add_ingestion_time(call)?,
             (_, "fromDF") => Value::Frame(self.frame(call, "dataframe", 0)?),
-            (Value::Frame(frame), "toDF") => Value::Frame(*frame),
+            // How many files Spark writes.
+            (Value::Frame(frame), "toDF" | "coalesce" | "repartition") => Value::Frame(*frame),
             (_, "apply") => self.apply(call, method)?,
             (_, "sparkSqlQuery") => self.spark_sql(call)?,
             (_, "sql") => self.sql(call)?,
@@ -499,6 +551,7 @@ impl Script<'_> {
                     .map(|(key, value)| (key.clone(), self.value(value)))
                     .collect(),
             ),
+            (Value::Writer(frame, set), _) => self.writer_method(call, (*frame, set.clone()), last),
             (Value::Sink(sink), _) => self.sink_method(call, sink.clone(), last),
             _ => return None,
         };
@@ -546,13 +599,17 @@ impl Script<'_> {
         }
         let frame = self.named(call, "frame", 0).unwrap_or(Value::Unknown);
         let function = match call.arg("batch_function", 1) {
-            Some(Expr::Name(name)) => self.functions.remove(name),
+            Some(Expr::Name(name)) => {
+                let function = self.functions.remove(name);
+                function.map(|(parameters, body)| (name.clone(), parameters, body))
+            }
             _ => None,
         };
-        let Some((parameters, body)) = function else {
+        let Some((name, parameters, body)) = function else {
             self.note(call.line, "the batch function is not a function of this script: nothing of it is carried over");
             return Value::Unknown;
         };
+        self.batch = frame.frame().map(|input| (name, input));
         if let Some(first) = parameters.first() {
             self.names.insert(first.clone(), frame);
         }

@@ -8,7 +8,7 @@ use streamctl_engine::catalog::arrow_schema;
 use streamctl_engine::query::{QueryPlan, QueryText};
 use streamctl_proto::JobSpec;
 use streamctl_proto::resolved::ColumnType;
-use streamctl_proto::spec::{Dialect, SchemaFrom, StartingPosition};
+use streamctl_proto::spec::{Dialect, FilesSink, SchemaFrom, SinkKind, StartingPosition};
 
 const WORKSHOP: &str = include_str!("testdata/workshop.py");
 const STUDIO: &str = include_str!("testdata/studio.py");
@@ -35,6 +35,11 @@ fn script(text: &str) -> Result<Written, String> {
     job_file(script::read(text, &args)?, "the job", None)
 }
 
+fn files(spec: &JobSpec) -> &FilesSink {
+    let SinkKind::Files(sink) = &spec.sink;
+    sink
+}
+
 /// The names of the result columns, planned as in a submit.
 fn planned(spec: &JobSpec) -> Vec<String> {
     let text = |name: &str| ColumnType {
@@ -45,7 +50,7 @@ fn planned(spec: &JobSpec) -> Vec<String> {
         SchemaFrom::Inline(columns) => columns.clone(),
         _ => SALES.map(text).to_vec(),
     };
-    let lookup = arrow_schema(&[text("x")]).unwrap();
+    let lookup = arrow_schema(&[text("x")], Default::default()).unwrap();
     let fields = ["CountryName", "Code"].map(|name| lookup.field(0).clone().with_name(name));
     let lookup = Arc::new(arrow::datatypes::Schema::new(fields.to_vec()));
     let lookups = spec
@@ -57,7 +62,7 @@ fn planned(spec: &JobSpec) -> Vec<String> {
         .build()
         .unwrap();
     let plan = runtime.block_on(QueryPlan::new(
-        arrow_schema(&columns).unwrap(),
+        arrow_schema(&columns, Default::default()).unwrap(),
         lookups,
         QueryText::submitted(spec),
     ));
@@ -115,7 +120,7 @@ fn the_workshop_s_script_becomes_the_model_job() {
         ]
     );
     assert!(
-        !spec.sink.path.overlaps(&spec.checkpoint),
+        !files(&spec).path.overlaps(&spec.checkpoint),
         "{}",
         written.toml
     );
@@ -135,13 +140,9 @@ fn glue_studio_s_script_keeps_its_filter_its_sql_and_its_folders() {
         "{}",
         spec.sql
     );
-    assert_eq!(spec.sink.path.as_str(), "s3://my-bucket/orders/");
-    assert_eq!(
-        spec.sink.partition_by.len(),
-        3,
-        "{:?}",
-        spec.sink.partition_by
-    );
+    let sink = files(&spec);
+    assert_eq!(sink.path.as_str(), "s3://my-bucket/orders/");
+    assert_eq!(sink.partition_by.len(), 3, "{:?}", sink.partition_by);
     assert_eq!(spec.window.ms(), 100_000);
     let notes = notes(&written);
     assert!(
@@ -440,11 +441,7 @@ fn the_nodes_of_a_visual_job_become_a_job_file() {
         ("sales-nightly", 60_000)
     );
     assert_eq!(planned(&spec), ["uuid", "units", "Code"]);
-    assert_eq!(
-        spec.sink
-            .extension(streamctl_proto::report::ObjectKind::Data),
-        "json.gz"
-    );
+    assert_eq!(files(&spec).extension(), "json.gz");
     let notes = notes(&written);
     assert!(
         notes.contains("Hide names: a node of kind PIIDetection is not carried over"),
@@ -460,7 +457,7 @@ fn what_a_hostile_script_holds_is_text_and_stays_text() {
     );
     let written = script(&sql).unwrap();
     let spec = JobSpec::parse(&written.toml).unwrap();
-    assert_eq!(spec.sink.path.as_str().split('/').next_back(), Some(""));
+    assert_eq!(files(&spec).path.as_str().split('/').next_back(), Some(""));
     assert!(spec.sql.contains("`a\"; drop table x`"), "{}", spec.sql);
     let bad = WORKSHOP.replace("/input/lab4/", "/../../\\n\\\"]\\n[source]\\ntype=1/");
     JobSpec::parse(&script(&bad).unwrap().toml).unwrap();
@@ -531,7 +528,7 @@ fn columns_of_the_batch_s_time_become_folders() {
     let written = script(&text).unwrap();
     let spec = JobSpec::parse(&written.toml).unwrap();
     assert_eq!(planned(&spec), ["kind", "amount"], "{}", written.toml);
-    assert_eq!(spec.sink.partition_by.len(), 4, "{}", written.toml);
+    assert_eq!(files(&spec).partition_by.len(), 4, "{}", written.toml);
     assert!(
         notes(&written).contains("line 40: ingest_year and the like are of the window's start"),
         "{}",
@@ -619,9 +616,5 @@ fn targets_in_their_other_forms_are_found() {
             .toml,
     )
     .unwrap();
-    assert_eq!(
-        spec.sink
-            .extension(streamctl_proto::report::ObjectKind::Data),
-        "json.gz"
-    );
+    assert_eq!(files(&spec).extension(), "json.gz");
 }

@@ -18,11 +18,16 @@ const WINDOW_DEFAULT: &str = "100s";
 /// Longest name that is made of another.
 const NAME_CHARS_MAX: usize = 50;
 
+/// The file of a batch function that is carried over; it lies beside the job file.
+pub const FUNCTION_FILE: &str = "transform.py";
+
 /// A job file, and what a person must look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The text of the job file.
     pub toml: String,
+    /// The text of `transform.py`, if the batch function is carried over.
+    pub function: Option<String>,
     /// What is not carried over, or is another way here.
     pub notes: Vec<Note>,
 }
@@ -51,7 +56,16 @@ pub fn job_file(
     };
     stream.table = table.or(stream.table);
     let sink = sink(&mut flow, &name);
-    let query = Query::new(&mut flow, stream_id, sink.input);
+    let function = flow.function.clone();
+    let output = function
+        .as_ref()
+        .map_or(sink.input, |function| function.input);
+    let mut query = Query::new(&mut flow, stream_id, output);
+    for lookup in function.iter().flat_map(|function| &function.lookups) {
+        if !query.lookups.contains(lookup) {
+            query.lookups.push(lookup.clone());
+        }
+    }
     let columns = columns(&mut flow, stream_id, &stream)?;
     let mut toml = head(&flow, &name);
     push_source(&mut toml, &mut flow, &stream, &columns);
@@ -60,11 +74,22 @@ pub fn job_file(
     for (lookup, id) in &query.lookups {
         push_lookup(&mut toml, &mut flow, lookup, *id, &mut places);
     }
-    let _ = write!(
-        toml,
-        "\n[transform]\ndialect = \"spark\"\nsql = {}\n",
-        multiline(&query.sql)
-    );
+    if function.is_none() || output != stream_id {
+        let _ = write!(
+            toml,
+            "\n[transform]\ndialect = \"spark\"\nsql = {}\n",
+            multiline(&query.sql)
+        );
+    }
+    if let Some(function) = &function {
+        let _ = write!(
+            toml,
+            "\n[function]\nfile = {}\nname = {}\nframe = {}\n",
+            text_toml(FUNCTION_FILE),
+            text_toml(&function.name),
+            text_toml(function.frame.key())
+        );
+    }
     push_sink(&mut toml, &mut flow, &sink);
     push_checkpoint(&mut toml, &mut flow, &sink, &name, &places);
     let position = "the job begins at starting_position: Glue's checkpoint is not read. To go on where Glue stopped, \
@@ -76,6 +101,7 @@ pub fn job_file(
     note_refusals(&mut flow, &spec);
     Ok(Written {
         toml,
+        function: function.map(|function| function.text),
         notes: flow.notes,
     })
 }

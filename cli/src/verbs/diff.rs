@@ -6,7 +6,7 @@
 //! comparison fails, it exits with another code.
 
 use super::run::job;
-use super::{job_file_error, read};
+use super::{files, job_file_error, pack, read};
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::local::LocalJob;
@@ -41,10 +41,12 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let text = read(&args.file)?;
-    JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
+    let spec = JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
+    let code = pack(&args.file, &text, &spec)?;
     let request = DiffRequest {
         spec_toml: text,
         base_dir: String::new(),
+        function_code: files(code.as_ref()),
     };
     let call = |channel| {
         let request = request.clone();
@@ -66,6 +68,7 @@ pub async fn run_local(
     let request = DiffRequest {
         spec_toml: local.spec_text.clone(),
         base_dir: local.base_dir.display().to_string(),
+        function_code: files(local.function_code.as_ref()),
     };
     let response = out
         .during("comparing columns, lookups and query", diff(local, request))

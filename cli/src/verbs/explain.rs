@@ -4,7 +4,7 @@
 //! (`engine::query`).
 //! Rule: nothing is started or written; what could not be determined is named, never guessed.
 
-use super::{job_file_error, read, spec_of};
+use super::{job_file_error, pack, read, spec_of};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::bytes;
@@ -20,9 +20,9 @@ use streamctl_core::job::WINDOWS_AHEAD_MAX;
 use streamctl_engine::query::RecordColumn;
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::explore::{Explored, ExploredLookup};
-use streamctl_engine::written;
+use streamctl_engine::sink::layout;
 use streamctl_proto::resolved::ColumnType;
-use streamctl_proto::spec::Problems;
+use streamctl_proto::spec::{FunctionSpec, Per, Problems};
 use streamctl_proto::{JobSpec, count};
 
 /// Of `explain`.
@@ -44,9 +44,10 @@ struct Explained {
 }
 
 /// Prints it. Exits with 2 if something is wrong, with 5 if something could not be checked.
-pub async fn run(args: &ExplainArgs, world: World, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(args: &ExplainArgs, mut world: World, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
+    world.function.code = pack(&args.file, &text, &spec)?;
     let progress = out.progress("asking for columns, lookups, shards and places");
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
     let (mut found, listing) = explore_all(&world, &lister, &spec, true).await;
@@ -169,9 +170,12 @@ fn as_text(job: &Explained) -> String {
         }
         part(&format!("LOOKUP {name} ({size})"), text);
     }
-    if let Some(query) = &found.plan {
-        let written = written::schema(query.output_schema(), &spec.sink);
-        let fields = written.fields().iter();
+    if let Some(function) = &spec.function {
+        part("FUNCTION", function_text(function, found));
+    }
+    if let Some(result) = &found.result {
+        let form = layout(&spec.sink).form(result);
+        let fields = form.schema().fields().iter();
         let rows: Vec<_> = fields
             .map(|f| [f.name().clone(), f.data_type().to_string()])
             .collect();
@@ -202,6 +206,35 @@ fn as_text(job: &Explained) -> String {
         part("COULD NOT BE ASKED", lines.join("\n"));
     }
     parts.join("\n\n")
+}
+
+/// The function: what it is given, and its limits.
+fn function_text(function: &FunctionSpec, found: &Explored) -> String {
+    let given = found.plan.as_ref().map(|plan| {
+        let fields = plan.output_schema().fields().iter();
+        let columns: Vec<_> = fields
+            .map(|f| format!("{} {}", f.name(), f.data_type()))
+            .collect();
+        columns.join(", ")
+    });
+    let mut rows = vec![["function".to_owned(), function.describe()]];
+    rows.extend(given.map(|given| ["columns given".to_owned(), given]));
+    let code = found.function_code.as_ref();
+    rows.extend(code.map(|code| ["code".to_owned(), code.to_string()]));
+    let keys = [
+        "frame",
+        "per",
+        "requirements",
+        "timeout",
+        "memory",
+        "network",
+        "deterministic",
+        "on_published",
+    ];
+    let fields = function.fields().into_iter();
+    let fields = fields.filter(|(key, _)| keys.contains(key));
+    rows.extend(fields.map(|(key, value)| [key.to_owned(), value]));
+    table(["WHAT", "VALUE"], &rows)
 }
 
 fn remarks(spec: &JobSpec, name: &str, lookup: &ExploredLookup) -> Vec<String> {
@@ -268,6 +301,9 @@ fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
     };
     let tasks = match found.plan.as_ref().map(|plan| plan.whole_window()) {
         Some(true) => format!("{shards}, all read by one task: the query needs whole windows"),
+        Some(false) if takes_windows(spec) => {
+            format!("{shards}, all read by one task: the function takes whole windows")
+        }
         Some(false) => {
             format!(
                 "{shards}, over all workers, in at most {TASKS_PER_WORKER_MAX} tasks on each: \
@@ -287,36 +323,29 @@ fn spread(spec: &JobSpec, found: &Explored, shards: Option<usize>) -> String {
     )
 }
 
+fn takes_windows(spec: &JobSpec) -> bool {
+    let per = spec.function.as_ref().map(|function| function.per);
+    per == Some(Per::Window)
+}
+
 /// What is stored, and where.
 fn stored(spec: &JobSpec) -> Vec<(&'static str, String)> {
-    let folders: String = spec
-        .sink
-        .partition_by
-        .iter()
-        .map(|column| format!("{}=.../", column.name()))
-        .collect();
-    let ending = spec
-        .sink
-        .extension(streamctl_proto::report::ObjectKind::Data);
     let below = format!("{}{}/", spec.checkpoint, spec.name);
     let dead = spec
         .dead_letter
         .as_ref()
         .map_or_else(|| format!("{below}dead-letters/"), ToString::to_string);
     let mut stored = vec![
-        (
-            "rows",
-            format!(
-                "{}{folders}<window>-{}-<task>-<n>.{ending}",
-                spec.sink.path, spec.name
-            ),
-        ),
+        ("rows", spec.sink.object_names(&spec.name)),
         (
             "dead letters",
             format!("{dead}<window>-{}-<task>-<n>.json.gz", spec.name),
         ),
         ("manifests", format!("{below}epochs/<epoch>-<digest>.json")),
     ];
+    if spec.function.as_ref().is_some_and(FunctionSpec::has_code) {
+        stored.push(("function's code", format!("{below}functions/<code>/")));
+    }
     if !spec.lookups.is_empty() {
         stored.push((
             "lookup versions",
@@ -353,11 +382,10 @@ fn defaults(text: &str, spec: &JobSpec) -> Vec<(String, String)> {
             "max_bad_share",
             spec.query_errors.max_bad_share(),
         ),
-        ("sink", "format", name_of(&spec.sink.format)),
-        ("sink", "compression", name_of(&spec.sink.compression)),
-        ("sink", "partition_by", "no folders".to_owned()),
-        ("sink", "target_size", bytes(spec.sink.target_size)),
-        ("sink", "types", name_of(&spec.sink.types)),
+    ]);
+    let sink = spec.sink.defaults().into_iter();
+    all.extend(sink.map(|(key, value)| ("sink", key, value)));
+    all.extend([
         ("dead_letter", "path", "below the checkpoint".to_owned()),
         ("retry", "max", spec.retries_max.to_string()),
     ]);
@@ -429,8 +457,13 @@ fn as_json(job: &Explained) -> Value {
         }),
         "notes": found.notes,
         "lookups": found.lookups.iter().map(lookup).collect::<Vec<_>>(),
-        "output_columns": found.plan.as_ref().map(|plan| fields(&written::schema(plan.output_schema(), &spec.sink))),
-        "whole_window": found.plan.as_ref().map(|plan| plan.whole_window()),
+        "output_columns": found.result.as_ref().map(|result| fields(layout(&spec.sink).form(result).schema())),
+        "whole_window": found.plan.as_ref().map(|plan| plan.whole_window() || takes_windows(spec)),
+        "function": spec.function.as_ref().map(|function| {
+            let values = function.fields().into_iter().map(|(key, value)| (key.to_owned(), Value::from(value)));
+            values.collect::<serde_json::Map<_, _>>()
+        }),
+        "function_code": found.function_code.as_ref().map(ToString::to_string),
         "plan": plan.as_ref().map(|plan| plan.lines().collect::<Vec<_>>()),
         "stored": stored(spec).into_iter().map(|(what, place)| json!({"what": what, "where": place})).collect::<Vec<_>>(),
         "defaults": defaults.iter().map(|(key, value)| json!({"key": key, "value": value})).collect::<Vec<_>>(),

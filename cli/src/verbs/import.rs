@@ -1,7 +1,7 @@
 //! `streamctl import`: a job file from a job of AWS Glue.
 //!
-//! Owns: where the Glue job is read, where the job file goes, how notes are printed. Does not own:
-//! what it means (`crate::import`).
+//! Owns: where the Glue job is read, where the job file and its function go, how notes are printed.
+//! Does not own: what it means (`crate::import`).
 //! Rule: an existing file is never overwritten; notes go to standard error, the job file to
 //! standard output.
 
@@ -13,6 +13,7 @@ use crate::import::{SCRIPT_BYTES_MAX, nodes, script, write};
 use crate::output::Output;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use streamctl_engine::aws::Aws;
 use streamctl_engine::catalog::get_job_json;
 use streamctl_engine::storage::Storages;
@@ -166,7 +167,7 @@ fn finish(
     note_unused(&mut flow, args)?;
     let written = write::job_file(flow, name, table).map_err(|reason| impossible(what, reason))?;
     if let Some(path) = &args.to {
-        super::create(path, &written.toml, FOR_ALL, "--to")?;
+        create(path, &written)?;
     }
     let shown = if args.to.is_some() {
         String::new()
@@ -184,13 +185,35 @@ fn finish(
             "written: {0}; check it with: streamctl submit {0} --dry-run",
             path.display()
         ));
+    } else if written.function.is_some() {
+        out.note(&format!(
+            "the function is not shown here: --to FILE writes it beside the job file, as {}",
+            write::FUNCTION_FILE
+        ));
     }
     Ok(())
 }
 
+/// Creates the job file, and the file of its function beside it: both or neither.
+fn create(path: &Path, written: &write::Written) -> Result<(), CliError> {
+    let Some(function) = &written.function else {
+        return super::create(path, &written.toml, FOR_ALL, "--to");
+    };
+    let beside = path.with_file_name(write::FUNCTION_FILE);
+    if path.exists() {
+        return super::create(path, &written.toml, FOR_ALL, "--to");
+    }
+    super::create(&beside, function, FOR_ALL, "--to, in another folder")?;
+    super::create(path, &written.toml, FOR_ALL, "--to")
+}
+
 fn as_json(written: &write::Written) -> Value {
     let note = |note: &Note| json!({"place": note.place, "note": note.text});
-    json!({"job_file": written.toml, "notes": written.notes.iter().map(note).collect::<Vec<_>>()})
+    json!({
+        "job_file": written.toml,
+        "function": written.function,
+        "notes": written.notes.iter().map(note).collect::<Vec<_>>(),
+    })
 }
 
 fn tell(notes: &[Note], out: &mut Output) {
@@ -214,6 +237,7 @@ mod tests {
     use crate::output::tests::captured;
 
     const SCRIPT: &str = include_str!("../import/testdata/workshop.py");
+    const OWN_CODE: &str = include_str!("../import/testdata/pandas.py");
 
     fn import(
         made: ImportArgs,
@@ -277,6 +301,40 @@ mod tests {
             format!("{} is there already: it is not overwritten", to.display())
         );
         assert_eq!(error.hint().unwrap(), "name another file with --to");
+    }
+
+    #[test]
+    fn a_function_lies_beside_the_job_file_and_is_not_overwritten_either() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |name: &str| ImportArgs {
+            to: Some(folder.path().join(name)),
+            ..Default::default()
+        };
+        import(made("a.toml"), OWN_CODE, Format::Table).0.unwrap();
+        let file = folder.path().join("transform.py");
+        let before = std::fs::read_to_string(&file).unwrap();
+        assert!(
+            before.contains("def process_batch(data_frame, batch_id):"),
+            "{before}"
+        );
+        std::fs::write(&file, "changed").unwrap();
+        let error = import(made("b.toml"), OWN_CODE, Format::Table)
+            .0
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{} is there already: it is not overwritten", file.display())
+        );
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "changed");
+        assert!(!folder.path().join("b.toml").exists());
+        let (_, json, _) = import(ImportArgs::default(), OWN_CODE, Format::Json);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["function"], before);
+        let (_, _, notes) = import(ImportArgs::default(), OWN_CODE, Format::Table);
+        assert!(
+            notes.contains("--to FILE writes it beside the job file"),
+            "{notes}"
+        );
     }
 
     #[test]

@@ -6,8 +6,9 @@
 
 use super::dead_letters::cut;
 use super::explain::check_available;
-use super::{job_file_error, read, spec_of};
+use super::{job_file_error, pack, read, spec_of};
 use crate::error::CliError;
+use crate::functions;
 use crate::output::{Output, table};
 use arrow::record_batch::RecordBatch;
 use base64::Engine as _;
@@ -23,7 +24,7 @@ use streamctl_engine::resolve::World;
 use streamctl_engine::source::sample::SampleFrom;
 use streamctl_engine::source::{ListedShard, ShardToRead, connector};
 use streamctl_engine::written::{self, TextForm};
-use streamctl_proto::report::NullValues;
+use streamctl_proto::report::{NullValues, UnknownKey};
 use streamctl_proto::spec::{
     Problems, SinkTypes, StartingPosition, TimestampFormat, parse_duration,
 };
@@ -88,9 +89,10 @@ struct Shown {
 }
 
 /// Samples, computes, prints.
-pub async fn run(args: &PreviewArgs, world: World, out: &mut Output) -> Result<(), CliError> {
+pub async fn run(args: &PreviewArgs, mut world: World, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
+    world.function.code = pack(&args.file, &text, &spec)?;
     let progress = out.progress("asking for columns, lookups and shards");
     let lister = SourceShards::new(world.aws.clone(), world.storages.clone()).local();
     let (found, listed) = explore_all(&world, &lister, &spec, false).await;
@@ -192,6 +194,7 @@ impl Reader<'_> {
             self.world.storages.clone(),
             sources,
             MemoryBudget::default(),
+            functions::here().with_code(self.world.function.code.clone()),
         );
         let deadline = tokio::time::Instant::now() + self.within;
         let mut best = Sample::default();
@@ -265,6 +268,14 @@ fn as_text(shown: &Shown) -> String {
         parts.push(format!(
             "did not fit and became NULL:\n{}",
             table(["COLUMN", "VALUES"], &rows)
+        ));
+    }
+    if !shown.outcome.unknown_keys.is_empty() {
+        let row = |one: &UnknownKey| [one.key.clone(), one.count.to_string()];
+        let rows: Vec<_> = shown.outcome.unknown_keys.iter().map(row).collect();
+        parts.push(format!(
+            "keys that no column has:\n{}",
+            table(["KEY", "TIMES"], &rows)
         ));
     }
     parts.join("\n\n")
@@ -345,6 +356,7 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
     let outcome = &shown.outcome;
     let key = |key: &streamctl_proto::report::UnmatchedKey| json!({"lookup": key.lookup, "key": key.key, "rows": key.rows});
     let nulls = |one: &NullValues| json!({"column": one.column, "values": one.values});
+    let unknown = |one: &UnknownKey| json!({"key": one.key, "count": one.count});
     json!({
         "job": shown.job, "shards": shown.shards, "shards_read": shown.read, "cut_short": shown.sample.cut_short,
         "records": shown.sample.records.len(), "whole_window": shown.whole_window,
@@ -355,6 +367,7 @@ fn as_json(shown: &Shown, rows: Vec<Value>) -> Value {
         "rows_unmatched": outcome.unmatched,
         "unmatched": outcome.unmatched_keys.iter().map(key).collect::<Vec<_>>(),
         "null_values": outcome.null_values.iter().map(nulls).collect::<Vec<_>>(),
+        "unknown_keys": outcome.unknown_keys.iter().map(unknown).collect::<Vec<_>>(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! `streamctl run`: a job in this process, until it ends or is interrupted.
 
-use super::{job_file_error, read};
+use super::{job_file_error, pack, read};
 use crate::error::CliError;
 use crate::local::{Flow, LocalJob, Runner};
 use crate::output::Output;
@@ -135,6 +135,7 @@ pub(super) fn named_job(
     let base_dir = file.parent().unwrap_or(Path::new("/")).to_owned();
     let spec = JobSpec::parse_in(&spec_text, &base_dir)
         .map_err(|problems| job_file_error(path, &problems))?;
+    let function_code = pack(path, &spec_text, &spec)?;
     let state_dir = match state {
         Some(folder) => absolute(folder)?,
         None => base_dir.join(format!(".streamctl-{}", spec.name)),
@@ -143,6 +144,7 @@ pub(super) fn named_job(
         LocalJob {
             spec_text,
             base_dir,
+            function_code,
             state_dir,
             change: false,
             memory_limit: None,

@@ -1,6 +1,6 @@
 //! `streamctl submit`: starts a job on a cluster.
 
-use super::{job_file_error, read};
+use super::{files, job_file_error, pack, read};
 use crate::args::SubmitArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
@@ -17,13 +17,15 @@ pub async fn run(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let text = read(&args.file)?;
-    JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
+    let spec = JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
+    let code = pack(&args.file, &text, &spec)?;
     let request = SubmitRequest {
         spec_toml: text,
         dry_run: args.dry_run,
         base_dir: String::new(),
         change: args.change,
         if_version: args.if_version.unwrap_or(0),
+        function_code: files(code.as_ref()),
     };
     let call = |channel| {
         let request = request.clone();

@@ -1,6 +1,6 @@
 //! `streamctl validate`: checks a job file without any connection.
 
-use super::{job_file_error, read, spec_of};
+use super::{job_file_error, pack, read, spec_of};
 use crate::args::ValidateArgs;
 use crate::error::CliError;
 use crate::output::Output;
@@ -15,6 +15,7 @@ use streamctl_proto::spec::Problems;
 pub fn run(args: &ValidateArgs, out: &mut Output) -> Result<(), CliError> {
     let text = read(&args.file)?;
     let spec = spec_of(&args.file, &text)?;
+    pack(&args.file, &text, &spec)?;
     let problems = check_text(&spec);
     if !problems.is_empty() {
         return Err(job_file_error(

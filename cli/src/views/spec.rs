@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::time::Duration;
-use streamctl_proto::spec::{Compression, Location, SchemaFrom};
+use streamctl_proto::spec::{Location, SchemaFrom};
 use streamctl_proto::{JobSpec, count};
 
 /// What a job is, in a few lines.
@@ -11,27 +11,20 @@ pub fn what(spec: &JobSpec) -> String {
         .lookups
         .iter()
         .map(|lookup| format!("\nlookup:      {} from {}", lookup.name, lookup.path));
-    let partitions = match spec.sink.partition_by.len() {
-        0 => String::new(),
-        columns => format!(", {}", count(columns, "partition column")),
-    };
+    let function = spec.function.as_ref();
+    let function = function.map(|function| format!("\nfunction:    {}", function.describe()));
     let dead = spec
         .dead_letter
         .as_ref()
         .map_or("below the checkpoint", Location::as_str);
-    let compression = match spec.sink.compression {
-        Compression::None => "not compressed".to_owned(),
-        other => name_of(&other),
-    };
     format!(
-        "job:         {}\nsource:      {}\nwindow:      {}{}\nsink:        {} as {}, {compression}{partitions}\n\
+        "job:         {}\nsource:      {}\nwindow:      {}{}\nsink:        {}\n\
          dead letter: {dead}\ncheckpoint:  {}",
         spec.name,
         source(spec),
         duration(Duration::from_millis(spec.window.ms().unsigned_abs())),
-        lookups.collect::<String>(),
-        spec.sink.path,
-        name_of(&spec.sink.format),
+        lookups.chain(function).collect::<String>(),
+        spec.sink.describe(),
         spec.checkpoint,
     )
 }

@@ -15,14 +15,10 @@ use super::{
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::SHARDS_MAX;
 use streamctl_proto::convert::BadMessage;
-use streamctl_proto::names::{
-    self, LOCATION_BYTES_MAX, SHARD_BYTES_MAX, TEXT_BYTES_MAX, UPLOAD_BYTES_MAX,
-    is_partition_folder,
-};
+use streamctl_proto::names::{self, SHARD_BYTES_MAX, TEXT_BYTES_MAX};
 use streamctl_proto::report::{
-    NULL_COLUMNS_MAX, ObjectKind, Staging, UNMATCHED_KEYS_MAX, object_name,
+    NULL_COLUMNS_MAX, ObjectKind, UNKNOWN_KEY_CHARS_MAX, UNKNOWN_KEYS_MAX, UNMATCHED_KEYS_MAX,
 };
-use streamctl_proto::spec::{Location, PartitionColumn};
 use streamctl_proto::window::is_nameable;
 use streamctl_proto::{
     LookupVersion, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Window, WorkerId,
@@ -32,8 +28,6 @@ use streamctl_proto::{
 pub const FIGURE_MAX: u64 = 1 << 53;
 /// Largest object, the limit of S3.
 pub const OBJECT_BYTES_MAX: u64 = 5 << 40;
-/// Most parts of a multipart upload, the limit of S3.
-pub const PARTS_MAX: usize = 10_000;
 /// Most children or parents of one shard. A split makes two children, a merge has two parents.
 pub const CHILDREN_MAX: usize = 16;
 
@@ -273,13 +267,14 @@ pub fn check_report(job: &ResolvedJob, report: &Report) -> Checked {
     check_lookups(job, report.lookups.iter())?;
     check_unmatched(job, report)?;
     check_null_values(job, report)?;
-    let mut locations = BTreeSet::new();
+    check_unknown_keys(report)?;
+    let mut keys = BTreeSet::new();
     for object in &report.objects {
-        check_object(job, report, object)?;
+        check_rebuilt(job, report.window, report.task, object)?;
         ensure(
-            locations.insert(&object.location),
+            keys.insert(object.key()),
             "object.location",
-            format_args!("{:?} twice", object.location),
+            format_args!("{:?} twice", object.key()),
         )?;
     }
     Ok(())
@@ -534,13 +529,24 @@ fn check_null_values(job: &ResolvedJob, report: &Report) -> Checked {
     Ok(())
 }
 
-/// Checks that the object will be visible where this task writes objects of this kind, and that its
-/// bytes are staged in the right place.
-fn check_object(job: &ResolvedJob, report: &Report, object: &StagedObject) -> Checked {
-    check_rebuilt(job, report.window, report.task, object)
+fn check_unknown_keys(report: &Report) -> Checked {
+    ensure(
+        report.unknown_keys.len() <= UNKNOWN_KEYS_MAX,
+        "unknown_keys",
+        format_args!("more than {UNKNOWN_KEYS_MAX}"),
+    )?;
+    for one in &report.unknown_keys {
+        ensure(
+            one.key.chars().count() <= UNKNOWN_KEY_CHARS_MAX && one.count > 0,
+            "unknown_keys",
+            format_args!("{:.80?} is too long, or was not met", one.key),
+        )?;
+    }
+    Ok(())
 }
 
-/// The same check for an object that replaces a lost one.
+/// Checks an object of a report, or one that replaces a lost object. The core knows its counts; where
+/// it may become visible is known to the job's sink.
 ///
 /// # Errors
 /// [`BadMessage`] names the field.
@@ -548,132 +554,15 @@ pub fn check_rebuilt(
     job: &ResolvedJob,
     window: Window,
     task: TaskId,
-    object: &StagedObject,
+    staged: &StagedObject,
 ) -> Checked {
-    let StagedObject {
-        kind,
-        location,
-        size,
-        rows,
-        ..
-    } = object;
+    let StagedObject { size, rows, .. } = staged;
     ensure(
         *size <= OBJECT_BYTES_MAX && *rows <= FIGURE_MAX,
         "object.size",
         format_args!("{size} bytes, {rows} rows"),
     )?;
-    let problem = |why| BadMessage {
-        field: "object.location",
-        problem: format!("{location:.200?} is none: {why}"),
-    };
-    names::check_name(location, LOCATION_BYTES_MAX).map_err(problem)?;
-    let refused = || {
-        bad(
-            "object.location",
-            format_args!("{location:?} is not where {task} writes"),
-        )
-    };
-    let Some(below) = location.strip_prefix(folder_of(job, *kind).as_str()) else {
-        return refused();
-    };
-    let (folders, name) = below
-        .rsplit_once('/')
-        .map_or(("", below), |(folders, name)| (folders, name));
-    let partitions: &[PartitionColumn] = match kind {
-        ObjectKind::Data => &job.spec.sink.partition_by,
-        ObjectKind::DeadLetter | ObjectKind::RejectedRow => &[],
-    };
-    if !are_partitions(partitions, folders) || !is_name(job, window, task, *kind, name) {
-        return refused();
-    }
-    check_staging(location, name, &object.staging)
-}
-
-fn folder_of(job: &ResolvedJob, kind: ObjectKind) -> Location {
-    match kind {
-        ObjectKind::Data => job.spec.sink.path.clone(),
-        ObjectKind::DeadLetter | ObjectKind::RejectedRow => job.spec.dead_letters(),
-    }
-}
-
-/// Checks for one folder per partition column. No folder can be `.` or `..`.
-fn are_partitions(columns: &[PartitionColumn], folders: &str) -> bool {
-    let parts: Vec<&str> = folders.split('/').filter(|_| !folders.is_empty()).collect();
-    let named = |(column, part): (&PartitionColumn, &&str)| {
-        let name = match column {
-            PartitionColumn::IngestYear => "ingest_year",
-            PartitionColumn::IngestMonth => "ingest_month",
-            PartitionColumn::IngestDay => "ingest_day",
-            PartitionColumn::IngestHour => "ingest_hour",
-            PartitionColumn::Column(name) => name,
-        };
-        is_partition_folder(name, part)
-    };
-    parts.len() == columns.len() && columns.iter().zip(&parts).all(named)
-}
-
-/// Checks for the name that this task gives its objects of this window, with any number.
-fn is_name(job: &ResolvedJob, window: Window, task: TaskId, kind: ObjectKind, name: &str) -> bool {
-    let extension = job.spec.sink.extension(kind);
-    let rest = name
-        .strip_suffix(extension)
-        .and_then(|rest| rest.strip_suffix('.'));
-    let number = rest
-        .and_then(|rest| rest.rsplit_once('-'))
-        .and_then(|(_, number)| number.parse().ok());
-    number
-        .is_some_and(|number| object_name(window, &job.spec.name, task, number, extension) == name)
-}
-
-fn check_staging(location: &str, name: &str, staging: &Staging) -> Checked {
-    match staging {
-        Staging::Multipart { upload_id, etags } => {
-            ensure(
-                location.starts_with("s3://"),
-                "object.staging",
-                "an upload is of an object in S3",
-            )?;
-            let good =
-                is_text(upload_id, UPLOAD_BYTES_MAX) && (1..=PARTS_MAX).contains(&etags.len());
-            ensure(
-                good,
-                "object.upload_id",
-                format_args!("no name of an upload, or {} parts", etags.len()),
-            )?;
-            ensure(
-                etags.iter().all(|etag| is_text(etag, UPLOAD_BYTES_MAX)),
-                "object.etags",
-                "one is none",
-            )
-        }
-        Staging::File { staged_path } => {
-            ensure(
-                !location.starts_with("s3://"),
-                "object.staging",
-                "a file is not staged for S3",
-            )?;
-            let folder = location.strip_suffix(name).unwrap_or_default();
-            let beside = staged_path
-                .strip_prefix(folder)
-                .filter(|rest| !rest.contains('/'));
-            let hidden = beside.and_then(|rest| {
-                rest.strip_prefix('.')?
-                    .strip_prefix(name)?
-                    .strip_prefix('.')
-            });
-            let good = hidden.is_some_and(|rest| rest.ends_with(".staged"));
-            ensure(
-                (good || is_in_memory(location)) && is_text(staged_path, LOCATION_BYTES_MAX),
-                "object.staging",
-                "is not its staged file",
-            )
-        }
-    }
-}
-
-/// Tests keep objects in memory; their staged form is no file.
-fn is_in_memory(location: &str) -> bool {
-    cfg!(any(test, feature = "test-util")) && location.starts_with("memory://")
+    job.spec.check_staged(window, task, staged)
 }
 
 #[cfg(test)]

@@ -104,6 +104,8 @@ pub enum Place {
     Checkpoint,
     /// The worker's memory limit: the worker can never hold what the task needs.
     Memory,
+    /// The worker runs no functions.
+    Functions,
     /// A later build of the worker sent a value that this build does not know.
     Unknown,
 }

@@ -43,7 +43,7 @@ impl Core {
             submitted_ms: job.resolved.submitted_ms,
             retries: job.retries,
             spec_digest: job.resolved.spec_digest.clone(),
-            sink: job.resolved.spec.sink.path.to_string(),
+            sink: job.resolved.spec.sink.place(),
             job_version: job.resolved.job_version.0,
             changed_ms: job.resolved.changed_ms,
             repairs: job.repairs.iter().map(Into::into).collect(),
@@ -265,6 +265,7 @@ fn place(wire: v1::task_ended::Place) -> Place {
         v1::task_ended::Place::Sink => Place::Sink,
         v1::task_ended::Place::Checkpoint => Place::Checkpoint,
         v1::task_ended::Place::Memory => Place::Memory,
+        v1::task_ended::Place::Functions => Place::Functions,
         v1::task_ended::Place::Unspecified => Place::Unknown,
     }
 }
@@ -313,6 +314,7 @@ fn summary(figures: &EpochFigures, published: Epoch) -> v1::EpochSummary {
         bytes_out: figures.bytes_out,
         unmatched: figures.unmatched.iter().map(Into::into).collect(),
         null_values: figures.null_values.iter().map(Into::into).collect(),
+        unknown_keys: figures.unknown_keys.iter().map(Into::into).collect(),
         committed_ms: figures.committed_ms,
         published: figures.epoch <= published,
         manifest: figures.manifest.clone(),

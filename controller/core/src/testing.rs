@@ -5,9 +5,8 @@
 use std::time::Duration;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::spec::{
-    Compression, Dialect, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location, OnDataLoss,
-    SchemaFrom, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec, StartingPosition,
-    TimestampFormat,
+    Compression, Dialect, FilesSink, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
+    OnDataLoss, SchemaFrom, SinkFormat, SourceKind, SourceSpec, StartingPosition,
 };
 use streamctl_proto::{Epoch, JobSpec, JobVersion, ManifestRef, Position, ResolvedJob, WindowSize};
 
@@ -40,6 +39,16 @@ pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
     job
 }
 
+/// The sink of [`job`]: JSON lines below `/out/`.
+pub fn sink() -> FilesSink {
+    FilesSink {
+        format: SinkFormat::Json,
+        compression: Compression::None,
+        target_size: 1 << 20,
+        ..FilesSink::new(Location::folder("/out"))
+    }
+}
+
 pub fn job(name: &str) -> ResolvedJob {
     let spec = JobSpec {
         name: name.parse().expect("tests name jobs well"),
@@ -60,19 +69,12 @@ pub fn job(name: &str) -> ResolvedJob {
         window: WindowSize::from_ms(60_000).expect("a minute is a window"),
         lookups: vec![],
         sql: "select * from source".into(),
-        sink: SinkSpec {
-            path: Location::folder("/out"),
-            format: SinkFormat::Json,
-            compression: Compression::None,
-            partition_by: vec![],
-            target_size: 1 << 20,
-            types: SinkTypes::Hive,
-            timestamp_format: TimestampFormat::Iso,
-        },
+        sink: sink().into(),
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint"),
         retries_max: 3,
         dialect: Dialect::default(),
+        function: None,
         query_errors: Default::default(),
     };
     ResolvedJob {
@@ -85,6 +87,7 @@ pub fn job(name: &str) -> ResolvedJob {
         submitted_ms: 1_700_000_000_000,
         start: Position::Start,
         columns: vec![],
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream: None,
@@ -93,5 +96,6 @@ pub fn job(name: &str) -> ResolvedJob {
         query_digest: "q".into(),
         output_schema: String::new(),
         lookup_columns: Default::default(),
+        function_code: None,
     }
 }

@@ -168,6 +168,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         aws: aws.clone(),
         storages: Storages::new(aws),
         foreign,
+        function: Default::default(),
     };
     let lister = Arc::new(SourceShards::new(world.aws.clone(), world.storages.clone()));
     let traces = args.seen.traces("streamctl-controller", &id)?;

@@ -216,7 +216,7 @@ mod tests {
     use streamctl_engine::resolve::{World, foreign, resolve};
     use streamctl_engine::storage::MemoryStorage;
     use streamctl_proto::JobSpec;
-    use streamctl_proto::spec::Location;
+    use streamctl_proto::spec::{FilesSink, Location};
 
     /// A job whose query reads `id` and `name` of its lookup, and its storage with a good version.
     async fn job() -> (MemoryStorage, Storages, ResolvedJob) {
@@ -240,11 +240,12 @@ mod tests {
         let mut spec = JobSpec::parse(text).unwrap();
         spec.lookups[0].path = Location::folder("memory://in/units/");
         spec.checkpoint = Location::folder("memory://checkpoint/");
-        spec.sink.path = Location::folder("memory://out/");
+        spec.sink = FilesSink::new(Location::folder("memory://out/")).into();
         let world = World {
             aws: Aws::new(AwsSettings::default()),
             storages: storages.clone(),
             foreign: foreign::ForeignRule::default(),
+            function: Default::default(),
         };
         let resolved = resolve(&world, spec, "digest".into(), 0).await;
         let job = resolved.unwrap_or_else(|error| panic!("{error}"));

@@ -6,19 +6,21 @@
 
 use super::Outcome;
 use super::lookups::{self, Found, Known};
+use super::publish::{Publication, publish};
+use crate::checkpoints::{CheckpointError, Checkpoints};
 use crate::load;
 use crate::metrics::Metrics;
-use crate::publish::{CheckpointError, Checkpoints, PublishError, publish};
+use crate::published_hook::PublishedHook;
 use crate::sessions::Sessions;
 use crate::shards::ShardLister;
+use crate::sink::{Committed, Committer, committer};
 use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use streamctl_core::effect::HeadRepair;
-use streamctl_core::event::Stuck;
 use streamctl_core::stored::{DesiredState, Repair};
 use streamctl_core::{Core, Effect, EffectKind, Event, JobEvent, KnownShard};
 use streamctl_engine::clock::Clock;
@@ -57,6 +59,8 @@ pub struct Performer {
     pub clock: Clock,
     /// Counters, and where spans go.
     pub metrics: Metrics,
+    /// Calls functions after publishing; `None`: no job has such a function.
+    pub hook: Option<PublishedHook>,
 }
 
 /// The job of an effect, if the performer needs more of the job than its name.
@@ -591,9 +595,11 @@ impl Performer {
                 event: JobEvent::ManifestWritten { reference },
             }),
             Err(error @ CheckpointError::TooLarge { .. }) => {
-                let hint = "nothing of it is committed. Write fewer objects per window: partition by columns with fewer \
-                            values, raise sink.target_size, or make the window shorter; submit the changed file with \
-                            --change: the job goes on from its last epoch";
+                let hint = format!(
+                    "nothing of it is committed. Write fewer objects per window: {}, or make the window shorter; submit \
+                     the changed file with --change: the job goes on from its last epoch",
+                    job.spec.sink.fewer_objects()
+                );
                 let job = job.spec.name.clone();
                 let epoch = manifest.epoch;
                 Attempt::Done(Event::Job {
@@ -601,7 +607,7 @@ impl Performer {
                     event: JobEvent::ManifestRefused {
                         epoch,
                         error: describe(&error),
-                        hint: hint.to_owned(),
+                        hint,
                     },
                 })
             }
@@ -609,14 +615,19 @@ impl Performer {
         }
     }
 
-    /// Folders that this version of a job and some earlier ones write to. A task of an earlier
-    /// version may have died and left objects.
-    async fn swept_folders(&self, job: &ResolvedJob) -> BTreeSet<Location> {
+    /// The places that this version of a job and some earlier ones write to. A task of an earlier
+    /// version may have died and left something.
+    async fn swept_places(&self, job: &ResolvedJob) -> BTreeMap<Location, Arc<dyn Committer>> {
         let checkpoints = Checkpoints::of(&self.storages, job);
-        let mut folders = BTreeSet::new();
+        let mut places = BTreeMap::new();
         let mut version = job.clone();
         for _ in 0..VERSIONS_SWEPT_MAX {
-            folders.extend([version.spec.sink.path.clone(), version.spec.dead_letters()]);
+            let committer = committer(&self.storages, &version);
+            for place in committer.places() {
+                places
+                    .entry(place)
+                    .or_insert_with(|| Arc::clone(&committer));
+            }
             let Some(before) = version.previous.take() else {
                 break;
             };
@@ -628,14 +639,13 @@ impl Performer {
                 }
             }
         }
-        folders
+        places
     }
 
     /// Orphans cost space but do no harm: what cannot be swept now is left to the next sweep.
     async fn sweep(&self, job: &ResolvedJob, orphans: &Orphans) {
-        for folder in &self.swept_folders(job).await {
-            let storage = self.storages.for_location(folder.as_str());
-            match storage.sweep(folder, orphans).await {
+        for (folder, committer) in &self.swept_places(job).await {
+            match committer.sweep(folder, orphans).await {
                 Ok(0) => {}
                 Ok(swept) => {
                     tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away")
@@ -665,51 +675,27 @@ impl Performer {
         manifest: &Manifest,
         repairs: &[EpochRepair],
     ) -> Attempt {
-        let name = job.spec.name.clone();
-        let epoch = manifest.epoch;
-        let error = match publish(&self.storages, manifest, repairs).boxed().await {
-            Ok(()) => {
-                return Attempt::Done(Event::Job {
-                    job: name,
-                    event: JobEvent::EpochPublished { epoch },
-                });
-            }
-            Err(error) => error,
-        };
-        let hint = error.hint();
-        let text = describe(&error);
-        match error {
-            PublishError::Later { .. } => {
-                Attempt::Again(hint.map_or_else(|| text.clone(), |hint| format!("{text} ({hint})")))
-            }
-            PublishError::Lost { lost, .. } => {
-                // An earlier leader may have published all of it, and its readers may have moved it
-                // since.
-                let (_, reference) = manifest.encode();
-                match Checkpoints::of(&self.storages, job)
-                    .is_noted(&reference)
-                    .await
+        let committer = committer(&self.storages, job);
+        let checkpoints = Checkpoints::of(&self.storages, job);
+        let epoch = Committed { manifest, repairs };
+        let event = match publish(&*committer, &checkpoints, epoch).await {
+            Publication::Visible => {
+                if let Some(hook) = &self.hook
+                    && let Err(reason) = hook.call(job, manifest, repairs).await
                 {
-                    Ok(true) => Attempt::Done(Event::Job {
-                        job: name,
-                        event: JobEvent::EpochPublished { epoch },
-                    }),
-                    Ok(false) => {
-                        let stuck = Stuck { epoch, lost };
-                        let hint = hint.unwrap_or_default();
-                        Attempt::Done(Event::Job {
-                            job: name,
-                            event: JobEvent::ObjectsLost {
-                                stuck,
-                                error: text,
-                                hint,
-                            },
-                        })
-                    }
-                    Err(error) => Attempt::Again(describe(&error)),
+                    return Attempt::Again(reason);
+                }
+                JobEvent::EpochPublished {
+                    epoch: manifest.epoch,
                 }
             }
-        }
+            Publication::Later(reason) => return Attempt::Again(reason),
+            Publication::Lost { stuck, error, hint } => {
+                JobEvent::ObjectsLost { stuck, error, hint }
+            }
+        };
+        let job = job.spec.name.clone();
+        Attempt::Done(Event::Job { job, event })
     }
 }
 

@@ -58,6 +58,7 @@ fn performer(
         sessions: Arc::default(),
         clock: system_clock(),
         metrics: Default::default(),
+        hook: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn written(previous: Option<&Written>, term: u64) -> Written {
         made_by: None,
         stream: None,
         query_digest: String::new(),
+        function_code: None,
         lookups: BTreeMap::new(),
         parts: vec![],
         frontier: BTreeMap::new(),
@@ -31,6 +32,7 @@ fn written(previous: Option<&Written>, term: u64) -> Written {
         totals: Counts::default(),
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: Default::default(),
         repair: None,
     };

@@ -7,16 +7,15 @@
 
 use super::standing::{Standing, resumed, standing};
 use super::status_text::status_text;
-use super::submit::{Submitter, parse, refused, response};
+use super::submit::{Submitter, code_of, parse, refused, response, submitted_digest, with_code};
 use super::{RECORD_TIMEOUT, not_found};
+use crate::checkpoints::Checkpoints;
 use crate::handle::Handle;
-use crate::publish::Checkpoints;
 use std::collections::BTreeMap;
 use streamctl_core::versions::NoTakeOver;
 use streamctl_core::{Core, Event};
 use streamctl_engine::resolve::{World, output_columns, plan_text, resolve, schema_text};
 use streamctl_proto::change::{FieldChange, compare};
-use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::{Epoch, JobName, JobVersion, ResolvedJob, describe, v1};
 use tonic::Status;
 
@@ -30,19 +29,17 @@ impl Submitter {
         let v1::DiffRequest {
             spec_toml,
             base_dir,
+            function_code,
         } = request.clone();
         let spec = parse(&spec_toml, &base_dir)?;
         let name = spec.name.clone();
         let standing = standing(handle, &name)
             .await?
             .ok_or_else(|| not_found(&name))?;
-        let resolved = resolve(
-            &self.world,
-            spec,
-            sha256_hex(spec_toml.as_bytes()),
-            (self.clock)(),
-        )
-        .await;
+        let code = code_of(&spec, function_code)?;
+        let digest = submitted_digest(&spec_toml, code.as_ref());
+        let world = with_code(&self.world, code);
+        let resolved = resolve(&world, spec, digest, (self.clock)()).await;
         let next = next_version(
             &standing.job,
             resolved.map_err(|error| refused(error, &spec_toml))?,

@@ -39,7 +39,7 @@ impl JobsService {
         Ok(v1::DeleteJobResponse {
             job: job.to_string(),
             epoch: epoch.0,
-            sink: spec.sink.path.to_string(),
+            sink: spec.sink.place(),
             dead_letters: spec.dead_letters().to_string(),
             checkpoint: spec.checkpoint.to_string(),
         })

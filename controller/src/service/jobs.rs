@@ -3,9 +3,9 @@
 use super::status_text::status_text;
 use super::submit::Submitter;
 use super::{RepairEvents, not_found, recorded};
+use crate::checkpoints::CheckpointError;
 use crate::history::History;
 use crate::leading::Leader;
-use crate::publish::CheckpointError;
 use crate::verify::Verifier;
 use futures::Stream;
 use std::net::SocketAddr;
@@ -384,17 +384,23 @@ fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status
     }
 }
 
-/// Folders of the machines are read and written with the permissions of our programs. That requires
-/// more than the permission to run jobs.
+/// Folders of the machines are read and written with the permissions of our programs, and functions
+/// are code that runs on the workers. Both require more than the permission to run jobs.
 fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), Status> {
     if caller.may(Role::Admin) {
         return Ok(());
     }
     let spec = super::submit::parse(spec_toml, base_dir)?;
+    let name = caller.name.as_deref().unwrap_or_default();
+    if spec.function.is_some() {
+        return Err(Status::permission_denied(status_text(&format!(
+            "function: code of users runs on the workers: a job with it needs the role admin, and {name} has not\n  hint: \
+             have it submitted by a user with that role"
+        ))));
+    }
     let Some(place) = spec.local_place() else {
         return Ok(());
     };
-    let name = caller.name.as_deref().unwrap_or_default();
     Err(Status::permission_denied(status_text(&format!(
         "{place} is a folder of the cluster's machines: a job with it needs the role admin, and {name} has not\n  hint: \
          use s3:// places, or have somebody with that role submit it"

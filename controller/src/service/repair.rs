@@ -187,7 +187,7 @@ impl JobsService {
         let known = objects_after(&manifest, &repairs);
         let rows_lost = known
             .iter()
-            .filter(|object| lost.contains(&object.staged.location))
+            .filter(|object| lost.iter().any(|key| key == object.staged.key()))
             .map(|object| object.staged.rows)
             .sum();
         let mut objects = vec![];

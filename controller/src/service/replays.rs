@@ -227,7 +227,7 @@ fn refuse_what_does_not_run(known: &Known, job: &JobName) -> Result<(), Status> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::Checkpoints;
+    use crate::checkpoints::Checkpoints;
     use crate::store::contract;
     use streamctl_engine::storage::{MemoryStorage, Storages};
     use streamctl_proto::manifest::ManifestObject;

@@ -6,8 +6,8 @@
 
 use super::standing::{Standing, check_version, resumed, standing};
 use super::status_text::status_text;
+use crate::checkpoints::Checkpoints;
 use crate::handle::Handle;
-use crate::publish::Checkpoints;
 use crate::shards::{ShardLister, explore_all};
 use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
@@ -15,11 +15,14 @@ use std::sync::Arc;
 use streamctl_core::Event;
 use streamctl_core::stored::DesiredState;
 use streamctl_engine::clock::Clock;
+use streamctl_engine::function;
 use streamctl_engine::resolve::{ResolveError, World, output_columns};
 use streamctl_engine::security::{Caller, Role};
 use streamctl_engine::source::Listing;
 use streamctl_proto::describe;
+use streamctl_proto::function_code::FunctionCode;
 use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::spec::FunctionSpec;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
 use tonic::Status;
 
@@ -56,7 +59,8 @@ impl Submitter {
         let text = &request.spec_toml;
         let dry_run = request.dry_run;
         let spec = parse(&request.spec_toml, &request.base_dir)?;
-        let digest = sha256_hex(text.as_bytes());
+        let code = code_of(&spec, request.function_code.clone())?;
+        let digest = submitted_digest(text, code.as_ref());
         let name = spec.name.clone();
         let standing = standing(handle, &name).await?;
         check_version(&name, standing.as_ref(), request.if_version)?;
@@ -71,7 +75,8 @@ impl Submitter {
                 ..response(&standing.job, false)
             });
         }
-        let (found, listing) = explore_all(&self.world, &*self.lister, &spec, true).await;
+        let world = with_code(&self.world, code.clone());
+        let (found, listing) = explore_all(&world, &*self.lister, &spec, true).await;
         let now_ms = submitted_ms((self.clock)(), listing.as_ref());
         let remarks = found.remarks(&spec);
         let mut job = found
@@ -80,8 +85,19 @@ impl Submitter {
         let stream = listing.and_then(|listing| listing.stream.ok().flatten());
         job.stream_identity = stream.map(|stream| stream.identity);
         check_size(&job)?;
+        if let Some(code) = code.filter(|_| !dry_run) {
+            self.store_code(&job, &code).await?;
+        }
         let answer = self.take(handle, request, standing, job).await?;
         Ok(v1::SubmitResponse { remarks, ..answer })
+    }
+
+    /// Before the job refers to it.
+    async fn store_code(&self, job: &ResolvedJob, code: &FunctionCode) -> Result<(), Status> {
+        let written = function::store::write(&self.world.storages, &job.spec, code).await;
+        written
+            .map(|_| ())
+            .map_err(|error| Status::unavailable(status_text(&describe(&error))))
     }
 
     /// Creates the job, or changes the one that is there.
@@ -117,7 +133,7 @@ impl Submitter {
             return Ok(());
         }
         let checkpoint = &job.spec.checkpoint;
-        let sink = &job.spec.sink.path;
+        let sink = job.spec.sink.place();
         Err(Status::failed_precondition(format!(
             "checkpoint.location: {checkpoint} holds epochs of a job {name} that this cluster does not know\n  hint: give the job \
              another name, or another checkpoint location and sink; or remove {checkpoint}{name}/, and what its job wrote \
@@ -167,6 +183,35 @@ impl Submitter {
             ..response(&stored.job, false)
         })
     }
+}
+
+/// The code of the job's function, as it came with the job file.
+pub(super) fn code_of(
+    spec: &JobSpec,
+    files: Vec<v1::FunctionFile>,
+) -> Result<Option<FunctionCode>, Status> {
+    let has_code = spec.function.as_ref().is_some_and(FunctionSpec::has_code);
+    if !has_code || files.is_empty() {
+        return Ok(None);
+    }
+    let code = FunctionCode::try_from(files)
+        .map_err(|error| Status::invalid_argument(status_text(&format!("function: {error}"))))?;
+    Ok(Some(code))
+}
+
+/// Identifies what was submitted: the text, and the code of its function.
+pub(super) fn submitted_digest(text: &str, code: Option<&FunctionCode>) -> String {
+    match code {
+        None => sha256_hex(text.as_bytes()),
+        Some(code) => sha256_hex(format!("{text}\n{}", code.digest()).as_bytes()),
+    }
+}
+
+/// The same outside world, with the code of this request.
+pub(super) fn with_code(world: &World, code: Option<FunctionCode>) -> World {
+    let mut world = world.clone();
+    world.function.code = code;
+    world
 }
 
 /// The time of a submit: the local clock, unless the source's clock shows that it is wrong.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_core::stored::{DesiredState, Repair, Repaired, Replays, WantedReplay};
-pub use streamctl_core::testing::{head, job, reading_kinesis};
+pub use streamctl_core::testing::{head, job, reading_kinesis, sink};
 use streamctl_proto::{DeadLetterShard, Epoch, JobVersion, ResolvedJob, Term};
 
 /// A shared store under test.

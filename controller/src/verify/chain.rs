@@ -160,6 +160,13 @@ fn version(made_by: &ResolvedJob, manifest: &Manifest) -> Vec<Finding> {
         );
         found.push(Finding::new(Kind::Query, epoch, "", text));
     }
+    if manifest.function_code != made_by.function_code {
+        let text = format!(
+            "its rows were made by other code of the function than that of version {}",
+            made_by.job_version
+        );
+        found.push(Finding::new(Kind::Query, epoch, "", text));
+    }
     if manifest
         .made_by
         .as_ref()

@@ -6,8 +6,10 @@
 //! as damaged, it is read.
 
 use super::finding::{Finding, Kind};
+use crate::sink::Committer;
 use futures::stream::{self, StreamExt as _};
-use streamctl_engine::storage::{Inspected, Look, Storage, StorageError, Storages};
+use std::sync::Arc;
+use streamctl_engine::storage::{Inspected, Look, StorageError};
 use streamctl_proto::StagedObject;
 use streamctl_proto::describe;
 
@@ -16,8 +18,8 @@ pub const INSPECT_PARALLEL_MAX: usize = 32;
 /// Objects that are collected before they are checked together: small epochs have one or two each.
 pub const INSPECT_BATCH: usize = 1_024;
 
-pub struct Objects<'s> {
-    storages: &'s Storages,
+pub struct Objects {
+    committer: Arc<dyn Committer>,
     inspect_all: Look,
     /// The last epoch whose objects must be visible.
     published: u64,
@@ -28,12 +30,12 @@ pub struct Objects<'s> {
     pub read: u64,
 }
 
-impl<'s> Objects<'s> {
+impl Objects {
     /// `deep`: every object is read.
-    pub fn new(storages: &'s Storages, published: u64, deep: bool) -> Self {
+    pub fn new(committer: Arc<dyn Committer>, published: u64, deep: bool) -> Self {
         let inspect_all = if deep { Look::AtContent } else { Look::Cheaply };
         Self {
-            storages,
+            committer,
             inspect_all,
             published,
             waiting: vec![],
@@ -54,15 +56,14 @@ impl<'s> Objects<'s> {
 
     /// Checks all collected objects.
     pub async fn inspect_all(&mut self) -> Vec<Finding> {
-        let storages = self.storages;
+        let committer = &*self.committer;
         let inspect_all = self.inspect_all;
         let published = self.published;
         let looks =
             std::mem::take(&mut self.waiting)
                 .into_iter()
                 .map(|(epoch, object)| async move {
-                    let storage = storages.for_location(&object.location);
-                    let inspected = inspect(&*storage, &object, inspect_all).await;
+                    let inspected = inspect(committer, &object, inspect_all).await;
                     let finding = judge(epoch, &object, &inspected, published);
                     (inspected.ok(), finding)
                 });
@@ -84,16 +85,16 @@ impl<'s> Objects<'s> {
 }
 
 async fn inspect(
-    storage: &dyn Storage,
+    committer: &dyn Committer,
     object: &StagedObject,
     inspect_all: Look,
 ) -> Result<Inspected, StorageError> {
-    let inspected = storage.inspect(&object.location, inspect_all).await?;
+    let inspected = committer.inspect(object, inspect_all).await?;
     let doubtful =
         inspected.size == object.size && inspected.crc32c.is_some_and(|kept| kept != object.crc32c);
     // Some servers keep another checksum under that name.
     if doubtful && !inspected.read {
-        storage.inspect(&object.location, Look::AtContent).await
+        committer.inspect(object, Look::AtContent).await
     } else {
         Ok(inspected)
     }

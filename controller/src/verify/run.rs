@@ -12,11 +12,13 @@ use super::reporter::Reporter;
 use super::strays::{self, Names};
 use super::versions::Versions;
 use super::{Scope, Verifier};
+use crate::checkpoints::{CheckpointError, Checkpoints};
 use crate::load::after_head;
-use crate::publish::{CheckpointError, Checkpoints};
 use crate::restored::{Standing, epoch_of};
+use crate::sink::{Committer, committer};
 use crate::store::StoredJob;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::{EpochRepair, ManifestError, objects_after};
@@ -36,7 +38,8 @@ pub(super) struct Run<'v> {
     scope: Scope,
     checkpoints: Checkpoints,
     chain: Chain<'v>,
-    objects: Objects<'v>,
+    committer: Arc<dyn Committer>,
+    objects: Objects,
     names: Names,
     versions: Versions,
     reporter: Reporter,
@@ -62,12 +65,14 @@ impl<'v> Run<'v> {
             to: scope.to,
             ..Default::default()
         };
+        let committer = committer(&verifier.storages, &stored.job);
         Self {
             verifier,
             stored,
             checkpoints: Checkpoints::of(&verifier.storages, &stored.job),
             chain: Chain::new(&stored.job),
-            objects: Objects::new(&verifier.storages, stored.published.0, scope.deep),
+            objects: Objects::new(Arc::clone(&committer), stored.published.0, scope.deep),
+            committer,
             names: Names::default(),
             versions: Versions::new(&stored.job),
             reporter: Reporter::new(sender),
@@ -107,7 +112,7 @@ impl<'v> Run<'v> {
     /// A head that is older than what was committed proves less than what is visible.
     async fn look_after_head(&mut self) {
         let head = self.stored.head.as_ref();
-        let after = match after_head(&self.verifier.storages, &self.checkpoints, head).await {
+        let after = match after_head(&*self.committer, &self.checkpoints, head).await {
             Ok(Some(after)) if after.standing != Standing::Current => after,
             Ok(_) => return,
             Err(error) => {
@@ -201,13 +206,13 @@ impl<'v> Run<'v> {
         let found = repairs.iter().map(repaired).collect::<Vec<_>>();
         self.reporter.find(found).await;
         for object in &objects_after(&manifest, &repairs) {
-            if !self.names.add(&object.staged.location) {
+            if !self.names.add(object.staged.key()) {
                 let text = "two manifests name it, or one does twice";
                 self.reporter
                     .find([Finding::new(
                         Kind::ObjectTwice,
                         epoch,
-                        &object.staged.location,
+                        object.staged.key(),
                         text,
                     )])
                     .await;
@@ -346,11 +351,10 @@ impl<'v> Run<'v> {
             .await;
         let job = &self.stored.job.spec.name;
         let folders = strays::folders(self.versions.specs());
-        let mut listed =
-            match strays::list(&self.verifier.storages, job, &folders, &self.names).await {
-                Ok(listed) => listed,
-                Err(finding) => return self.reporter.find([finding]).await,
-            };
+        let mut listed = match strays::list(&*self.committer, job, &folders, &self.names).await {
+            Ok(listed) => listed,
+            Err(finding) => return self.reporter.find([finding]).await,
+        };
         self.summary.foreign_objects = listed.foreign;
         self.summary.listed = true;
         if listed.has_strays() {
@@ -403,7 +407,9 @@ impl<'v> Run<'v> {
                 .flat_map(|repair| repair.objects);
             manifest.objects.into_iter().chain(repaired)
         });
-        Ok(objects.map(|object| object.staged.location).collect())
+        Ok(objects
+            .map(|object| object.staged.key().to_owned())
+            .collect())
     }
 }
 

@@ -6,10 +6,10 @@
 //! reported.
 
 use super::finding::{Finding, Kind};
-use futures::StreamExt as _;
+use crate::sink::Committer;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
-use streamctl_engine::storage::Storages;
+use streamctl_engine::storage::ObjectInfo;
 use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::made_for_job;
 use streamctl_proto::{JobName, JobSpec, count, describe};
@@ -64,10 +64,14 @@ pub struct Listed {
 /// The folders in which these versions of a job make objects visible, rows first. A folder inside
 /// another is listed with it.
 pub fn folders<'a>(versions: impl Iterator<Item = &'a JobSpec>) -> Vec<Location> {
-    let (sinks, dead): (Vec<_>, Vec<_>) = versions
-        .map(|spec| (spec.sink.path.clone(), spec.dead_letters()))
-        .unzip();
-    let all: Vec<Location> = sinks.into_iter().chain(dead).collect();
+    let mut all: Vec<Location> = vec![];
+    let mut dead = vec![];
+    for spec in versions {
+        let folders = spec.sink.folders().into_iter();
+        all.extend(folders.map(|(_, folder)| folder.clone()));
+        dead.push(spec.dead_letters());
+    }
+    all.extend(dead);
     let inside = |folder: &Location| {
         all.iter()
             .any(|o| o != folder && folder.as_str().starts_with(o.as_str()))
@@ -87,6 +91,18 @@ impl Listed {
         !self.strays.is_empty() || !self.more.is_empty()
     }
 
+    fn add(&mut self, location: String, job: &JobName, names: &Names) {
+        let name = location.rsplit('/').next().unwrap_or_default();
+        if !made_for_job(name, job.as_str()) {
+            self.foreign += 1;
+        } else if names.hashes.contains(&hash(&location)) {
+        } else if self.strays.len() < STRAYS_MAX {
+            self.strays.push(location);
+        } else if self.more.len() < NAMES_MAX {
+            self.more.insert(hash(&location));
+        }
+    }
+
     /// Removes objects that are named by manifests written meanwhile.
     pub fn remove(&mut self, locations: &[String]) {
         let hashes: HashSet<u128> = locations.iter().map(|location| hash(location)).collect();
@@ -97,30 +113,22 @@ impl Listed {
 
 /// Lists a job's folders, page by page.
 pub async fn list(
-    storages: &Storages,
+    committer: &dyn Committer,
     job: &JobName,
     folders: &[Location],
     names: &Names,
 ) -> Result<Listed, Finding> {
     let mut listed = Listed::default();
     for folder in folders {
-        let storage = storages.for_location(folder.as_str());
-        let mut pages = storage.pages(folder);
-        while let Some(page) = pages.next().await {
-            let unlisted =
-                |error| Finding::new(Kind::NotChecked, 0, folder.as_str(), describe(&error));
-            for object in page.map_err(unlisted)? {
-                let name = object.location.rsplit('/').next().unwrap_or_default();
-                if !made_for_job(name, job.as_str()) {
-                    listed.foreign += 1;
-                } else if names.hashes.contains(&hash(&object.location)) {
-                } else if listed.strays.len() < STRAYS_MAX {
-                    listed.strays.push(object.location);
-                } else if listed.more.len() < NAMES_MAX {
-                    listed.more.insert(hash(&object.location));
-                }
+        let mut visit = |page: Vec<ObjectInfo>| {
+            for object in page {
+                listed.add(object.location, job, names);
             }
-        }
+        };
+        let visited = committer.visit(folder, &mut visit).await;
+        visited.map_err(|error| {
+            Finding::new(Kind::NotChecked, 0, folder.as_str(), describe(&error))
+        })?;
     }
     Ok(listed)
 }
@@ -153,7 +161,9 @@ pub fn findings(listed: &Listed) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use streamctl_engine::storage::MemoryStorage;
+    use crate::sink::committer;
+    use crate::store::contract;
+    use streamctl_engine::storage::{MemoryStorage, Storages};
 
     #[tokio::test]
     async fn what_was_committed_meanwhile_is_no_stray_however_many_there_are() {
@@ -165,8 +175,9 @@ mod tests {
         }
         let storages = Storages::memory(memory);
         let job: JobName = "sales".parse().unwrap();
+        let committer = committer(&storages, &contract::job("sales"));
         let mut listed = list(
-            &storages,
+            &*committer,
             &job,
             &[Location::folder("memory://out/")],
             &Names::default(),

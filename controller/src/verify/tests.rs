@@ -2,14 +2,14 @@
 
 use super::finding::{Kind, Severity};
 use super::*;
-use crate::publish::Checkpoints;
+use crate::checkpoints::Checkpoints;
 use crate::store::{Leadership, MemoryStore, contract};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use streamctl_engine::storage::{MemoryStorage, Op, RefusalCause, StorageError};
 use streamctl_proto::manifest::{EpochRepair, Frontier, MadeBy, ManifestObject, ManifestPart};
 use streamctl_proto::report::{ObjectKind, StageTimes, Staging};
-use streamctl_proto::spec::Location;
+use streamctl_proto::spec::{FilesSink, Location};
 use streamctl_proto::v1::verify_event::Event;
 use streamctl_proto::verify::{Comparison, EpochOutcome, RebuildOrder, RebuildOutcome};
 use streamctl_proto::{
@@ -70,10 +70,17 @@ fn equal(rows: u64) -> EpochOutcome {
     }
 }
 
+fn sink(path: &str) -> FilesSink {
+    FilesSink {
+        path: Location::folder(path),
+        ..contract::sink()
+    }
+}
+
 impl Scene {
     async fn new(epochs: u64) -> Self {
         let mut job = contract::job("sales");
-        job.spec.sink.path = Location::folder("memory://out");
+        job.spec.sink = sink("memory://out").into();
         job.spec.dead_letter = None;
         job.spec.checkpoint = Location::folder("memory://checkpoint");
         let store = MemoryStore::new();
@@ -106,11 +113,8 @@ impl Scene {
     /// The location of the object of an epoch that is committed now.
     fn location(&self, epoch: u64) -> String {
         let name = location(epoch, 0);
-        self.job
-            .spec
-            .sink
-            .path
-            .join(name.rsplit('/').next().unwrap())
+        let (_, folder) = self.job.spec.sink.folders()[0];
+        folder.join(name.rsplit('/').next().unwrap())
     }
 
     async fn commit(&mut self) {
@@ -160,6 +164,7 @@ impl Scene {
             }),
             stream: None,
             query_digest: self.job.query_digest.clone(),
+            function_code: None,
             lookups: BTreeMap::new(),
             parts: vec![ManifestPart {
                 task: TASK,
@@ -172,6 +177,7 @@ impl Scene {
             totals,
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: StageTimes::default(),
             repair: None,
         };
@@ -248,8 +254,8 @@ impl Scene {
         self.job.previous = Some(previous);
         self.job.query_digest = format!("q{}", self.job.job_version);
         self.job.spec_digest = format!("d{}", self.job.job_version);
-        self.job.spec.sink.path =
-            Location::folder(&format!("memory://out-{}", self.job.job_version));
+        let path = format!("memory://out-{}", self.job.job_version);
+        self.job.spec.sink = sink(&path).into();
         self.store
             .change_job(self.leadership.term, &self.job)
             .await

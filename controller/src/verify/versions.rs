@@ -5,7 +5,7 @@
 //! the one before it.
 
 use super::finding::{Finding, Kind};
-use crate::publish::{CheckpointError, Checkpoints};
+use crate::checkpoints::{CheckpointError, Checkpoints};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use streamctl_proto::{JobSpec, JobVersion, Manifest, ResolvedJob, describe};

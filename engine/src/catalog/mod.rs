@@ -22,7 +22,7 @@ use aws_sdk_glue::operation::get_table::GetTableError;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
-use streamctl_proto::spec::{HiveType, NotAType};
+use streamctl_proto::spec::HiveType;
 
 /// The content of a catalog table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,8 +120,8 @@ impl CatalogError {
 /// What to write in place of a text that is not a type.
 fn type_hint(text: &str) -> String {
     match HiveType::parse(text) {
-        Err(NotAType::Arguments { example }) => format!("write it as in {example:?}"),
-        Ok(_) | Err(NotAType::Name(_)) => HiveType::hint(),
+        Err(error) => error.hint(),
+        Ok(_) => HiveType::hint(),
     }
 }
 

@@ -61,16 +61,13 @@ pub(super) const UNUSED: [(&str, &str); 13] = [
     ("quotechar", "JSON has its own"),
     ("escapechar", "JSON has its own"),
     ("escape.delim", "JSON has its own"),
-    (
-        "collection.delim",
-        "an array is a text here, as it is written",
-    ),
+    ("collection.delim", "JSON has its own"),
     ("colelction.delim", "the same, as Hive misspells it"),
-    ("mapkey.delim", "a map is a text here, as it is written"),
+    ("mapkey.delim", "JSON has its own"),
     ("serialization.escape.crlf", "for writing"),
     (
         "hive.serialization.extend.nesting.levels",
-        "a nested value is a text here",
+        "JSON has its own",
     ),
 ];
 

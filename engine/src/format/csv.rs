@@ -4,6 +4,7 @@
 //! which type.
 //! Rule: a row has as many fields as the schema has columns, or it is a bad record.
 
+use super::unknown::UnknownKeys;
 use super::{Kind, Locate, Located, Span};
 use streamctl_proto::count;
 use streamctl_proto::spec::CsvFormat;
@@ -172,6 +173,7 @@ impl Locate for CsvLocator {
         &'a mut self,
         payload: &'a str,
         spans: &mut [Span],
+        _unknown: &mut UnknownKeys,
     ) -> Result<Located<'a>, String> {
         if payload.len() > ROW_BYTES_MAX {
             return Err(too_long());
@@ -229,7 +231,9 @@ mod tests {
         wanted: usize,
     ) -> Result<Vec<Option<String>>, String> {
         let mut spans = vec![Span::NULL; wanted];
-        let text = locator.locate(row, &mut spans)?.text;
+        let text = locator
+            .locate(row, &mut spans, &mut UnknownKeys::default())?
+            .text;
         let field = |span: &Span| (span.kind != Kind::Null).then(|| span.of(text).to_owned());
         Ok(spans.iter().map(field).collect())
     }

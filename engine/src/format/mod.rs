@@ -9,27 +9,36 @@ mod columns;
 mod csv;
 mod encoding;
 pub mod json;
+mod nested;
 mod span;
 #[cfg(test)]
 mod tests;
+mod unknown;
 pub mod unpack;
+mod value;
 
 pub(crate) use encoding::replaced;
+pub use nested::NESTED_VALUES_MAX;
 pub(crate) use span::{Kind, Span};
+pub use unknown::UNKNOWN_KEYS_TRACKED_MAX;
 
 use crate::source::Record;
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use columns::{Cell, Column, Reading, type_name};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use columns::Column;
 use csv::CsvLocator;
 use json::JsonLocator;
+use json::wanted::Comparison;
+use nested::{Node, Wrong, WrongKind};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use streamctl_proto::describe;
-use streamctl_proto::report::NullValues;
+use streamctl_proto::report::{NullValues, UnknownKey};
 use streamctl_proto::spec::{OnBadValue, PayloadCompression, PayloadFormat, ValueRules};
+use unknown::UnknownKeys;
 use unpack::{UNPACKED_BYTES_MAX, UnpackError};
+use value::{Cell, Reading, ValueType, type_name};
 
 /// Most payload bytes that one call accepts: a text column of a batch holds at most 2 GiB.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
@@ -38,6 +47,8 @@ pub const RECORD_OBJECTS_MAX: usize = 10_000;
 /// Most values of one record with several objects, objects times columns: each takes memory even
 /// where it is null.
 const RECORD_VALUES_MAX: usize = 1 << 20;
+/// Values in nested columns after which a batch ends: a record of few bytes may have many.
+const BATCH_NESTED_VALUES_MAX: usize = 1 << 22;
 /// Characters of a bad value that its reason shows.
 const VALUE_CHARS_MAX: usize = 80;
 
@@ -81,6 +92,8 @@ pub struct Decoded {
     pub several: Vec<SeveralRows>,
     /// Bad values that became null (`on_bad_value = "null"`), by column.
     pub nulls: Vec<NullValues>,
+    /// Keys that no column has, by name.
+    pub unknown_keys: Vec<UnknownKey>,
 }
 
 impl Decoded {
@@ -139,6 +152,8 @@ enum Bad {
     },
     #[error("more than {most} objects")]
     Objects { most: usize },
+    #[error("column {column}: more than {NESTED_VALUES_MAX} values, those of missing keys too")]
+    Values { column: String },
 }
 
 /// The places of a row's values.
@@ -161,7 +176,7 @@ enum Append {
 /// What a format contributes to decoding: the places of the values in a record.
 trait Locate: Debug + Send {
     /// Sets the span of each wanted column by the row at the beginning of the payload; all spans are
-    /// null before.
+    /// null before. `unknown` gets the keys that no column has.
     ///
     /// # Errors
     /// Why the payload is not of this format.
@@ -169,6 +184,7 @@ trait Locate: Debug + Send {
         &'a mut self,
         payload: &'a str,
         spans: &mut [Span],
+        unknown: &mut UnknownKeys,
     ) -> Result<Located<'a>, String>;
 }
 
@@ -202,7 +218,14 @@ pub struct Decoder {
     spans: Vec<Span>,
     cells: Vec<Cell>,
     /// Wanted columns whose values are converted; text is taken as it is.
-    typed: Vec<usize>,
+    typed: Vec<(usize, ValueType)>,
+    /// Wanted columns of objects and arrays, with what they keep between batches.
+    nested: Vec<(usize, Option<Box<Node>>)>,
+    /// Values in nested columns of the batch.
+    nested_values: usize,
+    /// Values that a row has at least.
+    width: usize,
+    unknown: UnknownKeys,
     /// Per wanted column: bad values of the batch that became null.
     nulls: Vec<u64>,
     scratch: String,
@@ -235,6 +258,11 @@ impl Decoder {
         wanted.sort_unstable();
         wanted.dedup();
         let mut fields = Vec::new();
+        let mut cells = Vec::new();
+        let mut typed = Vec::new();
+        let mut nested = Vec::new();
+        let mut width = 0;
+        let comparison = Comparison::of(schema);
         let mut lower: Vec<String> = Vec::new();
         for &index in &wanted {
             let count = schema.fields().len();
@@ -243,11 +271,26 @@ impl Decoder {
                 columns: count,
             })?;
             let column = field.name().clone();
-            if Column::new(field.data_type(), 0, 0).is_none() {
-                return Err(DecodeError::Type {
-                    column,
-                    type_name: type_name(field.data_type()),
-                });
+            let place = fields.len();
+            let unknown = || DecodeError::Type {
+                column: column.clone(),
+                type_name: type_name(field.data_type()),
+            };
+            if nested::is_nested(field.data_type()) {
+                let node = Node::new(field.data_type(), &column, comparison);
+                let node = node.ok_or_else(unknown)?;
+                width += node.width();
+                nested.push((place, Some(Box::new(node))));
+                cells.push(Cell::Taken);
+            } else {
+                width += 1;
+                match ValueType::of(field.data_type()).ok_or_else(unknown)? {
+                    ValueType::Text => cells.push(Cell::Text),
+                    value_type => {
+                        typed.push((place, value_type));
+                        cells.push(Cell::Null);
+                    }
+                }
             }
             let name = column.to_lowercase();
             if lower.contains(&name) {
@@ -261,19 +304,12 @@ impl Decoder {
         }
         Ok(Self {
             spans: vec![Span::NULL; fields.len()],
-            cells: fields
-                .iter()
-                .map(|field| {
-                    if is_text(field) {
-                        Cell::Text
-                    } else {
-                        Cell::Null
-                    }
-                })
-                .collect(),
-            typed: (0..fields.len())
-                .filter(|index| !is_text(&fields[*index]))
-                .collect(),
+            cells,
+            typed,
+            nested,
+            nested_values: 0,
+            width,
+            unknown: UnknownKeys::default(),
             nulls: vec![0; fields.len()],
             text_bytes: vec![0; fields.len()],
             scratch: String::new(),
@@ -322,7 +358,7 @@ impl Decoder {
         }
         let payload = unpacked.map_err(|error| describe(&error));
         let each = std::iter::once((payload, record.refusal()));
-        Some(self.decode_each(1, usize::MAX, each).1)
+        Some(self.decode_each(1, Room::ANY, each).1)
     }
 
     /// The schema of the batches: the wanted columns in the order of the source's schema, all
@@ -331,12 +367,17 @@ impl Decoder {
         &self.schema
     }
 
+    /// Values that a row has at least: columns, and fields of structs.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// Decodes records, together at most [`BATCH_BYTES_MAX`] of payload.
     pub fn decode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> Decoded {
         let records = records.into_iter();
         let expected = records.size_hint().0;
         let each = records.map(|record| (Ok(&record.data[..]), record.refusal()));
-        self.decode_each(expected, usize::MAX, each).1
+        self.decode_each(expected, Room::ANY, each).1
     }
 
     /// Decodes the first of these records, as many as `records_max` (rows, too, if records have
@@ -349,12 +390,16 @@ impl Decoder {
         records_max: usize,
         bytes_max: usize,
     ) -> (usize, Decoded) {
+        let room = Room {
+            rows: records_max,
+            nested_values: BATCH_NESTED_VALUES_MAX,
+        };
         if self.compression == PayloadCompression::None {
             let count = fitting(records, records_max, bytes_max);
             let each = records[..count]
                 .iter()
                 .map(|record| (Ok(&record.data), record.refusal()));
-            return self.decode_each(count, records_max, each);
+            return self.decode_each(count, room, each);
         }
         let mut bytes = 0;
         let unpacked_bytes_max = self.unpacked_bytes_max;
@@ -371,7 +416,7 @@ impl Decoder {
             bytes += payload.as_ref().map_or(0, |payload| payload.len());
             Some((payload.map_err(|error| describe(&error)), record.refusal()))
         });
-        self.decode_each(records.len().min(records_max), records_max, unpacked)
+        self.decode_each(records.len().min(records_max), room, unpacked)
     }
 
     /// Decodes payloads, together at most [`BATCH_BYTES_MAX`].
@@ -379,25 +424,27 @@ impl Decoder {
         let payloads = payloads.into_iter();
         let expected = payloads.size_hint().0;
         let each = payloads.map(|payload| (Ok(payload), None));
-        self.decode_each(expected, usize::MAX, each).1
+        self.decode_each(expected, Room::ANY, each).1
     }
 
-    /// Decodes payloads into rows or bad records, until there are `rows_max` rows, and returns their
+    /// Decodes payloads into rows or bad records, until there is no more room, and returns their
     /// number. An unavailable payload carries the reason; so does one that is bad even if it is
     /// well-formed.
     fn decode_each<'r, P: AsRef<[u8]>>(
         &mut self,
         expected: usize,
-        rows_max: usize,
+        room: Room,
         mut payloads: impl Iterator<Item = (Result<P, String>, Option<&'r str>)>,
     ) -> (usize, Decoded) {
         let mut columns = self.columns(expected);
         self.nulls.fill(0);
+        self.nested_values = 0;
         let mut rows = 0;
         let mut index = 0;
         let mut bad = Vec::new();
         let mut several = Vec::new();
-        while rows < rows_max
+        while rows < room.rows
+            && self.nested_values < room.nested_values
             && let Some((payload, refusal)) = payloads.next()
         {
             let made = payload.and_then(|payload| {
@@ -417,7 +464,15 @@ impl Decoder {
         for (bytes, column) in self.text_bytes.iter_mut().zip(&columns) {
             *bytes = column.text_bytes();
         }
-        let arrays = columns.into_iter().map(Column::finish).collect();
+        let arrays = columns.iter_mut().map(Column::finish).collect();
+        let mut kept = self.nested.iter_mut();
+        for column in columns {
+            if let Column::Nested(node) = column
+                && let Some((_, kept)) = kept.next()
+            {
+                *kept = Some(node);
+            }
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .expect(
@@ -428,6 +483,7 @@ impl Decoder {
             bad,
             several,
             nulls: self.null_values(),
+            unknown_keys: self.unknown.take(),
         };
         (index, decoded)
     }
@@ -444,10 +500,16 @@ impl Decoder {
             .collect()
     }
 
-    fn columns(&self, rows: usize) -> Vec<Column> {
+    fn columns(&mut self, rows: usize) -> Vec<Column> {
         let fields = self.schema.fields().iter().zip(&self.text_bytes);
-        let column = |(field, bytes): (&Arc<Field>, &usize)| {
-            Column::new(field.data_type(), rows, *bytes).expect("types were checked by `new`")
+        let mut nested = self.nested.iter_mut();
+        let column = |(field, bytes): (&Arc<Field>, &usize)| match ValueType::of(field.data_type())
+        {
+            Some(value_type) => Column::new(value_type, rows, *bytes),
+            None => {
+                let node = nested.next().and_then(|(_, kept)| kept.take());
+                Column::Nested(node.expect("types were checked by `new`"))
+            }
         };
         fields.map(column).collect()
     }
@@ -528,16 +590,16 @@ impl Decoder {
         self.spans.fill(Span::NULL);
         let Located { text, next } = self
             .locator
-            .locate(payload, &mut self.spans)
+            .locate(payload, &mut self.spans, &mut self.unknown)
             .map_err(Bad::Format)?;
         let is_appended = match append {
             Append::IfAlone => next.is_none(),
             Append::Always => true,
             Append::Never => false,
         };
-        for &index in &self.typed {
+        for &(index, value_type) in &self.typed {
             let span = self.spans[index];
-            let cell = columns[index].convert(&self.reading, span, text, &mut self.scratch);
+            let cell = value_type.convert(&self.reading, span, text, &mut self.scratch);
             self.cells[index] = match (cell, self.on_bad_value) {
                 (Some(cell), _) => cell,
                 (None, OnBadValue::Null) => {
@@ -553,17 +615,124 @@ impl Decoder {
                 }
             };
         }
+        if !self.nested.is_empty() {
+            let mut taking = Taking {
+                schema: &self.schema,
+                nested: &self.nested,
+                spans: &self.spans,
+                reading: &self.reading,
+                on_bad_value: self.on_bad_value,
+                unknown: &mut self.unknown,
+                scratch: &mut self.scratch,
+                nulls: &mut self.nulls,
+                values: &mut self.nested_values,
+            };
+            match taking.all(columns, text, is_appended) {
+                Err(_) if append == Append::IfAlone && !is_appended => return Ok(next),
+                taken => taken?,
+            }
+        }
         if is_appended {
             for ((column, cell), span) in columns.iter_mut().zip(&self.cells).zip(&self.spans) {
                 column.append(cell, *span, text);
             }
+            self.unknown.count();
         }
         Ok(next)
     }
 }
 
+/// What the nested columns of a row are read with, and what comes of it.
+struct Taking<'d> {
+    schema: &'d Schema,
+    nested: &'d [(usize, Option<Box<Node>>)],
+    spans: &'d [Span],
+    reading: &'d Reading,
+    on_bad_value: OnBadValue,
+    unknown: &'d mut UnknownKeys,
+    scratch: &'d mut String,
+    nulls: &'d mut [u64],
+    values: &'d mut usize,
+}
+
+impl Taking<'_> {
+    /// Appends the values of all nested columns, or none. None, too, if the row is not appended.
+    fn all(&mut self, columns: &mut [Column], text: &str, is_appended: bool) -> Result<(), Bad> {
+        let mut row = 0;
+        let mut taken = Ok(());
+        for (place, _) in self.nested {
+            let Column::Nested(node) = &mut columns[*place] else {
+                continue;
+            };
+            row = node.len();
+            let mut record = nested::Record {
+                text,
+                reading: self.reading,
+                on_bad_value: self.on_bad_value,
+                unknown: self.unknown,
+                scratch: self.scratch,
+                nulls: 0,
+                room: NESTED_VALUES_MAX,
+            };
+            let read = node.read_or_null(self.spans[*place], &mut record);
+            *self.values += NESTED_VALUES_MAX - record.room;
+            if is_appended {
+                self.nulls[*place] += record.nulls;
+            }
+            if let Err(wrong) = read {
+                taken = Err(bad_nested(self.schema.field(*place), &wrong));
+                break;
+            }
+        }
+        if taken.is_err() || !is_appended {
+            for column in columns {
+                if let Column::Nested(node) = column {
+                    node.truncate(row);
+                }
+            }
+        }
+        taken
+    }
+}
+
+/// How much one call decodes.
+#[derive(Clone, Copy)]
+struct Room {
+    rows: usize,
+    nested_values: usize,
+}
+
+impl Room {
+    const ANY: Self = Self {
+        rows: usize::MAX,
+        nested_values: usize::MAX,
+    };
+}
+
 #[cold]
 fn bad_value(field: &Field, span: Span, text: &str) -> Bad {
+    Bad::Value {
+        column: field.name().clone(),
+        type_name: type_name(field.data_type()),
+        value: shown(span, text),
+    }
+}
+
+#[cold]
+fn bad_nested(field: &Field, wrong: &Wrong) -> Bad {
+    let column = wrong.path(field.name());
+    match &wrong.kind {
+        WrongKind::TooMany => Bad::Values { column },
+        WrongKind::Value { value, type_name } => Bad::Value {
+            column,
+            type_name: type_name.clone(),
+            value: value.clone(),
+        },
+    }
+}
+
+/// A value in a message.
+fn shown(span: Span, text: &str) -> String {
     let raw = span.of(text);
     let mut value: String = raw.chars().take(VALUE_CHARS_MAX).collect();
     if value.len() < raw.len() {
@@ -572,15 +741,7 @@ fn bad_value(field: &Field, span: Span, text: &str) -> Bad {
     if matches!(span.kind, Kind::Plain | Kind::Escaped) {
         value = format!("\"{value}\"");
     }
-    Bad::Value {
-        column: field.name().clone(),
-        type_name: type_name(field.data_type()),
-        value,
-    }
-}
-
-fn is_text(field: &Field) -> bool {
-    *field.data_type() == DataType::Utf8
+    value
 }
 
 /// How many of the first records fit; at least one.

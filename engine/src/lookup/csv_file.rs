@@ -16,6 +16,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
+use streamctl_proto::resolved::NestedColumns;
 use streamctl_proto::spec::LookupSpec;
 
 /// Rows that are looked at to see how a file is quoted.
@@ -192,7 +193,8 @@ impl File<'_> {
 
 /// The Arrow types of `[lookup.schema]`, by the names that it writes.
 pub(super) fn wanted_types(spec: &LookupSpec) -> Result<BTreeMap<String, DataType>, String> {
-    let schema = catalog::arrow_schema(&spec.schema).map_err(|error| error.to_string())?;
+    let schema = catalog::arrow_schema(&spec.schema, NestedColumns::Text)
+        .map_err(|error| error.to_string())?;
     let types = spec.schema.iter().zip(schema.fields());
     Ok(types
         .map(|(column, field)| (column.name.clone(), field.data_type().clone()))

@@ -88,6 +88,8 @@ pub(super) enum Growth {
     ReplaceElements,
     /// `range(start, end, step)`.
     Series,
+    /// `to_json(value)`: the names of fields with each value.
+    Json,
 }
 
 use Growth::{
@@ -439,7 +441,7 @@ fn multiplies(growth: Growth, args: &[Expr]) -> bool {
             !matches!((length(1), length(2)), (Some(from), Some(to)) if to <= from.saturating_mul(TIMES_MAX))
         }
         RegexpReplace | Growth::RegexpReplaceAll => length(2).is_none_or(|to| to > TIMES_MAX),
-        Repeat | Join | RepeatElement | Resize | ReplaceElements | Series => true,
+        Repeat | Join | RepeatElement | Resize | ReplaceElements | Series | Growth::Json => true,
     }
 }
 
@@ -490,6 +492,7 @@ impl Bounded {
             Growth::Resize => args.resized(),
             Growth::ReplaceElements => args.elements_replaced(),
             Growth::Series => args.series(),
+            Growth::Json => Ok(args.as_json()),
         }
     }
 

@@ -5,8 +5,8 @@
 //! Rule: a function is repeatable and returns columns that files can hold. The operators `->` and
 //! `->>` are left out: they bind weaker than `=` and `||` here, and would silently return NULL.
 
-use super::bounded;
 use super::phrase::{REFERENCE, closest};
+use super::{bounded, json_text};
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_functions_json::udfs;
@@ -28,7 +28,10 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
         udfs::json_length_udf(),
         udfs::json_object_keys_udf(),
     ]);
-    bounded::all(all)
+    let mut all = bounded::all(all);
+    // It bounds its result itself.
+    all.push(Arc::new(json_text::function()));
+    all
 }
 
 /// Functions of Spark or Athena that DataFusion lacks, and their replacements.
@@ -85,7 +88,9 @@ mod tests {
     use super::super::QueryPlan;
     use super::super::words::tests::typed;
     use super::*;
+    use crate::catalog::arrow_schema;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use streamctl_proto::resolved::{ColumnType, NestedColumns};
     use streamctl_proto::spec::GENERATOR_COLUMNS;
 
     #[test]
@@ -133,6 +138,20 @@ mod tests {
             DataType::Timestamp(TimeUnit::Microsecond, None),
             true,
         ));
+        let nested = [
+            (
+                "customer",
+                "struct<id:string,tier:int,address:struct<city:string>>",
+            ),
+            ("items", "array<struct<sku:string,price:decimal(10,2)>>"),
+            ("attrs", "map<string,string>"),
+        ];
+        let nested = nested.map(|(name, type_name)| ColumnType {
+            name: name.to_owned(),
+            type_name: type_name.to_owned(),
+        });
+        let nested = arrow_schema(&nested, NestedColumns::Typed).unwrap();
+        columns.extend(nested.fields().iter().map(|field| Field::clone(field)));
         let lookup = Schema::new(["CountryName", "Code"].iter().map(text).collect::<Vec<_>>());
         let queries: Vec<&str> = PAGE
             .split("```sql\n")

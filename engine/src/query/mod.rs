@@ -15,6 +15,7 @@ mod compared;
 mod error;
 mod fit;
 mod functions;
+mod json_text;
 mod limits;
 mod names;
 mod naming;

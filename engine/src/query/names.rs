@@ -4,7 +4,11 @@
 //! readers of files accept.
 
 use super::error::QueryError;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem, SetExpr, Spanned, Statement};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, Function, FunctionArguments, Ident, ObjectName, ObjectNamePart, SelectItem,
+    SetExpr, Spanned, Statement, visit_expressions_mut,
+};
+use std::ops::ControlFlow;
 
 /// The name of a column of the result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,62 @@ pub(super) fn folded(name: &Ident) -> String {
     } else {
         name.value.to_ascii_lowercase()
     }
+}
+
+/// Fields whose names are words of SQL, as names: the parser reads `s.user.id` as a call of `user`
+/// behind `s`.
+pub(super) fn plain_fields(statement: &mut Statement) {
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr| {
+        if let Expr::Function(Function {
+            name: ObjectName(parts),
+            args: FunctionArguments::None,
+            ..
+        }) = expr
+            && parts.len() > 1
+            && let Some(names) = parts.iter().map(ObjectNamePart::as_ident).collect()
+        {
+            let names: Vec<&Ident> = names;
+            *expr = Expr::CompoundIdentifier(names.into_iter().cloned().collect());
+        }
+        if let Expr::CompoundFieldAccess { root, access_chain } = expr {
+            if let [AccessExpr::Dot(_), ..] = access_chain.as_slice() {
+                plain_name(root);
+            }
+            for access in access_chain.iter_mut() {
+                if let AccessExpr::Dot(inner) = access {
+                    plain_name(inner);
+                }
+            }
+            if let Some(names) = all_names(root, access_chain) {
+                *expr = Expr::CompoundIdentifier(names);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+fn plain_name(expr: &mut Expr) {
+    if let Expr::Function(Function {
+        name: ObjectName(parts),
+        args: FunctionArguments::None,
+        ..
+    }) = expr
+        && let [ObjectNamePart::Identifier(name)] = parts.as_slice()
+    {
+        *expr = Expr::Identifier(name.clone());
+    }
+}
+
+/// The parts, if all are names.
+fn all_names(root: &Expr, chain: &[AccessExpr]) -> Option<Vec<Ident>> {
+    let Expr::Identifier(first) = root else {
+        return None;
+    };
+    let rest = chain.iter().map(|access| match access {
+        AccessExpr::Dot(Expr::Identifier(name)) => Some(name.clone()),
+        _ => None,
+    });
+    std::iter::once(Some(first.clone())).chain(rest).collect()
 }
 
 /// The names of the columns of the first SELECT of a statement.

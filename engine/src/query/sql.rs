@@ -16,7 +16,7 @@ use super::{
     BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, RecordColumn, SOURCE, allowed, bounded, compared,
     functions, limits, planning, record_columns, spark, strftime,
 };
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
@@ -155,6 +155,7 @@ pub(super) fn plan(
     let Reading {
         mut statement,
         names,
+        capitals,
     } = read(&state, &written, &widths)?;
     if text.is_new {
         check_new(&statement, &names, text.dialect)?;
@@ -165,7 +166,9 @@ pub(super) fn plan(
         compared::check_constants(&plan).map_err(|error| written.explain(&error))?;
     }
     match text.dialect {
-        Dialect::Spark => spark::check(&plan).map_err(|error| written.explain(&error))?,
+        Dialect::Spark => {
+            spark::check(&plan, &capitals).map_err(|error| written.explain(&error))?
+        }
         Dialect::Datafusion if text.is_new => {
             compared::check(&plan).map_err(|error| written.explain(&error))?
         }
@@ -181,7 +184,7 @@ pub(super) fn plan(
     check_repeatable(&plan, &written)?;
     let plan = plain_types(plan)?;
     let plan = match text.dialect {
-        Dialect::Datafusion => plan,
+        Dialect::Datafusion => fields_as_written(plan, &names, lookups)?,
         Dialect::Spark => as_written(plan, &names, lookups)?,
     };
     check_output(&plan)?;
@@ -219,7 +222,9 @@ pub fn check(text: QueryText<'_>, lookups: &[&str]) -> Result<Option<Vec<String>
         .chain(&[SOURCE])
         .map(|name| (*name, 1))
         .collect();
-    let Reading { statement, names } = read(&state, &written, &tables)?;
+    let Reading {
+        statement, names, ..
+    } = read(&state, &written, &tables)?;
     check_new(&statement, &names, text.dialect)?;
     Ok(names::known(names))
 }
@@ -255,6 +260,33 @@ fn named_columns(
         }
     };
     lookups.iter().map(named).collect()
+}
+
+/// The result in which `SELECT s.user.id` is named `id`: the planner gives names like
+/// `source.s[user][id]`. If a lookup has fields, they keep such names: queries of earlier builds
+/// could read them.
+fn fields_as_written(
+    plan: LogicalPlan,
+    names: &[ResultName],
+    lookups: &[(String, SchemaRef)],
+) -> Result<LogicalPlan, QueryError> {
+    let has_fields = |(_, schema): &(String, SchemaRef)| {
+        let mut fields = schema.fields().iter();
+        fields.any(|field| field.data_type().is_nested())
+    };
+    let schema = plan.schema();
+    let is_field = |(name, field): (&ResultName, &Arc<Field>)| {
+        name.written().is_some_and(|name| {
+            field.name() != name && field.name().ends_with(&format!("[{name}]"))
+        })
+    };
+    if names.len() != schema.fields().len()
+        || !names.iter().zip(schema.fields()).any(is_field)
+        || lookups.iter().any(has_fields)
+    {
+        return Ok(plan);
+    }
+    as_written(plan, names, lookups)
 }
 
 /// The result with the names that the query has written, as Spark gives them.
@@ -312,6 +344,8 @@ fn as_written(
 struct Reading {
     statement: Statement,
     names: Vec<ResultName>,
+    /// In the dialect of Spark: names behind a dot whose case the planner does not know.
+    capitals: BTreeSet<String>,
 }
 
 /// The statement, if it is one SELECT over these tables and has no clause that would be ignored.
@@ -320,12 +354,14 @@ fn read(
     written: &Written<'_>,
     tables: &BTreeMap<&str, usize>,
 ) -> Result<Reading, QueryError> {
+    let mut capitals = BTreeSet::new();
     let (mut statement, columns) = match written.dialect {
         Dialect::Datafusion => {
             limits::check_tokens(written.sql)?;
             let mut statement = one_select(written)?;
             let mut names = vec![];
             if let Statement::Statement(inner) = &mut statement {
+                names::plain_fields(inner);
                 names = names::of(inner, names::folded);
                 limits::flatten(inner)?;
             }
@@ -335,7 +371,11 @@ fn read(
             let explain = |error: &ParserError| {
                 written.explain(&DataFusionError::SQL(Box::new(error.clone()), None))
             };
-            let spark::Lowered { statement, names } = spark::read(written.sql, explain)?;
+            let lowered = spark::read(written.sql, explain)?;
+            capitals = lowered.capitals;
+            let spark::Lowered {
+                statement, names, ..
+            } = lowered;
             (Statement::Statement(Box::new(statement)), names)
         }
     };
@@ -348,6 +388,7 @@ fn read(
     Ok(Reading {
         statement,
         names: columns,
+        capitals,
     })
 }
 

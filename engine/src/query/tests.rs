@@ -1,5 +1,7 @@
 //! The query from the callers' point of view.
 
+mod nested;
+
 use super::*;
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};

@@ -358,7 +358,7 @@ fn hint(text: &str) -> Option<&'static str> {
         ),
         (
             "Unexpected argument type to 'json",
-            "they read text: CAST(column AS VARCHAR)",
+            "they read text: a field of a struct is column.field, and to_json(column) its text; else CAST(column AS VARCHAR)",
         ),
         (
             "Operator ->",

@@ -5,16 +5,19 @@
 //! Rule: it sends the same requests as a submit, reports with the same texts, and changes nothing.
 
 use super::{
-    Failure, Log, Pinned, ResolveError, World, check_arrival_time, check_names, check_partitions,
-    check_places, check_types, pinned, schema_field, source_table, table,
+    Failure, Log, Pinned, ResolveError, World, check_arrival_time, check_places, pinned,
+    result_field, result_schema, schema_field, source_table, table,
 };
 use super::{lookup_rows, stream_address};
 use crate::catalog::{self, Asked};
 use crate::lookup::{rows, trial};
 use crate::query::{QueryPlan, QueryText};
+use crate::sink::layout;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
-use streamctl_proto::resolved::{ColumnType, RecordKeys, StreamAddress};
+use streamctl_proto::function_code::{CodeDigest, FunctionCode};
+use streamctl_proto::resolved::{ColumnType, NestedColumns, RecordKeys, StreamAddress};
 use streamctl_proto::spec::{LookupSpec, Problem, Problems};
 use streamctl_proto::{Duplicates, JobSpec, ResolvedJob};
 
@@ -22,6 +25,8 @@ use streamctl_proto::{Duplicates, JobSpec, ResolvedJob};
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
     pub columns: Option<Vec<ColumnType>>,
+    /// What those of nested types are.
+    pub nested: NestedColumns,
     /// Which keys of a record hold them.
     pub keys: RecordKeys,
     /// For a Kinesis source: the stream.
@@ -30,6 +35,10 @@ pub struct Explored {
     pub lookups: BTreeMap<String, ExploredLookup>,
     /// The plan, if columns and lookups are known and the query is valid.
     pub plan: Option<QueryPlan>,
+    /// The columns of the result, if the plan and the function, if there is one, are known.
+    pub result: Option<SchemaRef>,
+    /// The code of the job's function.
+    pub function_code: Option<CodeDigest>,
     /// What is right, but may not be expected.
     pub notes: Vec<String>,
     /// The problems that the user must fix.
@@ -78,7 +87,8 @@ impl Explored {
         if let Some((field, reason)) = self.unavailable.into_iter().next() {
             return Err(ResolveError::Unavailable { field, reason });
         }
-        let (Some(columns), Some(plan)) = (self.columns, self.plan) else {
+        let (Some(columns), Some(plan), Some(result)) = (self.columns, self.plan, self.result)
+        else {
             return Err(Problems(vec![Problem::new(
                 "",
                 "it cannot be planned, and nothing says why",
@@ -92,10 +102,12 @@ impl Explored {
             .collect();
         let source = Pinned {
             columns,
+            nested: self.nested,
             keys: self.keys,
             stream: self.stream,
+            function_code: self.function_code,
         };
-        pinned(spec, spec_digest, now_ms, source, &plan, lookups)
+        pinned(spec, spec_digest, now_ms, source, &plan, &result, lookups)
     }
 
     /// What the user should know and need not fix, each with its lookup's name.
@@ -138,9 +150,12 @@ async fn try_lookups(
 pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
     let mut log = Log::default();
     let table = source_table(world, spec, &mut log).await;
+    let nested = table.as_ref().map_or(NestedColumns::Text, |table| {
+        table::nested_columns(spec, &table.columns)
+    });
     let schema = table.as_ref().and_then(|table| {
         let field = schema_field(&spec.source.schema);
-        log.ok(catalog::arrow_schema(&table.columns), |error| {
+        log.ok(catalog::arrow_schema(&table.columns, nested), |error| {
             Failure::of_catalog(field, &error)
         })
     });
@@ -179,23 +194,40 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
             log.ok(planned, |failure| failure)
         }
     };
+    let mut result = None;
     if let Some(plan) = &plan {
         try_lookups(spec, plan, &mut lookups, &mut log).await;
-        check_names(spec, plan.output_schema(), &mut log);
-        check_partitions(spec, plan.output_schema(), &mut log);
-        check_types(spec, plan.output_schema(), &mut log);
+        let schema =
+            |(name, found): (&String, &ExploredLookup)| (name.clone(), found.rows.schema());
+        let columns = lookups.iter().map(schema).collect();
+        result = result_schema(world, spec, plan, &columns, &mut log).await;
+    }
+    if let Some(result) = &result {
+        let layout = layout(&spec.sink);
+        let mut names = layout.refused_names(result);
+        for problem in &mut names {
+            if problem.field == "transform.sql" {
+                problem.field = result_field(spec).to_owned();
+            }
+        }
+        log.problems(names);
+        log.problems(layout.refused_types(result));
     }
     if places {
         check_places(world, spec, &mut log).await;
     }
     let (problems, unavailable) = log.apart();
+    let code = spec.function.as_ref().and(world.function.code.as_ref());
     Explored {
         columns: table.map(|table| table.columns),
+        nested,
         keys: asked.keys,
         notes: asked.notes,
         stream,
         lookups,
         plan,
+        result,
+        function_code: code.map(FunctionCode::digest),
         problems,
         unavailable,
     }

@@ -11,21 +11,24 @@ mod table;
 
 use crate::aws::Aws;
 use crate::catalog::{self, CatalogError, CatalogTable};
+use crate::function::{self, LearnError};
 use crate::lookup::{self, Listed, LookupError, rows};
 use crate::query::{self, QueryError, QueryPlan, QueryText, RecordColumn};
+use crate::sink::layout;
 use crate::source::connector;
 use crate::storage::{StorageError, Storages};
-use crate::written;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow::record_batch::RecordBatch;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use explore::explore;
 use std::collections::BTreeMap;
-use streamctl_proto::resolved::{ColumnType, RESOLVED_VERSION, RecordKeys, StreamAddress};
+use streamctl_proto::function_code::CodeDigest;
+use streamctl_proto::resolved::{
+    ColumnType, NestedColumns, RESOLVED_VERSION, RecordKeys, StreamAddress,
+};
 use streamctl_proto::spec::{
-    LookupSpec, Part, PartitionColumn, Problem, Problems, SchemaFrom, SinkFormat, StartingPosition,
+    LookupSpec, Part, Per, Problem, Problems, SchemaFrom, StartingPosition,
 };
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
@@ -38,6 +41,8 @@ pub struct World {
     pub storages: Storages,
     /// Which addresses a job may name.
     pub foreign: foreign::ForeignRule,
+    /// The code of the job's function, and what can call it.
+    pub function: function::Given,
 }
 
 /// The job cannot be resolved.
@@ -82,22 +87,27 @@ pub fn check_text(spec: &JobSpec) -> Vec<Problem> {
         Ok(None) => return vec![],
         Err(error) => return vec![error.problem()],
     };
+    if spec.function.is_some() {
+        // The columns of the result are the function's.
+        return vec![];
+    }
     let mut log = Log::default();
     // Only names are checked: any text can name a folder.
     let text = names
         .into_iter()
         .map(|name| Field::new(name, DataType::Utf8, true));
     let text = SchemaRef::new(Schema::new(text.collect::<Vec<_>>()));
-    check_names(spec, &text, &mut log);
-    check_partitions(spec, &text, &mut log);
+    log.problems(layout(&spec.sink).refused_names(&text));
     log.apart().0
 }
 
 /// What a submit keeps of a job's source.
 struct Pinned {
     columns: Vec<ColumnType>,
+    nested: NestedColumns,
     keys: RecordKeys,
     stream: Option<StreamAddress>,
+    function_code: Option<CodeDigest>,
 }
 
 /// The job with the results of the requests.
@@ -107,6 +117,7 @@ fn pinned(
     now_ms: i64,
     source: Pinned,
     plan: &QueryPlan,
+    output: &SchemaRef,
     lookups: BTreeMap<String, SchemaRef>,
 ) -> Result<ResolvedJob, ResolveError> {
     let start = match spec.source.starting_position {
@@ -118,7 +129,7 @@ fn pinned(
         encode_schema(schema).map_err(|error| {
             let message = format!("its columns cannot be written down: {error}");
             let hint = "give every column a type that Arrow's file form has".to_owned();
-            Problems(vec![Problem::new("transform.sql", message, Some(hint))])
+            Problems(vec![Problem::new(result_field(&spec), message, Some(hint))])
         })
     };
     let mut lookup_columns = BTreeMap::new();
@@ -134,28 +145,31 @@ fn pinned(
         submitted_ms: now_ms,
         start,
         columns: source.columns,
+        nested: source.nested,
         keys: source.keys,
         reads_partition_keys: plan.record_columns().contains(&RecordColumn::PartitionKey),
         stream: source.stream,
         stream_identity: None,
-        whole_window: plan.whole_window(),
+        whole_window: plan.whole_window() || needs_whole_window(&spec),
         query_digest: QueryText::stored(&spec).digest(),
-        output_schema: encoded(plan.output_schema())?,
+        output_schema: encoded(output)?,
         lookup_columns,
+        function_code: source.function_code,
         spec,
     })
 }
 
 /// Checks that the output locations of the job exist.
 async fn check_places(world: &World, spec: &JobSpec, log: &mut Log) {
+    for (key, error) in layout(&spec.sink).unreachable(&world.storages).await {
+        let failure = Failure::of_storage(&format!("sink.{key}"), &error);
+        log.failures.push(failure);
+    }
     let dead = spec
         .dead_letter
         .as_ref()
         .map(|folder| ("dead_letter.path", folder));
-    let places = [
-        ("sink.path", &spec.sink.path),
-        ("checkpoint.location", &spec.checkpoint),
-    ];
+    let places = [("checkpoint.location", &spec.checkpoint)];
     for (field, folder) in places.into_iter().chain(dead) {
         let checked = world
             .storages
@@ -168,9 +182,7 @@ async fn check_places(world: &World, spec: &JobSpec, log: &mut Log) {
 
 /// A schema as text: an Arrow IPC stream without batches, in base64.
 fn encode_schema(schema: &SchemaRef) -> Result<String, ArrowError> {
-    let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
-    writer.finish()?;
-    Ok(BASE64.encode(writer.into_inner()?))
+    Ok(BASE64.encode(function::schema::encode(schema)?))
 }
 
 /// The columns of a job's result, as they were planned at submit.
@@ -185,7 +197,7 @@ fn decode_schema(text: &str) -> Result<SchemaRef, ArrowError> {
     let bytes = BASE64
         .decode(text)
         .map_err(|error| ArrowError::ParseError(error.to_string()))?;
-    Ok(StreamReader::try_new(bytes.as_slice(), None)?.schema())
+    function::schema::decode(&bytes)
 }
 
 /// The columns of a stored schema and their types, for users.
@@ -209,7 +221,9 @@ pub fn lookup_columns(job: &ResolvedJob) -> Option<Vec<(String, SchemaRef)>> {
 /// Name and Arrow type of each column of a job's result, as its sink writes them.
 pub fn output_columns(job: &ResolvedJob) -> Vec<(String, String)> {
     let schema = output_schema(job).unwrap_or_else(|_| SchemaRef::new(Schema::empty()));
-    written::schema(&schema, &job.spec.sink)
+    layout(&job.spec.sink)
+        .form(&schema)
+        .schema()
         .fields()
         .iter()
         .map(|field| (field.name().clone(), field.data_type().to_string()))
@@ -226,8 +240,8 @@ pub async fn plan_of(
     job: &ResolvedJob,
     lookups: Vec<(String, SchemaRef)>,
 ) -> Result<QueryPlan, QueryError> {
-    let schema =
-        catalog::arrow_schema(&job.columns).map_err(|error| QueryError::Plan(error.to_string()))?;
+    let schema = catalog::arrow_schema(&job.columns, job.nested)
+        .map_err(|error| QueryError::Plan(error.to_string()))?;
     QueryPlan::new(schema, lookups, QueryText::stored(&job.spec)).await
 }
 
@@ -261,6 +275,11 @@ impl Log {
 
     fn problem(&mut self, field: &str, message: String, hint: Option<String>) {
         self.failures.push(Failure::problem(field, message, hint));
+    }
+
+    fn problems(&mut self, problems: Vec<Problem>) {
+        self.failures
+            .extend(problems.into_iter().map(Failure::Problem));
     }
 
     /// Splits the log: the problems that the user must fix, and the unavailable parts with their
@@ -477,101 +496,46 @@ fn check_arrival_time(spec: &JobSpec, columns: &[ColumnType], log: &mut Log) {
     );
 }
 
-/// Whether readers take the names of the result's columns.
-fn check_names(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let folders: Vec<&str> = spec
-        .sink
-        .partition_by
-        .iter()
-        .map(PartitionColumn::name)
-        .collect();
-    for (message, hint) in written::check_names(output, &folders) {
-        log.problem("transform.sql", message, Some(hint));
+/// The key that decides the columns of the result.
+fn result_field(spec: &JobSpec) -> &'static str {
+    match spec.function {
+        Some(_) => "function",
+        None => "transform.sql",
     }
 }
 
-/// Whether the sink's files can hold the result.
-fn check_types(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let format = match spec.sink.format {
-        SinkFormat::Csv => "csv",
-        SinkFormat::Parquet => "parquet",
-        SinkFormat::Json => "json",
+/// Whether a call of the job's function takes all rows of a window.
+fn needs_whole_window(spec: &JobSpec) -> bool {
+    let per = spec.function.as_ref().map(|function| function.per);
+    per == Some(Per::Window)
+}
+
+/// The columns of the job's result: those of its function, if it has one.
+async fn result_schema(
+    world: &World,
+    spec: &JobSpec,
+    plan: &QueryPlan,
+    lookups: &BTreeMap<String, SchemaRef>,
+    log: &mut Log,
+) -> Option<SchemaRef> {
+    let Some(function) = &spec.function else {
+        return Some(plan.output_schema().clone());
     };
-    for (column, kind, reason) in written::unwritable(output, &spec.sink) {
-        let message =
-            format!("column {column:?} of the result is {kind}, which {format} files cannot hold");
-        log.problem("sink.format", message, Some(reason.hint(&column)));
-    }
-}
-
-fn check_partitions(spec: &JobSpec, output: &SchemaRef, log: &mut Log) {
-    let field = "sink.partition_by";
-    let names: Vec<&str> = output
-        .fields()
-        .iter()
-        .map(|field| field.name().as_str())
-        .collect();
-    let mut used = 0;
-    for column in &spec.sink.partition_by {
-        let PartitionColumn::Column(name) = column else {
-            continue;
-        };
-        let Some(found) = output.fields().iter().find(|field| field.name() == name) else {
-            let hint = match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
-                Some(known) => format!("did you mean {known:?}?"),
-                None => format!("the result's columns are: {}", names.join(", ")),
-            };
-            log.problem(
-                field,
-                format!("the result has no column {name:?}"),
-                Some(hint),
-            );
-            continue;
-        };
-        used += 1;
-        if matches!(
-            found.data_type(),
-            DataType::Binary | DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
-        ) {
-            let message = format!(
-                "column {name:?} has the type {}, which names no folder",
-                found.data_type()
-            );
-            log.problem(
-                field,
-                message,
-                Some("partition by text, numbers or dates".into()),
-            );
-        }
-    }
-    if used > 0 && used == names.len() {
-        let hint = "add a column to the query that is not in partition_by".to_owned();
-        log.problem(
-            field,
-            "every column of the result names a folder: none is left to write".into(),
-            Some(hint),
-        );
-    }
-    for name in names {
-        let taken = |column: &PartitionColumn| match column {
-            PartitionColumn::IngestYear => name.eq_ignore_ascii_case("ingest_year"),
-            PartitionColumn::IngestMonth => name.eq_ignore_ascii_case("ingest_month"),
-            PartitionColumn::IngestDay => name.eq_ignore_ascii_case("ingest_day"),
-            PartitionColumn::IngestHour => name.eq_ignore_ascii_case("ingest_hour"),
-            PartitionColumn::Column(_) => false,
-        };
-        if spec.sink.partition_by.iter().any(taken) {
-            let message =
-                format!("{name} is a column of the result and the window's start at once");
-            log.problem(
-                field,
-                message,
-                Some(format!(
-                    "rename the result's column, or leave {name} out of partition_by"
-                )),
-            );
-        }
-    }
+    let result = function::result_schema(
+        &world.function,
+        spec,
+        function,
+        plan.output_schema(),
+        lookups,
+    )
+    .await;
+    log.ok(result, |error| match error {
+        LearnError::Function { message, hint } => Failure::problem("function", message, hint),
+        LearnError::Unavailable { reason } => Failure::Unavailable {
+            field: "function".to_owned(),
+            reason,
+        },
+    })
 }
 
 #[cfg(test)]

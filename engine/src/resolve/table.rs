@@ -9,8 +9,8 @@ use crate::query::{QueryError, QueryPlan, QueryText, RecordColumn};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 use streamctl_proto::JobSpec;
-use streamctl_proto::resolved::ColumnType;
-use streamctl_proto::spec::{HiveType, Problem};
+use streamctl_proto::resolved::{ColumnType, NestedColumns};
+use streamctl_proto::spec::{HiveType, PayloadFormat, Problem};
 
 /// Checks what reading the table's records takes.
 pub(super) fn asked(spec: &JobSpec, table: &CatalogTable, log: &mut Log) -> Asked {
@@ -38,6 +38,17 @@ pub(super) fn asked(spec: &JobSpec, table: &CatalogTable, log: &mut Log) -> Aske
         ));
     }
     asked
+}
+
+/// What columns of nested types are in a job that is submitted now. A row of CSV has no objects.
+pub(super) fn nested_columns(spec: &JobSpec, columns: &[ColumnType]) -> NestedColumns {
+    let is_nested = |column: &ColumnType| HiveType::is_nested(&column.type_name);
+    match spec.source.kind.payload_format() {
+        PayloadFormat::Json(format) if !format.of_rows && columns.iter().any(is_nested) => {
+            NestedColumns::Typed
+        }
+        PayloadFormat::Json(_) | PayloadFormat::Csv(_) => NestedColumns::Text,
+    }
 }
 
 /// A declared length changes nothing.

@@ -7,9 +7,8 @@ use std::time::Duration;
 use streamctl_proto::WindowSize;
 use streamctl_proto::manifest::sha256_hex;
 use streamctl_proto::spec::{
-    Compression, Dialect, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource, Location,
-    LookupFormat, OnDataLoss, SinkFormat, SinkSpec, SinkTypes, SourceKind, SourceSpec,
-    TimestampFormat,
+    Compression, Dialect, FilesSink, FilesSource, GRACE_DEFAULT, GeneratorSource, KinesisSource,
+    Location, LookupFormat, OnDataLoss, PartitionColumn, SinkFormat, SourceKind, SourceSpec,
 };
 
 const SQL: &str = r#"SELECT s.uuid, s.itemtype, s.saleschannel, s.orderpriority, s.orderdate, s.region, s.shipdate,
@@ -68,18 +67,17 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
             ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }],
         sql: sql.into(),
-        sink: SinkSpec {
-            path: Location::folder("memory://out/"),
-            format: SinkFormat::Parquet,
+        sink: FilesSink {
             compression: Compression::Zstd,
             partition_by,
             target_size: 1 << 20,
-            types: SinkTypes::Hive,
-            timestamp_format: TimestampFormat::Iso,
-        },
+            ..FilesSink::new(Location::folder("memory://out/"))
+        }
+        .into(),
         dead_letter: None,
         checkpoint: Location::folder("memory://checkpoint/"),
         dialect: Dialect::default(),
+        function: None,
         retries_max: 3,
         query_errors: Default::default(),
     }
@@ -98,6 +96,7 @@ async fn world(objects: &[(&str, &[u8])]) -> World {
         aws: Aws::new(AwsSettings::default()),
         storages,
         foreign: Default::default(),
+        function: Default::default(),
     }
 }
 
@@ -294,7 +293,11 @@ async fn a_result_that_the_files_cannot_hold_is_refused_before_it_is_computed() 
         ),
     ] {
         let mut spec = job(generator(), sql, vec![]);
-        spec.sink.format = format;
+        spec.sink = FilesSink {
+            format,
+            ..FilesSink::new(Location::folder("memory://out/"))
+        }
+        .into();
         let resolved = resolve(&world(&[COUNTRIES]).await, spec, "d".into(), 7).await;
         match (resolved, wrong) {
             (Ok(_), None) => {}

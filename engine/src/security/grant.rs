@@ -37,6 +37,8 @@ pub enum Use {
     Verify,
     /// Computing and staging lost objects of its epochs again.
     Rebuild,
+    /// Calling its function without rows.
+    Function,
 }
 
 impl Use {
@@ -44,7 +46,7 @@ impl Use {
     pub fn role(self) -> Role {
         match self {
             Self::Read => Role::View,
-            Self::Verify | Self::Rebuild => Role::Operate,
+            Self::Verify | Self::Rebuild | Self::Function => Role::Operate,
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamctl_proto::spec::{
-    Compression, Dialect, Location, OnDataLoss, SchemaFrom, SinkFormat, SinkSpec, SinkTypes,
-    SourceKind, SourceSpec, StartingPosition, TimestampFormat,
+    Compression, Dialect, FilesSink, Location, OnDataLoss, SchemaFrom, SinkFormat, SourceKind,
+    SourceSpec, StartingPosition,
 };
 use streamctl_proto::{JobSpec, Position, ResolvedJob, WindowSize};
 
@@ -24,20 +24,23 @@ fn spec(kind: SourceKind) -> JobSpec {
         window: WindowSize::from_ms(60_000).expect("not zero"),
         lookups: Vec::new(),
         sql: "SELECT * FROM source".to_owned(),
-        sink: SinkSpec {
-            path: Location::folder("/out/"),
-            format: SinkFormat::Json,
-            compression: Compression::None,
-            partition_by: Vec::new(),
-            target_size: 1 << 20,
-            types: SinkTypes::Hive,
-            timestamp_format: TimestampFormat::Iso,
-        },
+        sink: sink(Location::folder("/out/")).into(),
         dead_letter: None,
         checkpoint: Location::folder("/checkpoint/"),
         dialect: Dialect::default(),
+        function: None,
         retries_max: 3,
         query_errors: Default::default(),
+    }
+}
+
+/// JSON lines below this folder.
+pub fn sink(path: Location) -> FilesSink {
+    FilesSink {
+        format: SinkFormat::Json,
+        compression: Compression::None,
+        target_size: 1 << 20,
+        ..FilesSink::new(path)
     }
 }
 
@@ -53,6 +56,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         submitted_ms,
         start: Position::Start,
         columns: Vec::new(),
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream: None,
@@ -61,6 +65,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         query_digest: String::new(),
         output_schema: String::new(),
         lookup_columns: Default::default(),
+        function_code: None,
     }
 }
 

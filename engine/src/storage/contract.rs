@@ -32,6 +32,7 @@ pub async fn contract(storage: &dyn Storage, root: &Location) {
     what_is_not_there_is_said_so(storage, &below(root, "absent")).await;
     an_abandoned_object_never_becomes_visible(storage, &below(root, "abandon")).await;
     a_sweep_takes_only_the_orphans_of_its_job(storage, &below(root, "sweep")).await;
+    a_deleted_object_is_gone(storage, &below(root, "delete")).await;
 }
 
 fn below(root: &Location, name: &str) -> Location {
@@ -325,6 +326,21 @@ async fn what_is_not_there_is_said_so(storage: &dyn Storage, root: &Location) {
             Err(StorageError::NotFound { .. })
         ));
     }
+}
+
+async fn a_deleted_object_is_gone(storage: &dyn Storage, root: &Location) {
+    let location = root.join("a");
+    let bytes = Bytes::from_static(b"a");
+    let put = storage.put_new(&location, bytes.clone()).await;
+    assert_eq!(put.expect("a put"), PutOutcome::Created);
+    storage.delete(&location).await.expect("it can be deleted");
+    assert!(matches!(
+        storage.head(&location).await,
+        Err(StorageError::NotFound { .. })
+    ));
+    storage.delete(&location).await.expect("twice");
+    let put = storage.put_new(&location, bytes).await;
+    assert_eq!(put.expect("a put"), PutOutcome::Created);
 }
 
 async fn an_abandoned_object_never_becomes_visible(storage: &dyn Storage, root: &Location) {

@@ -139,6 +139,14 @@ impl Storage for LocalStorage {
         .await
     }
 
+    async fn delete(&self, location: &str) -> Result<(), StorageError> {
+        blocking(location, |path| match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
         let orphans = orphans.clone();
         blocking(folder.as_str(), move |path| {

@@ -26,6 +26,7 @@ pub enum Op {
     Finish,
     Publish,
     Abandon,
+    Delete,
     Sweep,
 }
 
@@ -283,6 +284,13 @@ impl Storage for MemoryStorage {
         let id = staged_id(object);
         self.run(Op::Abandon, |state| {
             state.staged.remove(id);
+            Ok(())
+        })
+    }
+
+    async fn delete(&self, location: &str) -> Result<(), StorageError> {
+        self.run(Op::Delete, |state| {
+            state.objects.remove(location);
             Ok(())
         })
     }

@@ -2,7 +2,7 @@
 //! written but invisible.
 //!
 //! Owns: the trait, the choice of implementation for a location. Does not own: when to publish
-//! (`controller::publish`).
+//! (`controller::sink`).
 //! Rule: publishing is idempotent; the object itself decides, not an earlier response, whenever it
 //! can be inspected.
 
@@ -181,6 +181,16 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError>;
     /// Deletes a staged object. A missing one is not an error.
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError>;
+    /// Deletes a visible object. A missing one is not an error. Implementations that keep
+    /// everything refuse.
+    async fn delete(&self, location: &str) -> Result<(), StorageError> {
+        Err(StorageError::Refused {
+            cause: RefusalCause::Request,
+            location: location.to_owned(),
+            reason: "objects of this storage are not deleted".to_owned(),
+            hint: "delete it by hand".to_owned(),
+        })
+    }
     /// Deletes the staged objects below `folder` that are orphans by `orphans`, and returns their
     /// number. Does not use a clock: the name alone decides whether an object is an orphan.
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError>;

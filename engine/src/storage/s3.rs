@@ -312,6 +312,18 @@ impl Storage for S3Storage {
         abort(&self.aws.s3().await, place, upload_id).await
     }
 
+    async fn delete(&self, location: &str) -> Result<(), StorageError> {
+        let place = Place::parse(location)?;
+        let client = self.aws.s3().await;
+        let request = client.delete_object().bucket(place.bucket).key(place.key);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            // Servers other than AWS may report a missing object.
+            Err(error) if status(&error) == Some(404) => Ok(()),
+            Err(error) => Err(meaning(location, &error)),
+        }
+    }
+
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
         let place = Place::parse(folder.as_str())?;
         let client = self.aws.s3().await;

@@ -22,7 +22,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use std::sync::Arc;
-use streamctl_proto::spec::{SinkFormat, SinkSpec, SinkTypes, TimestampFormat};
+use streamctl_proto::spec::{FilesSink, SinkFormat, SinkTypes, TimestampFormat};
 
 /// How values become text in JSON and CSV.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl TextForm {
     const HIVE_TIMESTAMP: &'static str = "%Y-%m-%d %H:%M:%S%.f";
 
     /// Of a sink.
-    pub fn of(sink: &SinkSpec) -> Self {
+    pub fn of(sink: &FilesSink) -> Self {
         Self {
             types: sink.types,
             timestamps: sink.timestamp_format,
@@ -64,7 +64,7 @@ pub struct Formed {
 impl Form {
     /// For the result of a query. A type that no file can hold stays as it is: only a submit
     /// refuses it ([`unwritable`]), and a job that runs keeps what it wrote.
-    pub fn new(result: &SchemaRef, sink: &SinkSpec) -> Self {
+    pub fn new(result: &SchemaRef, sink: &FilesSink) -> Self {
         let column = |field: &Arc<Field>| match (sink.types, written(field, sink.format)) {
             (SinkTypes::Hive, Ok(data_type)) => Arc::new(Field::new(
                 field.name(),
@@ -101,13 +101,8 @@ impl Form {
     }
 }
 
-/// The columns of the result as the sink writes them.
-pub fn schema(result: &SchemaRef, sink: &SinkSpec) -> SchemaRef {
-    Arc::clone(Form::new(result, sink).schema())
-}
-
 /// The columns that the sink's files cannot hold: name, type and reason.
-pub fn unwritable(result: &Schema, sink: &SinkSpec) -> Vec<(String, DataType, Unwritable)> {
+pub fn unwritable(result: &Schema, sink: &FilesSink) -> Vec<(String, DataType, Unwritable)> {
     let refused = |field: &Arc<Field>| {
         let name = field.name().clone();
         let data_type = field.data_type().clone();

@@ -9,17 +9,12 @@ use parquet::basic::{LogicalType, TimeUnit as ParquetUnit, Type as Physical};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::schema::types::Type;
 use std::sync::Arc;
-use streamctl_proto::spec::{Compression, Location};
+use streamctl_proto::spec::Location;
 
-fn sink(format: SinkFormat) -> SinkSpec {
-    SinkSpec {
-        path: Location::folder("/out"),
+fn sink(format: SinkFormat) -> FilesSink {
+    FilesSink {
         format,
-        compression: Compression::None,
-        partition_by: vec![],
-        target_size: 1 << 20,
-        types: SinkTypes::Hive,
-        timestamp_format: TimestampFormat::Iso,
+        ..FilesSink::new(Location::folder("/out"))
     }
 }
 
@@ -307,7 +302,8 @@ fn p18_what_no_reader_has_a_type_for_is_refused_with_a_cast_as_the_hint() {
         );
         // A job that runs already keeps the type.
         let schema = Arc::new(schema);
-        assert_eq!(super::schema(&schema, &sink(SinkFormat::Parquet)), schema);
+        let form = Form::new(&schema, &sink(SinkFormat::Parquet));
+        assert_eq!(*form.schema(), schema);
     }
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int32, true)));
     let schema = Schema::new(vec![Field::new("x", list, true)]);
@@ -321,12 +317,12 @@ fn p18_what_no_reader_has_a_type_for_is_refused_with_a_cast_as_the_hint() {
 
 #[test]
 fn a_job_of_an_earlier_build_writes_the_types_and_texts_that_it_wrote() {
-    let old = SinkSpec {
+    let old = FilesSink {
         types: SinkTypes::Arrow,
         ..sink(SinkFormat::Json)
     };
     let all = batch(every_type());
-    assert_eq!(schema(&all.schema(), &old), all.schema());
+    assert_eq!(*Form::new(&all.schema(), &old).schema(), all.schema());
     let bytes = batch(vec![(
         "b",
         Arc::new(BinaryArray::from(vec![b"hi".as_slice()])) as ArrayRef,

@@ -27,7 +27,8 @@ impl Unwritable {
     /// What to write into the query instead.
     pub fn hint(self, column: &str) -> String {
         let to = match self {
-            Self::NoType | Self::Nested | Self::Null => "VARCHAR",
+            Self::Nested => return format!("write to_json({column}) AS {column}, or leave it out"),
+            Self::NoType | Self::Null => "VARCHAR",
             Self::Digits => "DECIMAL(38, 10)",
         };
         format!("cast it: CAST({column} AS {to}), or leave it out")

@@ -3,10 +3,9 @@
 //! Rule: the resolved value counts, not how it was resolved: a stream named by the catalog and the
 //! same one named in the file are one value.
 
-use crate::resolved::{ColumnType, StreamAddress};
+use crate::resolved::{ColumnType, NestedColumns, StreamAddress};
 use crate::spec::{
-    LookupCsv, LookupSpec, PartitionColumn, SchemaFrom, SinkSpec, SourceSpec, TimestampFormat,
-    bytes_text, duration_text,
+    LookupCsv, LookupSpec, SchemaFrom, SinkKind, SourceSpec, bytes_text, duration_text,
 };
 use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
@@ -28,6 +27,13 @@ pub(super) fn fields(job: &ResolvedJob) -> Fields {
     all.push(("transform.on_query_error".into(), value_text(&errors.on)));
     all.push(("transform.max_bad_share".into(), errors.max_bad_share()));
     all.push(("transform.dialect".into(), spec.dialect.word().to_owned()));
+    if let Some(function) = &spec.function {
+        let named = |(key, value)| (format!("function.{key}"), value);
+        all.extend(function.fields().into_iter().map(named));
+    }
+    if let Some(code) = &job.function_code {
+        all.push(("function.code".into(), code.to_string()));
+    }
     sink(&spec.sink, &mut all);
     all.push(("dead_letter.path".into(), spec.dead_letters().to_string()));
     all.push(("checkpoint.location".into(), spec.checkpoint.to_string()));
@@ -79,6 +85,10 @@ fn columns(job: &ResolvedJob, all: &mut Fields) {
     };
     let field = |column: &ColumnType| format!("columns.{}", column.name.to_lowercase());
     all.extend(job.columns.iter().map(|c| (field(c), value(c))));
+    if job.nested == NestedColumns::Typed {
+        let value = "lists, maps and structs".to_owned();
+        all.push(("columns.(nested types)".to_owned(), value));
+    }
     let rules = [
         ("dots in keys", job.keys.dots_are_underscores, "count as _"),
         ("case of keys", job.keys.case_counts, "counts"),
@@ -135,33 +145,10 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
     );
 }
 
-fn sink(spec: &SinkSpec, all: &mut Fields) {
-    let columns: Vec<&str> = spec
-        .partition_by
-        .iter()
-        .map(PartitionColumn::name)
-        .collect();
-    let values = [
-        ("path", spec.path.to_string()),
-        ("format", value_text(&spec.format)),
-        ("compression", value_text(&spec.compression)),
-        ("partition_by", columns.join(", ")),
-        ("target_size", bytes_text(spec.target_size)),
-        ("types", value_text(&spec.types)),
-        (
-            "timestamp_format",
-            match spec.timestamp_format {
-                TimestampFormat::Iso => String::new(),
-                TimestampFormat::Hive => value_text(&spec.timestamp_format),
-            },
-        ),
-    ];
-    all.extend(
-        values
-            .into_iter()
-            .filter(|(_, v)| !v.is_empty())
-            .map(|(key, value)| (format!("sink.{key}"), value)),
-    );
+fn sink(spec: &SinkKind, all: &mut Fields) {
+    all.push(("sink.type".to_owned(), spec.type_name().to_owned()));
+    let fields = spec.fields().into_iter();
+    all.extend(fields.map(|(key, value)| (format!("sink.{key}"), value)));
 }
 
 /// The text of a value in a job file.

@@ -4,7 +4,7 @@ use super::*;
 use crate::JobVersion;
 use crate::manifest::sha256_hex;
 use crate::position::Position;
-use crate::resolved::{ColumnType, RESOLVED_VERSION};
+use crate::resolved::{ColumnType, NestedColumns, RESOLVED_VERSION};
 
 const JOB: &str = r#"
 name = "sales"
@@ -75,6 +75,7 @@ fn job(text: &str) -> ResolvedJob {
         submitted_ms: 0,
         start: Position::Start,
         columns,
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream,
@@ -83,6 +84,7 @@ fn job(text: &str) -> ResolvedJob {
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: String::new(),
         lookup_columns: Default::default(),
+        function_code: None,
         spec,
     }
 }
@@ -355,6 +357,33 @@ fn every_key_of_every_source_has_a_rule() {
             assert!(!said.contains("nothing is known"), "{field}");
         }
     }
+}
+
+#[test]
+fn p17_a_struct_that_grows_is_taken_over_and_so_are_types_for_texts() {
+    let column = |type_name: &str| {
+        JOB.replace(
+            "id = \"string\"",
+            &format!("id = \"string\"\nitem = \"{type_name}\""),
+        )
+    };
+    let old = job(&column("struct<sku:string>"));
+    let mut next = job(&column("struct<colour:string,sku:string,price:double>"));
+    let found = compare(&old, &next, None);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (found[0].field.as_str(), &found[0].refused),
+        ("columns.item", &None)
+    );
+    next.nested = NestedColumns::Typed;
+    let found = compare(&old, &next, None);
+    let typed = found
+        .iter()
+        .find(|one| one.field == "columns.(nested types)");
+    assert!(
+        typed.is_some_and(|one| one.was.is_none() && one.refused.is_none()),
+        "{found:?}"
+    );
 }
 
 #[test]

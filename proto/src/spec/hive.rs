@@ -1,15 +1,23 @@
 //! The types of columns: those of Hive, as the Glue Data Catalog and `[source.schema]` name them.
 //!
-//! Owns: which texts are types. Does not own: what a value of a type becomes
-//! (`streamctl_engine::catalog`).
+//! Owns: which texts are types. Does not own: what is between the angles of a nested one ([`nested`]),
+//! what a value of a type becomes (`streamctl_engine::catalog`).
 //! Rule: this is the only list; the parser, the reference of the job file, hints and the check
 //! against the catalog use it.
 
+mod nested;
+
+use std::fmt;
+
+/// Most levels of a type; `array<struct<a:int>>` has three.
+pub const TYPE_LEVELS_MAX: usize = 16;
+/// Most types inside of a type, itself counted.
+pub const TYPE_PARTS_MAX: usize = 1_000;
 /// Digits that a decimal may have.
 const DECIMAL_DIGITS_MAX: u8 = 38;
 
 /// A column's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HiveType {
     String,
     /// With the most characters that it declares.
@@ -30,8 +38,19 @@ pub enum HiveType {
     Date,
     Timestamp,
     Binary,
-    /// `array<...>`, `map<...>`, `struct<...>`.
-    Nested,
+    Array(Box<HiveType>),
+    /// Keys and values.
+    Map(Box<HiveType>, Box<HiveType>),
+    /// At least one field; no two have the same name.
+    Struct(Vec<HiveField>),
+}
+
+/// A field of a struct.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiveField {
+    /// In lower case, as names of columns.
+    pub name: String,
+    pub hive_type: HiveType,
 }
 
 /// What is written behind the name of a type.
@@ -40,7 +59,7 @@ enum Arguments<'a> {
     None,
     /// Between `(` and `)`.
     Round(&'a str),
-    /// Between `<` and `>`.
+    /// Between `<` and `>`: the arguments of nested types, which are read elsewhere.
     Angled,
     Malformed,
 }
@@ -68,9 +87,9 @@ static TYPES: [(&str, &str, Read); 19] = [
     ("date", "date", |a| plain(a, HiveType::Date)),
     ("timestamp", "timestamp", |a| plain(a, HiveType::Timestamp)),
     ("binary", "binary", |a| plain(a, HiveType::Binary)),
-    ("array", "array<string>", nested),
-    ("map", "map<string,int>", nested),
-    ("struct", "struct<a:int,b:string>", nested),
+    (nested::ARRAY, "array<string>", |_| None),
+    (nested::MAP, "map<string,int>", |_| None),
+    (nested::STRUCT, "struct<a:int,b:string>", |_| None),
 ];
 
 /// A text that is not a type.
@@ -80,6 +99,86 @@ pub enum NotAType {
     Name(String),
     /// The type takes other arguments; an example.
     Arguments { example: &'static str },
+    /// A part of a nested type is not one.
+    Inside {
+        /// The part, as far as it was read.
+        part: String,
+        why: Inside,
+    },
+    /// More than [`TYPE_LEVELS_MAX`] levels.
+    Levels,
+    /// More than [`TYPE_PARTS_MAX`] parts.
+    Parts,
+}
+
+/// What is wrong with a part of a nested type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inside {
+    NotAType(Box<NotAType>),
+    /// Two fields of a struct have this name.
+    Twice(String),
+    /// The key of a map is an array, a map or a struct.
+    Key,
+    /// The text goes on, or ends, where this was expected.
+    Expected(&'static str),
+}
+
+impl NotAType {
+    /// What to write instead.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Name(_) => HiveType::hint(),
+            Self::Arguments { example } => format!("write it as in {example:?}"),
+            Self::Levels => format!(
+                "a type has at most {TYPE_LEVELS_MAX} levels: declare the inner part as string, its JSON"
+            ),
+            Self::Parts => format!(
+                "a type has at most {TYPE_PARTS_MAX} fields and elements: leave out those that no query reads"
+            ),
+            Self::Inside { part, why } => match why {
+                Inside::NotAType(inner) => {
+                    format!("{part:?} in it is not a type; {}", inner.hint())
+                }
+                Inside::Twice(name) => format!(
+                    "{part:?} has two fields {name:?}, case makes no difference: rename one"
+                ),
+                Inside::Key => format!("{part:?} cannot be the key of a map: use string"),
+                Inside::Expected(what) => format!("{what} was expected at {part:?}"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for HiveType {
+    /// As the Data Catalog writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String | Self::Varchar(None) | Self::Char(None) => f.write_str("string"),
+            Self::Varchar(Some(length)) => write!(f, "varchar({length})"),
+            Self::Char(Some(length)) => write!(f, "char({length})"),
+            Self::Boolean => f.write_str("boolean"),
+            Self::TinyInt => f.write_str("tinyint"),
+            Self::SmallInt => f.write_str("smallint"),
+            Self::Int => f.write_str("int"),
+            Self::BigInt => f.write_str("bigint"),
+            Self::Float => f.write_str("float"),
+            Self::Double => f.write_str("double"),
+            Self::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
+            Self::Date => f.write_str("date"),
+            Self::Timestamp => f.write_str("timestamp"),
+            Self::Binary => f.write_str("binary"),
+            Self::Array(item) => write!(f, "array<{item}>"),
+            Self::Map(key, value) => write!(f, "map<{key},{value}>"),
+            Self::Struct(fields) => {
+                f.write_str("struct<")?;
+                for (place, field) in fields.iter().enumerate() {
+                    let comma = if place > 0 { "," } else { "" };
+                    write!(f, "{comma}{}:{}", field.name, field.hive_type)?;
+                }
+                f.write_str(">")
+            }
+        }
+    }
 }
 
 impl HiveType {
@@ -88,14 +187,12 @@ impl HiveType {
     /// # Errors
     /// [`NotAType`].
     pub fn parse(text: &str) -> Result<Self, NotAType> {
-        let lower = text.trim().to_lowercase();
-        let at = lower.find(['(', '<']).unwrap_or(lower.len());
-        let name = lower[..at].trim_end();
-        let found = TYPES.iter().find(|(word, ..)| *word == name);
-        let Some((_, example, read)) = found else {
-            return Err(NotAType::Name(name.to_owned()));
-        };
-        read(arguments(&lower[at..])).ok_or(NotAType::Arguments { example })
+        nested::parse(&text.trim().to_lowercase())
+    }
+
+    /// Whether a text is an array, a map or a struct, whatever is inside of it.
+    pub fn is_nested(text: &str) -> bool {
+        nested::outer(&text.trim().to_lowercase()).is_some()
     }
 
     /// The names of all types.
@@ -115,6 +212,17 @@ impl HiveType {
     }
 }
 
+/// A type that is not nested, in lower case.
+fn single(text: &str) -> Result<HiveType, NotAType> {
+    let at = text.find(['(', '<']).unwrap_or(text.len());
+    let name = text[..at].trim_end();
+    let found = TYPES.iter().find(|(word, ..)| *word == name);
+    let Some((_, example, read)) = found else {
+        return Err(NotAType::Name(name.to_owned()));
+    };
+    read(arguments(&text[at..])).ok_or(NotAType::Arguments { example })
+}
+
 fn arguments(text: &str) -> Arguments<'_> {
     let inside = |begin, end| text.strip_prefix(begin)?.strip_suffix(end).map(str::trim);
     match (text, inside('(', ')'), inside('<', '>')) {
@@ -127,10 +235,6 @@ fn arguments(text: &str) -> Arguments<'_> {
 
 fn plain(arguments: Arguments<'_>, kind: HiveType) -> Option<HiveType> {
     matches!(arguments, Arguments::None).then_some(kind)
-}
-
-fn nested(arguments: Arguments<'_>) -> Option<HiveType> {
-    matches!(arguments, Arguments::Angled).then_some(HiveType::Nested)
 }
 
 /// Outer `None`: not a length.

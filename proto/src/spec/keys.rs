@@ -1,7 +1,7 @@
 //! Every key of a job file, once.
 //!
 //! Owns: names, limits, defaults, and their descriptions. Does not own: checks over several keys
-//! (`parse`, `source`).
+//! (`parse`, `source`), the keys of a kind of source or sink.
 //! Rule: the parser reads a key by its declaration here, and `docs/job-file.md` is generated from
 //! it: a key that is not here does not exist.
 
@@ -9,15 +9,13 @@ use super::key::{
     Absent, AnyText, Ascii, Flag, Key, Kind, Part, Share, Size, Span, Special, Text, Whole, Word,
 };
 use super::{
-    BAD_SHARE_PPM_DEFAULT, Compression, Dialect, HiveType, LookupFormat, OnDataLoss, OnQueryError,
-    SinkFormat, SinkTypes, TextEncoding, TimestampFormat,
+    BAD_SHARE_PPM_DEFAULT, Dialect, HiveType, LookupFormat, OnDataLoss, OnQueryError, TextEncoding,
 };
 use crate::id::JOB_NAME_CHARS_MAX;
 use std::time::Duration;
 
 /// Most lookups of one job.
 pub const LOOKUPS_MAX: usize = 64;
-pub const PARTITION_COLUMNS_MAX: usize = 16;
 /// How often a lookup is looked at, if its job does not say.
 pub(super) const REFRESH_DEFAULT: Duration = Duration::from_secs(60);
 /// Most bytes of a lookup, if its job does not say.
@@ -76,7 +74,13 @@ pub(super) static TRANSFORM_TABLE: Key<Special> = key(
     "transform",
     Special(table),
     Absent::Refused("add a table [transform] with sql = \"SELECT * FROM source\""),
-    "the query",
+    "the query; may be left out beside `[function]`",
+);
+pub(super) static FUNCTION_TABLE: Key<Special> = key(
+    "function",
+    Special(table),
+    Absent::Means("the query's rows are the result"),
+    "your own function, which takes the query's rows",
 );
 pub(super) static SINK_TABLE: Key<Special> = key(
     "sink",
@@ -111,6 +115,7 @@ pub(super) static JOB: Part = Part {
         &WINDOW_TABLE,
         &LOOKUPS,
         &TRANSFORM_TABLE,
+        &FUNCTION_TABLE,
         &SINK_TABLE,
         &DEAD_LETTER_TABLE,
         &CHECKPOINT_TABLE,
@@ -184,8 +189,9 @@ static COLUMN: Key<Special> = key(
         format!("a Hive type: {}", names.join(", "))
     }),
     Absent::Means("at least one column"),
-    "a column and its type, such as `amount = \"decimal(10,2)\"`; arrays, maps and structs become \
-     text with their JSON",
+    "a column and its type, such as `amount = \"decimal(10,2)\"` or \
+     `items = \"array<struct<sku:string,price:decimal(10,2)>>\"`; as `string`, an object or array \
+     is its JSON",
 );
 pub(super) static SCHEMA: Part = Part {
     title: "[source.schema]",
@@ -346,77 +352,6 @@ pub(super) static TRANSFORM: Part = Part {
             needs double quotes. Where a value cannot be cast, `TRY_CAST` gives NULL. A query that needs the \
             whole window (aggregate, `DISTINCT`, `ORDER BY`, `LIMIT`) runs on one worker.",
     keys: &[&SQL, &DIALECT, &ON_QUERY_ERROR, &MAX_BAD_SHARE],
-};
-
-pub(super) static SINK_PATH: Key<Special> = key(
-    "path",
-    Special(folder),
-    Absent::Refused("for example path = \"s3://my-bucket/output/\""),
-    "where objects are published; other jobs may write there too",
-);
-pub(super) static SINK_FORMAT: Key<Word<SinkFormat>> = key(
-    "format",
-    Word(&[
-        ("parquet", SinkFormat::Parquet),
-        ("json", SinkFormat::Json),
-        ("csv", SinkFormat::Csv),
-    ]),
-    Absent::Is(SinkFormat::Parquet),
-    "Parquet, JSON lines, or CSV with a header",
-);
-pub(super) static SINK_COMPRESSION: Key<Word<Compression>> = key(
-    "compression",
-    Word(&[
-        ("none", Compression::None),
-        ("snappy", Compression::Snappy),
-        ("gzip", Compression::Gzip),
-        ("zstd", Compression::Zstd),
-    ]),
-    Absent::Means("`snappy` for Parquet, else `none`"),
-    "how they are compressed; `snappy` is for Parquet only",
-);
-pub(super) static PARTITION_BY: Key<Special> = key(
-    "partition_by",
-    Special(|| format!("a list of up to {PARTITION_COLUMNS_MAX} names")),
-    Absent::Means("no folders"),
-    "each becomes a folder `name=value/`: columns of the result, or `ingest_year`, `ingest_month`, `ingest_day`, `ingest_hour` of the \
-     window's start (UTC). One task may write to 1,000 folders in one window; more stop the job",
-);
-pub(super) static TARGET_SIZE: Key<Size> = key(
-    "target_size",
-    Size { least: 1 << 20 },
-    Absent::Is(128 << 20),
-    "objects are cut at about this size",
-);
-pub(super) static SINK_TYPES: Key<Word<SinkTypes>> = key(
-    "types",
-    Word(&[("hive", SinkTypes::Hive), ("arrow", SinkTypes::Arrow)]),
-    Absent::Is(SinkTypes::Hive),
-    "`hive`: [types and text forms](query.md#what-is-written) that Hive, Spark and Athena read; \
-     `arrow`: those of the query's result, as jobs of earlier versions are written",
-);
-pub(super) static TIMESTAMP_FORMAT: Key<Word<TimestampFormat>> = key(
-    "timestamp_format",
-    Word(&[
-        ("iso", TimestampFormat::Iso),
-        ("hive", TimestampFormat::Hive),
-    ]),
-    Absent::Is(TimestampFormat::Iso),
-    "JSON and CSV: `iso` is `2026-11-24T00:45:00`, which Spark reads and writes; `hive` is \
-     `2026-11-24 00:45:00`, which the SerDes of Hive and Athena need",
-);
-pub(super) static SINK: Part = Part {
-    title: "[sink]",
-    about: "A task writes one object per window and folder, named after the window, the job and the task.",
-    keys: &[
-        &SINK_PATH,
-        &SINK_FORMAT,
-        &SINK_COMPRESSION,
-        &PARTITION_BY,
-        &TARGET_SIZE,
-        &SINK_TYPES,
-        &TIMESTAMP_FORMAT,
-    ],
 };
 
 pub(super) static DEAD_LETTER_PATH: Key<Special> = key(

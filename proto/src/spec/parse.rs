@@ -1,18 +1,17 @@
 //! From the text of a job file to a checked [`JobSpec`].
 //!
-//! Owns: the tables of a job file except `[source]`. Does not own: keys, limits and defaults
-//! (`keys`), how a value is read (`key`, `raw`), the source (`source`).
+//! Owns: the tables of a job file except `[source]` and `[sink]`. Does not own: keys, limits and
+//! defaults (`keys`), how a value is read (`key`, `raw`), the source (`source`), the sink (`sink`).
 //! Rule: every problem is found in one pass; a [`JobSpec`] is made only if there is none.
 
-use super::key::{Key, Read, Special};
-use super::keys::{LOOKUPS_MAX, PARTITION_COLUMNS_MAX};
+use super::key::{Key, Special};
+use super::keys::LOOKUPS_MAX;
 use super::location::{self, Named};
 use super::raw::{Entry, Log, Table};
 use super::{
-    Compression, Dialect, JobSpec, Location, LookupCsv, LookupFormat, LookupSpec, PartitionColumn,
-    Problem, Problems, QueryErrors, SinkFormat, SinkSpec, TimestampFormat,
+    Dialect, JobSpec, Location, LookupCsv, LookupFormat, LookupSpec, Problem, Problems, QueryErrors,
 };
-use super::{keys, source};
+use super::{function, keys, sink, source};
 use crate::{JobName, WindowSize};
 use std::path::Path;
 
@@ -81,9 +80,18 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         Some(entry) => lookups(&entry, base_dir, &mut places),
         None => Some(Vec::new()),
     };
-    let transform = table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform);
+    let function = match root.entry(&keys::FUNCTION_TABLE) {
+        Some(entry) => entry.table().and_then(function::read).map(Some),
+        None => Some(None),
+    };
+    // Rows that only the function handles need no query.
+    let has_function = root.has(keys::FUNCTION_TABLE.name);
+    let transform = match root.get(keys::TRANSFORM_TABLE.name) {
+        None if has_function => default_transform(),
+        _ => table(&mut root, &keys::TRANSFORM_TABLE).and_then(transform),
+    };
     let sink = table(&mut root, &keys::SINK_TABLE)
-        .and_then(|table| sink_table(table, base_dir, &mut places));
+        .and_then(|table| sink::sink(table, base_dir, &mut places));
     let dead_letter = match root
         .entry(&keys::DEAD_LETTER_TABLE)
         .map(|entry| entry.table())
@@ -111,6 +119,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         lookups: lookups?,
         sql,
         dialect,
+        function: function?,
         sink: sink?,
         dead_letter: dead_letter?,
         checkpoint: checkpoint?,
@@ -134,6 +143,12 @@ fn window(mut table: Table<'_>) -> Option<WindowSize> {
     let size = table.value(&keys::WINDOW_SIZE);
     table.finish(|_| None);
     WindowSize::from_ms(i64::try_from(size?.as_millis()).ok()?)
+}
+
+/// All columns of the source.
+fn default_transform() -> Option<(String, Dialect, QueryErrors)> {
+    let sql = "SELECT * FROM source".to_owned();
+    Some((sql, keys::DIALECT.default()?, QueryErrors::default()))
 }
 
 fn transform(mut table: Table<'_>) -> Option<(String, Dialect, QueryErrors)> {
@@ -290,112 +305,4 @@ fn lookup_name(entry: &Entry<'_>, names: &mut Vec<String>) -> Option<String> {
     }
     names.push(text.to_owned());
     Some(text.to_owned())
-}
-
-fn sink_table<'a>(
-    mut table: Table<'a>,
-    base_dir: Option<&Path>,
-    places: &mut Vec<Named<'a>>,
-) -> Option<SinkSpec> {
-    let path = table.entry(&keys::SINK_PATH).and_then(|entry| {
-        let place = location::folder(&entry, base_dir)?;
-        places.push(Named {
-            entry,
-            place: place.clone(),
-            written: true,
-        });
-        Some(place)
-    });
-    let format = table.value(&keys::SINK_FORMAT);
-    let compression = compression(&mut table, format);
-    let partition_by = match table.entry(&keys::PARTITION_BY) {
-        Some(entry) => partition_by(&entry),
-        None => Some(Vec::new()),
-    };
-    let target_size = table.value(&keys::TARGET_SIZE);
-    let types = table.value(&keys::SINK_TYPES);
-    let timestamp_format = timestamp_format(&mut table, format);
-    table.finish(|_| None);
-    Some(SinkSpec {
-        path: path?,
-        format: format?,
-        compression: compression?,
-        partition_by: partition_by?,
-        target_size: target_size?,
-        types: types?,
-        timestamp_format: timestamp_format?,
-    })
-}
-
-fn timestamp_format(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<TimestampFormat> {
-    let Some(entry) = table.entry(&keys::TIMESTAMP_FORMAT) else {
-        return keys::TIMESTAMP_FORMAT.default();
-    };
-    if format == Some(SinkFormat::Parquet) {
-        entry.refuse(
-            "is for format = \"json\" and \"csv\" only",
-            "remove it: Parquet holds microseconds since 1970",
-        );
-    }
-    keys::TIMESTAMP_FORMAT.kind.read(&entry)
-}
-
-fn compression(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<Compression> {
-    let Some(entry) = table.entry(&keys::SINK_COMPRESSION) else {
-        return Some(if format == Some(SinkFormat::Parquet) {
-            Compression::Snappy
-        } else {
-            Compression::None
-        });
-    };
-    let compression = keys::SINK_COMPRESSION.kind.read(&entry)?;
-    if compression == Compression::Snappy
-        && format.is_some_and(|format| format != SinkFormat::Parquet)
-    {
-        entry.refuse(
-            "snappy is for format = \"parquet\" only",
-            "use \"gzip\" or \"zstd\"",
-        );
-    }
-    Some(compression)
-}
-
-fn partition_by(entry: &Entry<'_>) -> Option<Vec<PartitionColumn>> {
-    let elements = entry.elements("for example [\"ingest_year\", \"ingest_month\"]")?;
-    if elements.len() > PARTITION_COLUMNS_MAX {
-        entry.refuse(
-            format_args!(
-                "has {} columns, at most {PARTITION_COLUMNS_MAX} are possible",
-                elements.len()
-            ),
-            "",
-        );
-    }
-    let mut columns = Vec::new();
-    for element in elements {
-        let example =
-            "a column of the result, or ingest_year, ingest_month, ingest_day, ingest_hour";
-        let Some(text) = element.text(example) else {
-            continue;
-        };
-        let column = match text {
-            "ingest_year" => PartitionColumn::IngestYear,
-            "ingest_month" => PartitionColumn::IngestMonth,
-            "ingest_day" => PartitionColumn::IngestDay,
-            "ingest_hour" => PartitionColumn::IngestHour,
-            name if name.contains(['/', '=']) || name.chars().any(char::is_control) => {
-                element.refuse(
-                    format_args!("{name:?} cannot name a folder"),
-                    "rename the column in the query with AS",
-                );
-                continue;
-            }
-            name => PartitionColumn::Column(name.to_owned()),
-        };
-        if columns.contains(&column) {
-            element.refuse("is there twice", "remove one");
-        }
-        columns.push(column);
-    }
-    Some(columns)
 }

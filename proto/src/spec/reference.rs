@@ -7,7 +7,7 @@
 use super::format::FORMATS;
 use super::key::Part;
 pub use super::key::{KeyReference, Without};
-use super::{keys, source};
+use super::{function, keys, sink, source};
 
 /// A table of a job file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +24,23 @@ pub struct TableReference {
 fn parts() -> impl Iterator<Item = &'static Part> {
     let sources = source::KINDS.iter().map(|kind| kind.part);
     let before = [&keys::JOB, &source::SOURCE, &keys::CATALOG, &keys::SCHEMA];
-    let after = [
+    let between: [&Part; 6] = [
         &keys::WINDOW,
         &keys::LOOKUP,
         &keys::TRANSFORM,
-        &keys::SINK,
-        &keys::DEAD_LETTER,
-        &keys::CHECKPOINT,
-        &keys::RETRY,
+        &function::FUNCTION,
+        &function::FUNCTION_SCHEMA,
+        &sink::SINK,
     ];
+    let sinks = sink::KINDS.iter().map(|kind| kind.part);
+    let after = [&keys::DEAD_LETTER, &keys::CHECKPOINT, &keys::RETRY];
     let formats = FORMATS.iter().filter_map(|format| format.part);
     before
         .into_iter()
         .chain(sources)
         .chain(formats)
+        .chain(between)
+        .chain(sinks)
         .chain(after)
 }
 
@@ -58,7 +61,7 @@ mod tests {
 
     /// A job with an unknown key in each of its tables.
     const STRANGE: &str = "zzz = 1\nname = \"a\"\n[source]\nzzz = 1\ntype = \"KIND\"\n[window]\nzzz = 1\nsize = \"1s\"\n\
-                           [[lookup]]\nzzz = 1\nname = \"l\"\npath = \"/l\"\n[transform]\nzzz = 1\nsql = \"SELECT 1\"\n\
+                           [[lookup]]\nzzz = 1\nname = \"l\"\npath = \"/l\"\n[transform]\nzzz = 1\nsql = \"SELECT 1\"\n[function]\nzzz = 1\nfile = \"x.py\"\n\
                            [sink]\nzzz = 1\npath = \"/s\"\n[dead_letter]\nzzz = 1\npath = \"/d\"\n\
                            [checkpoint]\nzzz = 1\nlocation = \"/c\"\n[retry]\nzzz = 1\n";
 
@@ -101,13 +104,14 @@ mod tests {
     fn what_is_described_is_what_the_parser_asks_for() {
         for kind in ["kinesis", "files", "generator", "stdin"] {
             let known = known(kind);
-            assert_eq!(known.len(), 9, "{known:?}");
+            assert_eq!(known.len(), 10, "{known:?}");
             for (table, keys) in known {
                 let own = format!("[source] with type = \"{kind}\"");
                 let titles = match table.as_str() {
                     "" => vec!["The job"],
                     "source" => vec!["[source]", &own],
                     "lookup[1]" => vec!["[[lookup]]"],
+                    "sink" => vec!["[sink]", "[sink] with type = \"files\""],
                     _ => vec![
                         reference()
                             .into_iter()

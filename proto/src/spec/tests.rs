@@ -38,14 +38,9 @@ fn the_smallest_job_gets_the_defaults() {
         (poll_interval.as_millis(), max_records_per_read, stream),
         (250, 10_000, None)
     );
-    assert_eq!(
-        (spec.sink.format, spec.sink.compression),
-        (SinkFormat::Parquet, Compression::Snappy)
-    );
-    assert_eq!(
-        (spec.sink.target_size, spec.retries_max, spec.dead_letter),
-        (128 << 20, 3, None)
-    );
+    let sink = FilesSink::new(Location::folder("s3://bucket/out/"));
+    assert_eq!(spec.sink, SinkKind::Files(sink));
+    assert_eq!((spec.retries_max, spec.dead_letter), (3, None));
 }
 
 #[test]
@@ -68,10 +63,8 @@ fn the_model_job_is_read_as_written() {
         spec.lookups[0].path.as_str(),
         "s3://my-bucket/input/lab4/country_lookup/"
     );
-    assert_eq!(
-        spec.sink.partition_by.last(),
-        Some(&PartitionColumn::IngestHour)
-    );
+    let SinkKind::Files(FilesSink { partition_by, .. }) = &spec.sink;
+    assert_eq!(partition_by.last(), Some(&PartitionColumn::IngestHour));
     assert_eq!(
         spec.dead_letter.unwrap().as_str(),
         "s3://my-bucket/output/lab4/dead/"
@@ -86,7 +79,8 @@ fn the_example_jobs_are_right() {
         panic!()
     };
     assert_eq!(path.as_str(), "/jobs/data/orders/");
-    assert_eq!(files.sink.extension(ObjectKind::Data), "csv.gz");
+    let SinkKind::Files(sink) = &files.sink;
+    assert_eq!(sink.extension(), "csv.gz");
     let generator = JobSpec::parse_in(GENERATOR, folder).unwrap();
     assert_eq!(generator.source.schema, SchemaFrom::BuiltIn);
 }
@@ -304,6 +298,19 @@ fn a_start_is_a_word_or_a_time_with_its_zone() {
          hint: did you mean \"trim_horizon\"?"
     );
     assert!(start("2026-11-24").is_err() && start("5").is_err());
+}
+
+#[test]
+fn a_sink_is_files_unless_its_type_says_otherwise() {
+    let with =
+        |extra: &str| JobSpec::parse(&job("").replace("sink.path", &format!("{extra}sink.path")));
+    let named = with("sink.type = \"files\"\n").unwrap();
+    assert_eq!(named, with("").unwrap());
+    let error = with("sink.type = \"file\"\n").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "line 4: sink.type: \"file\" is not one of files\n  hint: did you mean \"files\"?"
+    );
 }
 
 #[test]

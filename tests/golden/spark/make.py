@@ -17,6 +17,7 @@ import pathlib
 import sys
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as t
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -45,7 +46,13 @@ COLUMNS = [
     ("ustext", "string"),
     ("js", "string"),
     ("csv", "string"),
+    ("st", "struct<name:string,n:int,in:struct<x:double,f:float,d:decimal(20,10),day:date,ts:timestamp,ok:boolean>>"),
+    ("items", "array<struct<sku:string,price:decimal(10,2),tags:array<string>>>"),
+    ("tags", "array<string>"),
+    ("kv", "map<string,int>"),
 ]
+# Columns of objects and lists: Spark reads their JSON.
+NESTED = [name for name, kind in COLUMNS if "<" in kind]
 
 INT = [0, 1, -1, 2, 5, 7, -7, 10, 42, 100, -100, 2147483647, -2147483648, 1000000, None]
 BIG = [0, 1, -1, 3, 9007199254740993, 9223372036854775807, -9223372036854775808, 1795481100, -86401, None, 86400, 12345678901]
@@ -63,6 +70,18 @@ TIMETEXT = ["2026-11-24 10:20:30", "2026-11-24T10:20:30Z", "2026-11-24T10:20:30.
 USTEXT = ["11/24/2026", "1/4/2026", "01/04/2026", "13/01/2026", "02/30/2026", "", None, "2026-11-24", "11/24/26", "12/31/1999 ", "11/24/2026 10:20"]
 JSON = ['{"a":1,"b":"two","c":{"d":[1,2,{"e":"x"}]},"f":1.50,"g":true,"h":null}', '{"a":"text with \\"quotes\\" and \\u00e9","b":-5}', "[1,2,3]", "", None, "no json", '{"a":', '{"a":{"b":{"c":"deep"}},"items":[{"sku":"A1","q":2},{"sku":"B2","q":1}]}', '{"a b":1,"a.b":2,"A":3,"a":4}', '{"a":12345678901234567890,"b":1e3,"f":0.1}', '{"a":[]," b":{}}', '{"a":1} trailing', '"just text"', "17", '{"a":"日本","b":"line\\nbreak/slash"}', '{"a":1,"a":2}', "{}", '{"b":[["x","y"],["z"]],"a":false}']
 CSV = ["x,y,z", "", None, "one", ",", "a,,b", "x, y ,z", "日,本", "a,b,", ",a"]
+ST = [
+    '{"name":"Ada","n":1,"in":{"x":1e10,"f":0.1,"d":0.0000000001,"day":"2026-11-24","ts":"2026-11-24T10:20:30.123456Z","ok":true}}',
+    None, "{}", '{"name":"a\\u0001b\\"/\\\\é\\n","n":-5,"in":{}}', '{"name":"","in":null}',
+    '{"n":2147483647,"in":{"x":-0.0,"d":12345.5,"day":"0001-01-01","ts":"1969-12-31T23:59:59.999999Z","ok":false}}',
+    '{"name":"b","in":{"x":0.001,"f":16777217.0,"d":-0.5}}',
+]
+ITEMS = [
+    '[{"sku":"A1","price":1.5,"tags":["x","y"]},{"sku":"B2","price":20,"tags":[]}]', "[]", None,
+    '[null,{"sku":null,"price":null},{}]', '[{"sku":"one"}]', '[{"tags":[null,"z"]},null,{"sku":"c","price":-0.05},{"sku":"d"},{"sku":"e","price":99999999.99}]',
+]
+TAGS = ['["red","big, \\"new\\""]', "[]", None, '[null]', '["a","b",null,"a"]']
+KV = ['{"a":1,"b":null,"A":3}', "{}", None, '{"b":2}', '{"k 1":7,"a":-1,"":0}']
 
 
 def pick(values, row, stride):
@@ -79,7 +98,7 @@ def rows(count):
             i, small, short, pick(INT, i, 1), m, pick(BIG, i, 1), pick(FLOAT, i, 1), pick(DOUBLE, i, 1), pick(DOUBLE, i, 7),
             pick(DECIMAL, i, 1), pick(DECIMAL6, i, 2), pick([True, False, None, True], i, 1), pick(TEXT, i, 1), pick(OTHER, i, 3),
             pick(NUMBER, i, 1), pick(DAYS, i, 1), pick(TIMES, i, 1), pick(DAYTEXT, i, 1), pick(TIMETEXT, i, 1), pick(USTEXT, i, 1),
-            pick(JSON, i, 1), pick(CSV, i, 1),
+            pick(JSON, i, 1), pick(CSV, i, 1), pick(ST, i, 1), pick(ITEMS, i, 1), pick(TAGS, i, 2), pick(KV, i, 3),
         ])
     return made
 
@@ -95,6 +114,8 @@ def written(value):
 def of_python(value, kind):
     if value is None:
         return None
+    if "<" in kind:
+        return value
     if kind == "date":
         return datetime.date(*value)
     if kind == "timestamp":
@@ -112,6 +133,11 @@ def answer(value, kind):
         return None
     if isinstance(kind, t.ArrayType):
         return [answer(item, kind.elementType) for item in value]
+    if isinstance(kind, t.StructType):
+        return [answer(item, field.dataType) for item, field in zip(value, kind.fields)]
+    if isinstance(kind, t.MapType):
+        # A map of Python has an order of its own.
+        return sorted(([answer(key, kind.keyType), answer(item, kind.valueType)] for key, item in value.items()), key=str)
     if isinstance(value, bool) or isinstance(value, str):
         return value
     if isinstance(value, (bytes, bytearray)):
@@ -134,9 +160,13 @@ def main():
              .config("spark.driver.extraJavaOptions", "-Duser.timezone=UTC").getOrCreate())
     spark.sparkContext.setLogLevel("OFF")
     made = rows(count)
-    schema = ", ".join(f"{name} {kind}" for name, kind in COLUMNS)
+    schema = ", ".join(f"{name} {'string' if name in NESTED else kind}" for name, kind in COLUMNS)
     typed = [[of_python(value, kind) for value, (_, kind) in zip(row, COLUMNS)] for row in made]
-    frame = spark.createDataFrame(typed, schema).coalesce(1).cache()
+    frame = spark.createDataFrame(typed, schema).coalesce(1)
+    for name, kind in COLUMNS:
+        if name in NESTED:
+            frame = frame.withColumn(name, F.from_json(name, kind))
+    frame = frame.cache()
     frame.createOrReplaceTempView("source")
     (HERE / "rows.json").write_text(json.dumps(
         {"columns": COLUMNS, "rows": [[written(value) for value in row] for row in made]}, ensure_ascii=False).replace("], [", "],\n[") + "\n")

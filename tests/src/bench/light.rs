@@ -244,6 +244,7 @@ impl Light {
             objects: vec![],
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: StageTimes::default(),
         };
         task.done_ms = window.end_ms;

@@ -21,13 +21,13 @@ use streamctl_engine::format::Decoder;
 use streamctl_engine::lookup::rows;
 use streamctl_engine::query::{BATCH_ROWS, QueryPlan};
 use streamctl_engine::source::Record;
-use streamctl_engine::storage::{LocalStorage, Storage};
+use streamctl_engine::storage::{LocalStorage, Storage as _, Storages};
 pub(super) use streamctl_proto::spec::GENERATOR_COLUMNS as COLUMNS;
 use streamctl_proto::spec::PayloadFormat;
 use streamctl_proto::{JobSpec, TaskId, Term, Window};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::pipeline::DECODE_RECORDS_MAX;
-use streamctl_worker::sink::{SinkContext, WindowSink};
+use streamctl_worker::sink::{self, WriterContext};
 
 /// The only window of all records: 2026-11-24T00:45:00Z.
 pub const WINDOW: Window = Window {
@@ -149,15 +149,12 @@ impl Pipeline {
         let memory = budget
             .window(false, false)
             .context("a budget has a window")?;
-        let storage: Arc<dyn Storage> = Arc::new(LocalStorage);
-        let context = SinkContext {
-            spec: Arc::new(self.spec.sink.clone()),
+        let context = WriterContext {
             job: self.spec.name.clone(),
             task,
             window: WINDOW,
-            storage: Arc::clone(&storage),
+            storages: Storages::local(),
             rejected: self.spec.dead_letters(),
-            rejected_storage: Arc::clone(&storage),
             memory: Arc::clone(&memory.sink),
         };
         let began = Instant::now();
@@ -171,7 +168,8 @@ impl Pipeline {
                 &Arc::default(),
             )
             .await?;
-        let mut sink = WindowSink::new(context, self.plan.output_schema().clone())?;
+        let result = self.plan.output_schema().clone();
+        let mut sink = sink::of(&self.spec.sink).writer(context, result)?;
         let mut input = open.input;
         let decode_bytes = budget.decode_bytes();
         let feed = async {
@@ -202,9 +200,9 @@ impl Pipeline {
                 spent += begin.elapsed();
             }
             let begin = Instant::now();
-            let objects = sink.finish().await?;
+            let objects = sink.finish().await?.objects;
             for object in &objects {
-                storage.publish(object).await?;
+                LocalStorage.publish(object).await?;
             }
             anyhow::Ok((
                 objects.iter().map(|object| object.rows).sum(),

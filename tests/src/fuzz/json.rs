@@ -14,7 +14,7 @@ use streamctl_engine::format::{Decoder, json::JSON_DEPTH_MAX};
 use streamctl_proto::spec::PayloadFormat;
 
 /// Most payloads of one input.
-const PAYLOADS_MAX: usize = 16;
+pub(super) const PAYLOADS_MAX: usize = 16;
 
 fn columns() -> Vec<(&'static str, DataType)> {
     vec![
@@ -179,7 +179,7 @@ fn value(column: &dyn Array) -> Expected {
 }
 
 /// The keys and values of an object in their order, duplicates included.
-struct Pairs(Vec<(String, Box<RawValue>)>);
+pub(super) struct Pairs(pub Vec<(String, Box<RawValue>)>);
 
 impl<'de> serde::Deserialize<'de> for Pairs {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

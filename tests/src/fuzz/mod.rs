@@ -15,14 +15,16 @@ pub mod kpl;
 pub mod lookup;
 pub mod manifest;
 pub mod mutate;
+pub mod nested;
 pub mod position;
 pub mod workers;
 
 /// A fuzz target: its name, which is its folder's name in the corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("json", json::json),
+    ("nested", nested::nested),
     ("answer", answer::answer),
     ("job_file", job_file::job_file),
     ("manifest", manifest::manifest),

@@ -118,15 +118,17 @@ fn job(kind: u8) -> ResolvedJob {
             ..LookupSpec::new("l", Location::folder("/l"), LookupFormat::Csv)
         }];
     }
+    let mut sink = contract::sink();
     if kind & 8 == 8 {
-        job.spec.sink.partition_by = vec![
+        sink.partition_by = vec![
             PartitionColumn::IngestYear,
             PartitionColumn::Column("country".into()),
         ];
     }
     if kind & 16 == 16 {
-        job.spec.sink.path = Location::folder("s3://bucket/out");
+        sink.path = Location::folder("s3://bucket/out");
     }
+    job.spec.sink = sink.into();
     job
 }
 

@@ -763,6 +763,7 @@ impl World {
                 aws: Aws::new(AwsSettings::default()),
                 storages: self.storages(name),
                 foreign: Default::default(),
+                function: Default::default(),
             },
             lister: self.streams_at(name),
             core: CoreSettings {
@@ -829,6 +830,7 @@ impl World {
                     compute,
                     network,
                     meter,
+                    functions: Default::default(),
                 };
                 let stop = async move {
                     let _gone = stopped.wait_for(|stopped| *stopped).await;

@@ -176,6 +176,7 @@ fn resolved(address: &str) -> ResolvedJob {
         submitted_ms: 0,
         start: Position::Timestamp(0),
         columns: vec![],
+        nested: Default::default(),
         keys: Default::default(),
         reads_partition_keys: false,
         stream: Some(StreamAddress {
@@ -188,6 +189,7 @@ fn resolved(address: &str) -> ResolvedJob {
         query_digest: String::new(),
         output_schema: String::new(),
         lookup_columns: Default::default(),
+        function_code: None,
     }
 }
 
@@ -901,6 +903,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         made_by: None,
         stream: None,
         query_digest: String::new(),
+        function_code: None,
         lookups: BTreeMap::new(),
         parts: vec![ManifestPart {
             task,
@@ -913,6 +916,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         totals: Counts::default(),
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: Default::default(),
         repair: None,
     };
@@ -923,6 +927,7 @@ async fn replayed(scene: &Scene, range: ShardRange) -> Vec<i64> {
         storages,
         scene.sources(),
         settings,
+        Default::default(),
     ));
     let here = tokio::runtime::Handle::current().into();
     let replay = replay(context, &here, manifest, task)

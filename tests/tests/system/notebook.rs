@@ -9,6 +9,7 @@
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use streamctl_tests::places::{binary, docs_are_written, inherited, one_system_at_a_time};
 use streamctl_tests::python::Python;
 use streamctl_tests::{Cluster, Servers};
@@ -24,7 +25,8 @@ fn notebook() -> String {
     )
 }
 
-/// What the kernel finds: our programs, the servers, the controllers, and a home of its own.
+/// What the kernel finds: our programs and our package, the servers, the controllers, and a home of
+/// its own.
 fn environment(servers: &Servers, cluster: &Cluster) -> Vec<(String, String)> {
     let programs = binary("streamctl");
     let programs = programs
@@ -41,6 +43,7 @@ fn environment(servers: &Servers, cluster: &Cluster) -> Vec<(String, String)> {
     env.extend(
         [
             ("PATH", format!("{programs}:{path}")),
+            ("PYTHONPATH", unpacked_package(servers.folder())),
             ("HOME", home.clone()),
             ("IPYTHONDIR", home.clone()),
             ("JUPYTER_RUNTIME_DIR", home),
@@ -51,6 +54,22 @@ fn environment(servers: &Servers, cluster: &Cluster) -> Vec<(String, String)> {
         .map(|(name, value)| (name.to_owned(), value)),
     );
     env
+}
+
+/// The package, built without a program and unpacked.
+fn unpacked_package(folder: &Path) -> String {
+    let backend = format!("{}/../python/backend.py", env!("CARGO_MANIFEST_DIR"));
+    let wheels = folder.join("wheels");
+    let package = folder.join("package").display().to_string();
+    let python = |words: &[&str]| {
+        let output = Command::new("python3").args(words).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {err}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let built = python(&[&backend, "wheel", wheels.to_str().unwrap()]);
+    python(&["-m", "zipfile", "-e", built.trim(), &package]);
+    package
 }
 
 /// Key and code of each row, sorted.

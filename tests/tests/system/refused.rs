@@ -12,7 +12,7 @@ use streamctl_controller::store::contract;
 use streamctl_core::check::check_report;
 use streamctl_engine::storage::{MemoryStorage, Storages};
 use streamctl_proto::report::{ObjectKind, StageTimes, Staging, UnmatchedKey, object_name};
-use streamctl_proto::spec::{Location, LookupFormat, LookupSpec, PartitionColumn};
+use streamctl_proto::spec::{FilesSink, Location, LookupFormat, LookupSpec, PartitionColumn};
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::v1::{self, JobState, worker_message};
 use streamctl_proto::{
@@ -27,7 +27,7 @@ use streamctl_worker::connection::{Dial, Grpc, Incoming};
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::registry::{JobIdentity, Registry};
 use streamctl_worker::session::read_start;
-use streamctl_worker::sink::{SinkContext, WindowSink};
+use streamctl_worker::sink::{self, WriterContext};
 use tokio_stream::wrappers::ReceiverStream;
 
 const STEP: Duration = Duration::from_secs(60);
@@ -328,6 +328,7 @@ fn large_report(task: TaskId, window: Window, out: &Path) -> Report {
         objects: (0..OBJECTS).map(object).collect(),
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
     }
 }
@@ -425,24 +426,20 @@ async fn staged(
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let memory = MemoryBudget::default().window(false, false).unwrap().sink;
-    let storage = Storages::memory(MemoryStorage::default()).for_location("memory://out/");
-    let spec = Arc::new(job.spec.sink.clone());
-    let rejected = job.spec.dead_letters();
-    let rejected_storage = Arc::clone(&storage);
-    let name = job.spec.name.clone();
-    let context = SinkContext {
-        spec,
-        job: name,
+    let context = WriterContext {
+        job: job.spec.name.clone(),
         task,
         window,
-        storage,
-        rejected,
-        rejected_storage,
+        // Rows that are rejected lie below the checkpoint location, which may be a folder.
+        storages: Storages::only(Arc::new(MemoryStorage::default())),
+        rejected: job.spec.dead_letters(),
         memory,
     };
-    let mut sink = WindowSink::new(context, batch.schema()).unwrap();
-    sink.write(batch).await.unwrap();
-    sink.finish().await.unwrap()
+    let mut writer = sink::of(&job.spec.sink)
+        .writer(context, batch.schema())
+        .unwrap();
+    writer.write(batch).await.unwrap();
+    writer.finish().await.unwrap().objects
 }
 
 #[test]
@@ -465,11 +462,15 @@ fn whatever_a_worker_names_the_controller_accepts() {
         let values: Vec<String> = (0..20).map(|_| random_text(&mut random, 12)).collect();
         let mut job = contract::job("sales");
         job.spec.window = WindowSize::from_ms(1_000).unwrap();
-        job.spec.sink.path = Location::folder("memory://out");
-        job.spec.sink.partition_by = vec![
-            PartitionColumn::IngestYear,
-            PartitionColumn::Column(column.clone()),
-        ];
+        let sink = FilesSink {
+            path: Location::folder("memory://out"),
+            partition_by: vec![
+                PartitionColumn::IngestYear,
+                PartitionColumn::Column(column.clone()),
+            ],
+            ..contract::sink()
+        };
+        job.spec.sink = sink.into();
         job.spec.lookups = vec![LookupSpec {
             name: "country".into(),
             path: Location::folder("/lookup"),
@@ -517,6 +518,7 @@ fn whatever_a_worker_names_the_controller_accepts() {
             objects: runtime.block_on(staged(&job, window, task, &column, values.clone())),
             unmatched: vec![key],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: StageTimes::default(),
         };
         let sent = Report::try_from(v1::Report::from(&report)).unwrap();

@@ -9,6 +9,7 @@ use streamctl_engine::process::{Seen, ended, listen, stop_signal};
 use streamctl_engine::security::SecurityFlags;
 use streamctl_engine::storage::Storages;
 use streamctl_worker::compute::Compute;
+use streamctl_worker::functions::FunctionFlags;
 use streamctl_worker::memory::MemoryLimit;
 use streamctl_worker::meter::Meter;
 use streamctl_worker::node::{self, Listeners, Parts};
@@ -66,12 +67,15 @@ struct Args {
     )]
     join_token_file: Option<PathBuf>,
     #[command(flatten)]
+    functions: FunctionFlags,
+    #[command(flatten)]
     protection: SecurityFlags,
     #[command(flatten)]
     seen: Seen,
 }
 
 fn main() -> ExitCode {
+    streamctl_worker::function::child_main_if_asked();
     let args = Args::parse();
     args.seen.log_to_stderr("info");
     ended(on_its_threads(args))
@@ -131,6 +135,7 @@ async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()
     let meter = Meter::tracing(traces.clone());
     tracing::info!(worker, flight_address, controllers = ?args.controller, %memory_limit, "worker starts");
     let controllers = args.controller;
+    let functions = args.functions.open()?;
     let parts = Parts {
         worker,
         flight_address,
@@ -142,6 +147,7 @@ async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()
         network,
         meter,
         security,
+        functions,
     };
     node::run(
         Listeners {

@@ -151,6 +151,7 @@ fn rows(bed: &Bed, results: Arc<Results>, source: MemorySource, controller: &str
         compute,
         network,
         meter: Default::default(),
+        functions: Default::default(),
     };
     FlightRows::new(settings, world)
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::replay::tests::manifest;
-use crate::task::tests::{Bed, job, reports, shard};
+use crate::task::tests::{Bed, job, reports, shard, sink};
 use streamctl_proto::Report;
-use streamctl_proto::spec::PartitionColumn;
+use streamctl_proto::spec::{FilesSink, PartitionColumn};
 use streamctl_proto::verify::RebuildOrder;
 use tokio::runtime::Handle;
 
@@ -16,7 +16,11 @@ const NEW: TaskId = TaskId {
 /// A window with rows of three keys, and a record that is not JSON.
 async fn lost_window() -> (Bed, Report) {
     let mut of = job("SELECT id, k FROM source");
-    of.spec.sink.partition_by = vec![PartitionColumn::Column("k".into())];
+    of.spec.sink = FilesSink {
+        partition_by: vec![PartitionColumn::Column("k".into())],
+        ..sink()
+    }
+    .into();
     let mut bed = Bed::new(of);
     bed.push("a", 0, &[10, 20, 30, 40, 50]);
     bed.source.push(&shard("a"), 60, "this is not JSON");

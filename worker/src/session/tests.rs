@@ -139,6 +139,7 @@ fn setup(controllers: &[&str]) -> (Settings, World) {
         compute: tokio::runtime::Handle::current().into(),
         network: tokio::runtime::Handle::current(),
         meter: Default::default(),
+        functions: Default::default(),
     };
     let settings = Settings {
         worker: "w".into(),

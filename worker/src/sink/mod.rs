@@ -1,364 +1,109 @@
-//! Results of one window of one task into staged objects.
+//! A worker's half of each kind of sink: the result of one window of one task becomes something
+//! staged.
 //!
-//! Owns: names of objects, partitions, formats, cutting by size. Does not own: when they become
-//! visible (the commit).
+//! Owns: the traits, the registry, what kinds share: objects being staged, lines of JSON beside the
+//! rows. Does not own: a kind's settings (`streamctl_proto::spec::SinkKind`), when what is staged
+//! becomes visible (the commit), how (the controller's half).
 //! Rule: nothing here is visible outside. A window that fails is discarded as a whole and read
 //! again.
-//!
-//! An object's name is `<path><k=v/...><window>-<job>-<task>-<n>.<ext>`; `n` counts from 0000 in
-//! each folder. A task is its attempt, so that no two attempts ever name the same object.
 
 mod compress;
-mod encode;
-mod encoding;
-mod folder;
+mod error;
+mod files;
 mod gzip_lines;
 mod object;
-mod parquet_file;
-mod partition;
-mod rejected;
-#[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod stored;
 
-use crate::memory::{Holding, mib};
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 pub(crate) use compress::Compressed;
-pub use encode::EncodeError;
-pub(crate) use encode::{Encoder, OBJECT_BYTES_ALWAYS, least, sparing};
-pub(crate) use encoding::Encoding;
-use folder::Folder;
-use futures::FutureExt as _;
-use futures::stream::{self, StreamExt as _};
+pub use error::{EncodeError, SinkError};
+#[cfg(test)]
+pub(crate) use files::OBJECT_BYTES_ALWAYS;
+#[cfg(test)]
+pub(crate) use files::tests;
 pub(crate) use gzip_lines::{GzipLines, LinesPlace};
 pub(crate) use object::{ObjectWriter, abandon_all};
-pub(crate) use partition::{Partitioner, Parts};
-pub(crate) use rejected::{RejectedRows, rows_as_json};
-use std::collections::{BTreeMap, BTreeSet};
+
+use crate::function::DeadRows;
+use crate::memory::Holding;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use std::sync::Arc;
-use streamctl_engine::storage::{Storage, StorageError};
-use streamctl_engine::written::{Form, TextForm};
-use streamctl_proto::report::{ObjectKind, StagedObject, object_name};
-use streamctl_proto::spec::{Location, SinkSpec};
+use stored::StoredRows;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::report::StagedObject;
+use streamctl_proto::spec::{Location, SinkKind};
 use streamctl_proto::{JobName, TaskId, Window};
 
-/// Folders that one window of one task may write to: each has its own object.
-pub const PARTITIONS_MAX: usize = 1_000;
-/// Memory that unfinished row groups and parts being filled of one window may take together,
-/// however much there is; above it the largest are written early.
-const MEMORY_BYTES_MAX: usize = 64 << 20;
-/// Objects finished concurrently: each is a call to the service.
-const FINISH_CONCURRENCY: usize = 16;
-
-/// Rows could not be staged.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// Splitting rows by folder failed.
-    #[error("rows cannot be split into partitions")]
-    Split(#[source] ArrowError),
-    /// Each value would be an object.
-    #[error(
-        "one window has more than {limit} partitions; partition by columns with fewer values, or \
-         by ingest_hour and coarser only"
-    )]
-    TooManyPartitions {
-        /// [`PARTITIONS_MAX`].
-        limit: usize,
-    },
-    /// A partition column that the query does not return.
-    #[error("the result has no column {column} to partition by; it has {}", columns.join(", "))]
-    UnknownColumn {
-        column: String,
-        columns: Vec<String>,
-    },
-    /// An open object with this many columns would take more memory than there is, however few its
-    /// rows.
-    #[error(
-        "an object of {columns} columns takes {} while it is written, and the worker's \
-         --memory-limit leaves {} to it",
-        mib(*needed as u64), mib(*most as u64)
-    )]
-    TooWide {
-        /// Columns of the result, without partition columns.
-        columns: usize,
-        /// Bytes.
-        needed: usize,
-        /// The most that the sink of one window could have.
-        most: usize,
-    },
-    #[error("every column of the result is a partition; leave at least one to be written")]
-    NoColumns,
+/// A worker's half of a kind of sink.
+#[async_trait]
+pub trait Sink: Sync {
+    /// Begins the rows of one window of one task; `result` is the schema of the query's result.
+    fn writer(
+        &self,
+        context: WriterContext,
+        result: SchemaRef,
+    ) -> Result<Box<dyn Writer>, SinkError>;
+    /// Throws away what a writer has staged. Failures are left to the sweep.
+    async fn discard(&self, storages: &Storages, staged: &[StagedObject]) {
+        for object in staged {
+            let storage = storages.for_location(&object.location);
+            abandon_all(&*storage, std::slice::from_ref(object)).await;
+        }
+    }
+    /// The part of its task's rows that a staged object belongs to. Which of a part's rows are in
+    /// which of its objects is not known.
+    fn part_of(&self, staged: &StagedObject) -> String;
+    /// The rows of a window, to compare what is stored with what the query returns.
+    fn rows(&self, result: &SchemaRef, window: Window) -> Result<Box<dyn StoredRows>, SinkError>;
 }
 
-/// The context of a sink for one window.
+/// The registry: the worker's half of each kind.
+pub fn of(kind: &SinkKind) -> &dyn Sink {
+    match kind {
+        SinkKind::Files(sink) => sink,
+    }
+}
+
+/// Which rows a writer takes: the name of their part, `None` for rows that are rejected.
+pub type Wanted<'w> = &'w (dyn Fn(Option<&str>) -> bool + Sync);
+
+/// Writes the rows of one window of one task.
+#[async_trait]
+pub trait Writer: Send {
+    /// Adds the wanted rows of a result. After an error only [`Writer::abort`] may be called.
+    async fn write_only(&mut self, batch: RecordBatch, wanted: Wanted<'_>)
+    -> Result<(), SinkError>;
+    /// Adds all rows of a result.
+    async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
+        self.write_only(batch, &|_part| true).await
+    }
+    /// Adds rows that the job's function put aside, as rejected rows.
+    async fn write_dead(&mut self, dead: DeadRows) -> Result<(), SinkError>;
+    /// Stages the rest. On an error everything of this window is thrown away.
+    async fn finish(self: Box<Self>) -> Result<Staged, SinkError>;
+    /// Throws away everything of this window.
+    async fn abort(self: Box<Self>);
+}
+
+/// What a writer has staged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Staged {
+    pub objects: Vec<StagedObject>,
+    /// Rows that cannot be written where or as they should be; they lie beside the dead letters.
+    pub rows_rejected: u64,
+}
+
+/// The context of a writer.
 #[derive(Clone, Debug)]
-pub struct SinkContext {
-    pub spec: Arc<SinkSpec>,
+pub struct WriterContext {
     pub job: JobName,
     pub task: TaskId,
     /// Part of the names, and the time of `ingest_*` folders.
     pub window: Window,
-    /// The storage of `spec.path`.
-    pub storage: Arc<dyn Storage>,
-    /// The folder of rows whose partition is not a valid folder name: that of the dead letters.
+    pub storages: Storages,
+    /// The folder of rejected rows: that of the dead letters.
     pub rejected: Location,
-    /// The storage of `rejected`.
-    pub rejected_storage: Arc<dyn Storage>,
-    /// Memory for unfinished row groups and parts being filled.
+    /// Memory for what is not staged yet.
     pub memory: Arc<Holding>,
-}
-
-impl SinkContext {
-    /// How objects of this schema are encoded.
-    fn encoding(&self, schema: &SchemaRef) -> Encoding {
-        let encoding = Encoding {
-            text: TextForm::of(&self.spec),
-            ..Encoding::new(self.spec.format, self.spec.compression)
-        };
-        sparing(encoding, schema, self.memory.most().min(MEMORY_BYTES_MAX))
-    }
-
-    /// Refuses a schema that could never fit into memory.
-    fn check_width(&self, schema: &SchemaRef) -> Result<(), SinkError> {
-        let needed = least(self.encoding(schema), schema);
-        let most = self.memory.most();
-        if needed <= most.max(OBJECT_BYTES_ALWAYS) {
-            return Ok(());
-        }
-        Err(SinkError::TooWide {
-            columns: schema.fields().len(),
-            needed,
-            most,
-        })
-    }
-
-    fn location(&self, folder: &str, number: u32) -> String {
-        let Self {
-            spec,
-            job,
-            task,
-            window,
-            ..
-        } = self;
-        let extension = spec.extension(ObjectKind::Data);
-        spec.path.join(&format!(
-            "{folder}{}",
-            object_name(*window, job, *task, number, extension)
-        ))
-    }
-}
-
-/// Writes the result of one window of one task.
-pub struct WindowSink {
-    context: SinkContext,
-    form: Form,
-    partitioner: Partitioner,
-    folders: BTreeMap<String, Folder>,
-    rejected: GzipLines,
-    /// Memory of all folders and of the rejected rows.
-    memory: usize,
-    done: Vec<StagedObject>,
-}
-
-impl WindowSink {
-    /// `output_schema` is that of the query's result.
-    pub fn new(context: SinkContext, output_schema: SchemaRef) -> Result<Self, SinkError> {
-        let form = Form::new(&output_schema, &context.spec);
-        let partitioner =
-            Partitioner::new(&context.spec.partition_by, context.window, form.schema())?;
-        context.check_width(partitioner.schema())?;
-        let folders = BTreeMap::new();
-        let rejected = rejected::objects(&context);
-        Ok(Self {
-            context,
-            form,
-            partitioner,
-            folders,
-            rejected,
-            memory: 0,
-            done: Vec::new(),
-        })
-    }
-
-    /// Adds rows of the result. After an error only [`WindowSink::abort`] may be called.
-    pub async fn write(&mut self, batch: RecordBatch) -> Result<(), SinkError> {
-        self.write_only(batch, |_place| true).await
-    }
-
-    /// The same, without the rows of folders other than `wanted`; `None`: the rejected rows.
-    pub async fn write_only(
-        &mut self,
-        batch: RecordBatch,
-        wanted: impl Fn(Option<&str>) -> bool,
-    ) -> Result<(), SinkError> {
-        let Parts { folders, rejected } =
-            self.partitioner
-                .split_formed(&self.context.spec.path, &self.form, &batch)?;
-        for (name, rows) in folders {
-            if !wanted(Some(&name)) {
-                continue;
-            }
-            self.write_folder(name, rows).await?;
-            self.keep_within_memory().await?;
-        }
-        for rows in rejected.into_iter().filter(|_| wanted(None)) {
-            let before = self.rejected.memory();
-            let text = TextForm::of(&self.context.spec);
-            let lines = rejected::lines(self.context.window, &rows, text)?;
-            let written = self
-                .rejected
-                .write(&lines, rows.rows.num_rows() as u64)
-                .await;
-            self.memory = self.memory - before + self.rejected.memory();
-            written?;
-            self.keep_within_memory().await?;
-        }
-        Ok(())
-    }
-
-    /// Stages the rest. On an error everything of this window is deleted.
-    pub async fn finish(mut self) -> Result<Vec<StagedObject>, SinkError> {
-        let all = self.folders.keys().cloned().collect();
-        let finished = match self.finish_folders(all).await {
-            Ok(()) => self.rejected.close().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = finished {
-            self.abort().await;
-            return Err(error);
-        }
-        self.done.extend(self.rejected.take());
-        self.done.sort_by(|a, b| a.location.cmp(&b.location));
-        Ok(self.done)
-    }
-
-    /// Deletes everything of this window.
-    pub async fn abort(self) {
-        for folder in self.folders.into_values() {
-            folder.abort().await;
-        }
-        self.rejected.abort().await;
-        abandon_all(&*self.context.storage, &self.done).await;
-    }
-
-    async fn write_folder(&mut self, name: String, rows: RecordBatch) -> Result<(), SinkError> {
-        if self.folders.len() == PARTITIONS_MAX && !self.folders.contains_key(&name) {
-            return Err(SinkError::TooManyPartitions {
-                limit: PARTITIONS_MAX,
-            });
-        }
-        let folder = self
-            .folders
-            .entry(name)
-            .or_insert_with_key(|name| Folder::new(name.clone()));
-        let before = folder.memory();
-        let full = folder
-            .add(&self.context, self.partitioner.schema(), rows)
-            .await;
-        self.memory = self.memory - before + folder.memory();
-        self.done.extend(full?);
-        Ok(())
-    }
-
-    /// Many partitions each with a small unfinished row group are together as large as one with a
-    /// large one. If they take too much memory, the largest row groups are written; if that is not
-    /// enough, the largest folders' objects are finished, and continue in new ones.
-    async fn keep_within_memory(&mut self) -> Result<(), SinkError> {
-        if self.memory <= MEMORY_BYTES_MAX && self.context.memory.try_set(self.memory) {
-            return Ok(());
-        }
-        // Release half at once, so that this is not repeated for each batch.
-        let target = self
-            .context
-            .memory
-            .used()
-            .max(self.context.memory.minimum())
-            .min(MEMORY_BYTES_MAX)
-            / 2;
-        self.release_largest(target).await?;
-        if self.memory > target && self.rejected.memory() > 0 {
-            self.memory -= self.rejected.memory();
-            self.rejected.close().await?;
-        }
-        if self.memory > target {
-            let largest = self.largest_above(target);
-            self.finish_folders(largest).await?;
-        }
-        // The rest is in memory in any case: an object has a minimum size.
-        self.context.memory.set(self.memory);
-        Ok(())
-    }
-
-    /// Row groups that are a small part of their folder's memory are not worth it: they are written
-    /// with their object.
-    async fn release_largest(&mut self, target: usize) -> Result<(), SinkError> {
-        let worth_it = |folder: &&mut Folder| folder.releasable() > folder.memory() / 2;
-        let mut folders: Vec<_> = self.folders.values_mut().filter(worth_it).collect();
-        folders.sort_by_key(|folder| std::cmp::Reverse(folder.releasable()));
-        for folder in folders {
-            if self.memory <= target {
-                break;
-            }
-            let before = folder.memory();
-            folder.release().await?;
-            self.memory = self.memory - before + folder.memory();
-        }
-        Ok(())
-    }
-
-    /// Folders without which all others take no more than `target`.
-    fn largest_above(&self, target: usize) -> BTreeSet<String> {
-        let mut sizes: Vec<_> = self
-            .folders
-            .iter()
-            .map(|(name, folder)| (folder.memory(), name))
-            .collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        let mut memory = self.memory;
-        let needed = sizes.into_iter().take_while(|(size, _)| {
-            let more = memory > target;
-            memory -= size;
-            more
-        });
-        needed.map(|(_, name)| name.clone()).collect()
-    }
-
-    /// Finishes the objects of these folders, all of them, and then returns the first error.
-    async fn finish_folders(&mut self, names: BTreeSet<String>) -> Result<(), SinkError> {
-        let Self {
-            context,
-            form: _,
-            partitioner,
-            folders,
-            memory,
-            done,
-            rejected: _,
-        } = self;
-        let chosen: Vec<_> = folders
-            .iter_mut()
-            .filter(|(name, _)| names.contains(*name))
-            .map(|each| each.1)
-            .collect();
-        *memory -= chosen.iter().map(|folder| folder.memory()).sum::<usize>();
-        // Boxed, because the compiler cannot prove that the borrows are `Send`.
-        let schema = partitioner.schema();
-        let all: Vec<_> = chosen
-            .into_iter()
-            .map(|folder| folder.finish(context, schema).boxed())
-            .collect();
-        let mut failed = None;
-        let mut finished = stream::iter(all).buffered(FINISH_CONCURRENCY);
-        while let Some(result) = finished.next().await {
-            match result {
-                Ok(object) => done.extend(object),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
 }

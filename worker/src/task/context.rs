@@ -3,6 +3,8 @@
 //! Rule: a lookup version is loaded once per worker (`lookups`); a plan is made once per task.
 
 use super::TaskError;
+use crate::function::Functions as Slots;
+use crate::functions::{Functions, FunctionsError};
 use crate::lookups::Table;
 use crate::memory::{MemoryBudget, UnpackRoom};
 use crate::source::Sources;
@@ -10,16 +12,16 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
 use streamctl_engine::format::json::with_keys;
 use streamctl_engine::format::{Decoded, Decoder};
-use streamctl_engine::query::{QueryPlan, QueryText};
-use streamctl_engine::resolve::lookup_columns;
+use streamctl_engine::query::{QueryError, QueryPlan, QueryText};
+use streamctl_engine::resolve::{lookup_columns, output_schema};
 use streamctl_engine::source::Record;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{LookupVersion, ResolvedJob};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 /// Lookup versions kept in memory per lookup: the current and the previous one.
 const VERSIONS_KEPT: usize = 2;
@@ -37,6 +39,10 @@ pub struct Context {
     record_bytes: AtomicUsize,
     loaded: Mutex<Loaded>,
     plan: Mutex<Option<Arc<QueryPlan>>>,
+    /// What this worker may run.
+    functions: Functions,
+    slots: OnceCell<Option<Arc<Slots>>>,
+    attempts: AtomicU32,
 }
 
 pub struct DecodedNext {
@@ -53,6 +59,7 @@ impl Context {
         storages: Storages,
         sources: Sources,
         budget: MemoryBudget,
+        functions: Functions,
     ) -> Self {
         let record_bytes = AtomicUsize::new(0);
         Self {
@@ -63,12 +70,15 @@ impl Context {
             record_bytes,
             loaded: Mutex::default(),
             plan: Mutex::default(),
+            functions,
+            slots: OnceCell::new(),
+            attempts: AtomicU32::new(0),
         }
     }
 
     /// The source's columns as Arrow types.
     pub fn source_schema(&self) -> Result<SchemaRef, TaskError> {
-        Ok(arrow_schema(&self.job.columns)?)
+        Ok(arrow_schema(&self.job.columns, self.job.nested)?)
     }
 
     /// Decodes the job's records into these columns of its source.
@@ -146,6 +156,53 @@ impl Context {
         };
         *plan = Some(Arc::clone(&made));
         Ok((made, tables))
+    }
+
+    /// The columns of the result, as they were fixed at submit.
+    pub fn result_schema(&self, plan: &QueryPlan) -> Result<SchemaRef, TaskError> {
+        match self.job.spec.function {
+            None => Ok(plan.output_schema().clone()),
+            Some(_) => {
+                Ok(output_schema(&self.job)
+                    .map_err(|error| QueryError::Input(error.to_string()))?)
+            }
+        }
+    }
+
+    /// Whether an epoch of the job gives the same rows each time.
+    ///
+    /// # Errors
+    /// [`TaskError::NotRepeatable`]
+    pub fn check_repeatable(&self) -> Result<(), TaskError> {
+        match &self.job.spec.function {
+            Some(function) if !function.deterministic => Err(TaskError::NotRepeatable),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether this worker runs the job's function, if it has one: known before a record is read.
+    ///
+    /// # Errors
+    /// [`FunctionsError::NotAllowed`]
+    pub fn check_functions(&self) -> Result<(), TaskError> {
+        match self.functions.can_run(&self.job) {
+            true => Ok(()),
+            false => Err(FunctionsError::NotAllowed.into()),
+        }
+    }
+
+    /// The processes of the job's function; `None` if it has none.
+    ///
+    /// # Errors
+    /// This worker cannot run it.
+    pub async fn function_slots(&self) -> Result<Option<Arc<Slots>>, FunctionsError> {
+        let make = || self.functions.slots(&self.storages, &self.job);
+        Ok(self.slots.get_or_try_init(make).await?.clone())
+    }
+
+    /// The number of the next call of the job's function in this task, from 1.
+    pub fn next_attempt(&self) -> u32 {
+        self.attempts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Notes the size of the largest new record; returns the largest so far.

@@ -1,5 +1,6 @@
 //! Why a task cannot continue, and the consequence for the job.
 
+use crate::functions::FunctionsError;
 use crate::memory::{MemoryLimit, mib};
 use crate::registry::Ending;
 use crate::registry::ReportError;
@@ -53,6 +54,12 @@ pub enum TaskError {
     /// The query would have had enough memory if others had not held it.
     #[error("the query found no memory: {0}; other windows of this worker hold it")]
     QueryWaits(String),
+    /// The job's function failed, or cannot be run here.
+    #[error(transparent)]
+    Function(Box<FunctionsError>),
+    /// An epoch of a function whose result may differ each time.
+    #[error("the epoch cannot be computed again: its function is not deterministic")]
+    NotRepeatable,
     #[error(transparent)]
     Rows(#[from] RowsError),
     #[error(transparent)]
@@ -80,6 +87,12 @@ pub enum TaskError {
     Panicked(String),
 }
 
+impl From<FunctionsError> for TaskError {
+    fn from(error: FunctionsError) -> Self {
+        Self::Function(Box::new(error))
+    }
+}
+
 impl TaskError {
     /// How a task ends that failed with it.
     pub fn ending(&self) -> Ending {
@@ -103,6 +116,9 @@ impl TaskError {
             | Self::UnpackMemory { .. }
             | Self::Sink(SinkError::TooWide { .. }) => Some(Place::Memory),
             Self::LookupMemory { needed, most, .. } if needed > most => Some(Place::Memory),
+            Self::Function(error) if matches!(**error, FunctionsError::NotAllowed) => {
+                Some(Place::Functions)
+            }
             Self::Lookup(LookupError::Storage { source, .. }) if is_refusal(source) => {
                 Some(Place::Checkpoint)
             }
@@ -124,6 +140,8 @@ impl TaskError {
             | Self::Sink(_)
             | Self::Lookup(_)
             | Self::Rows(_)
+            | Self::Function(_)
+            | Self::NotRepeatable
             | Self::Panicked(_) => false,
             Self::ReaderIdle(_) | Self::Report(_) => false,
         }
@@ -136,6 +154,7 @@ impl TaskError {
             Self::Lookup(error) if error.may_pass() => Why::Wait,
             Self::LookupMemory { needed, most, .. } if needed <= most => Why::Wait,
             Self::QueryWaits(_) | Self::Query(QueryError::Busy) => Why::Wait,
+            Self::Function(error) if error.may_pass() => Why::Wait,
             Self::Report(ReportError::TooMany { .. }) => Why::Wait,
             refused if refused.refused_by().is_some() => Why::Refused,
             fatal if fatal.is_fatal() => Why::Fatal,
@@ -169,14 +188,21 @@ impl TaskError {
                 "fix the query (TRY_CAST, NULLIF) and submit it with --change, or raise transform.max_bad_share: the job goes on \
                  from its last epoch".into()
             }
+            Self::Function(error) => error.hint(),
+            Self::NotRepeatable => {
+                "read the epoch's objects; if the same rows give the same result, set function.deterministic = true".into()
+            }
             Self::Query(_) => "fix the query (TRY_CAST gives NULL where CAST fails) and submit it with --change: the job goes on from its last epoch".into(),
             _ => "the job goes on from its last epoch once this is fixed: submit it again, a changed file with --change".into(),
         }
     }
 
-    /// The error with its causes, on one line.
+    /// The error with its causes; of a function, with its traceback and last lines.
     pub fn describe(&self) -> String {
-        streamctl_proto::describe(self)
+        match self {
+            Self::Function(error) => error.report(),
+            error => streamctl_proto::describe(error),
+        }
     }
 }
 

@@ -192,6 +192,7 @@ impl Task {
         figures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reads = Vec::with_capacity(READS_AT_ONCE_MAX);
         let mut changes = self.parts.context.budget.changes();
+        self.parts.context.check_functions()?;
         self.start_readers();
         loop {
             tokio::select! {

@@ -76,6 +76,7 @@ impl Task {
             counts,
             unmatched,
             null_values,
+            unknown_keys,
             stages,
             rows,
             ..
@@ -110,6 +111,7 @@ impl Task {
             objects,
             unmatched,
             null_values,
+            unknown_keys,
             stages,
         };
         self.parts.registry.report(report)?;

@@ -9,17 +9,18 @@ use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::memory::{Holding, WindowMemory};
-use crate::pipeline::{Cause, Input, Pipeline, Taken};
+use crate::pipeline::{Cause, Given, Input, Output, Pipeline, Produced, Taken};
 use crate::results::{Results, Rows};
-use crate::sink::{SinkContext, WindowSink, abandon_all};
+use crate::sink::{self, Staged, Writer, WriterContext};
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryOutput};
+use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError};
 use streamctl_engine::source::Record;
 use streamctl_proto::report::{
-    NullValues, ObjectKind, StageTimes, UnmatchedKey, most_null, sum_null,
+    NullValues, StageTimes, UnknownKey, UnmatchedKey, most_null, most_unknown, sum_null,
+    sum_unknown,
 };
 use streamctl_proto::spec::JobSpec;
 use streamctl_proto::{Counts, LookupVersion, ShardId, StagedObject, TaskId, Window};
@@ -46,6 +47,7 @@ pub struct Finished {
     pub counts: Counts,
     pub unmatched: Vec<UnmatchedKey>,
     pub null_values: Vec<NullValues>,
+    pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
     /// When the last record was decoded, the last row computed, the last object staged.
     pub over: [Instant; 3],
@@ -58,6 +60,29 @@ pub struct WindowKey {
     pub task: TaskId,
     pub window: Window,
     pub lookups: BTreeMap<String, LookupVersion>,
+}
+
+impl WindowKey {
+    /// What the job's function is given besides rows.
+    pub(crate) fn given(&self, tables: BTreeMap<String, RecordBatch>) -> Given {
+        given(self.window, &self.lookups, tables)
+    }
+}
+
+/// What a job's function is given besides rows.
+pub(crate) fn given(
+    window: Window,
+    versions: &BTreeMap<String, LookupVersion>,
+    tables: BTreeMap<String, RecordBatch>,
+) -> Given {
+    let versioned = |(name, rows): (String, RecordBatch)| {
+        let version = versions.get(&name)?.clone();
+        Some((name, (version, rows)))
+    };
+    Given {
+        window,
+        lookups: tables.into_iter().filter_map(versioned).collect(),
+    }
 }
 
 /// Runs a window until its input is closed.
@@ -83,13 +108,20 @@ pub async fn run(
         input,
         output,
         unmatched,
-    } = Pipeline::new(&context, &plan, Some(which.window), open, Arc::clone(pace))?;
-    let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
-    let sink = WindowSink::new(
-        sink_context(&context, &which, &memory),
-        plan.output_schema().clone(),
+    } = Pipeline::new(
+        &context,
+        &plan,
+        Some(which.window),
+        open,
+        which.given(tables),
+        Arc::clone(pace),
     )?;
-    let rows = Rows::new(plan.output_schema().clone(), results);
+    let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
+    let half = sink::of(&context.job.spec.sink);
+    let writer_context = writer_context(&context, &which, &memory);
+    let result = context.result_schema(&plan)?;
+    let sink = half.writer(writer_context, result.clone())?;
+    let rows = Rows::new(result, results);
     let counting = Counting::new(&context.job.spec, which.window);
     let fed = async {
         let fed = feed(input, first, feeds, counting, &mut dead).await;
@@ -99,7 +131,7 @@ pub async fn run(
         })
     };
     let worked = work(fed, drain(output, sink, rows, &query_memory, pace)).await;
-    let (fed, (sink, rows, spent, computed)) = match worked {
+    let (fed, (sink, rows, rows_dead, spent, computed)) = match worked {
         Ok(worked) => worked,
         Err(error) => {
             dead.abort().await;
@@ -109,12 +141,16 @@ pub async fn run(
     let Fed {
         mut counts,
         null_values,
+        unknown_keys,
         mut stages,
         decoded,
     } = fed;
     let began = Instant::now();
-    let mut objects = match sink.finish().await {
-        Ok(objects) => objects,
+    let Staged {
+        mut objects,
+        rows_rejected,
+    } = match sink.finish().await {
+        Ok(staged) => staged,
         Err(error) => {
             dead.abort().await;
             return Err(error.into());
@@ -123,18 +159,13 @@ pub async fn run(
     match dead.finish().await {
         Ok(letters) => objects.extend(letters),
         Err(error) => {
-            for object in &objects {
-                let storage = context.storages.for_location(&object.location);
-                abandon_all(&*storage, std::slice::from_ref(object)).await;
-            }
+            half.discard(&context.storages, &objects).await;
             return Err(error.into());
         }
     }
-    let rejected = objects
-        .iter()
-        .filter(|object| object.kind == ObjectKind::RejectedRow);
-    counts.rows_rejected = rejected.map(|object| object.rows).sum();
-    counts.rows_out = rows.count() - counts.rows_rejected;
+    counts.rows_rejected = rows_rejected;
+    // The rows that the function put aside are not among those that it returned.
+    counts.rows_out = rows.count() + rows_dead - counts.rows_rejected;
     counts.rows_unmatched = unmatched.rows();
     stages.transform_us += spent.transform_us;
     stages.stage_us = spent.stage_us + micros(began.elapsed());
@@ -144,6 +175,7 @@ pub async fn run(
         counts,
         unmatched: unmatched.top(),
         null_values: most_null(null_values.iter()),
+        unknown_keys: most_unknown(unknown_keys.iter()),
         stages,
         over,
         rows,
@@ -154,13 +186,14 @@ pub async fn run(
 struct Fed {
     counts: Counts,
     null_values: Vec<NullValues>,
+    unknown_keys: Vec<UnknownKey>,
     stages: StageTimes,
     /// When the last one was decoded.
     decoded: Instant,
 }
 
-/// With the time when it ended.
-type Drained = (WindowSink, Rows, StageTimes, Instant);
+/// With the number of rows that the function put aside, and the time when it ended.
+type Drained = (Box<dyn Writer>, Rows, u64, StageTimes, Instant);
 
 /// Feeds and drains at the same time. If the result cannot be written, the input is not awaited: it
 /// ends with the window, which may be an hour away.
@@ -231,19 +264,17 @@ fn query_error(error: QueryError, memory: &Holding) -> TaskError {
     }
 }
 
-pub(crate) fn sink_context(
+pub(crate) fn writer_context(
     context: &Context,
     which: &WindowKey,
     memory: &WindowMemory,
-) -> SinkContext {
+) -> WriterContext {
     let spec = &context.job.spec;
-    SinkContext {
-        spec: Arc::new(spec.sink.clone()),
+    WriterContext {
         job: spec.name.clone(),
         task: which.task,
         window: which.window,
-        storage: context.storages.for_location(spec.sink.path.as_str()),
-        rejected_storage: context.storages.for_location(spec.dead_letters().as_str()),
+        storages: context.storages.clone(),
         rejected: spec.dead_letters(),
         memory: Arc::clone(&memory.sink),
     }
@@ -253,6 +284,7 @@ pub(crate) fn sink_context(
 struct Counting {
     counts: Counts,
     null_values: Vec<NullValues>,
+    unknown_keys: Vec<UnknownKey>,
     share: BadShare,
     /// The window, if records outside of it are late.
     late_in: Option<Window>,
@@ -267,6 +299,7 @@ impl Counting {
                 ..Counts::default()
             },
             null_values: Vec::new(),
+            unknown_keys: Vec::new(),
             share: BadShare::new(spec.query_errors),
             late_in: kind.keeps_arrival().then_some(window),
         }
@@ -287,6 +320,10 @@ impl Counting {
         if !taken.nulls.is_empty() {
             self.null_values.extend_from_slice(&taken.nulls);
             self.null_values = sum_null(self.null_values.iter());
+        }
+        if !taken.unknown_keys.is_empty() {
+            self.unknown_keys.extend_from_slice(&taken.unknown_keys);
+            self.unknown_keys = sum_unknown(self.unknown_keys.iter());
         }
         counts.rows_failed += taken.dead_by(Cause::Query);
         if let Some(foreign) = &mut counts.rows_foreign {
@@ -327,6 +364,7 @@ async fn feed(
     Ok(Fed {
         counts: counting.counts,
         null_values: counting.null_values,
+        unknown_keys: counting.unknown_keys,
         stages,
         decoded: Instant::now(),
     })
@@ -334,29 +372,41 @@ async fn feed(
 
 /// Stages the rows that the query returns.
 async fn drain(
-    mut output: QueryOutput,
-    mut sink: WindowSink,
+    mut output: Output<'_>,
+    mut sink: Box<dyn Writer>,
     mut rows: Rows,
     memory: &Holding,
     pace: &Pace,
 ) -> Result<Drained, TaskError> {
     let mut stages = StageTimes::default();
+    let mut rows_dead = 0;
     loop {
         let mut computed = Duration::ZERO;
         let next = timed(&mut computed, output.next()).await;
         stages.transform_us += micros(computed);
-        let batch: RecordBatch = match next {
-            Ok(Some(batch)) => batch,
-            Ok(None) => return Ok((sink, rows, stages, Instant::now())),
+        let produced = match next {
+            Ok(Some(produced)) => produced,
+            Ok(None) => return Ok((sink, rows, rows_dead, stages, Instant::now())),
             Err(error) => {
-                let error = query_error(error, memory);
                 sink.abort().await;
-                return Err(error);
+                return Err(match error {
+                    TaskError::Query(error) => query_error(error, memory),
+                    error => error,
+                });
             }
         };
         let began = Instant::now();
-        rows.keep(&batch);
-        if let Err(error) = sink.write(batch).await {
+        let written = match produced {
+            Produced::Rows(batch) => {
+                rows.keep(&batch);
+                sink.write(batch).await
+            }
+            Produced::Dead(dead) => {
+                rows_dead += dead.reasons.len() as u64;
+                sink.write_dead(dead).await
+            }
+        };
+        if let Err(error) = written {
             sink.abort().await;
             return Err(error.into());
         }

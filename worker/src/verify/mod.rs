@@ -6,25 +6,25 @@
 //! Rule: rows are compared as multisets, regardless of order, in bounded memory; records that the
 //! source no longer keeps are not a difference.
 
-mod stored;
+mod letters;
 mod tally;
 #[cfg(test)]
 mod tests;
 
 use crate::compute::{Compute, Workload};
+use crate::function::DeadRows;
 use crate::pipeline::DeadRecord;
 use crate::replay::{Witness, recompute};
-use crate::sink::{EncodeError, Partitioner, SinkError};
+use crate::sink::stored::{self, Keyed, StoredRows};
+use crate::sink::{self, EncodeError, SinkError};
 use crate::task::{Context, TaskError};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use stored::{Keyed, Rows};
 use streamctl_engine::query::Pace;
 use streamctl_engine::source::{ReadError, Record};
 use streamctl_engine::storage::StorageError;
-use streamctl_engine::written::Form;
 use streamctl_proto::manifest::ManifestPart;
 use streamctl_proto::report::ObjectKind;
 use streamctl_proto::verify::EpochOutcome;
@@ -98,6 +98,7 @@ impl VerifyError {
             Self::Task(TaskError::Sink(SinkError::Storage(StorageError::Refused {
                 hint, ..
             }))) => hint.clone(),
+            Self::Task(error @ TaskError::NotRepeatable) => error.hint(),
             Self::Task(_) | Self::Object { .. } => String::new(),
         }
     }
@@ -163,9 +164,8 @@ async fn pass(
 ) -> Result<Vec<String>, VerifyError> {
     let (plan, _) = context.plan(&manifest.lookups).await?;
     let spec = &context.job.spec;
-    let form = Form::new(plan.output_schema(), &spec.sink);
-    let split = Partitioner::new(&spec.sink.partition_by, manifest.window, form.schema())?;
-    let mut rows = Rows::new(&spec.sink, form, split)?;
+    let result = context.result_schema(&plan)?;
+    let mut rows = sink::of(&spec.sink).rows(&result, manifest.window)?;
     for object in &manifest.objects {
         let kind = object.staged.kind;
         let bytes = stored::read(&context.storages, &object.staged).await?;
@@ -173,7 +173,7 @@ async fn pass(
         let location = &object.staged.location;
         let given = match kind {
             ObjectKind::Data => rows.of_object(location, bytes, &mut give),
-            ObjectKind::DeadLetter => stored::dead_letters(location, bytes, &mut give),
+            ObjectKind::DeadLetter => letters::dead_letters(location, bytes, &mut give),
             ObjectKind::RejectedRow => stored::rejected_rows(location, bytes, &mut give),
         };
         given.map_err(|error| VerifyError::object(location, &error))?;
@@ -211,7 +211,7 @@ async fn pass(
 struct Again<'v>(Mutex<Seen<'v>>);
 
 struct Seen<'v> {
-    rows: Rows,
+    rows: Box<dyn StoredRows>,
     visit: Visit<'v>,
     window: Window,
     /// Records whose window is not that of their arrival.
@@ -250,7 +250,7 @@ impl Witness for Again<'_> {
             *seen = (seen.0 + records.len() as u64, last.position());
         }
         for one in dead {
-            stored::dead_letter(shard, &records[one.index], &one.reason, &mut |keyed| {
+            letters::dead_letter(shard, &records[one.index], &one.reason, &mut |keyed| {
                 visit(ObjectKind::DeadLetter, Side::Replayed, keyed);
             });
         }
@@ -261,6 +261,14 @@ impl Witness for Again<'_> {
         let Seen { rows, visit, .. } = &mut *self.lock();
         let given = rows.of_batch(batch, &mut |keyed| {
             visit(ObjectKind::Data, Side::Replayed, keyed)
+        });
+        given.map_err(|error: SinkError| error.into())
+    }
+
+    async fn dead_rows(&self, dead: DeadRows) -> Result<(), TaskError> {
+        let Seen { rows, visit, .. } = &mut *self.lock();
+        let given = rows.of_dead(&dead, &mut |keyed| {
+            visit(ObjectKind::RejectedRow, Side::Replayed, keyed)
         });
         given.map_err(|error: SinkError| error.into())
     }

@@ -5,7 +5,7 @@
 //! 2^-100). Sums are kept for any number of rows; rows themselves only if sums differ, up to a
 //! limit.
 
-use super::stored::Keyed;
+use crate::sink::stored::Keyed;
 use md5::{Digest as _, Md5};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

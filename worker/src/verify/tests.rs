@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::replay::tests::manifest;
-use crate::task::tests::{Bed, job, reports, shard};
+use crate::task::tests::{Bed, job, reports, shard, sink};
 use bytes::Bytes;
 use streamctl_engine::storage::Storage as _;
 use streamctl_proto::manifest::ManifestObject;
-use streamctl_proto::spec::{Compression, PartitionColumn, SinkFormat};
+use streamctl_proto::spec::{Compression, FilesSink, PartitionColumn, SinkFormat};
 use streamctl_proto::verify::Comparison;
 use tokio::runtime::Handle;
 
@@ -20,11 +20,13 @@ async fn run(
     partition_by: Vec<PartitionColumn>,
 ) -> (Bed, Manifest) {
     let mut job = job(SQL);
-    (
-        job.spec.sink.format,
-        job.spec.sink.compression,
-        job.spec.sink.partition_by,
-    ) = (format, compression, partition_by);
+    let sink = FilesSink {
+        format,
+        compression,
+        partition_by,
+        ..sink()
+    };
+    job.spec.sink = sink.into();
     let mut bed = Bed::new(job);
     bed.push("a", 0, &[10; 12]);
     bed.source.push(&shard("a"), 20, "this is not JSON");
@@ -213,7 +215,7 @@ async fn dead_letters_are_compared_by_their_record_and_not_by_their_reason() {
     let (bed, manifest) = run(SinkFormat::Json, Compression::None, vec![]).await;
     let location = first(&manifest, ObjectKind::DeadLetter);
     let mut letters = vec![];
-    stored::dead_letters(&location, content(&bed, &location).await, &mut |keyed| {
+    letters::dead_letters(&location, content(&bed, &location).await, &mut |keyed| {
         letters.push((keyed.text)())
     })
     .unwrap();

@@ -18,6 +18,7 @@ pub enum Token {
 
 pub struct Line {
     pub line: usize,
+    pub end: usize,
     pub indent: usize,
     pub tokens: Vec<(Token, usize)>,
 }
@@ -82,10 +83,12 @@ pub fn tokens(script: &str) -> Result<Vec<Line>, String> {
                 }
                 let entry = current.get_or_insert_with(|| Line {
                     line,
+                    end: line,
                     indent,
                     tokens: Vec::new(),
                 });
                 entry.tokens.push((token, line));
+                entry.end = cursor.line;
             }
         }
     }

@@ -4,7 +4,7 @@
 //! between them (`frames`).
 //! Rule: whatever is named and not carried over is noted with its line.
 
-use super::super::flow::{Sink, StepKind, Stream};
+use super::super::flow::{Sink, StepId, StepKind, Stream};
 use super::super::options;
 use super::super::python::{Call, Expr};
 use super::{Script, TIME, Value, without_time};
@@ -114,7 +114,6 @@ impl Script<'_> {
     }
 
     pub(super) fn write(&mut self, call: &Call) -> Value {
-        let place = Some(format!("line {}", call.line));
         let Some(input) = self.frame(call, "frame", 0) else {
             self.note(
                 call.line,
@@ -159,7 +158,7 @@ impl Script<'_> {
                 .map(Value::texts)
                 .unwrap_or_default(),
         };
-        self.sink(sink, place);
+        self.sink(sink, call.line);
         Value::Unknown
     }
 
@@ -190,7 +189,7 @@ impl Script<'_> {
             partition_by,
             ..Sink::default()
         };
-        self.sink(sink, Some(format!("line {}", call.line)));
+        self.sink(sink, call.line);
         Some(Value::Unknown)
     }
 
@@ -235,7 +234,7 @@ impl Script<'_> {
                         compression: text("compression"),
                         partition_by: all.get("partitionKeys").map(Value::texts).unwrap_or_default(),
                     };
-                    self.sink(sink, Some(format!("line {}", call.line)));
+                    self.sink(sink, call.line);
                 }
             }
             _ => {}
@@ -247,8 +246,85 @@ impl Script<'_> {
         value
     }
 
+    /// `frame.write.mode("append").partitionBy("day").json(path)` of Spark.
+    pub(super) fn writer_method(
+        &mut self,
+        call: &Call,
+        (input, mut set): (StepId, Vec<(String, Value)>),
+        method: &str,
+    ) -> Value {
+        let first = call.args.first().map(|arg| self.value(arg));
+        let text = first.as_ref().and_then(Value::text).map(str::to_owned);
+        match (method, text) {
+            ("mode", Some(mode)) => {
+                if mode.starts_with("overwrite") {
+                    let note = "the mode \"overwrite\" is not carried over: a window adds files";
+                    self.note(call.line, note);
+                }
+            }
+            ("format", Some(format)) => set.push(("format".to_owned(), Value::Text(format))),
+            ("partitionBy", _) => {
+                let columns = call.args.iter().flat_map(|arg| self.value(arg).texts());
+                let columns = columns.map(Value::Text).collect();
+                set.push(("partitionKeys".to_owned(), Value::List(columns)));
+            }
+            ("option", Some(key)) => {
+                let value = call.args.get(1).map(|arg| self.value(arg));
+                set.push((key, value.unwrap_or(Value::Unknown)));
+            }
+            ("options", _) => set.extend(self.named_values(call)),
+            ("json" | "csv" | "parquet" | "orc" | "save", path) => {
+                if method != "save" {
+                    set.insert(0, ("format".to_owned(), Value::Text(method.to_owned())));
+                }
+                set.extend(self.named_values(call));
+                for (key, _) in &set {
+                    let known = [
+                        "format",
+                        "path",
+                        "partitionkeys",
+                        "partitionby",
+                        "compression",
+                        "mode",
+                        "header",
+                    ];
+                    if !known.contains(&key.to_lowercase().as_str()) {
+                        let note = format!("the option {key:?} of the target is not carried over");
+                        self.flow.note(Some(format!("line {}", call.line)), note);
+                    }
+                }
+                let set = Value::Dict(set);
+                let text = |key: &str| set.get(key).and_then(Value::text).map(str::to_owned);
+                let keys = set.get("partitionKeys").or(set.get("partitionBy"));
+                let sink = Sink {
+                    input,
+                    path: path.or_else(|| text("path")).unwrap_or_default(),
+                    format: text("format").unwrap_or_default(),
+                    compression: text("compression"),
+                    partition_by: keys.map(Value::texts).unwrap_or_default(),
+                };
+                self.sink(sink, call.line);
+                return Value::Unknown;
+            }
+            _ => {
+                let note = format!("`{method}` of a target is not carried over");
+                self.note(call.line, note);
+            }
+        }
+        Value::Writer(input, set)
+    }
+
+    fn named_values(&mut self, call: &Call) -> Vec<(String, Value)> {
+        let named = call.named.iter();
+        named
+            .map(|(key, value)| (key.clone(), self.value(value)))
+            .collect()
+    }
+
     /// Folders that Glue names after the time of the batch become our partitions.
-    fn sink(&mut self, mut sink: Sink, place: Option<String>) {
+    fn sink(&mut self, mut sink: Sink, line: usize) {
+        let place = Some(format!("line {line}"));
+        self.written_at = self.written_at.or(Some(line));
         let mut plain = Vec::new();
         for folder in sink.path.split('/') {
             match folder.split_once('=') {

@@ -14,6 +14,7 @@ pub(crate) fn nowhere() -> World {
         storages: Storages::new(aws.clone()),
         aws,
         foreign: Default::default(),
+        function: Default::default(),
     }
 }
 

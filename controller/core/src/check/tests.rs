@@ -3,7 +3,8 @@
 use super::*;
 use crate::testing;
 use std::collections::BTreeMap;
-use streamctl_proto::report::{StageTimes, UnmatchedKey};
+use streamctl_proto::report::{StageTimes, Staging, UnmatchedKey};
+use streamctl_proto::spec::{FilesSink, Location, PartitionColumn};
 use streamctl_proto::{Counts, ShardRange, Term, WindowSize};
 
 const BEGIN_MS: i64 = 1_795_481_100_000;
@@ -77,6 +78,7 @@ fn report() -> Report {
         ],
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
     }
 }
@@ -97,11 +99,15 @@ fn location(text: &str) -> &'static str {
 #[test]
 fn a_report_that_is_right_is_taken() {
     check_report(&job(), &report()).unwrap();
+    let by_year = FilesSink {
+        partition_by: vec![
+            PartitionColumn::IngestYear,
+            PartitionColumn::Column("c".into()),
+        ],
+        ..testing::sink()
+    };
     let mut partitioned = job();
-    partitioned.spec.sink.partition_by = vec![
-        PartitionColumn::IngestYear,
-        PartitionColumn::Column("c".into()),
-    ];
+    partitioned.spec.sink = by_year.into();
     let mut reported = report();
     reported.objects[0] = object(
         ObjectKind::Data,
@@ -114,7 +120,11 @@ fn a_report_that_is_right_is_taken() {
         check_report(&partitioned, &report()).is_err() && check_report(&job(), &reported).is_err()
     );
     let mut in_s3 = job();
-    in_s3.spec.sink.path = Location::folder("s3://bucket/out");
+    in_s3.spec.sink = FilesSink {
+        path: Location::folder("s3://bucket/out"),
+        ..testing::sink()
+    }
+    .into();
     reported.objects[0] = object(ObjectKind::Data, "s3://bucket/out/", "json", 2);
     assert!(
         check_report(&in_s3, &reported).is_err(),

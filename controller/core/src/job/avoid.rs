@@ -145,8 +145,10 @@ impl Job {
         }
         self.refusal_rounds += 1;
         let rounds_max = match place {
-            // Time does not change a memory limit.
+            // Time does not change the memory limit of a worker.
             Place::Memory => 0,
+            // A worker that runs functions may come, or come back.
+            Place::Functions => u32::MAX,
             _ if agreeing >= 2 => REFUSAL_ROUNDS_AGREED_MAX,
             _ => REFUSAL_ROUNDS_ALONE_MAX,
         };

@@ -10,7 +10,7 @@ use streamctl_proto::manifest::{
     Frontier, MANIFEST_VERSION, MadeBy, ManifestObject, ManifestPart, ManifestRef,
 };
 use streamctl_proto::report::{
-    NullValues, StageTimes, UNMATCHED_KEYS_MAX, UnmatchedKey, most_null,
+    NullValues, StageTimes, UNMATCHED_KEYS_MAX, UnknownKey, UnmatchedKey, most_null, most_unknown,
 };
 use streamctl_proto::{
     Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window,
@@ -38,6 +38,7 @@ pub struct EpochFigures {
     pub bytes_out: u64,
     pub unmatched: Vec<UnmatchedKey>,
     pub null_values: Vec<NullValues>,
+    pub unknown_keys: Vec<UnknownKey>,
     pub committed_ms: i64,
     pub manifest: String,
     pub stages: StageTimes,
@@ -61,6 +62,7 @@ impl EpochFigures {
                 .fold(0, |sum, object| object.staged.size.saturating_add(sum)),
             unmatched: manifest.unmatched.clone(),
             null_values: manifest.null_values.clone(),
+            unknown_keys: manifest.unknown_keys.clone(),
             committed_ms: manifest.created_ms,
             manifest: name.to_owned(),
             stages: manifest.stages,
@@ -135,6 +137,7 @@ impl Job {
             }),
             stream: self.identity.clone(),
             query_digest: self.resolved.query_digest.clone(),
+            function_code: self.resolved.function_code.clone(),
             lookups: open.lookups.clone(),
             parts: open.reports.iter().map(part).collect(),
             frontier: self.frontier(window, &last),
@@ -143,6 +146,7 @@ impl Job {
             totals,
             unmatched: most_frequent(open.reports.iter().flat_map(|report| &report.unmatched)),
             null_values: most_null(open.reports.iter().flat_map(|report| &report.null_values)),
+            unknown_keys: most_unknown(open.reports.iter().flat_map(|report| &report.unknown_keys)),
             stages,
             repair: None,
         }
@@ -296,7 +300,7 @@ impl Job {
         figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms));
     }
 
-    /// Locations of staged objects that may still become visible.
+    /// The keys of staged objects that may still become visible.
     pub fn staged(&self) -> BTreeSet<String> {
         let committing = self
             .committing
@@ -320,9 +324,9 @@ impl Job {
             .values()
             .flat_map(|open| &open.reports)
             .flat_map(|report| &report.objects);
-        let reported = reports.map(|object| object.location.clone());
+        let reported = reports.map(|object| object.key().to_owned());
         manifests
-            .map(|object| object.staged.location)
+            .map(|object| object.staged.key().to_owned())
             .chain(reported)
             .collect()
     }

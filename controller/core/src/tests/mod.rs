@@ -129,7 +129,7 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         rows_out: rows,
         ..Counts::default()
     };
-    let (lookups, objects, unmatched, null_values, stages) = Default::default();
+    let (lookups, objects, unmatched, null_values, unknown_keys, stages) = Default::default();
     Report {
         task,
         job: "sales".parse().unwrap(),
@@ -140,6 +140,7 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         objects,
         unmatched,
         null_values,
+        unknown_keys,
         stages,
     }
 }

@@ -211,3 +211,16 @@ fn what_no_worker_can_ever_hold_fails_the_job_once_all_were_asked() {
     story.task_ends(other, refused(Place::Memory));
     assert!(matches!(story.job().wanted, DesiredState::Failed { .. }));
 }
+
+#[test]
+fn a_job_with_a_function_waits_for_a_worker_that_runs_functions() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    for _ in 0..2 * REFUSAL_ROUNDS_ALONE_MAX {
+        let (worker, task) = story.owner("a");
+        story.task_ends((worker, task), refused(Place::Functions));
+        assert!(story.job().runs(), "such a worker may come");
+        if story.shard("a").task.is_none() {
+            story.after(5_000);
+        }
+    }
+}

@@ -128,6 +128,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         made_by: None,
         stream: None,
         query_digest: contract::job("sales").query_digest,
+        function_code: None,
         lookups: BTreeMap::new(),
         parts,
         frontier,
@@ -136,6 +137,7 @@ fn next(before: Option<&Manifest>, parts: Vec<ManifestPart>) -> Manifest {
         totals,
         unmatched: vec![],
         null_values: vec![],
+        unknown_keys: vec![],
         stages: StageTimes::default(),
         repair: None,
     }

@@ -1,12 +1,13 @@
 //! From a key to its column.
 //!
 //! Owns: the search, which keys have a column's exact name, the remembered order of keys. Does not
-//! own: how keys are compared ([`super::wanted`]).
+//! own: how keys are compared ([`super::wanted`]), counting keys that no column has.
 //! Rule: the memory is only an optimisation; a lookup returns the same result without it.
 
 use super::scan::unescape;
 use super::wanted::Comparison;
-use std::collections::HashMap;
+use crate::format::unknown::UnknownName;
+use std::collections::{HashMap, HashSet};
 
 /// Largest number of remembered keys; hostile records could send new ones without end.
 const KEYS_REMEMBERED_MAX: usize = 1_024;
@@ -18,13 +19,15 @@ const LOOK_AHEAD: usize = 4;
 const HEAD: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct Keys {
+pub(in crate::format) struct Keys {
     /// By the name in the form in which names are compared.
     columns: HashMap<String, Named>,
+    /// Names in the same form of columns that are not read.
+    unread: HashSet<String>,
     comparison: Comparison,
     /// Keys as written, in the order of the records. Most records have the keys of the record
     /// before them.
-    order: Vec<(Written, Option<Target>)>,
+    order: Vec<(Written, Found)>,
     /// Where in `order` the next key is expected.
     cursor: usize,
     /// A column was met by its exact name and by another spelling.
@@ -32,9 +35,19 @@ pub(super) struct Keys {
     scratch: String,
 }
 
+/// What a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::format) enum Found {
+    Column(Target),
+    /// A column that is not read, or a name that is not counted.
+    Unread,
+    /// No column has it.
+    Unknown(UnknownName),
+}
+
 /// The column of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(in crate::format) struct Target {
     pub column: usize,
     /// The key is the column's name in each letter.
     pub is_exact: bool,
@@ -85,8 +98,13 @@ impl Written {
 }
 
 impl Keys {
-    /// The keys of columns; each has its place as its number.
-    pub fn new<'a>(names: impl Iterator<Item = &'a str>, comparison: Comparison) -> Self {
+    /// The keys of columns; each has its place as its number. `unread`: those of other columns.
+    pub fn new<'a>(
+        names: impl Iterator<Item = &'a str>,
+        unread: impl Iterator<Item = &'a str>,
+        comparison: Comparison,
+    ) -> Self {
+        let folded = |name| comparison.folded(&comparison.exact(name)).into_owned();
         let named = |(column, name): (usize, &str)| {
             let name = comparison.exact(name).into_owned();
             let folded = comparison.folded(&name).into_owned();
@@ -99,6 +117,7 @@ impl Keys {
         };
         Self {
             columns: names.enumerate().map(named).collect(),
+            unread: unread.map(folded).collect(),
             comparison,
             order: Vec::new(),
             cursor: 0,
@@ -119,25 +138,36 @@ impl Keys {
     /// The key at the beginning of `rest`, if it was expected: its length with the colon, and its
     /// column.
     #[inline]
-    pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Option<Target>)> {
+    pub fn expected(&mut self, rest: &[u8]) -> Option<(usize, Found)> {
         let ahead = self.order[self.cursor..]
             .iter()
             .take(LOOK_AHEAD)
             .position(|(key, _)| key.begins(rest))?;
-        let (key, column) = &self.order[self.cursor + ahead];
+        let (key, found) = &self.order[self.cursor + ahead];
         self.cursor += ahead + 1;
-        Some((key.bytes.len(), *column))
+        Some((key.bytes.len(), *found))
     }
 
     /// The column of a key that was not expected. `raw` is the text between its quotes; `written`
-    /// extends to its colon. `None`: no query column uses it.
-    pub fn find(&mut self, raw: &str, escaped: bool, written: &[u8]) -> Option<Target> {
-        let column = self.look_up(raw, escaped);
-        self.remember(written, column);
-        column
+    /// extends to its colon. `unknown` numbers a name that no column has.
+    pub fn find(
+        &mut self,
+        raw: &str,
+        escaped: bool,
+        written: &[u8],
+        unknown: impl FnOnce(&str) -> Option<UnknownName>,
+    ) -> Found {
+        let found = self.look_up(raw, escaped, unknown);
+        self.remember(written, found);
+        found
     }
 
-    fn look_up(&mut self, raw: &str, escaped: bool) -> Option<Target> {
+    fn look_up(
+        &mut self,
+        raw: &str,
+        escaped: bool,
+        unknown: impl FnOnce(&str) -> Option<UnknownName>,
+    ) -> Found {
         self.scratch.clear();
         if escaped {
             unescape(raw, &mut self.scratch)
@@ -146,17 +176,23 @@ impl Keys {
             self.scratch.push_str(raw);
         }
         let exact = self.comparison.exact(&self.scratch);
-        let named = self.columns.get_mut(&*self.comparison.folded(&exact))?;
+        let folded = self.comparison.folded(&exact);
+        let Some(named) = self.columns.get_mut(&*folded) else {
+            if self.unread.contains(&*folded) {
+                return Found::Unread;
+            }
+            return unknown(&self.scratch).map_or(Found::Unread, Found::Unknown);
+        };
         let is_exact = named.name == *exact;
         named.met[usize::from(is_exact)] = true;
         self.is_mixed |= named.met == [true; 2];
-        Some(Target {
+        Found::Column(Target {
             column: named.column,
             is_exact,
         })
     }
 
-    fn remember(&mut self, written: &[u8], column: Option<Target>) {
+    fn remember(&mut self, written: &[u8], found: Found) {
         if written.len() > REMEMBERED_BYTES_MAX {
             return;
         }
@@ -173,7 +209,7 @@ impl Keys {
             self.cursor = 0;
         }
         self.order
-            .insert(self.cursor, (Written::new(written), column));
+            .insert(self.cursor, (Written::new(written), found));
         self.cursor += 1;
     }
 }

@@ -9,17 +9,18 @@
 //! [`JSON_DEPTH_MAX`] levels), including the parts that the query does not read: a record that is
 //! not JSON is a dead letter for every query.
 
-mod keys;
+pub(super) mod keys;
 pub(crate) mod scan;
-mod wanted;
+pub(super) mod wanted;
 
 pub use scan::{JSON_DEPTH_MAX, Syntax};
 pub use wanted::with_keys;
 
 use super::encoding::without_mark;
+use super::unknown::UnknownKeys;
 use super::{Kind, Locate, Located, Span, csv};
 use arrow::datatypes::Schema;
-use keys::{Keys, Target};
+use keys::{Found, Keys};
 use scan::Scanner;
 use streamctl_proto::spec::JsonFormat;
 use wanted::{Comparison, key_of};
@@ -67,8 +68,10 @@ impl JsonLocator {
     pub fn new(format: &JsonFormat, schema: &Schema, names: &[&str], wanted: &[usize]) -> Self {
         let comparison = Comparison::of(schema);
         let key = |index: &usize| key_of(schema.field(*index)).unwrap_or(names[*index]);
+        let all: Vec<usize> = (0..names.len()).collect();
+        let unread = all.iter().filter(|index| !wanted.contains(index));
         Self {
-            keys: Keys::new(wanted.iter().map(key), comparison),
+            keys: Keys::new(wanted.iter().map(key), unread.map(key), comparison),
             of_rows: format.of_rows,
             exact: vec![false; wanted.len()],
         }
@@ -80,7 +83,8 @@ impl JsonLocator {
         &mut self,
         scanner: &mut Scanner<'_>,
         text: &str,
-    ) -> Result<Option<Target>, Syntax> {
+        unknown: &mut UnknownKeys,
+    ) -> Result<Found, Syntax> {
         let rest = scanner.rest();
         let key = scanner.key()?;
         let written = &rest[..rest.len() - scanner.rest().len()];
@@ -88,6 +92,7 @@ impl JsonLocator {
             key.of(text),
             key.kind == Kind::Escaped,
             written.trim_ascii_end(),
+            |name| unknown.key("", name),
         ))
     }
 
@@ -97,31 +102,35 @@ impl JsonLocator {
         &mut self,
         text: &str,
         spans: &mut [Span],
+        unknown: &mut UnknownKeys,
     ) -> Result<Option<usize>, Syntax> {
         self.keys.begin();
+        unknown.begin();
         if MIXED {
             self.exact.fill(false);
         }
         let mut scanner = Scanner::new(text);
         let mut more = scanner.begin_object()?;
         while more {
-            let target = match self.keys.expected(scanner.rest()) {
-                Some((length, target)) => {
+            let found = match self.keys.expected(scanner.rest()) {
+                Some((length, found)) => {
                     scanner.known_key(length);
-                    target
+                    found
                 }
-                None => self.unexpected_key(&mut scanner, text)?,
+                None => self.unexpected_key(&mut scanner, text, unknown)?,
             };
             let value = scanner.value()?;
-            match target {
-                Some(target) if MIXED && !target.is_exact && self.exact[target.column] => {}
-                Some(target) => {
+            match found {
+                Found::Column(target) if MIXED && !target.is_exact && self.exact[target.column] => {
+                }
+                Found::Column(target) => {
                     spans[target.column] = value;
                     if MIXED {
                         self.exact[target.column] |= target.is_exact;
                     }
                 }
-                None => {}
+                Found::Unread => {}
+                Found::Unknown(name) => unknown.met(name),
             }
             more = scanner.more()?;
         }
@@ -130,9 +139,14 @@ impl JsonLocator {
 
     /// Reads again the first object that has a key in another spelling than those before it.
     #[cold]
-    fn scan_again(&mut self, text: &str, spans: &mut [Span]) -> Result<Option<usize>, Syntax> {
+    fn scan_again(
+        &mut self,
+        text: &str,
+        spans: &mut [Span],
+        unknown: &mut UnknownKeys,
+    ) -> Result<Option<usize>, Syntax> {
         spans.fill(Span::NULL);
-        self.scan::<true>(text, spans)
+        self.scan::<true>(text, spans, unknown)
     }
 }
 
@@ -141,14 +155,15 @@ impl Locate for JsonLocator {
         &'a mut self,
         payload: &'a str,
         spans: &mut [Span],
+        unknown: &mut UnknownKeys,
     ) -> Result<Located<'a>, String> {
         let was_mixed = self.keys.is_mixed();
         let mut next = match was_mixed {
-            false => self.scan::<false>(payload, spans),
-            true => self.scan::<true>(payload, spans),
+            false => self.scan::<false>(payload, spans, unknown),
+            true => self.scan::<true>(payload, spans, unknown),
         };
         if self.keys.is_mixed() && !was_mixed && next.is_ok() {
-            next = self.scan_again(payload, spans);
+            next = self.scan_again(payload, spans, unknown);
         }
         match next {
             Ok(next) => Ok(Located {

@@ -60,6 +60,25 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads on from here; the text up to here is not looked at.
+    pub fn starting_at(text: &'a str, at: usize) -> Self {
+        Self {
+            bytes: text.as_bytes(),
+            at,
+        }
+    }
+
+    /// Where the next byte is.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Reads again from a position that it had.
+    pub fn back_to(&mut self, position: usize) {
+        self.at = position;
+    }
+
     /// Takes the opening brace of the record. `false`: the object ended at once.
     pub fn begin_object(&mut self) -> Result<bool, Syntax> {
         self.white_space();
@@ -92,10 +111,11 @@ impl<'a> Scanner<'a> {
 
     /// A key and its colon.
     pub fn key(&mut self) -> Result<Span, Syntax> {
-        if self.bytes.get(self.at) != Some(&b'"') {
-            return Err(self.unexpected("a key"));
-        }
-        let key = self.string()?;
+        let key = match self.short_string() {
+            Some(key) => key,
+            None if self.bytes.get(self.at) == Some(&b'"') => self.string()?,
+            None => return Err(self.unexpected("a key")),
+        };
         self.white_space();
         if self.bytes.get(self.at) != Some(&b':') {
             return Err(self.unexpected("a colon"));
@@ -240,6 +260,7 @@ impl<'a> Scanner<'a> {
                     }
                     (objects, depth) = (objects >> 1, depth - 1);
                 }
+                _ if self.short_string().is_some() => {}
                 _ => _ = self.scalar()?,
             }
             loop {

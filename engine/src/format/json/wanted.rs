@@ -38,7 +38,7 @@ pub fn with_keys(schema: SchemaRef, keys: &RecordKeys) -> SchemaRef {
 
 /// How keys are compared.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Comparison {
+pub(in crate::format) struct Comparison {
     dots_are_underscores: bool,
     case_counts: bool,
 }

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, ArrayElemTypeDef, CaseWhen, CeilFloorKind, DataType, DateTimeField, Expr,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     FunctionArguments, Interval, MapEntry, ObjectName, ObjectNamePart, Subscript, TypedString,
-    WindowFrame, WindowFrameBound, WindowSpec, WindowType,
+    Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
 /// Functions that support IGNORE NULLS and RESPECT NULLS.
@@ -30,6 +30,7 @@ impl Walk<'_> {
             Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => Ok(()),
             Expr::CompoundFieldAccess { root, access_chain } => {
                 self.expr(root)?;
+                fields_by_name(root, access_chain);
                 access_chain
                     .iter_mut()
                     .try_for_each(|access| self.access(access))
@@ -431,6 +432,24 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A name behind a subscript or a value in brackets is that of a field. The planner takes names in
+/// front of them, which may be of tables, and texts behind them.
+fn fields_by_name(root: &Expr, chain: &mut [AccessExpr]) {
+    let mut is_name = matches!(root, Expr::Identifier(_));
+    for access in chain {
+        match access {
+            AccessExpr::Dot(Expr::Identifier(_)) if is_name => {}
+            AccessExpr::Dot(inner) => {
+                if let Expr::Identifier(name) = inner {
+                    *inner = Expr::value(Value::SingleQuotedString(folded(name)));
+                }
+                is_name = false;
+            }
+            AccessExpr::Subscript(_) => is_name = false,
+        }
     }
 }
 

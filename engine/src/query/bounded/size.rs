@@ -3,7 +3,7 @@
 //! Rule: figures are exact or too large, never too small, and their computation takes no more
 //! memory than the arguments.
 
-use arrow::array::{Array, ArrayRef, AsArray, GenericStringArray, OffsetSizeTrait};
+use arrow::array::{Array, ArrayRef, AsArray, GenericStringArray, MapArray, OffsetSizeTrait};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use datafusion::common::{Result, exec_err};
@@ -11,6 +11,10 @@ use datafusion::logical_expr::ColumnarValue;
 
 /// Most bytes of a number in a list as text.
 const NUMBER_TEXT_BYTES: u64 = 32;
+/// Most bytes of a number or a time as JSON: a decimal has 38 digits.
+const JSON_NUMBER_BYTES: u64 = 48;
+/// Most bytes around a value in JSON: brackets or quotes, a comma, a colon, `null`.
+const JSON_FRAME_BYTES: u64 = 8;
 /// Most bytes that one byte of a time's pattern may become: `%c` is a whole date.
 const PATTERN_GROWTH: u64 = 16;
 /// Fewest days of a month.
@@ -42,6 +46,13 @@ pub(super) fn bytes_of(array: &ArrayRef) -> u64 {
             let to = offsets[list.len()] as usize;
             bytes_of(&list.values().slice(from, to - from)) + 8 * list.len() as u64
         }
+        DataType::FixedSizeList(..) => bytes_of(array.as_fixed_size_list().values()),
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let (from, length) = entries(map);
+            let keys = bytes_of(&map.keys().slice(from, length));
+            keys + bytes_of(&map.values().slice(from, length)) + 4 * map.len() as u64
+        }
         DataType::Struct(_) => array.as_struct().columns().iter().map(bytes_of).sum(),
         _ => {
             let data = array.to_data();
@@ -49,6 +60,56 @@ pub(super) fn bytes_of(array: &ArrayRef) -> u64 {
                 .unwrap_or_else(|_| data.get_array_memory_size()) as u64
         }
     }
+}
+
+/// The place and number of the entries of all maps.
+fn entries(map: &MapArray) -> (usize, usize) {
+    let offsets = map.value_offsets();
+    let from = offsets[0] as usize;
+    (from, offsets[map.len()] as usize - from)
+}
+
+/// The bytes of all values as JSON: each letter may take six.
+fn json_bytes(array: &ArrayRef) -> u64 {
+    let rows = array.len() as u64;
+    let frame = JSON_FRAME_BYTES * rows;
+    frame
+        + match array.data_type() {
+            DataType::Struct(fields) => {
+                let names: usize = fields.iter().map(|field| field.name().len()).sum();
+                let keys = (names as u64) * 6 + JSON_FRAME_BYTES * fields.len() as u64;
+                let values = array.as_struct().columns().iter();
+                keys.saturating_mul(rows) + values.map(json_bytes).sum::<u64>()
+            }
+            DataType::List(_) => {
+                let list = array.as_list::<i32>();
+                let offsets = list.value_offsets();
+                let from = offsets[0] as usize;
+                let to = offsets[list.len()] as usize;
+                json_bytes(&list.values().slice(from, to - from))
+            }
+            DataType::LargeList(_) => {
+                let list = array.as_list::<i64>();
+                let offsets = list.value_offsets();
+                let from = offsets[0] as usize;
+                let to = offsets[list.len()] as usize;
+                json_bytes(&list.values().slice(from, to - from))
+            }
+            DataType::FixedSizeList(..) => json_bytes(array.as_fixed_size_list().values()),
+            DataType::Map(..) => {
+                let map = array.as_map();
+                let (from, length) = entries(map);
+                let keys = json_bytes(&map.keys().slice(from, length));
+                keys + json_bytes(&map.values().slice(from, length))
+            }
+            DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView => bytes_of(array).saturating_mul(6),
+            _ => JSON_NUMBER_BYTES * rows,
+        }
 }
 
 /// The arguments of one call.
@@ -144,6 +205,15 @@ impl Arguments {
             }
         }
         all
+    }
+
+    pub(super) fn as_json(&self) -> u64 {
+        let each = self.columns.iter().zip(&self.constant);
+        each.map(|(column, constant)| {
+            let times = if *constant { self.rows as u64 } else { 1 };
+            json_bytes(column).saturating_mul(times)
+        })
+        .fold(0, u64::saturating_add)
     }
 
     pub(super) fn repeated(&self) -> Result<u64> {

@@ -98,7 +98,8 @@ pub(super) struct Function {
     pub name: &'static str,
     /// A letter for each argument, `?` before those that may be missing, `*` after one that may
     /// be repeated: T text, I int, L bigint, D double, N any number, B boolean, d date, t
-    /// timestamp, A any single value, X list, V a list or a single value, K a key of an extreme.
+    /// timestamp, A any single value, X list, M map, Y list or map, V and W anything, K a key of an
+    /// extreme.
     pub args: &'static str,
     pub gives: Gives,
     pub run: fn(&Rows<'_>) -> Result<ArrayRef>,
@@ -196,6 +197,8 @@ fn described(letter: char) -> &'static str {
         'd' => "date",
         't' => "timestamp",
         'X' => "array",
+        'M' => "map",
+        'Y' => "array or map",
         _ => "value",
     }
 }
@@ -221,10 +224,19 @@ fn takes(letter: char, data_type: &DataType) -> bool {
         'B' => *data_type == DataType::Boolean,
         'd' | 't' => is_text || is_time(data_type),
         'X' => matches!(data_type, DataType::List(_)),
+        'M' => matches!(data_type, DataType::Map(..)),
+        'Y' => matches!(data_type, DataType::List(_) | DataType::Map(..)),
         'K' => {
             is_atomic(data_type) || matches!(data_type, DataType::Time64(_) | DataType::Time32(_))
         }
-        _ => is_atomic(data_type) || matches!(data_type, DataType::List(_)),
+        _ => {
+            is_atomic(data_type)
+                || *data_type == DataType::Binary
+                || matches!(
+                    data_type,
+                    DataType::List(_) | DataType::Map(..) | DataType::Struct(_)
+                )
+        }
     }
 }
 

@@ -4,15 +4,17 @@
 
 use super::arithmetic::not_compared;
 use super::call::Refusal;
+use super::operators::OF_FIELD;
 use super::types::{self, plain};
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, WindowFunctionDefinition};
+use std::collections::BTreeSet;
 
 /// # Errors
 /// [`Refusal`], as an external error.
-pub(in crate::query) fn check(plan: &LogicalPlan) -> Result<()> {
+pub(in crate::query) fn check(plan: &LogicalPlan, capitals: &BTreeSet<String>) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         check_node(node)?;
         let mut schema = DFSchema::empty();
@@ -22,6 +24,7 @@ pub(in crate::query) fn check(plan: &LogicalPlan) -> Result<()> {
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 check_part(part, &schema)?;
+                check_key(part, &schema, capitals)?;
                 Ok(TreeNodeRecursion::Continue)
             })
         })
@@ -29,8 +32,47 @@ pub(in crate::query) fn check(plan: &LogicalPlan) -> Result<()> {
     .map(drop)
 }
 
+/// A key of a map behind a dot, whose case is not known any more.
+fn check_key(part: &Expr, schema: &DFSchema, capitals: &BTreeSet<String>) -> Result<()> {
+    let Expr::ScalarFunction(call) = part else {
+        return Ok(());
+    };
+    let (OF_FIELD, [value, Expr::Literal(name, _), ..]) = (call.func.name(), call.args.as_slice())
+    else {
+        return Ok(());
+    };
+    let is_map = matches!(value.get_type(schema), Ok(DataType::Map(..)));
+    match name.try_as_str().flatten() {
+        Some(name) if is_map && capitals.contains(name) => Err(Refusal::new(
+            format!("map.{name} with capitals or backticks is not supported in dialect \"spark\""),
+            "write map['Name']: keys are compared with their case",
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Spark orders the fields of structs in its own way.
+fn check_order(expr: &Expr, schema: &DFSchema) -> Result<()> {
+    match expr.get_type(schema) {
+        Ok(kind) if kind.is_nested() => Err(Refusal::new(
+            format!(
+                "ORDER BY of {} is not supported in dialect \"spark\"",
+                types::name(&kind)
+            ),
+            "order by a field of it, or by to_json(x)",
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
 fn check_node(node: &LogicalPlan) -> Result<()> {
     match node {
+        LogicalPlan::Sort(sort) => {
+            let mut by = sort.expr.iter();
+            by.try_for_each(|by| check_order(&by.expr, sort.input.schema()))
+        }
         LogicalPlan::Union(union) => {
             let mut inputs = union.inputs.iter().map(|input| input.schema());
             let Some(first) = inputs.next() else {
@@ -70,7 +112,8 @@ fn check_node(node: &LogicalPlan) -> Result<()> {
 fn check_same(one: &DataType, two: &DataType) -> Result<()> {
     let one = plain(one);
     let two = plain(two);
-    if one != two && one != DataType::Null && two != DataType::Null {
+    let is_other = one != two && one != DataType::Null && two != DataType::Null;
+    if is_other || one.is_nested() || two.is_nested() {
         return Err(not_compared(&one, &two).into());
     }
     Ok(())
@@ -82,6 +125,16 @@ fn check_part(part: &Expr, schema: &DFSchema) -> Result<()> {
         Expr::AggregateFunction(call) => {
             let kinds: Vec<_> = call.params.args.iter().filter_map(kind).collect();
             check_aggregate(call.func.name(), &kinds)
+        }
+        Expr::WindowFunction(call)
+            if call
+                .params
+                .order_by
+                .iter()
+                .any(|by| check_order(&by.expr, schema).is_err()) =>
+        {
+            let mut by = call.params.order_by.iter();
+            by.try_for_each(|by| check_order(&by.expr, schema))
         }
         Expr::WindowFunction(call) => match &call.fun {
             WindowFunctionDefinition::AggregateUDF(function) => {

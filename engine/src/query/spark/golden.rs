@@ -4,6 +4,8 @@
 //! Every function of the dialect is in the table.
 
 use super::types;
+use crate::catalog::arrow_schema;
+use crate::format::Decoder;
 use crate::query::{QueryPlan, QueryText};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::datatypes::{
@@ -13,7 +15,8 @@ use arrow::datatypes::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use streamctl_proto::spec::Dialect;
+use streamctl_proto::resolved::{ColumnType, NestedColumns};
+use streamctl_proto::spec::{Dialect, PayloadFormat};
 
 const ROWS: &str = include_str!("../../../../tests/golden/spark/rows.json");
 const ANSWERS: &str = include_str!("../../../../tests/golden/spark/answers.jsonl");
@@ -37,8 +40,13 @@ fn source() -> RecordBatch {
         .unwrap()
         .iter()
         .map(|column| {
-            let kind = types::named(column[1].as_str().unwrap()).unwrap();
-            (column[0].as_str().unwrap(), kind)
+            let name = column[0].as_str().unwrap();
+            let column = ColumnType {
+                name: name.to_owned(),
+                type_name: column[1].as_str().unwrap().to_owned(),
+            };
+            let schema = arrow_schema(&[column], NestedColumns::Typed).unwrap();
+            (name, schema.field(0).data_type().clone())
         })
         .collect();
     let rows = golden["rows"].as_array().unwrap();
@@ -51,6 +59,9 @@ fn source() -> RecordBatch {
                 other => Some(other.to_string()),
             })
             .collect();
+        if kind.is_nested() {
+            return decoded(kind, &texts);
+        }
         let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(texts));
         super::value::cast(&texts, kind).unwrap()
     });
@@ -59,6 +70,17 @@ fn source() -> RecordBatch {
         .map(|(name, kind)| Field::new(*name, kind.clone(), true))
         .collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays.collect()).unwrap()
+}
+
+/// Values of a nested column from their JSON.
+fn decoded(kind: &DataType, texts: &[Option<String>]) -> ArrayRef {
+    let schema = Arc::new(Schema::new(vec![Field::new("c", kind.clone(), true)]));
+    let mut decoder = Decoder::new(&PayloadFormat::default(), schema, &[0]).unwrap();
+    let record = |text: &Option<String>| format!("{{\"c\":{}}}", text.as_deref().unwrap_or("null"));
+    let records: Vec<String> = texts.iter().map(record).collect();
+    let decoded = decoder.decode_payloads(records.iter().map(String::as_bytes));
+    assert_eq!(decoded.bad, []);
+    Arc::clone(decoded.batch.column(0))
 }
 
 fn plan(schema: SchemaRef, sql: &str) -> Result<QueryPlan, String> {
@@ -99,6 +121,17 @@ fn shown(array: &ArrayRef, row: usize) -> Value {
             let inner = array.as_list::<i32>().value(row);
             return (0..inner.len()).map(|at| shown(&inner, at)).collect();
         }
+        DataType::Struct(_) => {
+            let columns = array.as_struct().columns().iter();
+            return columns.map(|column| shown(column, row)).collect();
+        }
+        DataType::Map(..) => {
+            let entries: ArrayRef = Arc::new(array.as_map().value(row));
+            let mut entries: Vec<Value> =
+                (0..entries.len()).map(|at| shown(&entries, at)).collect();
+            entries.sort_by_key(Value::to_string);
+            return Value::Array(entries);
+        }
         DataType::Int8 => array.as_primitive::<Int8Type>().value(row).to_string(),
         DataType::Int16 => array.as_primitive::<Int16Type>().value(row).to_string(),
         DataType::Int32 => array.as_primitive::<Int32Type>().value(row).to_string(),
@@ -119,27 +152,32 @@ fn shown(array: &ArrayRef, row: usize) -> Value {
 }
 
 /// Whether two values are the same to the last bit.
-fn same(kind: &str, one: &Value, two: &Value) -> bool {
+fn same(kind: &DataType, one: &Value, two: &Value) -> bool {
     match (one, two) {
         (Value::Array(one), Value::Array(two)) => {
-            let inner = kind.trim_start_matches("array<").trim_end_matches('>');
-            one.len() == two.len() && one.iter().zip(two).all(|(one, two)| same(inner, one, two))
+            let mut pairs = one.iter().zip(two).enumerate();
+            let inner = |place: usize| match kind {
+                DataType::Struct(fields) => fields[place].data_type(),
+                DataType::List(inner) | DataType::Map(inner, _) => inner.data_type(),
+                _ => kind,
+            };
+            one.len() == two.len() && pairs.all(|(place, (one, two))| same(inner(place), one, two))
         }
         (Value::String(one), Value::String(two)) => match kind {
-            "double" | "float" => {
+            DataType::Float32 | DataType::Float64 => {
                 let number = |text: &str| text.parse::<f64>().unwrap();
                 let one = number(one);
                 let two = number(two);
                 one.to_bits() == two.to_bits() || one.is_nan() && two.is_nan()
             }
-            "timestamp" => {
+            DataType::Timestamp(..) => {
                 let whole = |text: &str| match text.split_once('.') {
                     Some((head, fraction)) => format!("{head}.{fraction:0<6}"),
                     None => format!("{text}.000000"),
                 };
                 whole(one) == whole(two)
             }
-            kind if kind.starts_with("decimal") => {
+            DataType::Decimal128(..) => {
                 let number = |text: &str| {
                     super::number::decimal(text, 38, 18).map(|number| (number, text.len()))
                 };
@@ -216,7 +254,7 @@ fn difference(answer: &Value, source: &RecordBatch) -> Result<(), String> {
     for (row, values) in expected.iter().enumerate() {
         for (place, value) in values.iter().enumerate() {
             let ours = shown(result.column(place), row);
-            if !same(&kinds[place], &ours, value) {
+            if !same(result.column(place).data_type(), &ours, value) {
                 differing += 1;
                 first.get_or_insert_with(|| {
                     let input = source

@@ -157,7 +157,7 @@ fn write(out: &mut String, value: &RawValue, levels: usize) -> Option<()> {
     Some(())
 }
 
-fn write_text(out: &mut String, text: &str) {
+pub(super) fn write_text(out: &mut String, text: &str) {
     out.push('"');
     for letter in text.chars() {
         match letter {

@@ -6,7 +6,7 @@
 //! that Spark gave.
 
 use super::call::{Call, Function, Gives, Rows, time};
-use super::{arithmetic as op, extremes, json, lists, math, regex, text, times};
+use super::{arithmetic as op, extremes, json, lists, math, nested, regex, text, times};
 use crate::query::bounded::Growth;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -132,7 +132,24 @@ static INNER: &[Function] = &[
         Gives::Of(extremes::value_type),
         extremes::value,
     ),
-    f("spark:item", "XI", Gives::Of(lists::item_type), lists::item),
+    f(
+        "spark:item",
+        "WA",
+        Gives::Of(nested::item_type),
+        nested::item,
+    ),
+    f(
+        "spark:field",
+        "WT",
+        Gives::Of(nested::field_type),
+        nested::field,
+    ),
+    f(
+        "spark:exploded",
+        "W",
+        Gives::Of(nested::exploded_type),
+        nested::exploded,
+    ),
     f(
         "spark:second",
         "t",
@@ -327,7 +344,7 @@ static FUNCTIONS: &[Function] = &[
     g(
         Growth::Sum,
         "array",
-        "AA*",
+        "W*",
         Gives::Of(lists::array_type),
         lists::array,
     ),
@@ -341,22 +358,28 @@ static FUNCTIONS: &[Function] = &[
         Growth::Linear,
         "array_distinct",
         "X",
-        Gives::Of(lists::same_list),
+        Gives::Of(lists::same_plain_list),
         lists::array_distinct,
     ),
-    g(Growth::Join, "array_join", "XT", TEXT, lists::array_join),
+    g(
+        Growth::Join,
+        "array_join",
+        "XT",
+        Gives::Checked(DataType::Utf8, lists::plain_elements),
+        lists::array_join,
+    ),
     g(
         Growth::Linear,
         "array_max",
         "X",
-        Gives::Of(lists::element_type),
+        Gives::Of(lists::plain_element),
         lists::array_max,
     ),
     g(
         Growth::Linear,
         "array_min",
         "X",
-        Gives::Of(lists::element_type),
+        Gives::Of(lists::plain_element),
         lists::array_min,
     ),
     f(
@@ -368,9 +391,9 @@ static FUNCTIONS: &[Function] = &[
     g(
         Growth::Linear,
         "element_at",
-        "XI",
-        Gives::Of(lists::element_type),
-        lists::element_at,
+        "YA",
+        Gives::Of(nested::element_type),
+        nested::element_at,
     ),
     g(
         Growth::Linear,
@@ -380,7 +403,34 @@ static FUNCTIONS: &[Function] = &[
         json::get_json_object,
     ),
     f("json_array_length", "T", INT, json::json_array_length),
-    f("size", "X", INT, lists::size),
+    f(
+        "map_contains_key",
+        "MA",
+        Gives::Checked(DataType::Boolean, nested::contains_key),
+        nested::map_contains_key,
+    ),
+    g(
+        Growth::Linear,
+        "map_keys",
+        "M",
+        Gives::Of(nested::keys_type),
+        nested::map_keys,
+    ),
+    g(
+        Growth::Linear,
+        "map_values",
+        "M",
+        Gives::Of(nested::values_type),
+        nested::map_values,
+    ),
+    g(
+        Growth::Sum,
+        "named_struct",
+        "TW*",
+        Gives::Of(nested::struct_type),
+        nested::named_struct,
+    ),
+    f("size", "Y", INT, nested::size),
     g(
         Growth::Linear,
         "slice",
@@ -392,7 +442,7 @@ static FUNCTIONS: &[Function] = &[
         Growth::Linear,
         "sort_array",
         "X",
-        Gives::Of(lists::same_list),
+        Gives::Of(lists::same_plain_list),
         lists::sort_array,
     ),
     g(
@@ -401,6 +451,13 @@ static FUNCTIONS: &[Function] = &[
         "TT?I",
         Gives::Of(regex::split_checked),
         regex::split,
+    ),
+    g(
+        Growth::Json,
+        "to_json",
+        "W",
+        Gives::Checked(DataType::Utf8, nested::json_form),
+        nested::to_json,
     ),
 ];
 
@@ -472,6 +529,7 @@ pub(super) const FORMS: &[&str] = &[
     "smallint",
     "some",
     "string",
+    "struct",
     "timestamp",
     "tinyint",
 ];

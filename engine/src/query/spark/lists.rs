@@ -5,7 +5,7 @@
 
 use super::arithmetic::{indexes, not_compared};
 use super::call::{Given, Refusal, Row, Rows};
-use super::types::{any, compared};
+use super::types::{any, compared, is_atomic, name};
 use super::value::{Reader, cast};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
@@ -72,13 +72,6 @@ pub(super) fn picked(
 }
 
 /// A place in a list, from 0.
-pub(super) fn item_type(given: &Given<'_>) -> Result<DataType, Refusal> {
-    match given.kind(0) {
-        DataType::List(element) => Ok(element.data_type().clone()),
-        _ => Ok(DataType::Null),
-    }
-}
-
 pub(super) fn item(rows: &Rows<'_>) -> Result<ArrayRef> {
     picked(rows, |row, length| {
         let place = row.int(1)?;
@@ -103,7 +96,29 @@ pub(super) fn size(rows: &Rows<'_>) -> Result<ArrayRef> {
     rows.ints(|row| Some(row.list(0).map_or(-1, |list| list.len() as i32)))
 }
 
+/// Elements that are single values: structs and lists are not compared here.
+pub(super) fn plain_elements(given: &Given<'_>) -> Result<(), Refusal> {
+    match given.kind(0) {
+        DataType::List(element) if !is_atomic(element.data_type()) => Err(given.refuse(
+            format!("does not take a list of {}", name(element.data_type())),
+            "it takes a list of single values, such as a field of the elements: items.sku",
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn plain_element(given: &Given<'_>) -> Result<DataType, Refusal> {
+    plain_elements(given)?;
+    element_type(given)
+}
+
+pub(super) fn same_plain_list(given: &Given<'_>) -> Result<DataType, Refusal> {
+    plain_elements(given)?;
+    same_list(given)
+}
+
 pub(super) fn element_compared(given: &Given<'_>) -> Result<(), Refusal> {
+    plain_elements(given)?;
     if let DataType::List(element) = given.kind(0)
         && compared(element.data_type(), given.kind(1)).is_none_or(|common| {
             // Elements are not converted to the type of what is looked for.

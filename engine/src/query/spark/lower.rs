@@ -21,6 +21,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::{Dialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError, ParserOptions};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 /// Spark's syntax as the parser has it, with texts as Spark writes them.
@@ -99,6 +100,8 @@ pub(in crate::query) struct Lowered {
     pub statement: Statement,
     /// The names of the result's columns as they are written.
     pub names: Vec<ResultName>,
+    /// Names behind a dot that are written with capitals or in backticks, in lower case.
+    pub capitals: BTreeSet<String>,
 }
 
 type Parsed = Result<Vec<Statement>, QueryError>;
@@ -145,8 +148,13 @@ pub(in crate::query) fn read(
         return Err(QueryError::sql("the query must be a SELECT", hint()));
     }
     limits::flatten(&mut statement)?;
-    match VisitMut::visit(&mut statement, &mut Lower::default()) {
-        ControlFlow::Continue(()) => Ok(Lowered { statement, names }),
+    let mut lower = Lower::default();
+    match VisitMut::visit(&mut statement, &mut lower) {
+        ControlFlow::Continue(()) => Ok(Lowered {
+            statement,
+            names,
+            capitals: lower.capitals,
+        }),
         ControlFlow::Break(refused) => Err(*refused),
     }
 }
@@ -215,6 +223,7 @@ struct Lower {
     frames: Vec<Option<WindowFrame>>,
     /// The line of the innermost expression whose line is known.
     line: Option<usize>,
+    capitals: BTreeSet<String>,
 }
 
 impl Lower {
@@ -549,7 +558,11 @@ impl Lower {
     /// The expression, whose parts are rewritten already.
     fn after(&mut self, expr: &mut Expr) -> Result<(), Box<QueryError>> {
         match expr {
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Ok(()),
+            Expr::Identifier(_) => Ok(()),
+            Expr::CompoundIdentifier(names) => {
+                self.note_capitals(names);
+                Ok(())
+            }
             Expr::Nested(_)
             | Expr::IsNull(_)
             | Expr::IsNotNull(_)
@@ -721,17 +734,8 @@ impl Lower {
                 Ok(())
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
-                let mut value = taken(root);
-                for access in access_chain {
-                    let AccessExpr::Subscript(Subscript::Index { index }) = access else {
-                        return Err(self.refuse(
-                            "a field or a range of a value",
-                            "get_json_object(x, '$.key') reads JSON",
-                        ));
-                    };
-                    value = call("spark:item", vec![value, taken(index)]);
-                }
-                *expr = value;
+                let root = taken(root);
+                *expr = self.accessed(root, std::mem::take(access_chain))?;
                 Ok(())
             }
             Expr::Array(Array { elem, named: true }) => {
@@ -744,6 +748,54 @@ impl Lower {
                 "write it with a function of Spark, or use dialect = \"datafusion\"",
             )),
         }
+    }
+
+    /// The planner makes names small, which is another key of a map.
+    fn note_capitals(&mut self, names: &[Ident]) {
+        let behind = names.iter().skip(1);
+        let capitals = behind.filter_map(|name| {
+            let small = name.value.to_lowercase();
+            (name.quote_style.is_some() || small != name.value).then_some(small)
+        });
+        self.capitals.extend(capitals);
+    }
+
+    /// A value with fields and subscripts behind it. Names in front of the first subscript may be of
+    /// a table.
+    fn accessed(&mut self, root: Expr, chain: Vec<AccessExpr>) -> Result<Expr, Box<QueryError>> {
+        let mut chain = chain.into_iter().peekable();
+        let mut value = match root {
+            Expr::Identifier(first) => {
+                let mut names = vec![first];
+                while let Some(AccessExpr::Dot(Expr::Identifier(name))) = chain.peek() {
+                    names.push(name.clone());
+                    chain.next();
+                }
+                self.note_capitals(&names);
+                match names.len() {
+                    1 => Expr::Identifier(names.remove(0)),
+                    _ => Expr::CompoundIdentifier(names),
+                }
+            }
+            other => other,
+        };
+        for access in chain {
+            value = match access {
+                AccessExpr::Subscript(Subscript::Index { index }) => {
+                    call("spark:item", vec![value, index])
+                }
+                AccessExpr::Dot(Expr::Identifier(name)) => {
+                    call("spark:field", vec![value, text(name.value)])
+                }
+                AccessExpr::Subscript(Subscript::Slice { .. }) => {
+                    return Err(self.refuse("a range of a list", "write slice(x, 1, 3)"));
+                }
+                AccessExpr::Dot(_) => {
+                    return Err(self.refuse("such a name of a field", "write x.name"));
+                }
+            };
+        }
+        Ok(value)
     }
 
     fn value(&self, value: &ValueWithSpan) -> Result<Option<Expr>, Box<QueryError>> {
@@ -1053,6 +1105,10 @@ impl Lower {
         if name == "count_if" {
             return self.count_if(function);
         }
+        if name == "struct" {
+            *expr = self.structure(function)?;
+            return Ok(());
+        }
         let mut args = self.arguments(function)?.into_iter();
         let given = (args.next(), args.next(), args.next());
         let binary = |op, left, right| Expr::BinaryOp {
@@ -1067,7 +1123,9 @@ impl Lower {
             }
             ("negative", (Some(value), None, None)) => call("spark:negative", vec![value]),
             ("positive", (Some(value), None, None)) => value,
-            ("explode", (Some(list), None, None)) => call("unnest", vec![list]),
+            ("explode", (Some(list), None, None)) => {
+                call("unnest", vec![call("spark:exploded", vec![list])])
+            }
             ("date_part" | "datepart", (Some(field), Some(of), None)) => match &field {
                 Expr::Value(ValueWithSpan {
                     value: Value::SingleQuotedString(field),
@@ -1090,6 +1148,34 @@ impl Lower {
             }
         };
         Ok(())
+    }
+
+    /// `struct(a, t.b, a + 1)` has the fields `a`, `b` and `col3`.
+    fn structure(&self, function: &mut Function) -> Result<Expr, Box<QueryError>> {
+        let mut args = vec![];
+        for (place, value) in self.arguments(function)?.into_iter().enumerate() {
+            let name = match &value {
+                Expr::Identifier(name) => Some(name.clone()),
+                Expr::CompoundIdentifier(names) => names.last().cloned(),
+                Expr::Function(inner) => last_name(inner).map(Ident::new),
+                _ => None,
+            };
+            let name = match name {
+                Some(name) if name.quote_style.is_some() => {
+                    return Err(self.refuse(
+                        "struct() of a quoted name",
+                        "write named_struct('Name', `Name`)",
+                    ));
+                }
+                Some(name) => name.value,
+                None => format!("col{}", place + 1),
+            };
+            args.extend([text(name), value]);
+        }
+        if args.is_empty() {
+            return Err(self.refuse("struct() without values", "write struct(a, b)"));
+        }
+        Ok(call("named_struct", args))
     }
 
     /// `count_if(x)` counts the rows for which it is true.
@@ -1118,6 +1204,30 @@ impl Lower {
             None => "docs/spark-dialect.md lists the functions of this dialect; dialect = \"datafusion\" has others, under their own meaning".to_owned(),
         };
         self.refuse(format!("the function {name}()"), &hint)
+    }
+}
+
+/// The name behind a value: `x[0].name`, `x['name']`.
+fn last_name(function: &Function) -> Option<String> {
+    let ObjectName(parts) = &function.name;
+    let [ObjectNamePart::Identifier(name)] = parts.as_slice() else {
+        return None;
+    };
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    match (name.value.as_str(), list.args.as_slice()) {
+        (
+            "spark:field" | "spark:item",
+            [
+                _,
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(ValueWithSpan {
+                    value: Value::SingleQuotedString(key),
+                    ..
+                }))),
+            ],
+        ) => Some(key.clone()),
+        _ => None,
     }
 }
 

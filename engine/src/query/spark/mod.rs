@@ -15,10 +15,12 @@ mod fdlibm;
 #[cfg(test)]
 mod golden;
 mod json;
+mod json_text;
 mod list;
 mod lists;
 mod lower;
 mod math;
+mod nested;
 mod number;
 mod operators;
 mod pattern;
@@ -32,6 +34,7 @@ mod value;
 
 pub(super) use call::Refusal;
 pub(super) use checks::check;
+pub(super) use json_text::{is_writable, json_of};
 pub(super) use list::functions;
 pub(super) use lower::{Lowered, read};
 pub(super) use operators::Operators;

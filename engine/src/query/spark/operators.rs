@@ -8,12 +8,17 @@ use super::arithmetic::{not_compared, type_of};
 use super::call::Refusal;
 use super::list::inner;
 use super::types::{self, compared, is_float, plain};
-use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{
+    Column, DFSchema, Result, ScalarValue, TableReference, exec_datafusion_err,
+};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+/// The function that stands for a field.
+pub(super) const OF_FIELD: &str = "spark:field";
 
 #[derive(Debug)]
 pub(in crate::query) struct Operators;
@@ -40,6 +45,23 @@ impl ExprPlanner for Operators {
         };
         comparison(op, left, right, schema).map(PlannerResult::Planned)
     }
+
+    fn plan_compound_identifier(
+        &self,
+        field: &Field,
+        qualifier: Option<&TableReference>,
+        nested_names: &[String],
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        let column = Expr::Column(Column::from((qualifier, field)));
+        fields(column, nested_names).map(PlannerResult::Planned)
+    }
+}
+
+/// A field of a field of a column.
+fn fields(column: Expr, names: &[String]) -> Result<Expr> {
+    names.iter().try_fold(column, |value, name| {
+        call(OF_FIELD, vec![value, lit(name.as_str())])
+    })
 }
 
 fn arithmetic(op: &BinaryOperator) -> Option<&'static str> {
@@ -130,7 +152,7 @@ fn comparison(op: Operator, left: Expr, right: Expr, schema: &DFSchema) -> Resul
     let right_type = right.get_type(schema)?;
     let common = compared(&plain(&left_type), &plain(&right_type))
         .ok_or_else(|| not_compared(&plain(&left_type), &plain(&right_type)))?;
-    if matches!(common, DataType::List(_) | DataType::Binary) {
+    if common.is_nested() || common == DataType::Binary {
         return Err(not_compared(&common, &common).into());
     }
     let mut left = converted(left, &left_type, &common)?;

@@ -151,8 +151,8 @@ fn what_is_not_proven_is_refused_by_name_with_its_line() {
         ),
         (
             "SELECT explode(country) AS s FROM source",
-            "unnest",
-            "",
+            "explode() does not take string",
+            "it takes a list",
             None,
         ),
         (

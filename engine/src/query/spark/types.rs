@@ -3,7 +3,7 @@
 //! Owns: names of types, common types. Does not own: conversions (`cast`).
 //! Rule: as Spark 3.5 does with ANSI off; `None` where Spark refuses, or where this is not known.
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 
 pub(super) const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
@@ -44,6 +44,18 @@ pub(super) fn name(data_type: &DataType) -> String {
         DataType::Date32 => "date".into(),
         DataType::Timestamp(..) => "timestamp".into(),
         DataType::List(element) => format!("array<{}>", name(element.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                let types: Vec<String> = fields.iter().map(|one| name(one.data_type())).collect();
+                format!("map<{}>", types.join(","))
+            }
+            _ => "map".into(),
+        },
+        DataType::Struct(fields) => {
+            let field = |field: &FieldRef| format!("{}:{}", field.name(), name(field.data_type()));
+            let fields: Vec<String> = fields.iter().map(field).collect();
+            format!("struct<{}>", fields.join(","))
+        }
         other => other.to_string(),
     }
 }

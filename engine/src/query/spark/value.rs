@@ -54,7 +54,7 @@ pub(super) enum Reader {
     Time(TimestampMicrosecondArray),
     List(ListArray),
     /// Values that only their functions read.
-    Other,
+    Other(ArrayRef),
 }
 
 impl Reader {
@@ -87,7 +87,11 @@ impl Reader {
                 Self::Time(array.as_primitive::<TimestampMicrosecondType>().clone())
             }
             DataType::List(_) => Self::List(array.as_list::<i32>().clone()),
-            DataType::Time64(_) | DataType::Time32(_) => Self::Other,
+            DataType::Time64(_)
+            | DataType::Time32(_)
+            | DataType::Binary
+            | DataType::Struct(_)
+            | DataType::Map(..) => Self::Other(Arc::clone(array)),
             other => return exec_err!("values of {other} cannot be read here"),
         })
     }
@@ -95,6 +99,7 @@ impl Reader {
     pub(super) fn is_null(&self, row: usize) -> bool {
         match self {
             Self::List(list) => list.is_null(row),
+            Self::Other(array) => array.is_null(row),
             other => other.get(row).is_none(),
         }
     }
@@ -105,7 +110,7 @@ impl Reader {
             array.is_valid(row)
         }
         Some(match self {
-            Self::Null | Self::List(_) | Self::Other => return None,
+            Self::Null | Self::List(_) | Self::Other(_) => return None,
             Self::Bool(array) if at(array, row) => Value::Bool(array.value(row)),
             Self::Int8(array) if at(array, row) => Value::Whole(array.value(row).into()),
             Self::Int16(array) if at(array, row) => Value::Whole(array.value(row).into()),

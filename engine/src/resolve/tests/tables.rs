@@ -34,7 +34,7 @@ async fn p15_the_keys_of_records_are_pinned_with_the_columns() {
     let resolved = resolve(&world, spec, "d".into(), 7).await.unwrap();
     assert_eq!(resolved.keys.of_column("ts"), Some("timestamp"));
     assert!(resolved.keys.dots_are_underscores);
-    let schema = catalog::arrow_schema(&resolved.columns).unwrap();
+    let schema = catalog::arrow_schema(&resolved.columns, resolved.nested).unwrap();
     let schema = with_keys(schema, &resolved.keys);
     let mut decoder = Decoder::new(&PayloadFormat::default(), schema, &[0, 1]).unwrap();
     let record = br#"{"timestamp": "2026-11-24T00:45:00Z", "a.b": "dotted"}"#;

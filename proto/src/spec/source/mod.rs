@@ -371,7 +371,6 @@ fn column_type(entry: &Entry<'_>) -> Option<String> {
         .text("a Hive type such as \"string\", \"bigint\", \"decimal(10,2)\", \"timestamp\"")?;
     let hint = match HiveType::parse(text) {
         Ok(_) => return Some(text.trim().to_lowercase()),
-        Err(NotAType::Arguments { example }) => format!("write it as in {example:?}"),
         Err(NotAType::Name(name)) => {
             let names: Vec<_> = HiveType::names().collect();
             let likely = nearest_hint(&name, &names);
@@ -381,6 +380,7 @@ fn column_type(entry: &Entry<'_>) -> Option<String> {
                 likely
             }
         }
+        Err(other) => other.hint(),
     };
     entry.refuse(format_args!("{text:?} is not a Hive type"), hint);
     None

@@ -130,7 +130,7 @@ impl Oracle {
     ) -> Judged {
         let staged = &object.staged;
         let folder = match staged.kind {
-            ObjectKind::Data => self.job.spec.sink.path.as_str().to_owned(),
+            ObjectKind::Data => self.job.spec.sink.place(),
             ObjectKind::DeadLetter | ObjectKind::RejectedRow => {
                 self.job.spec.checkpoint.join("sales/dead-letters/")
             }

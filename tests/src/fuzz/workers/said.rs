@@ -7,7 +7,10 @@
 use super::{Choices, SHARDS, WINDOW_MS, WORKERS};
 use streamctl_core::Core;
 use streamctl_core::job::Job;
-use streamctl_proto::report::{ObjectKind, object_name};
+use streamctl_proto::report::{
+    DEAD_LETTER_EXTENSION, ObjectKind, REJECTED_ROW_EXTENSION, object_name,
+};
+use streamctl_proto::spec::SinkKind;
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{Position, ShardId, TaskId, Term, Window, v1};
 
@@ -192,6 +195,7 @@ impl Said<'_, '_> {
             objects,
             unmatched: vec![],
             null_values: vec![],
+            unknown_keys: vec![],
             stages: Some(v1::StageTimes {
                 decode_us: 1,
                 transform_us: 1,
@@ -545,14 +549,20 @@ fn object(
 ) -> v1::StagedObject {
     use v1::staged_object::{File, Kind, Multipart, Staging};
     let spec = &job.resolved.spec;
-    let name = object_name(window, &spec.name, task, 0, spec.sink.extension(kind));
-    let partitions = if spec.sink.partition_by.is_empty() {
+    let SinkKind::Files(sink) = &spec.sink;
+    let extension = match kind {
+        ObjectKind::Data => sink.extension(),
+        ObjectKind::DeadLetter => DEAD_LETTER_EXTENSION,
+        ObjectKind::RejectedRow => REJECTED_ROW_EXTENSION,
+    };
+    let name = object_name(window, &spec.name, task, 0, extension);
+    let partitions = if sink.partition_by.is_empty() {
         ""
     } else {
         "ingest_year=2026/country=DE/"
     };
     let (folder, kind) = match kind {
-        ObjectKind::Data => (spec.sink.path.join(partitions), Kind::Data),
+        ObjectKind::Data => (sink.path.join(partitions), Kind::Data),
         ObjectKind::DeadLetter => (
             spec.checkpoint.join("sales/dead-letters/"),
             Kind::DeadLetter,

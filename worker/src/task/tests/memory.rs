@@ -4,7 +4,7 @@ use super::*;
 use crate::memory::MemoryLimit;
 use futures::future::join_all;
 use std::io::Write as _;
-use streamctl_proto::spec::{PayloadCompression, SinkFormat};
+use streamctl_proto::spec::{FilesSink, PayloadCompression, SinkFormat};
 
 /// A record of about `bytes`.
 fn large(id: u64, bytes: usize) -> String {
@@ -176,7 +176,8 @@ fn wide(columns: usize, limit: &str) -> Bed {
         .map(|number| format!("column_{number}"))
         .collect();
     let mut bed = Bed::new(job("SELECT * FROM source"));
-    bed.job.spec.sink.format = SinkFormat::Parquet;
+    let format = SinkFormat::Parquet;
+    bed.job.spec.sink = FilesSink { format, ..sink() }.into();
     bed.budget = MemoryBudget::new(limit.parse().unwrap());
     bed.job.columns = columns
         .iter()

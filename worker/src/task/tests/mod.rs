@@ -7,6 +7,7 @@ mod memory;
 mod reading;
 
 use super::{Command, Context, Parts, run, shards::ShardState};
+use crate::functions::Functions;
 use crate::memory::MemoryBudget;
 use crate::registry::{JobIdentity, Registry};
 use crate::results::Results;
@@ -21,7 +22,7 @@ use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
 use streamctl_proto::manifest::ManifestObject;
 use streamctl_proto::resolved::ColumnType;
 use streamctl_proto::spec::{
-    GeneratorSource, KinesisSource, Location, PayloadCompression, SourceKind,
+    FilesSink, GeneratorSource, KinesisSource, Location, PayloadCompression, SourceKind,
 };
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{
@@ -64,6 +65,11 @@ pub(crate) fn kinesis_source(compression: PayloadCompression) -> SourceKind {
     })
 }
 
+/// The sink of [`job`].
+pub(crate) fn sink() -> FilesSink {
+    testing::sink(Location::folder("memory://out"))
+}
+
 /// A job over records `{"id": .., "k": ".."}`, all of it below `memory://`.
 pub(crate) fn job(sql: &str) -> ResolvedJob {
     let kind = SourceKind::Generator(GeneratorSource {
@@ -77,7 +83,7 @@ pub(crate) fn job(sql: &str) -> ResolvedJob {
     let mut job = testing::job(kind, 0);
     job.spec.window = WindowSize::from_ms(WINDOW_MS).unwrap();
     job.spec.sql = sql.to_owned();
-    job.spec.sink.path = Location::folder("memory://out");
+    job.spec.sink = sink().into();
     job.spec.checkpoint = Location::folder("memory://checkpoint");
     let column = |name: &str, type_name: &str| ColumnType {
         name: name.into(),
@@ -141,6 +147,7 @@ impl Bed {
             self.storages(),
             sources,
             self.budget.clone(),
+            Functions::default(),
         ))
     }
 

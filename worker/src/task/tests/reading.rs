@@ -3,7 +3,8 @@
 use super::*;
 use streamctl_engine::lookup;
 use streamctl_engine::source::Child;
-use streamctl_proto::report::NullValues;
+use streamctl_proto::report::{NullValues, UnknownKey};
+use streamctl_proto::resolved::{ColumnType, NestedColumns};
 use streamctl_proto::spec::{LookupFormat, LookupSpec, OnBadValue};
 
 fn opening_of(message: &Message, number: i64) -> bool {
@@ -344,4 +345,34 @@ async fn p11_objects_of_one_record_are_rows_of_one_window_and_values_that_became
         values: 2,
     };
     assert_eq!((counts.values_null, report.null_values), (2, vec![null]));
+}
+
+#[tokio::test]
+async fn p17_keys_that_no_column_has_are_reported_with_the_window() {
+    let mut job = job("SELECT id, s.user AS u FROM source");
+    job.columns.push(ColumnType {
+        name: "s".into(),
+        type_name: "struct<user:string>".into(),
+    });
+    job.nested = NestedColumns::Typed;
+    let mut bed = Bed::new(job);
+    bed.source.push(
+        &shard("a"),
+        10,
+        r#"{"id":1,"k":"read by none","colour":"red","s":{"user":"u","age":1}}"#,
+    );
+    bed.source
+        .push(&shard("a"), 20, r#"{"id":2,"colour":"blue"}"#);
+    bed.source
+        .push(&shard("a"), 30, r#"{"id":"x","colour":"dead"}"#);
+    bed.source.close(&shard("a"), vec![]);
+    bed.start(&["a"]);
+    let report = reports(&bed.finish().await).remove(0);
+    assert_eq!((report.counts.rows_out, report.counts.rows_dead), (2, 1));
+    let unknown = |key: &str, count| UnknownKey {
+        key: key.to_owned(),
+        count,
+    };
+    let expected = vec![unknown("colour", 2), unknown("s.age", 1)];
+    assert_eq!(report.unknown_keys, expected);
 }
