@@ -3,11 +3,16 @@
 //! Rule: a value's text depends on the value and the sink's keys alone, not on its batch.
 
 use super::TextForm;
-use arrow::array::{Array, ArrowPrimitiveType, AsArray, BinaryArray, PrimitiveArray, RecordBatch};
+use arrow::array::{
+    Array, ArrowPrimitiveType, AsArray, BinaryArray, MapArray, PrimitiveArray, RecordBatch,
+    StringArray,
+};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use arrow::json::writer::{
     Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, WriterBuilder,
+    make_encoder,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -49,15 +54,70 @@ impl EncoderFactory for HiveText {
         &self,
         _field: &'a FieldRef,
         array: &'a dyn Array,
-        _options: &'a EncoderOptions,
+        options: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
         let encoder: Box<dyn Encoder + 'a> = match array.data_type() {
             DataType::Binary => Box::new(Base64Text(array.as_binary::<i32>())),
             DataType::Float32 => Box::new(Floats(array.as_primitive::<Float32Type>())),
             DataType::Float64 => Box::new(Floats(array.as_primitive::<Float64Type>())),
+            DataType::Map(entries, _) => match Maps::new(entries, array.as_map(), options)? {
+                Some(maps) => Box::new(maps),
+                None => return Ok(None),
+            },
             _ => return Ok(None),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+/// Maps with all their keys: a null value is written, as Spark does, unlike a null field.
+struct Maps<'a> {
+    offsets: &'a [i32],
+    /// As text.
+    keys: StringArray,
+    values: NullableEncoder<'a>,
+}
+
+impl<'a> Maps<'a> {
+    /// `None`: these are not the fields of a map.
+    fn new(
+        entries: &'a FieldRef,
+        map: &'a MapArray,
+        options: &'a EncoderOptions,
+    ) -> Result<Option<Self>, ArrowError> {
+        let DataType::Struct(fields) = entries.data_type() else {
+            return Ok(None);
+        };
+        let Some(value) = fields.get(1) else {
+            return Ok(None);
+        };
+        let keys = cast(map.keys(), &DataType::Utf8)?;
+        Ok(Some(Self {
+            offsets: map.value_offsets(),
+            keys: keys.as_string::<i32>().clone(),
+            values: make_encoder(value, map.values().as_ref(), options)?,
+        }))
+    }
+}
+
+impl Encoder for Maps<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let place = |index: usize| usize::try_from(self.offsets[index]).unwrap_or_default();
+        let entries = place(row)..place(row + 1);
+        out.push(b'{');
+        for (number, entry) in entries.enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            let key = serde_json::Value::from(self.keys.value(entry)).to_string();
+            out.extend_from_slice(key.as_bytes());
+            out.push(b':');
+            match self.values.is_null(entry) {
+                true => out.extend_from_slice(b"null"),
+                false => self.values.encode(entry, out),
+            }
+        }
+        out.push(b'}');
     }
 }
 

@@ -387,6 +387,24 @@ fn p33_json_has_base64_the_words_of_java_and_no_null() {
 }
 
 #[test]
+fn json_keeps_the_keys_of_maps_whose_values_are_null() {
+    let mut maps = MapBuilder::new(None, Int32Builder::new(), StringBuilder::new());
+    maps.keys().append_value(1);
+    maps.values().append_value("a");
+    maps.keys().append_value(2);
+    maps.values().append_null();
+    maps.append(true).unwrap();
+    maps.append(true).unwrap();
+    maps.append(false).unwrap();
+    let rows = RecordBatch::try_from_iter([("m", Arc::new(maps.finish()) as ArrayRef)]).unwrap();
+    let form = TextForm::of(&sink(SinkFormat::Json));
+    let mut lines = vec![];
+    json::write_lines(&rows, form, false, &mut lines).unwrap();
+    let expected = "{\"m\":{\"1\":\"a\",\"2\":null}}\n{\"m\":{}}\n{}\n";
+    assert_eq!(String::from_utf8(lines).unwrap(), expected);
+}
+
+#[test]
 fn p33_csv_tells_null_from_the_empty_text_and_has_base64_and_infinity() {
     let text = |form: TextForm| {
         let mut lines = vec![];
