@@ -292,7 +292,7 @@ pub struct StagedObject {
 }
 
 impl StagedObject {
-    /// What tells it apart from every other object of its job.
+    /// What distinguishes it from every other object of its job.
     pub fn key(&self) -> &str {
         &self.location
     }

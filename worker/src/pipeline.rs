@@ -7,7 +7,7 @@
 
 mod output;
 
-pub use output::{Given, Output, Produced};
+pub use output::{CallContext, Output, Produced};
 
 use crate::record_values::RecordValues;
 use crate::task::timed::timed;
@@ -54,7 +54,7 @@ impl<'a> Pipeline<'a> {
         plan: &'a QueryPlan,
         window: Option<Window>,
         open: OpenQuery,
-        given: Given,
+        given: CallContext,
         pace: Arc<Pace>,
     ) -> Result<Self, TaskError> {
         let decoder = context.decoder(context.source_schema()?, plan.source_columns())?;
@@ -82,7 +82,7 @@ fn output_of<'a>(
     context: &'a Context,
     plan: &QueryPlan,
     query: QueryOutput,
-    given: Given,
+    given: CallContext,
 ) -> Result<Output<'a>, TaskError> {
     let Some(function) = &context.job.spec.function else {
         return Ok(Output::Query(query));

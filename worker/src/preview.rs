@@ -4,7 +4,7 @@
 //! live path.
 //! Rule: bounded in records, shards and time; it does not wait for a source that returns nothing.
 
-use crate::pipeline::{Given, Pipeline, Produced};
+use crate::pipeline::{CallContext, Pipeline, Produced};
 use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
@@ -176,14 +176,18 @@ fn some<'a>(
 }
 
 /// What the job's function is given: the window of the last record, and lookups without a version.
-fn given_for(context: &Context, lookups: &BTreeMap<String, RecordBatch>, sample: &Sample) -> Given {
+fn given_for(
+    context: &Context,
+    lookups: &BTreeMap<String, RecordBatch>,
+    sample: &Sample,
+) -> CallContext {
     let last = sample.records.last();
     let arrival_ms = last.map_or(0, |(_, record)| record.arrival_ms);
     let rows = |(name, rows): (&String, &RecordBatch)| {
         let version = LookupVersion::new("preview");
         (name.clone(), (version, rows.clone()))
     };
-    Given {
+    CallContext {
         window: context.job.spec.window.window_of(arrival_ms),
         lookups: lookups.iter().map(rows).collect(),
     }

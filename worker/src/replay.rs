@@ -7,7 +7,7 @@
 use crate::compute::{Compute, Running, Workload};
 use crate::function::DeadRows;
 use crate::memory::Holding;
-use crate::pipeline::{DeadRecord, Given, Input, Pipeline, Produced};
+use crate::pipeline::{CallContext, DeadRecord, Input, Pipeline, Produced};
 use crate::sink::SinkError;
 use crate::task::window::given;
 use crate::task::{Context, TaskError};
@@ -117,14 +117,13 @@ pub async fn replay(
     let name = format!("replay of epoch {}", manifest.epoch);
     let workload = || Workload::new(&context.job.spec.name, name.clone());
     let planned_by = Arc::clone(&context);
-    let lookups = manifest.lookups;
-    let lookups_of = lookups.clone();
+    let versions = manifest.lookups;
+    let lookups = versions.clone();
     let planned = compute
         .spawn(workload(), async move { planned_by.plan(&lookups).await })
         .await;
     let (plan, tables) = planned.map_err(|error| TaskError::Panicked(error.to_string()))??;
     let schema = context.result_schema(&plan)?;
-    let versions = lookups_of;
     let (outlet, batches) = Outlet::new();
     let workload = workload();
     let pace = Arc::clone(&workload.pace);
@@ -212,7 +211,7 @@ struct Ranges {
 struct Computed<'a> {
     plan: &'a QueryPlan,
     tables: &'a BTreeMap<String, RecordBatch>,
-    given: Given,
+    given: CallContext,
 }
 
 async fn run(

@@ -3,7 +3,7 @@
 //! Owns: the trait, the registry, why an epoch is not visible. Does not own: a kind's settings
 //! (`streamctl_proto::spec::SinkKind`), what is staged (the worker's half), whether an epoch is
 //! committed (the store), when it is published (core and driver).
-//! Rule: publishing is idempotent by job and epoch. What is staged already says all that a kind needs;
+//! Rule: publishing is idempotent by job and epoch. What is staged holds all that a kind needs;
 //! a committer keeps nothing.
 
 mod files;
@@ -93,7 +93,7 @@ impl PublishError {
             Self::Later { .. } => None,
             Self::Lost { job, .. } => Some(format!(
                 "what was staged is gone, perhaps by a bucket lifecycle rule: `streamctl repair {job}` (after `streamctl run`: \
-                 `streamctl repair --local FILE`) computes it again from its ranges, as long as the stream keeps them; `--skip` gives it up, or says that its readers have taken it"
+                 `streamctl repair --local FILE`) computes it again from its ranges, as long as the stream keeps them; `--skip` gives it up, or records that its readers have taken it"
             )),
         }
     }

@@ -32,7 +32,7 @@ pub enum FitError {
         expected: String,
         reason: String,
     },
-    /// Nothing says what type it has.
+    /// Its type is unknown.
     #[error("column {0:?} of the function's result has no type when there are no rows")]
     Untyped(String),
 }
@@ -218,7 +218,7 @@ fn column(array: &ArrayRef, field: &Field) -> Result<ArrayRef, FitError> {
     if array.data_type() == expected {
         return Ok(Arc::clone(array));
     }
-    // A column of nulls has the type that its library gives it, which says nothing.
+    // The library chose the type of a column of nulls: it has no meaning.
     if array.logical_null_count() == array.len() {
         return Ok(new_null_array(expected, array.len()));
     }

@@ -109,7 +109,7 @@ pub struct Listed {
     pub first_row_id: Option<i64>,
 }
 
-/// The entries of a manifest, whoever wrote it.
+/// The entries of a manifest of any writer.
 ///
 /// # Errors
 /// A file that is not a manifest.

@@ -160,7 +160,7 @@ fn record(format_version: u8, manifest: &ManifestFile) -> Value {
     Value::Record(values)
 }
 
-/// The manifests of a list, whoever wrote it.
+/// The manifests of a list of any writer.
 ///
 /// # Errors
 /// A file that is not a manifest list, or one of too many manifests.

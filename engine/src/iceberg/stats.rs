@@ -38,7 +38,7 @@ pub fn metrics(footer: &ParquetMetaData, table: &Schema) -> (Metrics, Vec<i64>) 
         if let Nulls::Known(nulls) = found.nulls {
             metrics.null_counts.insert(id, nulls);
         }
-        // A list's items say nothing about the list's rows.
+        // A list's items are not the list's rows.
         if column.max_rep_level() == 0
             && let Bounds::Known(low, high) = found.bounds
         {

@@ -28,7 +28,7 @@ pub use error::{FunctionError, InputError, Raised};
 pub use home::sweep;
 pub use launch::child_main_if_asked;
 pub use log::{LogLine, LogSource};
-pub use pool::{Functions, Lease};
+pub use pool::{FunctionPool, Lease};
 pub use process::Launcher;
 pub use remote::{Remote, RemoteSettings};
 pub use sandbox::{Layers, Protection};

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The functions of one task.
 #[derive(Debug)]
-pub struct Functions(Arc<Shared>);
+pub struct FunctionPool(Arc<Shared>);
 
 struct Shared {
     runner: Runner,
@@ -24,7 +24,7 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Functions")
+        f.debug_struct("FunctionPool")
             .field("job", &self.job)
             .field("code", &self.code)
             .field("slots", &self.slots)
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-impl Functions {
+impl FunctionPool {
     /// `slots`: most calls at the same time, each with a child of its own.
     pub fn new(runner: Runner, code: Code, limits: Limits, job: JobName, slots: usize) -> Self {
         Self(Arc::new(Shared {

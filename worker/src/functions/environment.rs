@@ -137,9 +137,7 @@ impl Environments {
             .map_err(failed)?;
         Ok(folder)
     }
-}
 
-impl Environments {
     /// Has an environment see the packages of the worker's Python, which may be an environment itself.
     async fn share_packages(&self, python: &Path) -> Result<(), EnvironmentError> {
         const STEP: &str = "finding the packages of Python";

@@ -29,6 +29,9 @@ impl Learner for HereLearner {
             FunctionsError::NotAllowed | FunctionsError::Folder(_) => LearnError::Unavailable {
                 reason: format!("{error}: {}", error.hint()),
             },
+            error if error.may_pass() => LearnError::Unavailable {
+                reason: error.report(),
+            },
             error => LearnError::Function {
                 message: error.report(),
                 hint: Some(error.hint()).filter(|hint| !hint.is_empty()),

@@ -125,11 +125,11 @@ impl Functions {
     ///
     /// # Errors
     /// [`FunctionsError`]
-    pub async fn slots(
+    pub async fn pool_of(
         &self,
         storages: &Storages,
         job: &ResolvedJob,
-    ) -> Result<Option<Arc<process::Functions>>, FunctionsError> {
+    ) -> Result<Option<Arc<process::FunctionPool>>, FunctionsError> {
         let Some(function) = &job.spec.function else {
             return Ok(None);
         };
@@ -153,7 +153,7 @@ impl Functions {
         spec: &JobSpec,
         function: &FunctionSpec,
         code: Option<&FunctionCode>,
-    ) -> Result<process::Functions, FunctionsError> {
+    ) -> Result<process::FunctionPool, FunctionsError> {
         let Some(allowed) = &self.allowed else {
             return Err(FunctionsError::NotAllowed);
         };
@@ -190,7 +190,7 @@ impl Functions {
             }
         };
         let job = spec.name.clone();
-        Ok(process::Functions::new(
+        Ok(process::FunctionPool::new(
             runner,
             code,
             limits,

@@ -16,7 +16,7 @@ use tonic::Status;
 const KEPT_MAX: usize = 4;
 
 /// The name and the digest of a job's version, and its processes; the last used first.
-type Kept = Vec<((JobName, String), Arc<process::Functions>)>;
+type Kept = Vec<((JobName, String), Arc<process::FunctionPool>)>;
 
 /// Processes of the last jobs that published.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Pools {
         functions: &Functions,
         storages: &Storages,
         job: &ResolvedJob,
-    ) -> Result<Arc<process::Functions>, FunctionsError> {
+    ) -> Result<Arc<process::FunctionPool>, FunctionsError> {
         let key = (job.spec.name.clone(), job.spec_digest.clone());
         let mut guard = self.0.lock().await;
         let kept: &mut Kept = &mut guard;
@@ -36,7 +36,7 @@ impl Pools {
         let entry = match found {
             Some(index) => kept.remove(index),
             None => {
-                let pool = functions.slots(storages, job).await?;
+                let pool = functions.pool_of(storages, job).await?;
                 (key, pool.ok_or(FunctionsError::NoCode)?)
             }
         };

@@ -5,7 +5,9 @@
 //! Rule: rows reach the function as the query returns them; what it returns has the columns that
 //! were fixed at submit.
 
-use crate::function::{Call, DeadRows, FunctionError, Functions, InputError, LookupRows, Outcome};
+use crate::function::{
+    Call, DeadRows, FunctionError, FunctionPool, InputError, LookupRows, Outcome,
+};
 use crate::functions::FunctionsError;
 use crate::task::{Context, TaskError};
 use arrow::datatypes::SchemaRef;
@@ -20,7 +22,7 @@ use streamctl_proto::{LookupVersion, Window};
 
 /// What a function is given besides rows.
 #[derive(Clone)]
-pub struct Given {
+pub struct CallContext {
     pub window: Window,
     /// Version and rows of each lookup.
     pub lookups: BTreeMap<String, (LookupVersion, RecordBatch)>,
@@ -60,7 +62,7 @@ pub struct FunctionOutput<'a> {
     input: SchemaRef,
     result: SchemaRef,
     per: Per,
-    given: Given,
+    given: CallContext,
     ready: VecDeque<Produced>,
     is_over: bool,
 }
@@ -72,7 +74,7 @@ impl<'a> FunctionOutput<'a> {
         input: SchemaRef,
         result: SchemaRef,
         per: Per,
-        given: Given,
+        given: CallContext,
     ) -> Self {
         Self {
             context,
@@ -110,7 +112,7 @@ impl<'a> FunctionOutput<'a> {
 
     /// One call with all rows of the query, which are sent while it computes.
     async fn call_for_window(&mut self) -> Result<(), TaskError> {
-        let slots = slots(self.context).await?;
+        let pool = pool_of(self.context).await?;
         let call = self.call();
         let input = self.input.clone();
         let query = &mut self.query;
@@ -128,7 +130,7 @@ impl<'a> FunctionOutput<'a> {
                 }
             });
             let mut rows = Box::pin(rows);
-            called(&slots, call, input, &mut rows).await
+            called(&pool, call, input, &mut rows).await
         };
         if let Some(error) = failed {
             return Err(error.into());
@@ -137,14 +139,14 @@ impl<'a> FunctionOutput<'a> {
     }
 
     async fn call_for_batch(&mut self, batch: RecordBatch) -> Result<(), TaskError> {
-        let slots = slots(self.context).await?;
+        let pool = pool_of(self.context).await?;
         let mut rows = stream::iter([Ok(batch)]);
-        let outcome = called(&slots, self.call(), self.input.clone(), &mut rows).await?;
+        let outcome = called(&pool, self.call(), self.input.clone(), &mut rows).await?;
         self.take(outcome)
     }
 
     fn call(&self) -> Call {
-        let Given { window, lookups } = &self.given;
+        let CallContext { window, lookups } = &self.given;
         let spec = &self.context.job.spec;
         let rows = |(name, (version, rows)): (&String, &(LookupVersion, RecordBatch))| {
             let rows = LookupRows {
@@ -183,19 +185,19 @@ impl<'a> FunctionOutput<'a> {
     }
 }
 
-async fn slots(context: &Context) -> Result<Arc<Functions>, TaskError> {
-    let slots = context.function_slots().await?;
-    Ok(slots.ok_or(FunctionsError::NoCode)?)
+async fn pool_of(context: &Context) -> Result<Arc<FunctionPool>, TaskError> {
+    let pool = context.function_pool().await?;
+    Ok(pool.ok_or(FunctionsError::NoCode)?)
 }
 
 /// Calls an idle process, or a new one.
 async fn called(
-    slots: &Functions,
+    pool: &FunctionPool,
     call: Call,
     input: SchemaRef,
     rows: &mut (dyn Stream<Item = Result<RecordBatch, InputError>> + Send + Unpin),
 ) -> Result<Outcome, TaskError> {
     let failed = |error: FunctionError| TaskError::from(FunctionsError::from(error));
-    let mut process = slots.acquire().await.map_err(failed)?;
+    let mut process = pool.acquire().await.map_err(failed)?;
     process.call(call, input, rows).await.map_err(failed)
 }

@@ -3,7 +3,7 @@
 //! Rule: a lookup version is loaded once per worker (`lookups`); a plan is made once per task.
 
 use super::TaskError;
-use crate::function::Functions as Slots;
+use crate::function::FunctionPool;
 use crate::functions::{Functions, FunctionsError};
 use crate::lookups::Table;
 use crate::memory::{MemoryBudget, UnpackRoom};
@@ -41,7 +41,7 @@ pub struct Context {
     plan: Mutex<Option<Arc<QueryPlan>>>,
     /// What this worker may run.
     functions: Functions,
-    slots: OnceCell<Option<Arc<Slots>>>,
+    pool: OnceCell<Option<Arc<FunctionPool>>>,
     attempts: AtomicU32,
 }
 
@@ -71,7 +71,7 @@ impl Context {
             loaded: Mutex::default(),
             plan: Mutex::default(),
             functions,
-            slots: OnceCell::new(),
+            pool: OnceCell::new(),
             attempts: AtomicU32::new(0),
         }
     }
@@ -195,9 +195,9 @@ impl Context {
     ///
     /// # Errors
     /// This worker cannot run it.
-    pub async fn function_slots(&self) -> Result<Option<Arc<Slots>>, FunctionsError> {
-        let make = || self.functions.slots(&self.storages, &self.job);
-        Ok(self.slots.get_or_try_init(make).await?.clone())
+    pub async fn function_pool(&self) -> Result<Option<Arc<FunctionPool>>, FunctionsError> {
+        let make = || self.functions.pool_of(&self.storages, &self.job);
+        Ok(self.pool.get_or_try_init(make).await?.clone())
     }
 
     /// The number of the next call of the job's function in this task, from 1.

@@ -9,7 +9,7 @@ use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::memory::{Holding, WindowMemory};
-use crate::pipeline::{Cause, Given, Input, Output, Pipeline, Produced, Taken};
+use crate::pipeline::{CallContext, Cause, Input, Output, Pipeline, Produced, Taken};
 use crate::results::{Results, Rows};
 use crate::sink::{self, Staged, Writer, WriterContext};
 use arrow::record_batch::RecordBatch;
@@ -64,7 +64,7 @@ pub struct WindowKey {
 
 impl WindowKey {
     /// What the job's function is given besides rows.
-    pub(crate) fn given(&self, tables: BTreeMap<String, RecordBatch>) -> Given {
+    pub(crate) fn given(&self, tables: BTreeMap<String, RecordBatch>) -> CallContext {
         given(self.window, &self.lookups, tables)
     }
 }
@@ -74,12 +74,12 @@ pub(crate) fn given(
     window: Window,
     versions: &BTreeMap<String, LookupVersion>,
     tables: BTreeMap<String, RecordBatch>,
-) -> Given {
+) -> CallContext {
     let versioned = |(name, rows): (String, RecordBatch)| {
         let version = versions.get(&name)?.clone();
         Some((name, (version, rows)))
     };
-    Given {
+    CallContext {
         window,
         lookups: tables.into_iter().filter_map(versioned).collect(),
     }

@@ -39,7 +39,7 @@ fn decode(decoder: &mut Decoder, records: &[&str]) -> Decoded {
     decoder.decode_payloads(records.iter().map(|record| record.as_bytes()))
 }
 
-/// A value as a text that tells NULL from a struct of NULLs.
+/// A value as a text that distinguishes NULL from a struct of NULLs.
 fn shown(array: &ArrayRef, row: usize) -> String {
     if array.is_null(row) {
         return "NULL".into();

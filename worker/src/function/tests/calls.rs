@@ -144,7 +144,7 @@ def process_batch(head, bodies):
 ";
     let given = given(text);
     let runner = Runner::Child(given.settings.clone());
-    let functions = Functions::new(runner, given.code(), given.limits.clone(), job(), 1);
+    let functions = FunctionPool::new(runner, given.code(), given.limits.clone(), job(), 1);
     let mut printed = Vec::new();
     for attempt in 1..=5 {
         let mut lease = functions.acquire().await.unwrap();

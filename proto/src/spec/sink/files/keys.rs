@@ -10,7 +10,7 @@ use crate::spec::raw::{Entry, Table};
 use crate::spec::sink::{Registered, SinkContext, SinkKind};
 
 pub const PARTITION_COLUMNS_MAX: usize = 16;
-/// The size of objects, if the job does not say.
+/// The size of objects, if the job does not set it.
 pub(super) const TARGET_SIZE_DEFAULT: u64 = 128 << 20;
 
 static PATH: Key<Special> = key(
