@@ -53,13 +53,14 @@ mutations: tools ## Break one line after the other and see that a test notices (
 	@tests/mutations/run.py $(if $(ONLY),"$(ONLY)")
 
 # Only the optimised programs are worth measuring.
-bench: servers ## How fast it is, beside DuckDB, Polars and Spark in the same run (ONLY=pipeline,latency,... SECONDS_EACH=60 RECORDS=2000000 ROUNDS=3 PEERS=duckdb,polars,spark BENCH_JSON=file)
+bench: servers ## How fast it is, beside DuckDB, Polars and Spark in the same run (ONLY=pipeline,latency,function,... SECONDS_EACH=60 RECORDS=2000000 ROUNDS=3 PEERS=duckdb,polars,spark BENCH_JSON=file)
 	@tests/support/servers.sh peers
 	cargo build --locked --workspace --bins --release
 	"$(CARGO_TARGET_DIR)/release/streamctl-bench" --peers "$(or $(PEERS),duckdb,polars,spark)" $(if $(ONLY),--only "$(ONLY)") $(if $(SECONDS_EACH),--seconds "$(SECONDS_EACH)") $(if $(RECORDS),--records "$(RECORDS)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
-check: tools ## Formatting, lints, and what is among the dependencies (deny.toml)
+check: tools ## Formatting, lints, messages (proto/buf.yaml), and what is among the dependencies (deny.toml)
 	@tests/support/servers.sh check
+	@tests/support/protos.sh
 	cargo fmt --all -- --check
 	"$(STREAMCTL_SERVERS)/deny/bin/cargo-deny" --locked check bans licenses sources
 	cargo clippy --locked --workspace --all-targets -- -D warnings

@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .compile_protos(
             &[
                 "streamctl/v1/types.proto",
+                "streamctl/v1/explain.proto",
                 "streamctl/v1/jobs.proto",
                 "streamctl/v1/workers.proto",
                 "externalscaler/externalscaler.proto",

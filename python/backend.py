@@ -184,6 +184,7 @@ def _metadata() -> str:
         f"Requires-Python: {_text('requires-python')}",
         f"License: {_text('license')}",
         "Description-Content-Type: text/markdown",
+        *(f"Classifier: {item}" for item in _list("classifiers")),
         *(f"Requires-Dist: {item}" for item in _list("dependencies")),
     ]
     for extra, text in _table("optional-dependencies"):
@@ -211,7 +212,7 @@ def _items(text: str) -> list[str]:
 
 
 def _list(key: str) -> list[str]:
-    found = re.search(rf"^{key} = \[(.*)\]$", _project(), re.MULTILINE)
+    found = re.search(rf"^{key} = \[(.*?)\]$", _project(), re.MULTILINE | re.DOTALL)
     return _items(found[1]) if found else []
 
 

@@ -132,9 +132,9 @@ def bodies(table: pa.Table) -> list[pa.Buffer]:
     return [_runner.encode(table.slice(start, ROWS_PER_MESSAGE)) for start in starts]
 
 
-def measure(kind: str) -> dict[str, Any]:
+def measure(kind: str, count: int) -> dict[str, Any]:
     """Throughput of large calls, overhead of small ones."""
-    table, size = rows(ROWS)
+    table, size = rows(count)
     small = bodies(rows(SMALL_ROWS)[0])
     with tempfile.TemporaryDirectory() as folder:
         child = Child(folder, kind)
@@ -154,7 +154,7 @@ def measure(kind: str) -> dict[str, Any]:
         "frame": kind,
         "json_mb_per_s": round(size / best / 1e6),
         "json_mb_per_cpu_s": round(size / cpu / 1e6),
-        "bytes_per_row": round(size / ROWS),
+        "bytes_per_row": round(size / count),
         "p50_ms": round(statistics.median(times) * 1e3, 2),
         "p99_ms": round(times[int(len(times) * 0.99)] * 1e3, 2),
     }
@@ -165,9 +165,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", metavar="FILE", help="write the figures")
     parser.add_argument("--frames", default="pyarrow,polars,pandas,pyspark", metavar="LIST")
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of a large call (%(default)s)")
     arguments = parser.parse_args()
-    found = [measure(kind) for kind in arguments.frames.split(",")]
-    print(f"two columns touched, calls of {ROWS} rows; calls of {SMALL_ROWS} rows")
+    found = [measure(kind, arguments.rows) for kind in arguments.frames.split(",")]
+    print(f"two columns touched, calls of {arguments.rows} rows; calls of {SMALL_ROWS} rows")
     print(f"{'frame':<10}{'MB/s of JSON':>14}{'MB/CPU s':>10}{'p50 ms':>10}{'p99 ms':>10}")
     for one in found:
         speed, per_cpu = one["json_mb_per_s"], one["json_mb_per_cpu_s"]

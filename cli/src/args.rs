@@ -7,13 +7,16 @@ use crate::verbs::dead_letters::args::DeadLettersArgs;
 use crate::verbs::delete::DeleteArgs;
 use crate::verbs::demo::DemoArgs;
 use crate::verbs::diff::DiffArgs;
+use crate::verbs::events::EventsArgs;
 use crate::verbs::explain::ExplainArgs;
+use crate::verbs::get::GetArgs;
 use crate::verbs::preview::PreviewArgs;
 use crate::verbs::repair::RepairArgs;
 use crate::verbs::run::RunArgs;
 use crate::verbs::tail::TailArgs;
 use crate::verbs::token::TokenVerb;
 use crate::verbs::top::TopArgs;
+use crate::verbs::why::WhyArgs;
 use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -102,10 +105,14 @@ pub enum Verb {
     Catalog(CatalogVerb),
     /// Show the state, lag and counts of jobs
     Status(StatusArgs),
+    /// Show what a job waits for, stage by stage: since when, and on which service
+    Why(WhyArgs),
     /// Monitor jobs, shards and workers in a live terminal view
     Top(TopArgs),
     /// List jobs
     List(ListArgs),
+    /// Show a submitted job, or print its job file
+    Get(GetArgs),
     /// Show what a job would do: query plan, columns, locations, parallelism
     Explain(ExplainArgs),
     /// Run a job's query on a few records of its source, without writing anything
@@ -118,6 +125,8 @@ pub enum Verb {
     Repair(RepairArgs),
     /// List the committed epochs of a job
     Epochs(EpochsArgs),
+    /// List what happened to jobs and the cluster
+    Events(EventsArgs),
     /// List records that could not be decoded, or replay them
     DeadLetters(DeadLettersArgs),
     /// List workers
@@ -351,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_consistent() {
+    fn the_terms_are_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -366,12 +375,16 @@ mod tests {
             "status",
             "status sales --watch",
             "list -o json",
+            "get sales --spec --version 2 -o json",
             "stop sales --drain",
             "delete sales",
             "epochs sales --from 3 --to 9 --limit 5",
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
             "scaling",
+            "events",
+            "why sales -o json",
+            "events sales --since 1h --watch -o json",
             "scaling sales --limit 5 -o json",
             "tail sales -n 5",
             "dead-letters sales --from 3 --to 9 --limit 10 -o json",
@@ -388,7 +401,10 @@ mod tests {
             "list --names",
             "stop sales --drain --no-wait --quiet",
             "explain job.toml -o json",
+            "explain job.toml --local",
+            "explain --analyze sales",
             "preview job.toml --records 20 --from earliest",
+            "preview job.toml --local --timeout 5m",
             "--context prod list",
             "context add prod --controller https://a:7070 --ca ca.pem --use",
             "context use prod",
@@ -410,6 +426,7 @@ mod tests {
             "submit",
             "status --watch",
             "epochs sales --limit 1001",
+            "events --since yesterday",
             "epochs sales --to 0",
             "tail sales --from 1 -n 2",
             "list -o xml",

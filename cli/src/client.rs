@@ -4,18 +4,23 @@
 //! Rule: a call is tried at each address until the leader answers. A call that plans a query is the
 //! exception: a request that broke one controller is not sent to the next.
 
-use crate::error::CliError;
+mod lists;
+
+use crate::error::{CliError, Unanswered, Unreached};
 use std::collections::VecDeque;
 use std::time::Duration;
+use streamctl_engine::clock::now_ms;
 use streamctl_engine::security::dial::{cause_of, like};
 use streamctl_engine::security::{ClientConnection, Dialer, SecurityError, Token};
-use streamctl_proto::MESSAGE_BYTES_MAX;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::v1::jobs_client::JobsClient;
+use streamctl_proto::v1::{ListWaitsRequest, Wait};
+use streamctl_proto::{CALL_METADATA, MESSAGE_BYTES_MAX};
+use tokio::sync::watch;
+use tonic::codegen::http::HeaderValue;
 use tonic::transport::Endpoint;
 use tonic::{Code, Response, Status};
 
-/// Carries the leader's address in a refusal.
-pub const LEADER_METADATA: &str = "streamctl-leader";
 /// How many times one call follows a redirect to the leader: the leader may change meanwhile, but
 /// not without end.
 pub const LEADER_HOPS_MAX: usize = 3;
@@ -23,6 +28,9 @@ pub const LEADER_HOPS_MAX: usize = 3;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a call may take to begin its answer: `submit` queries the catalog and plans the query.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a call that checks a job file is requested to state what it waits for: a service that
+/// hangs is named within 5 s.
+const WAITS_INTERVAL: Duration = Duration::from_millis(1_500);
 /// HTTP/2 windows: the defaults of 64 KiB throttle Flight.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
@@ -31,6 +39,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 pub struct Controller {
     addresses: Vec<String>,
     dialer: Dialer,
+    /// What the current call waits for, each time that this changes.
+    waits: watch::Sender<String>,
 }
 
 impl Controller {
@@ -48,6 +58,7 @@ impl Controller {
         Ok(Self {
             addresses,
             dialer: Dialer::default(),
+            waits: watch::Sender::new(String::new()),
         })
     }
 
@@ -87,6 +98,11 @@ impl Controller {
         connect(&dialer, url).await
     }
 
+    /// What a call of [`Self::call_once`] waits for, while it waits.
+    pub fn waits(&self) -> watch::Receiver<String> {
+        self.waits.subscribe()
+    }
+
     pub fn names(&self) -> String {
         self.addresses.join(", ")
     }
@@ -122,7 +138,8 @@ impl Controller {
         A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call_with(call, AfterBreak::TryTheNext).await
+        self.call_with(call, CALL_TIMEOUT, AfterBreak::TryTheNext)
+            .await
     }
 
     /// As [`Self::call`], for calls that plan a query. If the connection breaks, or the call times
@@ -132,10 +149,24 @@ impl Controller {
         A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        self.call_with(call, AfterBreak::Stop).await
+        self.call_once_within(call, CALL_TIMEOUT).await
     }
 
-    async fn call_with<T, A, F>(&self, call: A, after_break: AfterBreak) -> Result<T, CliError>
+    /// As [`Self::call_once`], for a call that may take up to `limit` to begin its answer.
+    pub async fn call_once_within<T, A, F>(&self, call: A, limit: Duration) -> Result<T, CliError>
+    where
+        A: Fn(ClientConnection) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.call_with(call, limit, AfterBreak::Stop).await
+    }
+
+    async fn call_with<T, A, F>(
+        &self,
+        call: A,
+        limit: Duration,
+        after_break: AfterBreak,
+    ) -> Result<T, CliError>
     where
         A: Fn(ClientConnection) -> F,
         F: Future<Output = Result<Response<T>, Status>>,
@@ -143,41 +174,124 @@ impl Controller {
         let mut waiting: VecDeque<String> = self.addresses.iter().cloned().collect();
         let mut hops = 0;
         let mut failures = Vec::new();
+        let mut cause = Unanswered::NoServer;
         while let Some(address) = waiting.pop_front() {
             let (status, broke) = match self.connect(&address).await {
-                Ok(channel) => match tokio::time::timeout(CALL_TIMEOUT, call(channel)).await {
+                Ok(channel) => match self.within(limit, channel, &call, after_break).await {
                     Ok(Ok(response)) => return Ok(response.into_inner()),
                     // A status that the controller itself returned has no source.
                     Ok(Err(status)) if std::error::Error::source(&status).is_none() => {
                         (status, false)
                     }
                     Ok(Err(status)) => (cause_of(status), true),
-                    Err(_) => {
-                        let late = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
-                        (Status::unavailable(late), true)
-                    }
+                    Err(late) => (Status::unavailable(late), true),
                 },
                 Err(status) => (status, false),
             };
             if broke && after_break == AfterBreak::Stop {
-                return Err(CliError::Unreachable(format!(
-                    "{address}: {}\n{NOT_REPEATED}",
-                    status.message()
-                )));
+                return Err(CliError::Unreachable(Unreached {
+                    text: format!("{address}: {}", CallRefusal::text_of(&status).0),
+                    cause: Unanswered::Hint(NOT_REPEATED.to_owned()),
+                }));
             }
-            match (leader_named(&status), status.code()) {
+            match (CallRefusal::leader_named(&status), status.code()) {
                 (Some(leader), _) if hops < LEADER_HOPS_MAX => {
                     hops += 1;
                     waiting.push_front(like(&address, &leader));
                 }
                 // It is a standby or does not answer: another controller may lead.
-                (Some(_), _) | (None, Code::Unavailable) => {}
+                (Some(_), _) => {}
+                (None, Code::Unavailable) if !is_answer(&status) => {}
                 _ => return Err(status.into()),
             }
-            failures.push(format!("{address}: {}", status.message()));
+            cause = cause.or(Unanswered::of(&status));
+            failures.push(format!("{address}: {}", CallRefusal::text_of(&status).0));
         }
-        Err(CliError::Unreachable(failures.join("; ")))
+        Err(CliError::Unreachable(Unreached {
+            text: failures.join("; "),
+            cause,
+        }))
     }
+}
+
+impl Controller {
+    /// A call within its time limit. While one waits that checks a job file, the controller is
+    /// requested to state for what; an error is that, too.
+    async fn within<T, A, F>(
+        &self,
+        limit: Duration,
+        channel: ClientConnection,
+        call: &A,
+        after_break: AfterBreak,
+    ) -> Result<Result<Response<T>, Status>, String>
+    where
+        A: Fn(ClientConnection) -> F,
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let late = |waits: &str| {
+            let after = if waits.is_empty() { "" } else { ": " };
+            format!("no answer within {} s{after}{waits}", limit.as_secs())
+        };
+        if after_break == AfterBreak::TryTheNext {
+            let answer = tokio::time::timeout(limit, call(channel)).await;
+            return answer.map_err(|_| late(""));
+        }
+        let name = call_name();
+        let mut answer = std::pin::pin!(call(marked(channel.clone(), &name)));
+        let ends = tokio::time::Instant::now() + limit;
+        let mut waits = String::new();
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                () = tokio::time::sleep_until(ends) => return Err(late(&waits)),
+                () = tokio::time::sleep(WAITS_INTERVAL) => {}
+            }
+            let requested = tokio::time::timeout(WAITS_INTERVAL, waits_of(&channel, &name));
+            let found = tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                found = requested => found.ok().flatten(),
+            };
+            // An earlier controller does not have the method: nothing is known then.
+            let Some(found) = found else { continue };
+            let whom = |all: &[Wait]| all.iter().map(|wait| wait.on.clone()).collect::<Vec<_>>();
+            let text = |wait: &Wait| wait.text.clone();
+            waits = found.iter().map(text).collect::<Vec<_>>().join("; ");
+            self.waits.send_if_modified(|shown| {
+                let is_new = !found.is_empty() && !whom(&found).iter().all(|on| shown.contains(on));
+                if is_new {
+                    shown.clone_from(&waits);
+                }
+                is_new
+            });
+        }
+    }
+}
+
+/// A name that no other call has.
+fn call_name() -> String {
+    format!("{}-{}", std::process::id(), now_ms())
+}
+
+fn marked(channel: ClientConnection, name: &str) -> ClientConnection {
+    match HeaderValue::from_str(name) {
+        Ok(value) => channel.marked(CALL_METADATA, value),
+        Err(_) => channel,
+    }
+}
+
+/// What a call waits for; `None`: the controller does not state it.
+async fn waits_of(channel: &ClientConnection, name: &str) -> Option<Vec<Wait>> {
+    let call = name.to_owned();
+    let request = ListWaitsRequest { call };
+    let answer = jobs(channel.clone()).list_waits(request).await;
+    Some(answer.ok()?.into_inner().waits)
+}
+
+/// Whether the leader tried, and no worker could do it: another controller could do no more.
+fn is_answer(status: &Status) -> bool {
+    CallRefusal::read(status).is_some_and(|refusal| refusal.reason == Reason::WorkerUnavailable)
 }
 
 /// What to do if a connection breaks during a call.
@@ -187,7 +301,7 @@ enum AfterBreak {
     Stop,
 }
 
-const NOT_REPEATED: &str = "  hint: the job file may be what the controller failed on, so it was not sent to another one; see with `streamctl list` \
+const NOT_REPEATED: &str = "the job file may be what the controller failed on, so it was not sent to another one; see with `streamctl list` \
                             whether it was taken, and run `streamctl explain` before you send it again";
 
 /// The client of the `Jobs` service on a connection.
@@ -208,11 +322,6 @@ pub async fn connect(dialer: &Dialer, url: &str) -> Result<ClientConnection, Sta
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
     };
     dialer.connect(url, tune).await
-}
-
-fn leader_named(status: &Status) -> Option<String> {
-    let named = status.metadata().get(LEADER_METADATA)?.to_str().ok()?;
-    (status.code() == Code::FailedPrecondition && !named.is_empty()).then(|| named.to_owned())
 }
 
 fn url(text: &str) -> Result<String, CliError> {

@@ -266,6 +266,30 @@ pub struct Chosen {
     pub by: &'static str,
 }
 
+/// [`Chosen::by`] of the address that is used if none is given.
+const BY_DEFAULT: &str = "default";
+
+impl Chosen {
+    /// Whether the user gave a controller: by flag, environment or context.
+    pub fn is_given(&self) -> bool {
+        self.by != BY_DEFAULT
+    }
+
+    /// Whether a flag of this call names it.
+    pub fn is_of_this_call(&self) -> bool {
+        self.by.starts_with("--")
+    }
+
+    /// The controller, with the reason for its choice.
+    pub fn describe(&self) -> String {
+        let address = &self.context.controller;
+        match &self.name {
+            Some(name) => format!("{address} (context {name}, {})", self.by),
+            None => format!("{address} ({})", self.by),
+        }
+    }
+}
+
 /// Chooses the controller: flag before environment before the context in use before the default.
 ///
 /// # Errors
@@ -312,7 +336,7 @@ pub fn choose(
                     name: Some(name.clone()),
                     by: "in use",
                 }),
-                None => Ok(address(DEFAULT_CONTROLLER, "default")),
+                None => Ok(address(DEFAULT_CONTROLLER, BY_DEFAULT)),
             }
         }
     }

@@ -1,7 +1,13 @@
 //! Errors of the command line, their hints and exit codes.
 
+use std::fmt;
 use std::path::Path;
+use streamctl_proto::count;
+use streamctl_proto::refusal::{CallRefusal, Reason};
+use streamctl_proto::spec::Problems;
 use tonic::{Code, Status};
+
+const SAME_VERSION: &str = "are streamctl and the controller of the same version?";
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -16,15 +22,15 @@ pub enum CliError {
         source: std::io::Error,
     },
     /// A job file is wrong.
-    #[error("{path} is not a correct job file\n{problems}")]
+    #[error("{path} is not a valid job file\n{problems}")]
     JobFile {
         path: String,
         /// All problems, each with its line and what to do.
         problems: String,
     },
     #[error("no controller answers: {0}")]
-    Unreachable(String),
-    #[error("{}", .0.message())]
+    Unreachable(Unreached),
+    #[error("{}", CallRefusal::text_of(.0).0)]
     Refused(Box<Status>),
     /// A worker does not return the rows of an epoch.
     #[error("the rows from epoch {epoch} on cannot be read: {reason}")]
@@ -66,6 +72,69 @@ pub enum CliError {
     Closed(#[from] std::io::Error),
 }
 
+/// Why no controller answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    pub text: String,
+    pub cause: Unanswered,
+}
+
+/// What to do about it depends on this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// No server is at any address, or the connection broke.
+    NoServer,
+    /// Controllers answer, and none leads.
+    NoLeader,
+    /// Controllers name a leader that cannot be reached.
+    LeaderElsewhere,
+    /// The error of the connection has a hint.
+    Hint(String),
+}
+
+impl Unanswered {
+    /// The most useful one of those of several addresses.
+    pub fn or(self, other: Self) -> Self {
+        match self {
+            Self::NoServer => other,
+            known => known,
+        }
+    }
+
+    /// Why this status is no answer.
+    pub fn of(status: &Status) -> Self {
+        match CallRefusal::read(status) {
+            Some(CallRefusal {
+                reason: Reason::Standby,
+                ..
+            }) => Self::LeaderElsewhere,
+            Some(CallRefusal {
+                reason: Reason::NoLeader | Reason::LeadershipLost,
+                ..
+            }) => Self::NoLeader,
+            Some(CallRefusal {
+                hint: Some(hint), ..
+            }) => Self::Hint(hint),
+            Some(_) | None => Self::NoServer,
+        }
+    }
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<T: Into<String>> From<T> for Unreached {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            cause: Unanswered::NoServer,
+        }
+    }
+}
+
 impl CliError {
     /// 0 success, 1 failure, 2 usage or job file, 3 not found, 4 no controller answers, 5 could
     /// not be checked.
@@ -96,7 +165,7 @@ impl CliError {
         match self {
             Self::Refused(status) if status.code() == Code::InvalidArgument => Self::JobFile {
                 path: file.display().to_string(),
-                problems: status.message().to_owned(),
+                problems: problems_of(&status),
             },
             other => other,
         }
@@ -104,7 +173,6 @@ impl CliError {
 
     /// What to do; none if the text already contains it, or there is no reader left.
     pub fn hint(&self) -> Option<String> {
-        let same_version = "are streamctl and the controller of the same version?";
         let hint = match self {
             Self::Usage { hint, .. }
             | Self::Unproven { hint, .. }
@@ -113,45 +181,69 @@ impl CliError {
             | Self::Partly { hint, .. } => hint.clone(),
             Self::File { .. } => "check that the path is right and may be read and written".into(),
             Self::JobFile { path, .. } => format!("fix these lines, then run `streamctl explain {path}` again"),
-            Self::Unreachable(text) if text.contains("hint: ") => return None,
-            Self::Unreachable(text) if text.contains("no controller leads at the moment") => {
-                "try again in some seconds; if it stays so, look at etcd and at the controllers' logs".into()
-            }
-            Self::Unreachable(text) if text.contains("this controller stands by; ") => {
-                "make the address of the leader (its --advertise) reachable from here, or add its URL to --controller"
-                    .into()
-            }
-            Self::Unreachable(_) => {
-                "start streamctl-controller, or name its address with --controller (https:// \
-                 where it speaks TLS)"
-                    .into()
-            }
+            Self::Unreachable(Unreached { cause, .. }) => match cause {
+                Unanswered::Hint(hint) => hint.clone(),
+                Unanswered::NoLeader => {
+                    "try again in some seconds; if it stays so, look at etcd and at the controllers' logs".into()
+                }
+                Unanswered::LeaderElsewhere => {
+                    "make the address of the leader (its --advertise) reachable from here, or add its URL to --controller"
+                        .into()
+                }
+                Unanswered::NoServer => {
+                    "start streamctl-controller, or name its address with --controller (https:// \
+                     where it speaks TLS)"
+                        .into()
+                }
+            },
             Self::Rows { epoch, .. } => format!("go on with --from {epoch}"),
-            Self::UnexpectedResponse(_) => same_version.into(),
+            Self::UnexpectedResponse(_) => SAME_VERSION.into(),
             Self::NoContext { known, .. } if known.is_empty() => {
                 "add one: streamctl context add NAME --controller URL".into()
             }
             Self::NoContext { known, .. } => format!("the contexts are: {}", known.join(", ")),
             Self::Faults { .. } => "each fault above says what to do".into(),
-            // A refusal of the controller may contain its own hint.
-            Self::Refused(status) if status.message().contains("hint: ") => return None,
-            Self::Refused(status) => match status.code() {
-                Code::NotFound => "`streamctl list` names the jobs".into(),
-                Code::InvalidArgument | Code::OutOfRange => "see `streamctl help` for the arguments".into(),
-                Code::Unimplemented => same_version.into(),
-                Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted => {
-                    "try again in a moment".into()
-                }
-                Code::FailedPrecondition | Code::AlreadyExists => "`streamctl status` says how the job is doing".into(),
-                Code::Unauthenticated | Code::PermissionDenied => {
-                    "use a token or certificate that may do this".into()
-                }
-                _ => "the controller's log says more".into(),
+            Self::Refused(status) => match CallRefusal::text_of(status).1 {
+                Some(hint) => hint,
+                None => of_code(status.code()).to_owned(),
             },
             // Neither is a failure.
             Self::Closed(_) | Self::Differs => return None,
         };
         (!hint.is_empty()).then_some(hint)
+    }
+}
+
+/// What to do about a status without a hint.
+fn of_code(code: Code) -> &'static str {
+    match code {
+        Code::NotFound => "`streamctl list` names the jobs",
+        Code::InvalidArgument | Code::OutOfRange => "see `streamctl help` for the arguments",
+        Code::Unimplemented => SAME_VERSION,
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted => {
+            "try again in a moment"
+        }
+        Code::FailedPrecondition | Code::AlreadyExists => {
+            "`streamctl status` shows the state of the job"
+        }
+        Code::Unauthenticated | Code::PermissionDenied => {
+            "use a token or certificate that may do this"
+        }
+        _ => "see the controller's log",
+    }
+}
+
+/// The problems of a refused job file, as text.
+fn problems_of(status: &Status) -> String {
+    match CallRefusal::read(status) {
+        Some(refusal) if !refusal.problems.is_empty() => {
+            let text = Problems(refusal.problems).to_string();
+            match refusal.problems_left_out {
+                0 => text,
+                more => format!("{text}\nand {}", count(more, "more problem")),
+            }
+        }
+        Some(_) | None => status.message().to_owned(),
     }
 }
 
@@ -166,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_tell_the_kinds_of_failure_apart() {
+    fn exit_codes_distinguish_the_kinds_of_failure() {
         let codes = [
             (Status::invalid_argument("x"), 2),
             (Status::not_found("x"), 3),
@@ -176,11 +268,11 @@ mod tests {
         for (status, code) in codes {
             assert_eq!(CliError::from(status).exit_code(), code);
         }
-        assert_eq!(CliError::Unreachable(String::new()).exit_code(), 4);
+        assert_eq!(CliError::Unreachable(String::new().into()).exit_code(), 4);
     }
 
     #[test]
-    fn every_error_says_what_to_do() {
+    fn every_error_has_a_hint() {
         let text = || "x".to_owned();
         let io = || std::io::Error::other("x");
         let mut errors = vec![
@@ -196,7 +288,7 @@ mod tests {
                 path: text(),
                 problems: text(),
             },
-            CliError::Unreachable(text()),
+            CliError::Unreachable(text().into()),
             CliError::Rows {
                 epoch: 7,
                 reason: text(),
@@ -259,10 +351,12 @@ mod tests {
                 | CliError::Closed(_) => {}
             }
         }
-        let reported = CliError::from(Status::invalid_argument(
-            "no such column\n  hint: did you mean x?",
-        ));
-        assert_eq!(reported.hint(), None, "the text has its hint");
+        let refusal = CallRefusal::new(Reason::InvalidArgument, "no such column");
+        let reported = CliError::from(Status::from(refusal.hint("did you mean x?")));
+        assert_eq!(
+            (reported.to_string(), reported.hint()),
+            ("no such column".into(), Some("did you mean x?".into()))
+        );
         assert_eq!(
             (
                 CliError::Closed(io()).exit_code(),
@@ -278,16 +372,36 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_from_a_leader_is_told_apart() {
-        let hint = |text: &str| CliError::Unreachable(text.to_owned()).hint().unwrap();
-        assert!(hint("http://a:1: connection refused").starts_with("start streamctl-controller"));
-        assert!(
-            hint("http://a:1: no controller leads at the moment; one will")
-                .starts_with("try again in some seconds")
-        );
-        let named =
-            hint("http://a:1: this controller stands by; c-2:1 leads; http://c-2:1: no such host");
+    fn reasons_for_having_no_leader_are_distinguished() {
+        let hint = |status: Status| {
+            let unreached = Unreached {
+                text: status.message().to_owned(),
+                cause: Unanswered::of(&status),
+            };
+            CliError::Unreachable(unreached).hint().unwrap()
+        };
+        let refused = Status::unavailable("connection refused");
+        assert!(hint(refused).starts_with("start streamctl-controller"));
+        let of = |reason| Status::from(CallRefusal::new(reason, "x"));
+        assert!(hint(of(Reason::NoLeader)).starts_with("try again in some seconds"));
+        let named = hint(of(Reason::Standby));
         assert!(named.contains("--advertise"), "{named}");
+        let untrusted = CallRefusal::new(Reason::Unreachable, "x").hint("name it with --ca");
+        assert_eq!(hint(untrusted.into()), "name it with --ca");
+    }
+
+    #[test]
+    fn problems_of_a_job_file_are_read_from_the_details() {
+        let problem = |line, field: &str| streamctl_proto::spec::Problem {
+            line: Some(line),
+            ..streamctl_proto::spec::Problem::new(field, "is wrong", Some("fix it".into()))
+        };
+        let problems = Problems(vec![problem(3, "sink.path"), problem(9, "transform.sql")]);
+        let text = problems.to_string();
+        let status = Status::from(CallRefusal::of_job_file(problems));
+        let error = CliError::from(status).of_job_file(Path::new("job.toml"));
+        assert!(error.to_string().ends_with(&text), "{error}");
+        assert_eq!(error.exit_code(), 2);
     }
 
     #[test]

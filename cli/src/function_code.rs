@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use streamctl_proto::JobSpec;
 use streamctl_proto::function_code::{CODE_BYTES_MAX, CODE_FILES_MAX, CodeError, FunctionCode};
-use streamctl_proto::spec::{FunctionPlace, FunctionSpec, Problem, Problems};
+use streamctl_proto::spec::{FunctionPlace, FunctionSpec, Problem, Problems, Requirements};
 
 /// Deepest folder of a module.
 const DEPTH_MAX: usize = 16;
@@ -58,9 +58,41 @@ impl Files<'_> {
             FunctionPlace::Url(_) => {}
         }
         match &function.requirements {
-            Some(path) => self.file("function.requirements", path),
-            None => Ok(()),
+            Some(requirements) => self.requirements(requirements),
+            None => self.check_header(function),
         }
+    }
+
+    fn requirements(&mut self, requirements: &Requirements) -> Result<(), Problem> {
+        for path in requirements.files() {
+            if self.found.contains_key(&path) {
+                continue;
+            }
+            let packed = self.file("function.requirements", &path);
+            packed.map_err(|problem| {
+                let is_there = self.base_dir.join(&path).exists();
+                let hint = format!("write it with: {}", requirements.lock_command());
+                let hint = if is_there { problem.hint } else { Some(hint) };
+                Problem { hint, ..problem }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Packages that a file names in its header would not be there without `requirements`.
+    fn check_header(&self, function: &FunctionSpec) -> Result<(), Problem> {
+        let FunctionPlace::File(path) = &function.place else {
+            return Ok(());
+        };
+        let text = self.found.get(path).map(Vec::as_slice).unwrap_or_default();
+        if !names_packages(&String::from_utf8_lossy(text)) {
+            return Ok(());
+        }
+        let message = format!("{path} names packages in its header, and they are not installed");
+        let hint = format!(
+            "uv lock --script {path}, then add requirements = {path:?}; or remove the header"
+        );
+        Err(Problem::new("function.file", message, Some(hint)))
     }
 
     /// A folder of the module's package, or the file of a module without one.
@@ -140,6 +172,21 @@ impl Files<'_> {
     }
 }
 
+/// Whether a file has a header (PEP 723) with dependencies.
+fn names_packages(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim_end);
+    if !lines.any(|line| line == "# /// script") {
+        return false;
+    }
+    let header = lines.take_while(|line| line.starts_with('#') && *line != "# ///");
+    let header: Vec<&str> = header
+        .map(|line| line.trim_start_matches(['#', ' ']))
+        .collect();
+    let joined = header.concat().replace(' ', "");
+    let dependencies = joined.split_once("dependencies=[");
+    dependencies.is_some_and(|(_, rest)| !rest.starts_with(']'))
+}
+
 fn unreadable(field: &str, path: &Path, error: &std::io::Error) -> Problem {
     let path = path.display();
     match error.kind() {
@@ -187,6 +234,32 @@ mod tests {
         );
         assert_eq!(names(packed.unwrap()), ["r.txt", "t.py"]);
         assert_eq!(pack(&spec("url = \"grpc://h:1\""), folder.path()), Ok(None));
+    }
+
+    #[test]
+    fn a_lock_is_packed_with_what_it_locks() {
+        let header = "# /// script\n# dependencies = [\n#   \"six\",\n# ]\n# ///\nx = 1\n";
+        let folder = folder(&[
+            ("t.py", header),
+            ("t.py.lock", "l"),
+            ("plain.py", "# /// script\n# dependencies = []\n# ///\n"),
+            ("pyproject.toml", "p"),
+        ]);
+        let packed = |text: &str| pack(&spec(text), folder.path());
+        let found = packed("file = \"t.py\"\nrequirements = \"t.py\"");
+        assert_eq!(names(found.unwrap()), ["t.py", "t.py.lock"]);
+        assert_eq!(names(packed("file = \"plain.py\"").unwrap()), ["plain.py"]);
+        let refused = packed("file = \"t.py\"").unwrap_err().to_string();
+        assert!(refused.contains("uv lock --script t.py"), "{refused}");
+        let refused = packed("file = \"plain.py\"\nrequirements = \"uv.lock\"");
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("write it with: uv lock"), "{refused}");
+        std::fs::write(folder.path().join("uv.lock"), "u").unwrap();
+        let found = packed("file = \"plain.py\"\nrequirements = \"pyproject.toml\"");
+        assert_eq!(
+            names(found.unwrap()),
+            ["plain.py", "pyproject.toml", "uv.lock"]
+        );
     }
 
     #[test]

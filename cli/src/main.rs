@@ -9,7 +9,7 @@ use streamctl_engine::process::log_to_stderr;
 
 fn main() -> ExitCode {
     // Before there are threads.
-    streamctl_worker::function::child_main_if_asked();
+    streamctl::local::child_main_if_asked();
     run()
 }
 

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
+use tokio::sync::watch;
 
 // The variants have no doc comments: clap would print each value on its own line.
 /// The output format.
@@ -201,6 +202,29 @@ impl Output {
         };
         self.bar = Some(progress.bar());
         progress
+    }
+
+    /// Waits for `work` with progress, and prints what it waits for, each time that this changes.
+    pub async fn during_call<T>(
+        &mut self,
+        message: &str,
+        mut waits: watch::Receiver<String>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let progress = self.progress(message);
+        let mut work = std::pin::pin!(work);
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => break done,
+                Ok(()) = waits.changed() => {
+                    let text = waits.borrow_and_update().clone();
+                    self.note(&format!("waiting: {text}"));
+                }
+            }
+        };
+        drop(progress);
+        done
     }
 
     /// Waits for `work`, with progress as [`Self::progress`].
@@ -474,7 +498,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_list_of_nothing_is_said_beside_the_data() {
+    fn an_empty_list_is_noted_beside_the_data() {
         let text = |items: &[u32]| format!("N: {}", items.len());
         let json = |items: &[u32]| Value::from(items);
         let listed = |format, items: &[u32]| {
@@ -560,7 +584,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_quiet_output_says_its_errors_all_the_same() {
+    fn a_quiet_output_still_prints_errors() {
         let (out, _, notes) = captured(Format::Table);
         let mut out = Output { quiet: true, ..out };
         out.note("follow it");

@@ -20,7 +20,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use streamctl_proto::v1::{GetJobRequest, ListJobsRequest, ListWorkersRequest};
+use streamctl_engine::clock::now_ms;
+use streamctl_proto::v1::GetJobRequest;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -75,14 +76,8 @@ where
 
 /// Requests everything that the screen shows from the leader.
 pub async fn fetch(controller: &Controller, job: Option<String>) -> Result<Fetched, CliError> {
-    let all = controller
-        .call(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await })
-        .await?
-        .jobs;
-    let workers = controller
-        .call(|channel| async move { jobs(channel).list_workers(ListWorkersRequest {}).await })
-        .await?
-        .workers;
+    let all = controller.all_jobs().await?;
+    let workers = controller.all_workers().await?;
     let one = match job.filter(|name| all.iter().any(|job| job.job == *name)) {
         Some(job) => {
             let request = GetJobRequest { job, brief: false };
@@ -96,6 +91,7 @@ pub async fn fetch(controller: &Controller, job: Option<String>) -> Result<Fetch
     };
     Ok(Fetched {
         at: tokio::time::Instant::now(),
+        now_ms: now_ms(),
         jobs: all,
         workers,
         one,

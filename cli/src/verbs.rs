@@ -8,7 +8,9 @@ pub mod delete;
 pub mod demo;
 pub mod diff;
 pub mod epochs;
+pub mod events;
 pub mod explain;
+pub mod get;
 pub mod import;
 pub mod list;
 pub mod preview;
@@ -24,6 +26,7 @@ pub mod token;
 pub mod top;
 pub mod validate;
 pub mod verify;
+pub mod why;
 pub mod workers;
 
 use crate::error::CliError;
@@ -52,6 +55,22 @@ fn pack(path: &Path, text: &str, spec: &JobSpec) -> Result<Option<FunctionCode>,
     let folder = file.parent().unwrap_or(Path::new("/"));
     function_code::pack(spec, folder)
         .map_err(|problems| job_file_error(path, &problems.located(text)))
+}
+
+/// A job file, as a call to the cluster takes it.
+struct JobFile {
+    text: String,
+    spec: JobSpec,
+    code: Vec<FunctionFile>,
+}
+
+/// Reads a job file for the cluster, which has no folder to resolve relative paths from. Problems of
+/// the file are found here, even if no controller answers.
+fn job_file(path: &Path) -> Result<JobFile, CliError> {
+    let text = read(path)?;
+    let spec = JobSpec::parse(&text).map_err(|problems| job_file_error(path, &problems))?;
+    let code = files(pack(path, &text, &spec)?.as_ref());
+    Ok(JobFile { text, spec, code })
 }
 
 /// As a request has it.

@@ -2,9 +2,8 @@
 //!
 //! Rule: no I/O and no clock; the JSON has the names of the messages' fields.
 
-pub mod spec;
-
 use crate::output::{Paint, Tone, table};
+pub use streamctl_proto::count::bytes;
 pub use streamctl_proto::json::{
     change as change_json, diff as diff_json, epoch as epoch_json, position, state,
     status as status_json, task, time, worker as worker_json,
@@ -133,7 +132,12 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     line("hint", job.hint.clone());
     line(
         "epoch",
-        format!("{} committed, {} published", job.epoch, job.published),
+        format!(
+            "{} committed, {} published{}",
+            job.epoch,
+            job.published,
+            kept_from(job)
+        ),
     );
     line(
         "rows",
@@ -206,6 +210,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
             String::new()
         },
     );
+    line("consumer", job.consumer.clone());
     line("sink", job.sink.clone());
     for repair in &job.repairs {
         let by = if repair.by.is_empty() {
@@ -228,16 +233,7 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
                 .map(latency_line)
                 .unwrap_or_default(),
         );
-        for key in &epoch.unmatched {
-            let rows = count(key.rows, "row");
-            line(
-                "unmatched",
-                format!(
-                    "in the last epoch: no row of {} that the query takes has {:?}, {rows}",
-                    key.lookup, key.key
-                ),
-            );
-        }
+        line("unmatched", unmatched_line(epoch).unwrap_or_default());
     }
     for null in job.last_epoch.iter().flat_map(|epoch| &epoch.null_values) {
         let values = count(null.values, "value");
@@ -322,6 +318,14 @@ pub fn now_line(job: &v1::JobStatus) -> String {
     )
 }
 
+/// Where history begins, if earlier epochs are removed.
+fn kept_from(job: &v1::JobStatus) -> String {
+    match job.first_kept_epoch {
+        0 | 1 => String::new(),
+        first => format!(", kept from {first}"),
+    }
+}
+
 /// What was just published, in one line.
 pub fn progress_line(job: &v1::JobStatus) -> String {
     let totals = job.totals.unwrap_or_default();
@@ -372,6 +376,38 @@ fn latency_line(stages: v1::StageTimes) -> String {
     )
 }
 
+/// Keys of the last epoch that a line names; `epochs -o json` has all of them.
+const UNMATCHED_NAMED_MAX: usize = 3;
+
+fn unmatched_line(epoch: &v1::EpochSummary) -> Option<String> {
+    let key = |key: &v1::UnmatchedKey| format!("{:?} ({}, {})", key.key, key.lookup, key.rows);
+    let named: Vec<String> = epoch
+        .unmatched
+        .iter()
+        .take(UNMATCHED_NAMED_MAX)
+        .map(key)
+        .collect();
+    let rows = epoch.counts.map_or(0, |counts| counts.rows_unmatched);
+    let named_rows: u64 = epoch.unmatched.iter().map(|key| key.rows).sum();
+    let rows = count(rows.max(named_rows), "row");
+    (!named.is_empty()).then(|| format!("{rows} in the last epoch, most: {}", named.join(", ")))
+}
+
+/// The end of a text, where it is too long.
+pub fn end_of(text: &str, chars: usize) -> String {
+    let count = text.chars().count();
+    if count <= chars {
+        return text.to_owned();
+    }
+    format!(
+        "..{}",
+        text.chars().skip(count - chars + 2).collect::<String>()
+    )
+}
+
+/// Characters of a position in a table; the last ones tell positions apart.
+const POSITION_CHARS_MAX: usize = 16;
+
 fn shards_text(shards: &[v1::ShardStatus]) -> Option<String> {
     let row = |shard: &v1::ShardStatus| {
         [
@@ -386,7 +422,7 @@ fn shards_text(shards: &[v1::ShardStatus]) -> Option<String> {
             shard.records.to_string(),
             bytes(shard.bytes),
             shard.throttles.to_string(),
-            position(shard.committed.as_ref()),
+            end_of(&position(shard.committed.as_ref()), POSITION_CHARS_MAX),
         ]
     };
     let rows = shards.iter().map(row).collect::<Vec<_>>();
@@ -524,16 +560,6 @@ pub(crate) fn milliseconds(ms: u64) -> String {
     }
 }
 
-/// Bytes as `1.5 KiB`.
-pub fn bytes(bytes: u64) -> String {
-    match bytes {
-        0..1_024 => format!("{bytes} B"),
-        1_024..1_048_576 => format!("{} KiB", bytes >> 10),
-        1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
-        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -623,7 +649,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_status_says_what_a_job_waits_for_and_where_it_is() {
+    fn a_status_shows_what_a_job_waits_for_and_where_it_is() {
         let expected = "\
 job:        sales
 state:      waiting
@@ -634,7 +660,7 @@ lag:        1.2 s
 shards:     1 open, 0 ended
 sink:       s3://b/out/
 last epoch: 8, window 2026-11-24T00:45:00Z, 100 rows in, 95 out, 2 objects, 2 KiB
-unmatched:  in the last epoch: no row of country_lookup that the query takes has \"Russia\", 3 rows
+unmatched:  3 rows in the last epoch, most: \"Russia\" (country_lookup, 3)
 unknown:    in the last epoch: no column has the key \"items.colour\", 12 times
 lookup:     country_lookup 249 rows, version abc
 
@@ -647,7 +673,7 @@ t3.7  w-1     1       2026-11-24T00:46:00Z";
     }
 
     #[test]
-    fn a_latency_is_told_stage_by_stage_and_how_late_the_window_was_closed_where_that_is_known() {
+    fn a_latency_is_shown_by_stage_and_with_the_delay_of_closing_where_it_is_known() {
         let stages = v1::StageTimes {
             last_read_us: 250_000,
             publish_us: 4_000,

@@ -10,6 +10,7 @@ use crate::restored::{Published, Written};
 use crate::sink::Committer;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
 use streamctl_proto::manifest::{CheckpointNames, MANIFEST_BYTES_MAX, ManifestError, sha256_hex};
@@ -298,6 +299,49 @@ impl Checkpoints {
             .into_iter()
             .map(|object| object.location)
             .collect())
+    }
+
+    /// Locations and sizes of all manifests of these epochs. Some may never have been committed.
+    pub async fn list_sizes(
+        &self,
+        epochs: RangeInclusive<u64>,
+    ) -> Result<BTreeMap<Epoch, Vec<(String, u64)>>, CheckpointError> {
+        let names = CheckpointNames::new(&self.job);
+        let folder = Location::folder(&self.folder.join(&names.manifests()));
+        let after = self
+            .folder
+            .join(&names.before_manifests_of(Epoch(*epochs.start())));
+        let mut found: BTreeMap<Epoch, Vec<(String, u64)>> = BTreeMap::new();
+        for object in self.storage.list_after(&folder, &after).await? {
+            let file = object.location.rsplit('/').next().unwrap_or_default();
+            if let Some((epoch, _)) = names
+                .parse_manifest(file)
+                .filter(|(epoch, _)| epochs.contains(&epoch.0))
+            {
+                let sized = (object.location, object.size);
+                found.entry(epoch).or_default().push(sized);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The manifest at this location, and the reference that its bytes give it. Nothing proves that
+    /// it was committed.
+    pub async fn read_named(
+        &self,
+        epoch: Epoch,
+        location: &str,
+    ) -> Option<(ManifestRef, Manifest)> {
+        let bytes = self.storage.get(location, MANIFEST_BYTES_MAX).await.ok()?;
+        let digest = sha256_hex(&bytes);
+        let reference = ManifestRef {
+            epoch,
+            name: CheckpointNames::new(&self.job).manifest(epoch, &digest),
+            digest,
+        };
+        let manifest = Manifest::decode(&bytes, &reference).ok()?;
+        let is_its = manifest.job == self.job && manifest.epoch == epoch;
+        is_its.then_some((reference, manifest))
     }
 
     /// Locations of manifests of epochs after this one, by epoch. Some may never have been

@@ -4,6 +4,8 @@
 //! Rule: stop first, then finished effects, then time, then the inbox, so that a flood of messages
 //! blocks neither time nor commits.
 
+mod history;
+mod journal;
 mod lookups;
 mod perform;
 mod publish;
@@ -15,10 +17,13 @@ pub use perform::Performer;
 use crate::handle::{Handle, Input};
 use crate::metrics::window_of;
 use crate::store::Leadership;
+use history::PastReader;
+use journal::Keeper;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_core::journal::{Kind, Note};
 use streamctl_core::stored::DesiredState;
 use streamctl_core::{Core, CoreSettings, Effect, Event, JobEvent, WorkerEvent};
 use streamctl_engine::clock::steady;
@@ -59,6 +64,10 @@ pub struct Driver {
     lives: BTreeMap<JobName, watch::Sender<()>>,
     /// Scaling decisions that were logged.
     decisions_logged: u64,
+    keeper: Keeper,
+    past: PastReader,
+    /// The leader's name, for the journal.
+    name: String,
 }
 
 impl Driver {
@@ -69,6 +78,8 @@ impl Driver {
         performer.clock = steady(&performer.clock);
         let (handle, inbox, changed) = Handle::new(term);
         let core = Core::new(term, (performer.clock)(), settings);
+        let keeper = Keeper::new(Arc::clone(&performer.store), term);
+        let past = PastReader::new(performer.storages.clone());
         (
             Self {
                 core,
@@ -79,6 +90,9 @@ impl Driver {
                 standing: 0,
                 lives: BTreeMap::new(),
                 decisions_logged: 0,
+                keeper,
+                past,
+                name: String::new(),
             },
             handle,
         )
@@ -87,6 +101,11 @@ impl Driver {
     /// The same driver with a witness.
     pub fn watched(self, witness: Option<Arc<dyn Witness>>) -> Self {
         Self { witness, ..self }
+    }
+
+    /// The same driver, of a controller with this name.
+    pub fn named(self, name: String) -> Self {
+        Self { name, ..self }
     }
 
     /// Runs until it is stopped or leadership is lost. `loaded` are the jobs of the store.
@@ -102,19 +121,31 @@ impl Driver {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let lost = leadership.lost();
         tokio::pin!(stop, lost);
+        let elected = format!("it leads, with jobs: {}", loaded.len());
+        let elected = Note::new(Kind::LeaderElected, self.name.clone(), elected);
+        self.core.note(None, elected);
         for event in loaded {
             self.step(event, &mut running, &outcomes);
         }
         loop {
             tokio::select! {
                 biased;
-                () = &mut stop => return Ended::Stopped,
+                () = &mut stop => {
+                    let now_ms = (self.performer.clock)();
+                    self.keeper.flush(now_ms, &mut self.core.journal).await;
+                    return Ended::Stopped;
+                }
                 () = &mut lost => return Ended::Deposed("leadership can no longer be proven".into()),
                 Some(outcome) = finished.recv() => match outcome.result {
                     Ok(_) if !self.is_there(&outcome.job, outcome.submitted_ms) => {}
                     Ok(event) => self.step(event, &mut running, &outcomes),
                     Err(reason) => return Ended::Deposed(reason),
                 },
+                kept = self.keeper.next() => {
+                    let now_ms = (self.performer.clock)();
+                    self.keeper.take(now_ms, &mut self.core.journal, kept);
+                }
+                past = self.past.next() => self.past.take(&mut self.core, past),
                 Some(_) = running.join_next(), if !running.is_empty() => {}
                 _ = tick.tick() => self.step(Event::Ticked, &mut running, &outcomes),
                 Some(input) = self.inbox.recv() => match input {
@@ -162,6 +193,8 @@ impl Driver {
         };
         if ticked {
             self.log_decision();
+            self.keeper.tick(&mut self.core.journal);
+            self.past.tick(now_ms, &self.core);
         }
         // Stalls only show as time passes.
         let standing = if ticked {

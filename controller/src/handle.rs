@@ -13,6 +13,7 @@ use streamctl_core::{Core, Event};
 use streamctl_proto::{JobName, Term, v1};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
+use tonic::Status;
 
 /// Most events and questions that may wait for the driver.
 pub const INBOX_MAX: usize = 1_024;
@@ -36,6 +37,14 @@ pub enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this controller does not lead")]
 pub struct NotLeading;
+
+/// Why a wait for the core ended without a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoResult {
+    NotLeading,
+    /// The time is over.
+    Late,
+}
 
 /// A channel to the driver; cheap to clone, closed when the term is over.
 #[derive(Clone)]
@@ -107,6 +116,34 @@ impl Handle {
         result.await.map_err(|_| NotLeading)
     }
 
+    /// Waits until `read` finds its result: it reads the core now and after each change.
+    ///
+    /// # Errors
+    /// This process stopped leading, or the time is over.
+    pub async fn until<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        read: impl Fn(&Core) -> Option<T> + Send + Sync + 'static,
+    ) -> Result<T, NoResult> {
+        let read = Arc::new(read);
+        let mut handle = self.clone();
+        let found = async {
+            loop {
+                let read = Arc::clone(&read);
+                if let Some(found) = handle.query(move |core| read(core)).await? {
+                    return Ok(found);
+                }
+                handle.changed().await?;
+            }
+        };
+        let found = tokio::time::timeout(limit, found).await;
+        match found {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(NotLeading)) => Err(NoResult::NotLeading),
+            Err(_) => Err(NoResult::Late),
+        }
+    }
+
     /// The status of a job, from now or later.
     pub async fn status(
         &self,
@@ -172,6 +209,16 @@ impl Handle {
     }
 }
 
+impl NoResult {
+    /// `late` is the refusal of a caller whose time is over.
+    pub fn or_late(self, late: impl FnOnce() -> Status) -> Status {
+        match self {
+            Self::NotLeading => NotLeading.into(),
+            Self::Late => late(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +251,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_status_is_computed_once_for_all_who_ask_at_a_time() {
+    async fn a_wait_reads_the_core_after_each_change_until_its_time_is_over() {
+        let (handle, changed, requested) = driver();
+        let limit = Duration::from_secs(5);
+        let reads = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&reads);
+        let third = move |_: &Core| (seen.fetch_add(1, Ordering::Relaxed) == 2).then_some("x");
+        let notify = async {
+            for _ in 0..2 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                changed.send_modify(|count| *count += 1);
+            }
+        };
+        let (found, ()) = tokio::join!(handle.until(limit, third), notify);
+        assert_eq!((found, requested.load(Ordering::Relaxed)), (Ok("x"), 3));
+        let never = handle.until(limit, |_| None::<()>).await;
+        assert_eq!(never, Err(NoResult::Late));
+        drop(changed);
+        let over = handle.until(limit, |_| None::<()>).await;
+        assert_eq!(over, Err(NoResult::NotLeading));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_is_computed_once_for_all_simultaneous_requests() {
         let (handle, changed, requested) = driver();
         all_ask(&handle).await;
         all_ask(&handle).await;

@@ -2,13 +2,14 @@
 //!
 //! Owns: finding them without reading all that came after. Does not own: the chain itself
 //! ([`crate::checkpoints`]).
-//! Rule: each walk holds one manifest at a time, and only a few walks run at once, however many
+//! Rule: nothing before the anchor is looked for, whether it is gone already or not. Each walk holds one manifest at a time, and only a few walks run at once, however many
 //! callers and epochs there are.
 
 use crate::checkpoints::{CheckpointError, Checkpoints};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
+use streamctl_core::view::JobView;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::{Epoch, JobVersion, Manifest, ManifestRef, ResolvedJob};
 use tokio::sync::Semaphore;
@@ -28,6 +29,24 @@ const VERSIONS_MAX: usize = 64;
 
 /// Job, its submit time, epoch or version.
 type Key = (String, i64, u64);
+
+/// The part of a job's chain that is kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The first epoch that is.
+    pub first: Epoch,
+    pub head: ManifestRef,
+}
+
+impl Kept {
+    /// Of a job at this moment; `None`: it has no epoch.
+    pub fn of(job: JobView<'_>) -> Option<Self> {
+        Some(Self {
+            first: job.first_kept(),
+            head: job.head()?.clone(),
+        })
+    }
+}
 
 /// Finds manifests; clones share the cache.
 #[derive(Clone)]
@@ -55,15 +74,16 @@ impl History {
         &self.storages
     }
 
-    /// What `reduce` keeps of the manifests of these epochs, oldest first; `head` is the job's.
+    /// What `reduce` keeps of the manifests of these epochs, oldest first, as far as they are kept.
     pub async fn walk<T>(
         &self,
         job: &ResolvedJob,
-        head: &ManifestRef,
+        kept: &Kept,
         epochs: RangeInclusive<u64>,
         mut reduce: impl FnMut(&ManifestRef, Manifest) -> T,
     ) -> Result<Vec<T>, CheckpointError> {
-        let first = *epochs.start().max(&1);
+        let Kept { first, head } = kept;
+        let first = *epochs.start().max(&first.0);
         let last = *epochs.end().min(&head.epoch.0);
         let mut found = Vec::new();
         if first > last {
@@ -195,7 +215,11 @@ mod tests {
         let walk = async |epochs: RangeInclusive<u64>| {
             let kept =
                 |_: &ManifestRef, manifest: Manifest| (manifest.epoch.0, manifest.created_ms);
-            history.walk(&job(), &head, epochs, kept).await.unwrap()
+            let chain = Kept {
+                first: Epoch(1),
+                head: head.clone(),
+            };
+            history.walk(&job(), &chain, epochs, kept).await.unwrap()
         };
         let of = |found: &[(u64, i64)]| found.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>();
         // Epoch 12 was written twice, 13 only once: the walk begins at 13, and must finish after
@@ -226,10 +250,15 @@ mod tests {
             .unwrap();
         let job = job();
         let other = history.clone();
-        let mut walk = Box::pin(other.walk(&job, &head, 1..=3, |reference, _| reference.epoch.0));
+        let chain = Kept {
+            first: Epoch(2),
+            head,
+        };
+        let epoch_of = |reference: &ManifestRef, _| reference.epoch.0;
+        let mut walk = Box::pin(other.walk(&job, &chain, 1..=3, epoch_of));
         let waits = tokio::time::timeout(std::time::Duration::from_millis(20), &mut walk).await;
         assert!(waits.is_err(), "all clones share the limit");
         drop(held);
-        assert_eq!(walk.await.unwrap(), [1, 2, 3]);
+        assert_eq!(walk.await.unwrap(), [2, 3], "only what is kept");
     }
 }

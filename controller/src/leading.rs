@@ -5,12 +5,9 @@
 
 use crate::handle::{Handle, NotLeading};
 use streamctl_proto::Term;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use tokio::sync::watch;
 use tonic::Status;
-use tonic::metadata::MetadataValue;
-
-/// The metadata key that carries the leader's address.
-pub const LEADER_METADATA: &str = "streamctl-leader";
 
 #[derive(Clone)]
 pub enum Leading {
@@ -54,23 +51,26 @@ impl Leader {
 }
 
 fn elsewhere(address: Option<&str>) -> Status {
-    let Some(address) = address else {
-        return Status::unavailable(
+    match address {
+        None => Status::from(CallRefusal::new(
+            Reason::NoLeader,
             "no controller leads at the moment; one will within seconds, try again",
-        );
-    };
-    let mut status =
-        Status::failed_precondition(format!("this controller stands by; {address} leads"));
-    if let Ok(value) = MetadataValue::try_from(address) {
-        status.metadata_mut().insert(LEADER_METADATA, value);
+        )),
+        Some(address) => Status::from(
+            CallRefusal::new(
+                Reason::Standby,
+                format!("this controller stands by; {address} leads"),
+            )
+            .leader(address),
+        ),
     }
-    status
 }
 
 impl From<NotLeading> for Status {
     fn from(_: NotLeading) -> Self {
-        Status::unavailable(
+        Status::from(CallRefusal::new(
+            Reason::LeadershipLost,
             "this controller has just stopped leading; another will within seconds, try again",
-        )
+        ))
     }
 }

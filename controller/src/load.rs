@@ -57,6 +57,16 @@ pub enum Unreadable {
         /// The highest epoch that has a manifest.
         up_to: Epoch,
     },
+    /// The store was restored from a copy that is older than the history that is kept.
+    #[error(
+        "the store is older than the history that is kept: its head is epoch {head}, whose manifest \
+         is gone, and epochs up to {up_to} are there"
+    )]
+    OlderThanKept {
+        head: Epoch,
+        /// The highest epoch that has a manifest.
+        up_to: Epoch,
+    },
     /// The store was restored from a copy, and the job continued from there.
     #[error(
         "the checkpoint location holds epochs up to {up_to} that do not continue the store's \
@@ -87,6 +97,10 @@ impl Unreadable {
             Self::Older { .. } => format!(
                 "`streamctl repair {name}` (after `streamctl run`: `streamctl repair --local FILE`) moves the head along the \
                  epochs that were committed, so that nothing is read twice; or bring the later store back"
+            ),
+            Self::OlderThanKept { .. } => format!(
+                "bring a later copy of the store back: one that is not older than `keep` of the job; without one, nothing \
+                 proves which epochs were committed. To begin anew, move {checkpoint}{name}/ away and delete the job"
             ),
             Self::Foreign { .. } => format!(
                 "bring the store back that made those epochs; or, to go on from the store's head, move their manifests out \
@@ -167,6 +181,7 @@ async fn read_job(
         published,
         replays,
         repairs,
+        anchors,
         broken,
     } = stored;
     if let Some(broken) = broken {
@@ -177,7 +192,7 @@ async fn read_job(
     let mut unpublished = vec![];
     let mut lookups = BTreeMap::new();
     if let Some(head) = &head {
-        let manifest = checkpoints.read_manifest(head).await?;
+        let manifest = read_head(&checkpoints, head).await?;
         *highest_term = manifest.term;
         lookups = lookups_in_use(&checkpoints, &job, &manifest).await?;
         newest = Some(Box::new(manifest));
@@ -196,7 +211,26 @@ async fn read_job(
         replays,
         lookups,
         repairs,
+        anchors,
     }))
+}
+
+/// The manifest of the head. If it is not there and later ones are, history was cut after the store
+/// was copied.
+async fn read_head(checkpoints: &Checkpoints, head: &ManifestRef) -> Result<Manifest, Unreadable> {
+    let error = match checkpoints.read_manifest(head).await {
+        Ok(manifest) => return Ok(manifest),
+        Err(error) => error,
+    };
+    if let CheckpointError::Storage(StorageError::NotFound { .. }) = error
+        && let Some((up_to, _)) = checkpoints.list_after(head.epoch).await?.last_key_value()
+    {
+        return Err(Unreadable::OlderThanKept {
+            head: head.epoch,
+            up_to: *up_to,
+        });
+    }
+    Err(error.into())
 }
 
 /// The lookup versions that the head used, of unchanged lookups. The next windows begin with them,

@@ -7,15 +7,19 @@
 
 use crate::admission::Admission;
 use crate::driver::{Driver, Ended, Performer, Witness};
+use crate::forward::Forward;
 use crate::history::History;
 use crate::http::{self, LeaderJobs, MoreFigures, Shown};
+use crate::leader_connection::LeaderConnection;
 use crate::leading::{Leader, Leading};
 use crate::learner::WorkerLearner;
 use crate::load::load;
 use crate::metrics::Metrics;
 use crate::published_hook::PublishedHook;
 use crate::service::flight::FlightLocations;
+use crate::service::in_flight::CallsInFlight;
 use crate::service::jobs::JobsService;
+use crate::service::jobs::look::Looks;
 use crate::service::scaling::ExternalScaler;
 use crate::service::submit::Submitter;
 use crate::service::workers::WorkersService;
@@ -111,6 +115,7 @@ pub struct Node {
     leading: watch::Sender<Leading>,
     history: History,
     admission: Admission,
+    in_flight: CallsInFlight,
 }
 
 impl Node {
@@ -126,6 +131,7 @@ impl Node {
             leading,
             history,
             admission,
+            in_flight: CallsInFlight::default(),
         }
     }
 
@@ -157,6 +163,7 @@ impl Node {
             world.function.learner = Some(Arc::new(WorkerLearner { workers }));
         }
         let replayer = self.parts.replayer.clone();
+        let looks = Looks::new(workers.clone());
         let replayer = replayer.unwrap_or_else(|| Arc::new(FlightReplayer { workers }));
         let verifier = Verifier::new(Arc::clone(&store), world.storages.clone(), replayer);
         let submitter = Submitter {
@@ -170,6 +177,8 @@ impl Node {
             submitter,
             history: self.history.clone(),
             verifier,
+            looks,
+            in_flight: self.in_flight.clone(),
         }
     }
 
@@ -344,6 +353,8 @@ async fn serve(
     if let (Ok(new), Ok(old)) = (descriptors().build_v1(), descriptors().build_v1alpha()) {
         routes = routes.add_service(new).add_service(old);
     }
+    let leader = LeaderConnection::new(security.dialer.clone(), security.has_tls(), None);
+    let forward = Forward::new(node.leader(), leader);
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -351,7 +362,11 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_max_header_list_size(CALL_HEAD_BYTES_MAX)
-        .add_routes(node.parts.security.gate().before_services(routes));
+        .add_routes(
+            security
+                .gate()
+                .before_services(forward.before_services(routes)),
+        );
     // Sessions and watches have no end of their own: the server does not wait for them.
     let connections = incoming(listener, node.parts.security.grpc_tls(), Limits::GRPC);
     let serving = server.serve_with_incoming(connections);
@@ -378,7 +393,7 @@ async fn lead_again_and_again(
         let ended = tokio::select! {
             biased;
             () = wait(stopped.clone()) => Ended::Stopped,
-            ended = lead(&elected, parts, sessions, leading, hook.clone(), wait(stopped.clone())) => ended,
+            ended = lead(me, &elected, parts, sessions, leading, hook.clone(), wait(stopped.clone())) => ended,
         };
         leading.send_replace(Leading::Elsewhere(None));
         sessions.close_all();
@@ -427,6 +442,7 @@ async fn campaign(
 }
 
 async fn lead(
+    me: &LeaderRecord,
     leadership: &Leadership,
     parts: &Parts,
     sessions: &Arc<Sessions>,
@@ -434,6 +450,7 @@ async fn lead(
     hook: PublishedHook,
     stop: impl Future<Output = ()>,
 ) -> Ended {
+    let name = format!("{} at {}", me.id, me.address);
     let loaded = loop {
         match load(&*parts.store, &parts.world.storages).await {
             Ok(loaded) => break loaded,
@@ -458,7 +475,7 @@ async fn lead(
         hook: Some(hook),
     };
     let (driver, handle) = Driver::new(performer, parts.core.clone());
-    let driver = driver.watched(parts.witness.clone());
+    let driver = driver.watched(parts.witness.clone()).named(name);
     leading.send_replace(Leading::Here(handle));
     driver.run(leadership, loaded, stop).await
 }

@@ -108,7 +108,7 @@ mod tests {
     use tonic::Code;
 
     #[tokio::test]
-    async fn a_session_that_is_refused_hears_why_and_a_newer_one_goes_on() {
+    async fn a_refused_session_gets_the_reason_and_a_newer_one_continues() {
         let sessions = Sessions::default();
         let worker = WorkerId::new("w");
         let (first, mut refused) = sessions.open(worker.clone());

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use std::time::Duration;
 use streamctl_core::Core;
 use streamctl_engine::security::Dialer;
-use streamctl_engine::security::dial::flight_url;
+use streamctl_engine::security::dial::{cause_of, flight_url};
 use streamctl_engine::security::grant::Use;
 use streamctl_proto::{JobName, MESSAGE_BYTES_MAX};
 use tonic::transport::Endpoint;
@@ -22,6 +22,18 @@ use tonic::{Code, Request, Status};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection without an answer for this long is broken.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// What to do if a connection breaks during a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterBreak {
+    TryTheNext,
+    Stop,
+}
+
+/// Whether the call began and has no answer: a worker's own status has no source.
+fn is_break(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
 
 /// No worker answered.
 pub struct CallFailed {
@@ -57,6 +69,32 @@ impl WorkerCalls {
         body: Vec<u8>,
         limit: Duration,
     ) -> Result<Bytes, CallFailed> {
+        let order = (r#use, action, body);
+        self.call_with(job, order, limit, AfterBreak::TryTheNext)
+            .await
+    }
+
+    /// As [`Self::call`], for work that may end a worker: if the connection breaks during the call,
+    /// or the time is over, no other worker gets it.
+    pub async fn call_once(
+        &self,
+        job: &JobName,
+        r#use: Use,
+        action: &str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Bytes, CallFailed> {
+        let order = (r#use, action, body);
+        self.call_with(job, order, limit, AfterBreak::Stop).await
+    }
+
+    async fn call_with(
+        &self,
+        job: &JobName,
+        (r#use, action, body): (Use, &str, Vec<u8>),
+        limit: Duration,
+        after_break: AfterBreak,
+    ) -> Result<Bytes, CallFailed> {
         let addresses = self
             .addresses()
             .await
@@ -74,6 +112,12 @@ impl WorkerCalls {
             };
             match call(&dialer, address, action, limit).await {
                 Ok(result) => return Ok(result),
+                Err(status) if after_break == AfterBreak::Stop && is_break(&status) => {
+                    return Err(CallFailed {
+                        reason: format!("worker at {address}: {}", cause_of(status).message()),
+                        hint: "the job file may be what the worker failed on, so no other worker got it",
+                    });
+                }
                 Err(status) => failures.push(format!("worker at {address}: {}", status.message())),
             }
         }

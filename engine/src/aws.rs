@@ -5,10 +5,15 @@
 //! Rule: the environment's settings are loaded once, with the first client; a job without AWS
 //! services never looks for credentials.
 
+use crate::calls::InFlight;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::resolved::StreamAddress;
@@ -60,6 +65,8 @@ struct Shared {
     config: OnceCell<SdkConfig>,
     s3: OnceCell<aws_sdk_s3::Client>,
     kinesis: Mutex<Vec<(StreamAddress, aws_sdk_kinesis::Client)>>,
+    /// The only authority that is trusted, in PEM; `None`: the system's.
+    authority: Option<Vec<u8>>,
 }
 
 impl Aws {
@@ -70,8 +77,23 @@ impl Aws {
                 config: OnceCell::new(),
                 s3: OnceCell::new(),
                 kinesis: Mutex::default(),
+                authority: None,
             }),
         }
+    }
+
+    /// HTTP connections of their own, which no other client shares.
+    pub(crate) fn new_http(&self) -> SharedHttpClient {
+        let builder = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+        let Some(authority) = &self.shared.authority else {
+            return builder.build_https();
+        };
+        let trusted = TrustStore::empty().with_pem_certificate(authority.as_slice());
+        let context = TlsContext::builder().with_trust_store(trusted).build();
+        builder
+            .tls_context(context.expect("the authority is a certificate"))
+            .build_https()
     }
 
     /// S3 at this address only, regardless of the environment.
@@ -91,6 +113,7 @@ impl Aws {
             .await;
         let s3 = aws_sdk_s3::config::Builder::from(&config)
             .endpoint_url(endpoint)
+            .interceptor(InFlight)
             .force_path_style(true);
         let aws = Self::new(AwsSettings::default());
         let set = aws.shared.s3.set(aws_sdk_s3::Client::from_conf(s3.build()));
@@ -119,6 +142,29 @@ impl Aws {
         aws
     }
 
+    /// The same over TLS, for a fake whose certificate this authority signed.
+    #[cfg(any(test, feature = "test-util"))]
+    pub async fn with_fake_over_tls(endpoint: &str, key: &str, authority: Vec<u8>) -> Self {
+        let trusting = Self {
+            shared: Arc::new(Shared {
+                settings: AwsSettings::default(),
+                config: OnceCell::new(),
+                s3: OnceCell::new(),
+                kinesis: Mutex::default(),
+                authority: Some(authority),
+            }),
+        };
+        let fake = Self::with_fake(endpoint, key).await;
+        let config = fake.config().await.to_builder();
+        let config = config.http_client(trusting.new_http()).build();
+        trusting
+            .shared
+            .config
+            .set(config)
+            .expect("nobody else has these settings yet");
+        trusting
+    }
+
     /// The environment's settings: variables, `~/.aws`, the instance's role. Credentials are loaded
     /// at the first call.
     async fn config(&self) -> &SdkConfig {
@@ -136,12 +182,22 @@ impl Aws {
         self.shared.config.get_or_init(load).await
     }
 
+    /// What requests are signed with that no SDK sends: the region, `None` if the environment has
+    /// none, and the credentials.
+    pub async fn signing(&self) -> (Option<String>, Option<SharedCredentialsProvider>) {
+        let config = self.config().await;
+        let region = config.region().map(ToString::to_string);
+        (region, config.credentials_provider())
+    }
+
     /// S3, in the environment's region.
     pub async fn s3(&self) -> aws_sdk_s3::Client {
         let make = || async {
             let config = self.config().await;
             let path_style = self.shared.settings.s3_path_style || config.endpoint_url().is_some();
-            let s3 = aws_sdk_s3::config::Builder::from(config).force_path_style(path_style);
+            let s3 = aws_sdk_s3::config::Builder::from(config)
+                .interceptor(InFlight)
+                .force_path_style(path_style);
             aws_sdk_s3::Client::from_conf(s3.build())
         };
         self.shared.s3.get_or_init(make).await.clone()
@@ -149,7 +205,8 @@ impl Aws {
 
     /// The Data Catalog; `region` if it is not the environment's.
     pub async fn glue(&self, region: Option<&str>) -> aws_sdk_glue::Client {
-        let mut glue = aws_sdk_glue::config::Builder::from(self.config().await);
+        let config = self.config().await;
+        let mut glue = aws_sdk_glue::config::Builder::from(config).interceptor(InFlight);
         if let Some(region) = region {
             glue = glue.region(Region::new(region.to_owned()));
         }
@@ -173,6 +230,7 @@ impl Aws {
     async fn new_kinesis(&self, stream: &StreamAddress) -> aws_sdk_kinesis::Client {
         let config = self.config().await;
         let mut kinesis = aws_sdk_kinesis::config::Builder::from(config)
+            .interceptor(InFlight)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts(KINESIS_ATTEMPT_TIMEOUT));
         if let Some(endpoint) = &stream.endpoint {

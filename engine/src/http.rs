@@ -4,6 +4,7 @@
 //! the check of `Host`. Does not own: the content, TLS and permissions (`security`).
 //! Rule: read-only; no job depends on it, and no request here may delay a job.
 
+use crate::metrics::Sheet;
 use crate::security::accept::{ConfigNow, Connection, Limits, for_http, incoming};
 use crate::security::gate::during;
 use crate::security::{Gate, Peer, Security};
@@ -11,8 +12,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -49,8 +50,12 @@ pub const PROBE_LIFE_MAX: Duration = Duration::from_secs(30);
 /// A page may load scripts, styles and data only from its own origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// The text format of OpenMetrics.
+/// The type that a reader of OpenMetrics names.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+/// The text format of OpenMetrics, for those that name it in `Accept`.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The text format of Prometheus, for all others.
+const PLAIN_METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Returns whether the program can do its work, or why it cannot.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -76,9 +81,15 @@ pub fn index(text: &'static str) -> Router {
     Router::new().route("/", get(async move || text))
 }
 
-/// The response of `/metrics`.
-pub fn metrics_answer(text: String) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
+/// The response of `/metrics`, in the format that the request accepts.
+pub fn metrics_answer(headers: &HeaderMap, sheet: &Sheet) -> Response {
+    let accepts = headers.get_all(ACCEPT).iter();
+    let mut accepts = accepts.filter_map(|value| value.to_str().ok());
+    let (content_type, text) = match accepts.any(|value| value.contains(OPEN_METRICS)) {
+        true => (METRICS_TYPE, sheet.text()),
+        false => (PLAIN_METRICS_TYPE, sheet.plain_text()),
+    };
+    ([(CONTENT_TYPE, content_type), (VARY, "accept")], text).into_response()
 }
 
 /// An HTTP listener, and its protection.
@@ -295,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_says_that_it_lives_and_why_it_is_not_ready() {
+    async fn a_program_reports_that_it_lives_and_why_it_is_not_ready() {
         let address = door().await;
         let healthy = ask(address, &request("/healthz", "localhost:1", "")).await;
         assert!(
@@ -312,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_for_nothing_in_particular_is_told_what_there_is() {
+    async fn a_request_for_nothing_in_particular_lists_what_there_is() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = health(Arc::new(|| Ok(()))).merge(index("/healthz  the process answers\n"));
@@ -331,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_somebody_else_gave_to_this_machine_is_refused() {
+    async fn a_name_that_another_site_gave_to_this_machine_is_refused() {
         let address = door().await;
         let answer = ask(address, &request("/healthz", "evil.example:7080", "")).await;
         assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");

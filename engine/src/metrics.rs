@@ -1,4 +1,4 @@
-//! Metrics in the text format of OpenMetrics.
+//! Metrics in the text formats of OpenMetrics and Prometheus.
 //!
 //! Owns: how a metric is described and written. Does not own: which metrics there are (each
 //! program's own table).
@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use streamctl_proto::report::StageTimes;
 
@@ -195,6 +196,35 @@ impl Sheet {
         let _written = encode(&mut text, &self.0);
         text
     }
+
+    /// The same in the text format 0.0.4 of Prometheus.
+    pub fn plain_text(&self) -> String {
+        plain(&self.text())
+    }
+}
+
+/// The text format 0.0.4 of Prometheus: a counter's family has the name of its samples, and there is
+/// no end mark.
+fn plain(open_metrics: &str) -> String {
+    let mut counters = BTreeSet::new();
+    for line in open_metrics.lines() {
+        let family = line.strip_prefix("# TYPE ");
+        counters.extend(family.and_then(|family| family.strip_suffix(" counter")));
+    }
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let about = ["# HELP ", "# TYPE "]
+            .iter()
+            .find_map(|what| Some((what, line.strip_prefix(what)?.split_once(' ')?)));
+        match about {
+            Some((what, (name, rest))) if counters.contains(name) => {
+                text.extend([what, name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -226,5 +256,13 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("# EOF\n"));
+        let plain = sheet.plain_text();
+        assert!(
+            plain.contains("# HELP t_rows_total Rows.\n# TYPE t_rows_total counter\n")
+                && plain.contains("\nt_rows_total{job=\"a\",stage=\"decode\"} 7.0\n")
+                && plain.contains("# TYPE t_lag_seconds gauge\n")
+                && !plain.contains("# EOF"),
+            "{plain}"
+        );
     }
 }

@@ -173,7 +173,7 @@ mod tests {
     struct Outer(#[source] std::io::Error);
 
     #[test]
-    fn what_went_wrong_is_told_with_its_causes_and_its_hint() {
+    fn an_error_is_printed_with_its_causes_and_its_hint() {
         let cause = std::io::Error::other("address in use\n  hint: name another one");
         let expected = "error: --listen 127.0.0.1:1 cannot be listened on: address in use\nhint: name another one";
         assert_eq!(error_text(&Outer(cause)), expected);
@@ -183,7 +183,7 @@ mod tests {
         );
     }
     #[tokio::test]
-    async fn an_address_that_cannot_be_listened_on_says_what_to_do() {
+    async fn an_address_that_cannot_be_listened_on_is_an_error_with_a_hint() {
         let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = held.local_addr().unwrap();
         let text = error_text(&listen(address, "--listen").await.unwrap_err());

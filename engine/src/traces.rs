@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_has_one_trace_whoever_asks_and_no_other_window_has_it() {
+    fn a_window_has_one_trace_for_all_processes_and_no_other_window_has_it() {
         let job: JobName = "sales".parse().unwrap();
         let window = |start_ms| Window {
             start_ms,

@@ -137,6 +137,7 @@ fn refused(
         ("window", "size") => window(old.spec.window, next.spec.window, boundary_ms),
         ("sink", key) => sink(key, &old.spec, &next.spec),
         ("dead_letter", "path") => places(&old.spec, &next.spec),
+        ("checkpoint", "keep") => None,
         ("checkpoint", _) => refuse(
             "manifests and positions of the running job lie there",
             ANOTHER_NAME,

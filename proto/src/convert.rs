@@ -6,10 +6,12 @@
 pub use crate::bad_message::BadMessage;
 use crate::change::FieldChange;
 use crate::manifest::TimeGap;
+use crate::profile::OperatorFigures;
 use crate::report::{
     Counts, NullValues, ObjectKind, Report, ShardRange, StageTimes, StagedObject, Staging,
     UnknownKey, UnmatchedKey,
 };
+use crate::table_file::{Bytes, ColumnStatistics, TableFile};
 use crate::{JobName, LookupVersion, Position, SequenceNumber, ShardId, TaskId, Term, Window, v1};
 use std::collections::BTreeMap;
 
@@ -306,6 +308,7 @@ impl From<&StagedObject> for v1::StagedObject {
             crc32c: object.crc32c,
             rows: object.rows,
             staging: Some(staging),
+            table_file: object.table_file.as_deref().map(Into::into),
         }
     }
 }
@@ -330,18 +333,59 @@ impl TryFrom<v1::StagedObject> for StagedObject {
                 staged_path: f.staged_path,
             },
         };
-        let location = message.location;
-        let size = message.size;
-        let crc32c = message.crc32c;
-        let rows = message.rows;
         Ok(Self {
             kind,
-            location,
-            size,
-            crc32c,
-            rows,
+            location: message.location,
+            size: message.size,
+            crc32c: message.crc32c,
+            rows: message.rows,
             staging,
+            table_file: message.table_file.map(|file| Box::new(file.into())),
         })
+    }
+}
+
+impl From<&TableFile> for v1::TableFile {
+    fn from(file: &TableFile) -> Self {
+        use v1::table_file::{Column, Value};
+        let bytes = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| bytes.0.clone());
+        let column = |column: &ColumnStatistics| Column {
+            id: column.id,
+            size: column.size,
+            values: column.values,
+            nulls: column.nulls,
+            lower: bytes(&column.lower),
+            upper: bytes(&column.upper),
+        };
+        let value = |value: &Option<Bytes>| Value {
+            value: bytes(value),
+        };
+        Self {
+            spec_id: file.spec_id,
+            partition: file.partition.iter().map(value).collect(),
+            columns: file.columns.iter().map(column).collect(),
+            split_offsets: file.split_offsets.clone(),
+        }
+    }
+}
+
+impl From<v1::TableFile> for TableFile {
+    fn from(message: v1::TableFile) -> Self {
+        let column = |column: v1::table_file::Column| ColumnStatistics {
+            id: column.id,
+            size: column.size,
+            values: column.values,
+            nulls: column.nulls,
+            lower: column.lower.map(Bytes),
+            upper: column.upper.map(Bytes),
+        };
+        let partition = message.partition.into_iter();
+        Self {
+            spec_id: message.spec_id,
+            partition: partition.map(|value| value.value.map(Bytes)).collect(),
+            columns: message.columns.into_iter().map(column).collect(),
+            split_offsets: message.split_offsets,
+        }
     }
 }
 
@@ -383,6 +427,31 @@ impl From<&Report> for v1::Report {
             null_values: report.null_values.iter().map(Into::into).collect(),
             unknown_keys: report.unknown_keys.iter().map(Into::into).collect(),
             stages: Some((&report.stages).into()),
+            operators: report.operators.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&OperatorFigures> for v1::OperatorFigures {
+    fn from(figures: &OperatorFigures) -> Self {
+        Self {
+            depth: figures.depth,
+            name: figures.name.clone(),
+            detail: figures.detail.clone(),
+            rows: figures.rows,
+            compute_us: figures.compute_us,
+        }
+    }
+}
+
+impl From<v1::OperatorFigures> for OperatorFigures {
+    fn from(message: v1::OperatorFigures) -> Self {
+        Self {
+            depth: message.depth,
+            name: message.name,
+            detail: message.detail,
+            rows: message.rows,
+            compute_us: message.compute_us,
         }
     }
 }
@@ -428,6 +497,7 @@ impl TryFrom<v1::Report> for Report {
             null_values: message.null_values.into_iter().map(Into::into).collect(),
             unknown_keys: message.unknown_keys.into_iter().map(Into::into).collect(),
             stages: message.stages.unwrap_or_default().into(),
+            operators: message.operators.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -478,6 +548,7 @@ mod tests {
                 size: 5,
                 crc32c: 6,
                 rows: 1,
+                table_file: None,
                 staging: Staging::File {
                     staged_path: "/tmp/.x.staged".into(),
                 },
@@ -501,6 +572,13 @@ mod tests {
                 stage_us: 3,
                 ..StageTimes::default()
             },
+            operators: vec![OperatorFigures {
+                depth: 1,
+                name: "FilterExec".into(),
+                detail: "a > 1".into(),
+                rows: Some(0),
+                compute_us: None,
+            }],
         }
     }
 

@@ -29,12 +29,22 @@ fn many(noun: &str) -> String {
     }
 }
 
+/// Bytes as `1.5 KiB`.
+pub fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes >> 10),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_is_said_otherwise_than_many() {
+    fn singular_and_plural_are_printed_correctly() {
         assert_eq!(count(1, "object"), "1 object");
         assert_eq!(count(0, "object"), "0 objects");
         assert_eq!(count(21_u64, "dead letter"), "21 dead letters");

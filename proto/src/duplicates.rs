@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p21_duplicates_are_told_with_some_of_their_keys() {
+    fn p21_duplicates_are_shown_with_some_of_their_keys() {
         assert_eq!(Duplicates::default().text(), None);
         let two = Duplicates {
             keys: 2,

@@ -20,6 +20,97 @@ pub fn state(status: &v1::JobStatus) -> &'static str {
     }
 }
 
+pub fn job_spec(job: &v1::GetJobSpecResponse) -> Value {
+    json!({
+        "job": job.job, "job_version": job.job_version, "last_version": job.last_version,
+        "submitted_ms": job.submitted_ms, "spec_digest": job.spec_digest, "spec": job.spec_toml,
+    })
+}
+
+/// A job's figures over time.
+pub fn job_history(history: &v1::JobHistory) -> Value {
+    let stage = |stage: &v1::StagePercentiles| {
+        let times = json!({ "p50_us": stage.p50_us, "p95_us": stage.p95_us });
+        (stage.stage.clone(), times)
+    };
+    let point = |point: &v1::JobPoint| {
+        let stages: serde_json::Map<String, Value> = point.stages.iter().map(stage).collect();
+        json!({
+            "at_ms": point.at_ms, "epochs": point.epochs, "rows_in": point.rows_in,
+            "rows_out": point.rows_out, "lag_ms": point.lag_ms, "delay_ms": point.delay_ms,
+            "stages": stages,
+        })
+    };
+    json!({
+        "job": history.job, "step_ms": history.step_ms, "now_ms": history.now_ms,
+        "points": history.points.iter().map(point).collect::<Vec<_>>(),
+        "reading": history.reading, "omitted": history.omitted,
+    })
+}
+
+/// A worker with its tasks and its load over time.
+pub fn worker_details(details: &v1::WorkerDetails) -> Value {
+    let running = |one: &v1::WorkerTask| {
+        json!({
+            "job": one.job, "task": task(one.task.as_ref()), "shards": one.shards,
+            "watermark_ms": one.watermark_ms,
+        })
+    };
+    let point = |point: &v1::LoadPoint| {
+        json!({
+            "at_ms": point.at_ms, "cpu_permille": point.cpu_permille,
+            "memory_bytes": point.memory_bytes, "busy_permille": point.busy_permille,
+        })
+    };
+    json!({
+        "worker": details.worker.as_ref().map(worker),
+        "tasks": details.tasks.iter().map(running).collect::<Vec<_>>(),
+        "step_ms": details.step_ms, "now_ms": details.now_ms,
+        "load": details.load.iter().map(point).collect::<Vec<_>>(),
+    })
+}
+
+/// Rows and time per operator, of the last window and of all that are kept.
+pub fn job_profile(profile: &v1::JobProfile) -> Value {
+    let operator = |one: &v1::OperatorFigures| {
+        json!({
+            "depth": one.depth, "name": one.name, "detail": one.detail, "rows": one.rows,
+            "compute_us": one.compute_us,
+        })
+    };
+    let of = |of: &v1::WindowProfile| {
+        let window = of.window.unwrap_or_default();
+        json!({
+            "epoch": of.epoch, "window": {"start_ms": window.start_ms, "end_ms": window.end_ms},
+            "job_version": of.job_version, "tasks": of.tasks, "tasks_omitted": of.tasks_omitted,
+            "total_us": of.total_us,
+            "operators": of.operators.iter().map(operator).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "job": profile.job, "windows": profile.windows,
+        "last": profile.last.as_ref().map(of), "sum": profile.sum.as_ref().map(of),
+    })
+}
+
+pub fn job_version(version: &v1::JobVersionSummary) -> Value {
+    json!({
+        "job_version": version.job_version, "first_epoch": version.first_epoch,
+        "submitted_ms": version.submitted_ms, "spec_digest": version.spec_digest,
+    })
+}
+
+/// `plan_was` and `plan_will_be` as lines.
+pub fn compared_versions(compared: &v1::CompareJobVersionsResponse) -> Value {
+    let changed = |change: &v1::FieldChange| json!({ "field": change.field, "was": change.was, "will_be": change.will_be });
+    json!({
+        "job": compared.job, "from": compared.from, "to": compared.to,
+        "changes": compared.changes.iter().map(changed).collect::<Vec<_>>(),
+        "plan_was": compared.plan_was.lines().collect::<Vec<_>>(),
+        "plan_will_be": compared.plan_will_be.lines().collect::<Vec<_>>(),
+    })
+}
+
 pub fn status(job: &v1::JobStatus) -> Value {
     let running = |status: &v1::TaskStatus| {
         json!({
@@ -42,17 +133,26 @@ pub fn status(job: &v1::JobStatus) -> Value {
     };
     json!({
         "job": job.job, "state": state(job), "waiting_on": job.waiting_on, "error": job.error, "hint": job.hint,
-        "epoch": job.epoch, "published": job.published, "totals": counts(job.totals.as_ref()),
+        "epoch": job.epoch, "published": job.published, "first_kept_epoch": job.first_kept_epoch, "totals": counts(job.totals.as_ref()),
         "last_epoch": job.last_epoch.as_ref().map(epoch), "lag_ms": job.lag_ms,
         "shards_open": job.shards_open, "shards_ended": job.shards_ended,
         "shards": job.shards.iter().map(shard).collect::<Vec<_>>(),
         "tasks": job.tasks.iter().map(running).collect::<Vec<_>>(),
         "lookups": job.lookups.iter().map(lookup).collect::<Vec<_>>(),
         "submitted_ms": job.submitted_ms, "retries": job.retries, "spec_digest": job.spec_digest, "sink": job.sink,
+        "consumer": (!job.consumer.is_empty()).then_some(&job.consumer),
         "job_version": job.job_version, "changed_ms": job.changed_ms,
         "repairs": job.repairs.iter().map(repair).collect::<Vec<_>>(),
+        "waits": job.waits.iter().map(wait).collect::<Vec<_>>(),
         "avoided": job.avoided.iter().map(avoided).collect::<Vec<_>>(),
         "not_drained": job.not_drained.as_ref().map(|left| json!({"from_ms": left.from_ms, "until_ms": left.until_ms})),
+    })
+}
+
+/// What a stage waits for.
+pub fn wait(wait: &v1::Wait) -> Value {
+    json!({
+        "stage": wait.stage, "on": wait.on, "text": wait.text, "since_ms": wait.since_ms, "normal": wait.normal,
     })
 }
 
@@ -89,14 +189,21 @@ pub fn epoch(epoch: &v1::EpochSummary) -> Value {
     })
 }
 
+/// Only the leader that commits and publishes an epoch knows how long that took.
+fn measured(us: u64) -> Option<u64> {
+    (us > 0).then_some(us)
+}
+
 /// Time per stage: the computed stages, and the window's way out.
 fn stage_times(stages: &v1::StageTimes) -> Value {
     json!({
         "decode_us": stages.decode_us, "transform_us": stages.transform_us, "stage_us": stages.stage_us,
         "last_read_us": (stages.last_read_us > 0).then_some(stages.last_read_us), "last_decode_us": stages.last_decode_us,
         "last_transform_us": stages.last_transform_us, "last_stage_us": stages.last_stage_us,
-        "report_us": stages.report_us, "commit_us": stages.commit_us, "publish_us": stages.publish_us,
-        "closed_to_published_us": StageTimes::from(*stages).closed_to_published_us(),
+        "report_us": stages.report_us, "commit_us": measured(stages.commit_us), "publish_us": measured(stages.publish_us),
+        // Without its last stages it would be too short.
+        "closed_to_published_us": measured(stages.publish_us)
+            .map(|_| StageTimes::from(*stages).closed_to_published_us()),
     })
 }
 
@@ -104,7 +211,24 @@ pub fn worker(worker: &v1::WorkerStatus) -> Value {
     json!({
         "worker": worker.worker, "flight_address": worker.flight_address, "tasks": worker.tasks,
         "leaving": worker.leaving, "memory_bytes": worker.memory_bytes, "busy_permille": worker.busy_permille,
-        "clock_skew_ms": worker.clock_skew_ms,
+        "clock_skew_ms": worker.clock_skew_ms, "version": worker.version,
+        "compute_threads": worker.compute_threads, "memory_limit_bytes": worker.memory_limit_bytes,
+        "cpu_permille": worker.cpu_permille, "joined_ms": worker.joined_ms,
+    })
+}
+
+/// One line of the journal.
+pub fn event(event: &v1::Event) -> Value {
+    let severity = match event.severity() {
+        v1::event::Severity::Unspecified | v1::event::Severity::Info => "info",
+        v1::event::Severity::Warning => "warning",
+        v1::event::Severity::Error => "error",
+    };
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    json!({
+        "id": event.id, "kind": event.kind, "severity": severity, "job": text(&event.job),
+        "subject": text(&event.subject), "text": event.text, "term": event.term,
+        "first_ms": event.first_ms, "last_ms": event.last_ms, "count": event.count,
     })
 }
 

@@ -12,21 +12,29 @@ pub mod dead_letter_shard;
 pub mod describe;
 pub mod digest;
 mod duplicates;
+pub mod flight;
 pub mod function_code;
 pub mod id;
 pub mod json;
+pub mod load;
 pub mod manifest;
 pub mod names;
 pub mod parts;
 pub mod position;
+pub mod preview;
+pub mod profile;
+pub mod refusal;
 pub mod report;
 pub mod resolved;
+pub mod ring;
 pub mod spec;
 pub mod staged_name;
 pub mod staged_place;
 mod stream;
+pub mod table_file;
 pub mod time_pattern;
 pub mod verify;
+pub mod watermark;
 pub mod window;
 
 pub use count::count;
@@ -40,6 +48,7 @@ pub use report::{Counts, Report, ShardRange, StagedObject};
 pub use resolved::{ResolvedJob, VersionRef};
 pub use spec::JobSpec;
 pub use time_pattern::TimePattern;
+pub use watermark::Watermark;
 pub use window::{Clamp, Window, WindowSize};
 
 /// Generated from `streamctl/v1/*.proto`.
@@ -66,5 +75,7 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub const EPOCH_ANSWER_BYTES_MAX: usize =
     (manifest::MANIFEST_BYTES_MAX + resolved::RESOLVED_BYTES_MAX) as usize + 4_096;
 
+/// Metadata with the name that a client gives a call, to learn from `ListWaits` what it waits for.
+pub const CALL_METADATA: &str = "x-streamctl-call";
 /// Most shards of one source: far beyond what one job can read.
 pub const SHARDS_MAX: usize = 100_000;

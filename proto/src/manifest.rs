@@ -294,6 +294,12 @@ impl Manifest {
         staged.filter(|staged| staged.kind == ObjectKind::DeadLetter)
     }
 
+    /// The objects of rows that are in no object of the result.
+    pub fn rejected_row_objects(&self) -> impl Iterator<Item = &StagedObject> {
+        let staged = self.objects.iter().map(|object| &object.staged);
+        staged.filter(|staged| staged.kind == ObjectKind::RejectedRow)
+    }
+
     /// The objects that readers see.
     pub fn data_objects(&self) -> impl Iterator<Item = &ManifestObject> {
         self.objects
@@ -335,6 +341,18 @@ impl CheckpointNames {
     pub fn before_manifests_of(&self, epoch: Epoch) -> String {
         format!("{}/epochs/{:012}", self.job, epoch.0)
     }
+    /// The folder of the marks of published epochs.
+    pub fn notes(&self) -> String {
+        format!("{}/published/", self.job)
+    }
+    /// The folder of earlier versions of the job.
+    pub fn versions(&self) -> String {
+        format!("{}/versions/", self.job)
+    }
+    /// The folder of the versions of lookups.
+    pub fn lookups(&self) -> String {
+        format!("{}/lookups/", self.job)
+    }
     /// Marks that every object of an epoch was visible.
     pub fn published(&self, epoch: Epoch, digest: &str) -> String {
         format!(
@@ -361,6 +379,10 @@ impl CheckpointNames {
             version.0,
             &digest[..digest.len().min(DIGEST_CHARS)]
         )
+    }
+    /// The text of a job file; named by the digest of what was submitted.
+    pub fn job_file(&self, spec_digest: &str) -> String {
+        format!("{}/job-files/{spec_digest}.toml", self.job)
     }
     /// The folder of the packed code of a function.
     pub fn function_code(&self, code: &CodeDigest) -> String {
@@ -464,6 +486,7 @@ mod tests {
                     size: 900,
                     crc32c: 17,
                     rows: 39,
+                    table_file: None,
                     staging: crate::report::Staging::Multipart {
                         upload_id: "u".into(),
                         etags: vec!["e1".into()],
@@ -576,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_of_a_later_build_says_so() {
+    fn a_manifest_of_a_later_build_is_named_as_such() {
         let (bytes, mut reference) = Manifest {
             version: MANIFEST_VERSION + 1,
             ..manifest()

@@ -121,6 +121,35 @@ pub fn is_partition_folder(column: &str, folder: &str) -> bool {
         .is_some_and(|value| !value.is_empty() && value.chars().all(|c| c == '%' || !is_escaped(c)))
 }
 
+/// The values in these folders, `a=1/b=2`, one for each of the columns; [`NO_VALUE`] stands for
+/// none. `None`: they are not the folders of these columns.
+pub fn partition_values<'a>(
+    columns: impl IntoIterator<Item = &'a str>,
+    folders: &str,
+) -> Option<Vec<String>> {
+    let mut parts = folders.trim_end_matches('/').split('/');
+    let mut values = vec![];
+    for column in columns {
+        let folder = parts.next()?;
+        is_partition_folder(column, folder).then_some(())?;
+        let (_, value) = folder.split_once('=')?;
+        values.push(unescape(value)?);
+    }
+    parts.next().is_none().then_some(values)
+}
+
+/// What [`escape`] makes of a text, as the text.
+fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut out = parts.next()?.to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        out.push(char::from(u8::from_str_radix(digits, 16).ok()?));
+        out.push_str(rest);
+    }
+    Some(out)
+}
+
 /// Like Hive's `FileUtils.escapePathName`: these characters become `%` and two upper-case
 /// hexadecimal digits. Hive leaves U+0080 to U+009F unchanged; its readers still decode them from
 /// their digits.
@@ -188,6 +217,33 @@ mod tests {
             .map(|value| partition_folder("k", Some(value)))
             .collect();
         assert_eq!(folders.len(), values.len());
+    }
+
+    #[test]
+    fn the_values_of_folders_are_those_that_named_them() {
+        let texts = [
+            "DE",
+            "a/b=c%41",
+            "\u{85}\u{7f}",
+            "ö %",
+            "2026-11-24 10:00:00",
+        ];
+        for first in texts {
+            for second in texts {
+                let folders = ["k", "l l"].into_iter().zip([first, second]);
+                let folders = folders.map(|(column, value)| partition_folder(column, Some(value)));
+                let folders = folders.collect::<Vec<_>>().join("/");
+                for folders in [folders.clone(), format!("{folders}/")] {
+                    let values = partition_values(["k", "l l"], &folders);
+                    assert_eq!(values, Some(vec![first.to_owned(), second.to_owned()]));
+                }
+            }
+        }
+        let none = partition_folder("k", None);
+        assert_eq!(partition_values(["k"], &none), Some(vec![NO_VALUE.into()]));
+        for folders in ["", "k=", "k=a/l=b", "l=a", "k=%4", "k=%ZZ", "k=é%4é"] {
+            assert_eq!(partition_values(["k"], folders), None, "{folders}");
+        }
     }
 
     #[test]

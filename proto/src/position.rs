@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_as_a_whole_lies_behind_its_parts() {
+    fn a_whole_record_follows_its_parts() {
         let part = |sequence: u64, sub_sequence| Position::After {
             sequence: sequence.into(),
             sub_sequence,

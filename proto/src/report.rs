@@ -3,6 +3,8 @@
 //! Rule: a report is atomic. Its objects contain exactly the rows of its ranges, so it is accepted
 //! or refused as a whole.
 
+use crate::profile::OperatorFigures;
+use crate::table_file::TableFile;
 use crate::{JobName, LookupVersion, Position, ShardId, TaskId, Window};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -289,6 +291,9 @@ pub struct StagedObject {
     pub rows: u64,
     /// The current place of its bytes.
     pub staging: Staging,
+    /// What a table must know of it. Absent in sinks of plain files, and for dead letters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_file: Option<Box<TableFile>>,
 }
 
 impl StagedObject {
@@ -331,6 +336,10 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
+    /// The operators of the query, from the result down, at most
+    /// [`OPERATORS_MAX`](crate::profile::OPERATORS_MAX). Empty in reports of earlier builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<OperatorFigures>,
 }
 
 /// Columns with bad values that became null, named per report and per manifest.

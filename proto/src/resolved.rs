@@ -9,7 +9,7 @@
 use crate::function_code::CodeDigest;
 use crate::manifest::{CheckpointNames, sha256_hex};
 pub use crate::stream::{StreamFacts, StreamIdentity};
-use crate::{JobSpec, JobVersion, Position};
+use crate::{Epoch, JobSpec, JobVersion, Position};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -95,6 +95,14 @@ pub struct StreamAddress {
     pub session_name: Option<String>,
 }
 
+/// A registered consumer of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamConsumer {
+    pub arn: String,
+    /// Registered for the job: deregistered when the job is deleted or reads without it.
+    pub is_own: bool,
+}
+
 /// A job as it was resolved at submit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedJob {
@@ -113,6 +121,10 @@ pub struct ResolvedJob {
     /// When this version was submitted; 0 for the first one.
     #[serde(default)]
     pub changed_ms: i64,
+    /// The last epoch before this version. Absent in the first one, in one that has not taken over,
+    /// and in versions of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_epoch: Option<Epoch>,
     /// When the job was submitted: its first version.
     pub submitted_ms: i64,
     /// The start of shards that existed at submit; `latest` has become a timestamp.
@@ -134,6 +146,9 @@ pub struct ResolvedJob {
     /// respond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_identity: Option<StreamIdentity>,
+    /// The consumer that the stream is read through. Absent if shards are polled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<StreamConsumer>,
     /// The query needs all rows of a window together: one task reads all shards.
     pub whole_window: bool,
     /// SHA-256 of the query.
@@ -183,6 +198,22 @@ pub enum VersionError {
 }
 
 impl ResolvedJob {
+    /// The first epoch that this version makes, as far as it is known.
+    pub fn first_epoch(&self) -> Option<Epoch> {
+        if self.job_version == JobVersion::FIRST {
+            return Some(Epoch(1));
+        }
+        self.after_epoch.map(Epoch::next)
+    }
+
+    /// When this version was submitted.
+    pub fn version_submitted_ms(&self) -> i64 {
+        match self.changed_ms {
+            0 => self.submitted_ms,
+            changed_ms => changed_ms,
+        }
+    }
+
     /// The time from which arrivals are guaranteed to be read: the job's start time, else its
     /// submit, when it began at the oldest records left. A stream has none from before its
     /// creation.
@@ -283,6 +314,7 @@ mod tests {
             function: None,
             retries_max: 3,
             query_errors: Default::default(),
+            keep: Default::default(),
         };
         let previous = VersionRef {
             job_version: JobVersion(1),
@@ -296,6 +328,7 @@ mod tests {
             job_version: JobVersion(2),
             previous: Some(previous),
             changed_ms: 1_700_000_060_000,
+            after_epoch: None,
             submitted_ms: 1_700_000_000_000,
             start: Position::Start,
             columns: vec![ColumnType {
@@ -310,6 +343,7 @@ mod tests {
                 arn: None,
                 created_ms: 1_600_000_000_000,
             }),
+            consumer: None,
             whole_window: false,
             query_digest: sha256_hex(b"SELECT uuid FROM source"),
             output_schema: "c2NoZW1h".into(),
@@ -325,6 +359,7 @@ mod tests {
         let second = ResolvedJob {
             version: 2,
             stream_identity: None,
+            consumer: None,
             ..changed()
         };
         let golden = [
@@ -362,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn p17_a_stored_job_has_texts_for_nested_columns_unless_it_says_otherwise() {
+    fn p17_a_stored_job_has_texts_for_nested_columns_by_default() {
         let typed = ResolvedJob {
             nested: NestedColumns::Typed,
             ..changed()

@@ -9,8 +9,10 @@
 mod format;
 mod function;
 mod hive;
+mod keep;
 mod key;
 mod keys;
+mod left_out;
 mod locate;
 mod location;
 mod parse;
@@ -19,28 +21,34 @@ mod raw;
 mod reference;
 mod sink;
 mod source;
+pub mod summary;
 #[cfg(test)]
 mod tests;
 mod text;
 mod values;
 
 pub use format::{CsvFormat, FormatFacts, JsonFormat, PayloadFormat};
-pub use function::{FUNCTION_NAME_DEFAULT, Frame, FunctionPlace, FunctionSpec, Per};
+pub use function::{
+    FUNCTION_NAME_DEFAULT, Frame, FunctionPlace, FunctionSpec, Per, Requirements, RequirementsKind,
+};
 pub use hive::{HiveField, HiveType, Inside, NotAType, TYPE_LEVELS_MAX, TYPE_PARTS_MAX};
+pub use keep::{KEEP_MIN, Keep};
 pub use keys::LOOKUPS_MAX;
 use keys::{LOOKUP_BYTES_DEFAULT, REFRESH_DEFAULT};
+pub use left_out::left_out;
 pub use locate::line_of;
 pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
 pub use sink::{
-    Compression, FilesSink, PARTITION_COLUMNS_MAX, PartitionColumn, SinkFacts, SinkFormat,
-    SinkKind, SinkTypes, TimestampFormat,
+    Compression, DATA_FILE_EXTENSION, FilesSink, IcebergSink, PARTITION_COLUMNS_MAX, PartitionBy,
+    PartitionColumn, PartitionTransform, PinnedTable, SinkCatalog, SinkFacts, SinkFormat, SinkKind,
+    SinkTypes, TableCatalog, TimestampFormat,
 };
 pub use source::{
-    Aggregates, FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX,
-    GRACE_DEFAULT, GeneratorSource, KinesisSource, OnBadArrival, POLL_INTERVAL_MIN,
-    RECORDS_PER_READ_MAX, RecordForm, SourceFacts, SourceKind, StdinSource,
+    Aggregates, ConsumerName, FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX,
+    GENERATOR_SHARDS_MAX, GRACE_DEFAULT, GeneratorSource, KinesisSource, OnBadArrival,
+    POLL_INTERVAL_MIN, RECORDS_PER_READ_MAX, RecordForm, SourceFacts, SourceKind, StdinSource,
 };
 pub use text::{bytes_text, duration_text, parse_bytes, parse_duration};
 pub use values::{Decimals, OnBadValue, TIME_FORMATS_MAX, TimestampNumbers, ValueRules};
@@ -79,6 +87,9 @@ pub struct JobSpec {
     /// earlier builds do not have it, and none of their epochs has such a record.
     #[serde(default, skip_serializing_if = "QueryErrors::is_default")]
     pub query_errors: QueryErrors,
+    /// How long its history is kept. Not stored if it is the default.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
 }
 
 /// What becomes of records that the query cannot take.
@@ -131,6 +142,15 @@ impl QueryErrors {
 }
 
 impl JobSpec {
+    /// Why one task reads all shards of the job, if one does.
+    pub fn whole_window_reason(&self) -> &'static str {
+        let function = self.function.as_ref();
+        match function.is_some_and(|function| function.per.needs_whole_window()) {
+            true => "the function takes whole windows",
+            false => "the query needs whole windows",
+        }
+    }
+
     /// The location of dead letters: below the checkpoint location if the job names none.
     pub fn dead_letters(&self) -> Location {
         let below = || {

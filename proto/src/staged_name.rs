@@ -18,8 +18,9 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphans {
     pub job: JobName,
-    /// The end of the last committed window: windows that start before it are closed.
-    pub windows_before_ms: i64,
+    /// The end of the last committed window: windows that start before it are closed. `None`: no
+    /// window is committed.
+    pub windows_before_ms: Option<i64>,
     /// Tasks from this one on were assigned after this decision: none of their objects is an
     /// orphan.
     pub tasks_before: TaskId,
@@ -39,7 +40,9 @@ impl Orphans {
         let Some((window_start_ms, task)) = read(name, self.job.as_str()) else {
             return false;
         };
-        let is_closed = window_start_ms < self.windows_before_ms;
+        let is_closed = self
+            .windows_before_ms
+            .is_some_and(|before_ms| window_start_ms < before_ms);
         let is_dead = self.terms_before.is_some_and(|term| task.term < term);
         let is_later = task >= self.tasks_before;
         (is_closed || is_dead)
@@ -75,6 +78,12 @@ fn read(name: &str, job: &str) -> Option<(i64, TaskId)> {
         counter: counter.parse().ok()?,
     };
     Some((time.and_utc().timestamp_millis(), task))
+}
+
+/// The start of the window of an object with this last name segment; `None`: it was not made for
+/// `job`, or by a build with another form of names.
+pub fn window_start_ms(name: &str, job: &JobName) -> Option<i64> {
+    read(name, job.as_str()).map(|(start_ms, _)| start_ms)
 }
 
 /// Whether an object's last name segment was made for `job`. Two jobs may share a folder, and one's
@@ -126,7 +135,7 @@ mod tests {
     fn orphans() -> Orphans {
         Orphans {
             job: "sales".parse().unwrap(),
-            windows_before_ms: 120_000,
+            windows_before_ms: Some(120_000),
             tasks_before: task(3, 10),
             terms_before: None,
             keep: BTreeSet::new(),
@@ -199,7 +208,7 @@ mod tests {
         }
         assert!(
             !Orphans {
-                windows_before_ms: i64::MIN,
+                windows_before_ms: None,
                 ..orphans
             }
             .include(&location(0, task(1, 4)))
@@ -207,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_of_milliseconds_are_told_apart_too() {
+    fn windows_of_milliseconds_are_distinguished_too() {
         let of = |start_ms| {
             let window = Window {
                 start_ms,
@@ -216,7 +225,7 @@ mod tests {
             object_name(window, &"sales".parse().unwrap(), task(1, 1), 0, "json.gz")
         };
         let orphans = Orphans {
-            windows_before_ms: 1_500,
+            windows_before_ms: Some(1_500),
             ..orphans()
         };
         assert!(orphans.include(&of(1_000)) && !orphans.include(&of(1_500)));

@@ -623,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_says_why() {
+    fn an_invalid_pattern_has_a_reason() {
         let of = |pattern: &str| TimePattern::parse(pattern).unwrap_err().to_string();
         assert_eq!(of("YYYY-MM-dd"), "\"YYYY\" stands for no field of a time");
         assert_eq!(of("uuuu-MM-dd"), "\"uuuu\" stands for no field of a time");

@@ -99,3 +99,45 @@ pub enum EpochOutcome {
     /// The action failed.
     Failed { reason: String, hint: String },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Term;
+    use serde::de::DeserializeOwned;
+    use std::fmt::Debug;
+
+    /// A controller and a worker of other builds write it and read it.
+    fn kept<T: Serialize + DeserializeOwned + PartialEq + Debug>(golden: &str, value: &T) {
+        let golden = golden.trim_end();
+        assert_eq!(serde_json::to_string(value).unwrap(), golden);
+        assert_eq!(serde_json::from_str::<T>(golden).unwrap(), *value);
+    }
+
+    #[test]
+    fn the_bodies_of_the_actions_are_those_of_the_golden_files() {
+        let ticket = EpochTicket {
+            job: "sales".parse().unwrap(),
+            epoch: 7,
+            repairs: vec![],
+        };
+        kept(include_str!("../golden/flight-verify.json"), &ticket);
+        let order = RebuildOrder {
+            job: "sales".parse().unwrap(),
+            epoch: 7,
+            task: TaskId {
+                term: Term(3),
+                counter: 12,
+            },
+            lost: vec!["s3://b/out/a.parquet".into()],
+            repairs: vec![],
+        };
+        kept(include_str!("../golden/flight-rebuild.json"), &order);
+        let gone = EpochOutcome::Gone {
+            reason: "expired".into(),
+        };
+        kept(include_str!("../golden/flight-verified.json"), &gone);
+        let rebuilt = RebuildOutcome::Rebuilt { objects: vec![] };
+        kept(include_str!("../golden/flight-rebuilt.json"), &rebuilt);
+    }
+}

@@ -3,6 +3,7 @@
 //! Rule: the window of a record depends on its shard's records alone, never on when it was read
 //! (Promise 2).
 
+use crate::Watermark;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -99,27 +100,31 @@ impl fmt::Display for Window {
 #[derive(Clone, Copy, Debug)]
 pub struct Clamp {
     size: WindowSize,
-    floor_ms: i64,
+    floor: Watermark,
 }
 
 impl Clamp {
-    /// `floor_ms` is the start of the earliest window that is still open for this shard.
-    pub fn new(size: WindowSize, floor_ms: i64) -> Self {
-        Self { size, floor_ms }
+    /// `floor` is the start of the earliest window that is still open for this shard.
+    pub fn new(size: WindowSize, floor: Watermark) -> Self {
+        Self { size, floor }
     }
     /// The window of the shard's next record.
     pub fn place(&mut self, arrival_ms: i64) -> Window {
-        let window = self.size.window_of(arrival_ms.max(self.floor_ms));
-        self.floor_ms = window.start_ms;
+        let floor_ms = self.floor.time_ms().unwrap_or(arrival_ms);
+        let window = self.size.window_of(arrival_ms.max(floor_ms));
+        self.floor = Watermark::At(window.start_ms);
         window
     }
-    /// Windows that end at or before `time_ms` take no more records.
-    pub fn close_before(&mut self, time_ms: i64) {
-        self.floor_ms = self.floor_ms.max(time_ms);
+    /// Windows that end at or before this take no more records. The end of reading closes nothing:
+    /// no window begins there.
+    pub fn close_before(&mut self, floor: Watermark) {
+        if floor != Watermark::Ended {
+            self.floor = self.floor.max(floor);
+        }
     }
     /// The start of the earliest window that is still open.
-    pub fn floor_ms(&self) -> i64 {
-        self.floor_ms
+    pub fn floor(&self) -> Watermark {
+        self.floor
     }
 }
 
@@ -192,15 +197,15 @@ mod tests {
 
     #[test]
     fn a_record_never_goes_back_within_its_shard() {
-        let mut clamp = Clamp::new(size(10), 0);
+        let mut clamp = Clamp::new(size(10), Watermark::At(0));
         let starts: Vec<i64> = [5, 12, 9, 31, 18].map(|t| clamp.place(t).start_ms).to_vec();
         assert_eq!(starts, [0, 10, 10, 30, 30]);
     }
 
     #[test]
     fn a_closed_window_takes_nothing_any_more() {
-        let mut clamp = Clamp::new(size(10), 0);
-        clamp.close_before(20);
+        let mut clamp = Clamp::new(size(10), Watermark::At(0));
+        clamp.close_before(Watermark::At(20));
         assert_eq!(clamp.place(5).start_ms, 20);
     }
 

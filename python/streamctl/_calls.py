@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import _wire
+from . import _details, _wire
 from .errors import StreamctlError
 
 try:
@@ -224,6 +224,7 @@ class Controllers:
         waiting = deque([leader] if leader else [])
         waiting.extend(url for url in self._urls if url != leader)
         failures = []
+        hint = ""
         hops = 0
         while waiting:
             url = waiting.popleft()
@@ -235,7 +236,9 @@ class Controllers:
             try:
                 found = call(channel)
             except grpc.RpcError as error:
-                failures.append(f"{url}: {error.details()}")
+                failure = _error(error)
+                failures.append(f"{url}: {failure.message}")
+                hint = hint or failure.hint
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     # The next call connects anew, with the certificates of then.
                     self._drop(url)
@@ -244,16 +247,14 @@ class Controllers:
                     hops += 1
                     waiting.appendleft(like(url, named))
                 elif not named and not self._is_elsewhere(error, once):
-                    raise _error(error) from None
+                    raise failure from None
                 continue
             self._leader = url
             return found, url
         raise StreamctlError(
             "unavailable",
             "; ".join(failures),
-            ""
-            if any("hint: " in text for text in failures)
-            else "is streamctl-controller running?",
+            hint or "is streamctl-controller running?",
         )
 
     @staticmethod
@@ -282,10 +283,11 @@ def _leader(error: Any) -> str | None:
 
 
 def _error(error: Any) -> StreamctlError:
-    """A status as an exception: its text may hold a hint."""
+    """A status as an exception."""
     code = error.code().name.lower()
-    message, _, hint = str(error.details()).partition("\n  hint: ")
-    if "\n" in hint.strip():
-        # Several problems, each with its hint.
-        return StreamctlError(code, str(error.details()))
-    return StreamctlError(code, message, hint.strip())
+    text = str(error.details())
+    found = _details.read(error)
+    if found.problems:
+        return StreamctlError(code, "\n".join(found.problems), reason=found.reason)
+    message = text.removesuffix(f"\n  hint: {found.hint}") if found.hint else text
+    return StreamctlError(code, message, found.hint, reason=found.reason)

@@ -67,7 +67,19 @@ def _names(function: dict[str, Any], folder: Path) -> Iterator[str]:
             yield f"{top}.py"
     requirements = function.get("requirements")
     if isinstance(requirements, str):
-        yield requirements
+        for name in _requirements(requirements):
+            if name != file:
+                yield name
+
+
+def _requirements(path: str) -> list[str]:
+    """A file of requirements, with the lock or the project that belongs to it."""
+    folder, slash, name = path.rpartition("/")
+    if name in ("uv.lock", "pyproject.toml"):
+        return [f"{folder}{slash}pyproject.toml", f"{folder}{slash}uv.lock"]
+    if name.endswith(".py"):
+        return [path, f"{path}.lock"]
+    return [path]
 
 
 def _below(folder: Path, name: str, depth: int) -> Iterator[str]:

@@ -34,6 +34,7 @@ from types import TracebackType
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 PROTOCOL = 1
 #: Bytes of a message's head, in both directions.
@@ -52,6 +53,10 @@ REASON_CHARS_MAX = 1_000
 LOG_CHARS_MAX = 8_192
 MESSAGE_CHARS_MAX = 8_192
 TRACEBACK_CHARS_MAX = 65_536
+#: Most keys of one call of a function per key.
+KEYS_PER_CALL_MAX = 100_000
+#: Characters of a key's value that an error shows.
+KEY_CHARS_MAX = 100
 #: Input of this size is worth giving its memory back to the system after the call.
 LARGE_INPUT_BYTES = 64 << 20
 #: Descriptors below are left to the user's code.
@@ -375,8 +380,11 @@ class SparkFrames:
         connection.execute("SET threads = 1")
         connection.execute("SET TimeZone = 'UTC'")
         sqlframe.activate("duckdb", conn=connection)
+        from sqlframe.base.column import Column
         from sqlframe.duckdb import DuckDBSession
 
+        # sqlframe has no setting for it.
+        setattr(Column, "cast", _spark_cast)  # noqa: B010
         cls._connection = connection
         cls._session = DuckDBSession.builder.getOrCreate()
 
@@ -417,6 +425,46 @@ class SparkFrames:
         for name in self._names:
             self._connection.execute(f"DROP TABLE IF EXISTS {name}")
         self._names.clear()
+
+
+#: A cast to a whole number, as Spark has it. `x` is the value, `BIGINT` the type.
+_WHOLE_CAST = """
+CASE
+  WHEN typeof(x) = 'VARCHAR' THEN TRY_CAST(COALESCE(
+    NULLIF(regexp_extract(trim(CAST(x AS TEXT)), '^([+-]?[0-9]+)([.][0-9]*)?$', 1), ''),
+    CASE WHEN regexp_matches(trim(CAST(x AS TEXT)), '^[+-]?[.][0-9]+$') THEN '0' END
+  ) AS BIGINT)
+  WHEN typeof(x) IN ('DOUBLE', 'FLOAT') THEN TRY_CAST(trunc(TRY_CAST(x AS DOUBLE)) AS BIGINT)
+  WHEN starts_with(typeof(x), 'DECIMAL')
+    THEN TRY_CAST(trunc(TRY_CAST(x AS DECIMAL(38, 18))) AS BIGINT)
+  ELSE TRY_CAST(x AS BIGINT)
+END
+"""
+
+
+def _spark_cast(column: Any, kind: Any, dialect: Any = None) -> Any:
+    """`Column.cast` as Spark has it: what is no such value gives null, fractions are cut off.
+
+    DuckDB raises for text that is no number, and rounds.
+    """
+    from sqlglot import exp, parse_one
+
+    name = kind.simpleString() if hasattr(kind, "simpleString") else kind
+    target = exp.DataType.build(name, dialect=dialect or "spark")
+    value = column.column_expression
+    if target.this in exp.DataType.TEXT_TYPES:
+        return type(column)(exp.cast(value, target))
+    if target.this not in exp.DataType.INTEGER_TYPES:
+        return type(column)(exp.TryCast(this=value, to=target))
+
+    def filled(node: Any) -> Any:
+        if isinstance(node, exp.Column) and node.name == "x":
+            return value.copy()
+        if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.BIGINT:
+            return target.copy()
+        return node
+
+    return type(column)(parse_one(_WHOLE_CAST, dialect="duckdb").transform(filled))
 
 
 Frames = PandasFrames | PolarsFrames | ArrowFrames | SparkFrames
@@ -593,7 +641,14 @@ class Lookups(Mapping[str, Any]):
 class Context:
     """What a batch function may know and do besides its frame."""
 
-    def __init__(self, head: Head, lookups: Lookups, rows: pa.Table, send: Send) -> None:
+    def __init__(
+        self,
+        head: Head,
+        lookups: Lookups,
+        rows: pa.Table,
+        send: Send,
+        key: Mapping[str, Any] | None = None,
+    ) -> None:
         #: The number of the window: the same at every try.
         self.batch_id: int = head["batch_id"]
         #: The first moment of the window, and the first one after it.
@@ -605,6 +660,8 @@ class Context:
         self.attempt: int = head.get("attempt", 1)
         #: Frames of the lookups that the job names.
         self.lookups: Mapping[str, Any] = lookups
+        #: The values that all rows of the call have, by column, if calls are per key.
+        self.key: Mapping[str, Any] = key or {}
         self._send = send
         self._dead = DeadLetters(rows)
         self._open = True
@@ -808,6 +865,100 @@ def _as_many_as_fit(reasons: list[str]) -> list[str]:
     return reasons
 
 
+# -- Keys -------------------------------------------------------------------------------------
+
+
+def key_groups(rows: pa.Table, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+    """The rows of each key, by the values of the key, those of a key in their order in `rows`.
+
+    Nulls are a value of their own, the last one.
+    """
+    missing = [name for name in by if name not in rows.column_names]
+    if missing:
+        raise Refusal("SchemaError", f"by = [{missing[0]!r}]: the rows have no such column")
+    if not rows.num_rows:
+        return
+    keys = plain(rows.select(list(by)))
+    ranks = [_ranks(column) for column in keys.columns]
+    order = _order(ranks, rows.num_rows)
+    starts = _starts([rank.take(order) for rank in ranks])
+    if len(starts) > KEYS_PER_CALL_MAX:
+        raise Refusal(
+            "LimitError",
+            f"the window has {len(starts)} keys of {', '.join(by)}, {KEYS_PER_CALL_MAX} are "
+            "possible: choose a shorter window, or group the rows in the function with "
+            'per = "window"',
+        )
+    rows = rows.take(order)
+    keys = keys.take(order)
+    for at, start in enumerate(starts):
+        end = starts[at + 1] if at + 1 < len(starts) else rows.num_rows
+        yield keys.slice(start, 1).to_pylist()[0], rows.slice(start, end - start)
+
+
+def _ranks(column: pa.ChunkedArray) -> pa.Array:
+    """The place of each value among the values of its column, in their order."""
+    values = pc.unique(column)
+    values = values.take(pc.array_sort_indices(values))
+    ranks = pc.index_in(column, value_set=values)
+    return ranks.combine_chunks() if isinstance(ranks, pa.ChunkedArray) else ranks
+
+
+def _order(ranks: Sequence[pa.Array], count: int) -> pa.Array:
+    names = [f"key{at}" for at in range(len(ranks))]
+    # The row's own number comes last: rows of a key stay in their order.
+    table = pa.table([*ranks, pa.array(range(count), pa.int64())], names=[*names, "row"])
+    keys = [(name, "ascending") for name in table.column_names]
+    return pc.sort_indices(table, sort_keys=keys)
+
+
+def _starts(sorted_ranks: Sequence[pa.Array]) -> list[int]:
+    """The positions at which another key begins."""
+    begins = pa.array([], pa.bool_())
+    for at, ranks in enumerate(sorted_ranks):
+        differs = pc.not_equal(ranks.slice(1), ranks.slice(0, len(ranks) - 1))
+        begins = differs if not at else pc.or_(begins, differs)
+    return [0, *(position + 1 for position in pc.indices_nonzero(begins).to_pylist())]
+
+
+class Results:
+    """What the calls returned, on its way to the worker in messages of a useful size."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._parts: list[pa.Table] = []
+        self._rows = 0
+        self._bytes = 0
+        #: Rows of all results.
+        self.count = 0
+        #: Whether a call returned a frame.
+        self.is_frame = False
+
+    def add(self, table: pa.Table) -> None:
+        """Takes the result of one call."""
+        if self.is_frame and not table.num_rows:
+            return
+        if self._parts and table.schema != self._parts[0].schema:
+            self.flush()
+        self.is_frame = True
+        self._parts.append(table)
+        self.count += table.num_rows
+        self._rows += table.num_rows
+        self._bytes += table.nbytes
+        if self._rows >= ROWS_PER_MESSAGE or self._bytes >= BYTES_PER_MESSAGE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sends what is left."""
+        if not self._parts:
+            return
+        for piece in pieces(pa.concat_tables(self._parts)):
+            self._send({"type": "rows"}, encode(piece))
+        self._parts = []
+        self._rows = 0
+        self._bytes = 0
+
+
 # -- The user's code --------------------------------------------------------------------------
 
 
@@ -824,6 +975,8 @@ class Function:
         self.parameters = _parameters(function, name)
         self.frames = frames_of(kind or _annotated(function) or "pandas")
         self.lookups = Lookups()
+        #: The key that is being called, for errors.
+        self._key: Mapping[str, Any] = {}
         #: Where `on_published` is looked for.
         self.module: Any = sys.modules.get(getattr(function, "__module__", ""))
 
@@ -846,15 +999,45 @@ class Function:
             raise
         # The function itself may be imported from another module.
         loaded.module = module
+        if head.get("on_published"):
+            loaded.check_published(str(head["on_published"]))
         return loaded
 
     def call(self, head: Head, rows: pa.Table, send: Send) -> None:
         """Calls the function and sends all that belongs to its answer, `done` the last."""
         started = time.perf_counter_ns()
-        empty = bool(head.get("empty"))
         head.setdefault("job", self.job)
         self.lookups.use(self.frames, head.get("lookups") or {})
-        context = Context(head, self.lookups, rows, send)
+        by = [str(name) for name in head.get("by") or ()]
+        if by and self.frames.kind == "pyspark":
+            raise Refusal(
+                "ValueError",
+                'a function per key takes no frame of pyspark: set frame = "pandas", as '
+                "applyInPandas does",
+            )
+        results = Results(send)
+        done: Head = {"type": "done"}
+        if by and not head.get("empty"):
+            done["keys"] = 0
+            for key, group in key_groups(rows, by):
+                self._key = key
+                self._call_once(head, group, key, results)
+                done["keys"] += 1
+            self._key = {}
+        else:
+            self._call_once(head, rows, {}, results)
+            if by:
+                done["keys"] = 0
+        results.flush()
+        done["result"] = "frame" if results.is_frame else "none"
+        done["rows"] = results.count
+        done["elapsed_us"] = (time.perf_counter_ns() - started) // 1000
+        send(done, None)
+
+    def _call_once(
+        self, head: Head, rows: pa.Table, key: Mapping[str, Any], results: Results
+    ) -> None:
+        context = Context(head, self.lookups, rows, results._send, key)
         try:
             arguments = [self.frames.make(plain(rows)), context.batch_id, context]
             # The list holds the only reference: the function may free its frame.
@@ -862,20 +1045,15 @@ class Function:
             dead = context._close()
             table = None
             if result is not None:
-                table = check_result(result_table(result, self.name), empty=empty)
+                table = result_table(result, self.name)
+                table = check_result(table, empty=bool(head.get("empty")))
             del result
-            dead.send(send)
-            count = 0
+            dead.send(results._send)
             if table is not None:
-                count = table.num_rows
-                for piece in pieces(table):
-                    send({"type": "rows"}, encode(piece))
+                results.add(table)
         finally:
             context._close()
             self.frames.release()
-        elapsed = (time.perf_counter_ns() - started) // 1000
-        kind = "none" if table is None else "frame"
-        send({"type": "done", "result": kind, "rows": count, "elapsed_us": elapsed}, None)
 
     def published(self, head: Head, send: Send) -> None:
         """Calls the function that wants to know what was published."""
@@ -894,12 +1072,34 @@ class Function:
         elapsed = (time.perf_counter_ns() - started) // 1000
         send({"type": "done", "result": "none", "rows": 0, "elapsed_us": elapsed}, None)
 
+    def check_published(self, name: str) -> None:
+        """Refuses code that does not have the function that is called after publishing."""
+        function = getattr(self.module, name, None)
+        if function is None:
+            raise Refusal("NameError", f"on_published: {_no_such(self.module, name)}")
+        try:
+            _parameters(function, name, ("epoch", "objects"))
+        except Refusal as error:
+            error.function = function
+            raise
+
     def error(self, error: BaseException) -> Head:
         """The message about an exception of the user's code."""
-        return error_head(error, self.folder, self.function)
+        head = error_head(error, self.folder, self.function)
+        if self._key:
+            values = (f"{name} = {_shown(value)}" for name, value in self._key.items())
+            head["message"] = _cut(
+                f"{head['message']} (key: {', '.join(values)})", MESSAGE_CHARS_MAX
+            )
+            self._key = {}
+        return head
 
 
 _NO_ROWS = pa.table({})
+
+
+def _shown(value: Any) -> str:
+    return _cut(repr(value), KEY_CHARS_MAX)
 
 
 def _popped(arguments: list[Any], count: int) -> Iterator[Any]:

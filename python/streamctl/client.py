@@ -206,11 +206,12 @@ class Client:
                 request.function_code.add(name=name, content=content)
         found = self._jobs("Submit", request, "SubmitResponse", once=True)
         columns = {column["name"]: column["type"] for column in found["output_columns"]}
+        outcome = found["outcome"]
         return Submitted(
             found["job"],
-            found["created"],
-            found["changed"],
-            found["resumed"],
+            outcome == "created",
+            outcome == "changed",
+            outcome == "resumed",
             found["job_version"],
             columns,
             found["remarks"],
@@ -234,8 +235,14 @@ class Client:
 
     def jobs(self) -> list[JobStatus]:
         """The states of all jobs."""
-        found = self._jobs("ListJobs", _wire.message("ListJobsRequest")(), "ListJobsResponse")
-        return [_status(job) for job in found["jobs"]]
+        request = _wire.message("ListJobsRequest")()
+        jobs: list[JobStatus] = []
+        while True:
+            page = self._jobs("ListJobs", request, "ListJobsResponse")
+            jobs.extend(_status(job) for job in page["jobs"])
+            if not page["next_page_token"]:
+                return jobs
+            request.page_token = page["next_page_token"]
 
     def windows(self, job: str, *, first: int = 0, last: int = 0, limit: int = 20) -> list[Epoch]:
         """Committed epochs, oldest first: by default the newest 20.
@@ -336,6 +343,9 @@ class Client:
         frame: FrameKind = "pandas",
     ) -> Any:
         """Records that could not be decoded or computed: position, reason and bytes.
+
+        Rows of the result that could not be written, or that the job's function put aside, are
+        among them: their `kind` is "row", their `payload` the row as JSON.
 
         Args:
             job: The job's name.

@@ -28,6 +28,9 @@ class Context(Protocol):
     attempt: int
     #: The job's lookups by name, as frames of the same kind as the input.
     lookups: Mapping[str, Any]
+    #: With `per = "key"`, the values of the key by column, which all rows of the call have; else
+    #: empty.
+    key: Mapping[str, Any]
 
     def dead_letter(self, row: Any, reason: str) -> None:
         """Keeps a row of the input as a dead letter, with the reason.

@@ -15,11 +15,13 @@ class StreamctlError(Exception):
             a batch function the name of its class.
         message: What happened.
         hint: What to do; empty if nothing is known.
+        reason: Why a controller refused it, such as `JOB_NOT_FOUND` (docs/errors.md); else empty.
     """
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(self, code: str, message: str, hint: str = "", *, reason: str = "") -> None:
         super().__init__(message if not hint else f"{message}\n  hint: {hint}")
         self.code = code
+        self.reason = reason
         self.message = message
         self.hint = hint
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hmac
 import json
 import os
 import queue
@@ -40,6 +41,8 @@ INPUT_BYTES_MAX = 1 << 30
 PROCESSES_MAX = 4
 #: Seconds in which calls may end after SIGTERM.
 STOP_S = 10.0
+#: Fewest and most characters of a token, as the workers take it.
+TOKEN_CHARS = (32, 512)
 #: Seconds between two looks at whether a waiting client is still there.
 WAIT_S = 0.2
 
@@ -165,6 +168,28 @@ class Pool:
             process.stop()
 
 
+class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Refuses calls without the token."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._expected = f"Bearer {token}".encode()
+
+    def start_call(self, info: Any, headers: dict[str, list[Any]]) -> None:
+        """Lets a call pass, or refuses it."""
+        given = [
+            value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+            for name, values in headers.items()
+            if name.lower() == "authorization"
+            for value in values
+        ]
+        if len(given) != 1 or not hmac.compare_digest(given[0], self._expected):
+            raise flight.FlightUnauthenticatedError(
+                "the token of this function server is missing or wrong: start the workers with "
+                "--function-server-token-file"
+            )
+
+
 class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
     """The Flight service: one DoExchange is one call."""
 
@@ -175,8 +200,10 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
         name: str,
         tls: list[tuple[bytes, bytes]],
         input_max: int = INPUT_BYTES_MAX,
+        token: str | None = None,
     ) -> None:
-        super().__init__(location, tls_certificates=tls or None)
+        middleware = {} if token is None else {"token": TokenCheck(token)}
+        super().__init__(location, tls_certificates=tls or None, middleware=middleware)
         self._input_max = input_max
         self._pool = pool
         self._name = name
@@ -195,7 +222,7 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
                     while bodies:
                         channel.send({"type": "rows"}, bodies.popleft())
                     channel.send({"type": "end"})
-                    _answer(process, writer)
+                    _answer(process, writer, per_key=bool(call.get("by")))
                     whole = True
                 except (BrokenPipeError, ConnectionError):
                     process.receive()
@@ -253,13 +280,22 @@ class FunctionServer(flight.FlightServerBase):  # type: ignore[misc]
         return call
 
 
-def _answer(process: Process, writer: Any) -> None:
+def _answer(process: Process, writer: Any, *, per_key: bool) -> None:
     begun = False
+    # Results of keys may differ in their types, and the rows of an exchange have one schema.
+    of_keys: list[pa.Table] = []
     while True:
         head, body = process.receive()
         kind = head["type"]
         if kind == "error":
             raise CallFailed(head)
+        if kind == "rows" and per_key:
+            of_keys.append(_runner.read_table(body))
+            continue
+        if kind == "done" and of_keys:
+            table = _together(of_keys)
+            writer.begin(table.schema)
+            writer.write_table(table)
         if kind == "rows":
             table = _runner.read_table(body)
             if not begun:
@@ -273,6 +309,15 @@ def _answer(process: Process, writer: Any) -> None:
         writer.write_metadata(pa.py_buffer(json.dumps(head).encode()))
         if kind == "done":
             return
+
+
+def _together(tables: list[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise CallFailed(
+            _runner.plain_error("SchemaError", f"the results of two keys differ: {error}")
+        ) from None
 
 
 def _as_json(value: Any) -> Any:
@@ -336,6 +381,9 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     )
     serve.add_argument("--tls-cert", metavar="FILE", help="certificate, for grpc+tls://")
     serve.add_argument("--tls-key", metavar="FILE", help="its private key")
+    serve.add_argument(
+        "--token-file", metavar="FILE", help="token that callers must show, for grpc+tls://"
+    )
     arguments = parser.parse_args(words)
     if arguments.processes < 1:
         parser.error("--processes is at least 1")
@@ -346,7 +394,34 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     secured = arguments.listen.startswith("grpc+tls://")
     if secured != (arguments.tls_cert is not None):
         parser.error("grpc+tls:// needs --tls-cert and --tls-key, and the other way round")
+    if arguments.token_file is not None and not secured and not _is_here(arguments.listen):
+        parser.error("--token-file needs grpc+tls://: a token is not sent without TLS")
     return arguments
+
+
+def _is_here(url: str) -> bool:
+    host = url.partition("://")[2].rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _is_visible(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)
+
+
+def _token(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = Path(path).read_text().strip()
+    except OSError as error:
+        raise StreamctlError("not_found", f"{path}: {error.strerror}") from None
+    if not TOKEN_CHARS[0] <= len(token) <= TOKEN_CHARS[1] or not _is_visible(token):
+        raise StreamctlError(
+            "invalid_argument",
+            f"{path} has no token: {TOKEN_CHARS[0]} to {TOKEN_CHARS[1]} visible ASCII characters",
+            "make one: streamctl token new",
+        )
+    return token
 
 
 def _opening(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -386,7 +461,12 @@ def serve(arguments: argparse.Namespace) -> int:
             tls = [pair]
         try:
             server = FunctionServer(
-                arguments.listen, pool, arguments.name, tls, arguments.memory << 20
+                arguments.listen,
+                pool,
+                arguments.name,
+                tls,
+                arguments.memory << 20,
+                _token(arguments.token_file),
             )
         except (pa.ArrowException, OSError) as error:
             raise StreamctlError("unavailable", f"{arguments.listen}: {error}") from None

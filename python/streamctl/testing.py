@@ -80,6 +80,7 @@ def run(
     name: str | None = None,
     lookups: Mapping[str, Records] | None = None,
     frame: FrameKind | None = None,
+    by: Sequence[str] | None = None,
     empty_call: bool | None = None,
 ) -> Result:
     """Calls a batch function with records, through the conversions of the worker's runner.
@@ -97,6 +98,8 @@ def run(
         name: The function's name in a file; by default that of the job file, else `process_batch`.
         lookups: Rows for `context.lookups`, by name, in any form that `records` has.
         frame: The kind of frame; by default that of the annotation, else pandas.
+        by: Columns of a key: one call for the rows of each, as with `per = "key"`; by default those
+            of the job file.
         empty_call: Whether to call the function without rows first, as `submit` does to learn the
             columns of the result. By default yes, unless the job file has `[function.schema]`.
 
@@ -106,6 +109,9 @@ def run(
     """
     rows, settings = _input(records, job)
     head = _call_head(batch_id, window, attempt, settings.job)
+    keys = list(by if by is not None else settings.by)
+    if keys:
+        head["by"] = keys
     tables = {lookup: _read(content) for lookup, content in (lookups or {}).items()}
     if callable(process_batch):
         function = _of_object(process_batch, frame or settings.frame, settings.job)
@@ -191,7 +197,9 @@ def _call(
         raise _failed(function.error(error), hint) from error
     if not parts:
         return Result(None, None, dead, log)
-    table = pa.concat_tables(parts)
+    # Results of keys may differ in their types, as far as a worker makes them one.
+    options = "permissive" if head.get("by") else "none"
+    table = pa.concat_tables(parts, promote_options=options)
     kind = function.frames.kind
     frames = _runner.frames_of("pandas") if kind == "pyspark" else function.frames
     return Result(frames.make(table), table, dead, log)
@@ -296,6 +304,7 @@ class _Settings:
     name: str = "process_batch"
     frame: str | None = None
     has_schema: bool = False
+    by: tuple[str, ...] = ()
 
 
 def _input(records: Records, job: str | os.PathLike[str] | None) -> tuple[pa.Table, _Settings]:
@@ -310,6 +319,7 @@ def _input(records: Records, job: str | os.PathLike[str] | None) -> tuple[pa.Tab
         str(function.get("name") or "process_batch"),
         function.get("frame"),
         bool(function.get("schema")),
+        tuple(function.get("by") or ()),
     )
     return rows, settings
 

@@ -289,11 +289,31 @@ def leads(_: Any) -> bytes:
     return bytes(_wire.message("ListJobsResponse")().SerializeToString())
 
 
-def refuses(code: grpc.StatusCode, text: str, leader: str = "") -> Callable[[Any], bytes]:
+def field(number: int, value: bytes) -> bytes:
+    """A field of a message; short ones only."""
+    assert len(value) < 128
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+def details(reason: str, hint: str) -> bytes:
+    """A `google.rpc.Status` with an `ErrorInfo`."""
+    entry = field(3, field(1, b"hint") + field(2, hint.encode()))
+    info = field(1, reason.encode()) + field(2, b"streamctl") + entry
+    return field(3, field(1, b"type.googleapis.com/google.rpc.ErrorInfo") + field(2, info))
+
+
+def refuses(
+    code: grpc.StatusCode, text: str, leader: str = "", *, hint: str = ""
+) -> Callable[[Any], bytes]:
     """A controller that does not lead, or refuses."""
 
     def answer(context: Any) -> bytes:
-        context.set_trailing_metadata((("streamctl-leader", leader),) if leader else (("a", "b"),))
+        metadata: list[tuple[str, str | bytes]] = [
+            ("streamctl-leader", leader) if leader else ("a", "b")
+        ]
+        if hint:
+            metadata.append(("grpc-status-details-bin", details("INVALID_JOB_FILE", hint)))
+        context.set_trailing_metadata(tuple(metadata))
         context.abort(code, text)
         return b""
 
@@ -340,7 +360,13 @@ def test_two_controllers_that_name_each_other_end_in_an_error() -> None:
 
 
 def test_a_refusal_has_its_code_and_its_hint_and_goes_to_one_controller() -> None:
-    refusing = Fake(refuses(grpc.StatusCode.INVALID_ARGUMENT, "no such column\n  hint: look again"))
+    refusing = Fake(
+        refuses(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "no such column\n  hint: look again",
+            hint="look again",
+        )
+    )
     other = Fake(leads)
     with (
         Client([refusing.url, other.url]) as client,

@@ -23,6 +23,16 @@ def test_a_file_is_packed_with_its_requirements_and_nothing_else(tmp_path: Path)
     assert packed(tmp_path, 'module = "other"') == ["other.py"]
 
 
+def test_a_lock_is_packed_with_what_it_locks(tmp_path: Path) -> None:
+    for name in ("t.py", "t.py.lock", "pyproject.toml", "uv.lock"):
+        (tmp_path / name).write_text(name)
+    project = ["t.py", "pyproject.toml", "uv.lock"]
+    assert packed(tmp_path, 'file = "t.py"\nrequirements = "uv.lock"') == project
+    assert packed(tmp_path, 'file = "t.py"\nrequirements = "pyproject.toml"') == project
+    script = 'file = "t.py"\nrequirements = "t.py"'
+    assert packed(tmp_path, script) == ["t.py", "t.py.lock"]
+
+
 def test_a_module_is_packed_with_its_package(tmp_path: Path) -> None:
     kept = ["sales/__init__.py", "sales/data/rates.csv", "sales/window.py"]
     for name in [*kept, "sales/__pycache__/window.cpython.pyc", "sales/.git/config", "other.py"]:

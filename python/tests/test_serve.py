@@ -40,6 +40,7 @@ def process_batch(frame: pa.Table, batch_id, context):
             time.sleep(0.01)
     return frame.append_column("pid", pa.array([os.getpid()] * len(frame), pa.int64()))
 '''
+TOKEN = "a-token-of-this-server-" * 2
 ROWS = pa.table({"n": [1, 2, 3], "at": pa.array([0, 1, 2], pa.timestamp("us", "UTC"))})
 
 
@@ -66,11 +67,15 @@ def server(folder: Path, *words: str, code: str = CODE) -> Iterator[tuple[Any, A
         process.communicate()
 
 
-def call(client: Any, batch_id: int, rows: pa.Table = ROWS, **more: Any) -> tuple[Any, list[Any]]:
+def call(
+    client: Any, batch_id: int, rows: pa.Table = ROWS, token: str | None = None, **more: Any
+) -> tuple[Any, list[Any]]:
     """The rows and the messages of one call."""
+    headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+    options = flight.FlightCallOptions(headers=headers)
     command = {"type": "call", "batch_id": batch_id, "attempt": 1, "job": "sales"} | more
     descriptor = flight.FlightDescriptor.for_command(json.dumps(command))
-    writer, reader = client.do_exchange(descriptor)
+    writer, reader = client.do_exchange(descriptor, options)
     writer.begin(rows.schema)
     writer.write_table(rows)
     writer.done_writing()
@@ -160,3 +165,35 @@ def test_code_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path) -> Non
     words[-1] = str(tmp_path / "absent.py")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, "absent.py is not a file" in done.stderr) == (1, True)
+
+
+def test_a_call_per_key_is_answered_with_rows_of_one_schema(tmp_path: Path) -> None:
+    code = """
+import pyarrow as pa
+def process_batch(frame: pa.Table, batch_id, context):
+    share = None if context.key["n"] == 1 else 0.5
+    return pa.table({"n": [context.key["n"]], "share": pa.array([share])})
+"""
+    with server(tmp_path, "--processes", "1", code=code) as (_, client):
+        rows, messages = call(client, 0, by=["n"])
+        assert rows.to_pydict() == {"n": [1, 2, 3], "share": [None, 0.5, 0.5]}
+        assert messages[-1]["keys"] == 3
+
+
+def test_callers_show_the_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+    with server(tmp_path, "--token-file", str(token)) as (_, client):
+        for wrong in (None, "another"):
+            with pytest.raises(flight.FlightUnauthenticatedError, match="token"):
+                call(client, 0, token=wrong)
+        rows, _ = call(client, 0, token=TOKEN)
+        assert rows.num_rows == 3
+    (tmp_path / "short").write_text("short\n")
+    words = [*(sys.executable, "-m", "streamctl.serve", "serve", str(tmp_path / "transform.py"))]
+    short = [*words, "--listen", "grpc://127.0.0.1:0", "--token-file", str(tmp_path / "short")]
+    done = subprocess.run(short, capture_output=True, text=True, check=False)
+    assert "32 to 512 visible ASCII characters" in done.stderr
+    words += ["--listen", "grpc://0.0.0.0:0", "--token-file", str(token)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, "a token is not sent without TLS" in done.stderr) == (2, True)

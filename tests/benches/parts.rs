@@ -6,7 +6,8 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use streamctl_engine::source::kinesis::answer;
+use streamctl_engine::source::kinesis::Wire;
+use streamctl_engine::source::kinesis::answer::{PartitionKeys, decode};
 use streamctl_tests::bench::answers::Answers;
 use streamctl_tests::bench::data::{CHUNK_RECORDS, Sales};
 use streamctl_tests::bench::pipeline::Pipeline;
@@ -17,19 +18,19 @@ fn records(criterion: &mut Criterion) {
     let sales = Sales::made(CHUNK_RECORDS as u64);
     let pipeline = Pipeline::of_the_model_job(folder.path()).unwrap();
     let chunk = sales.chunks().next().expect("one was made");
-    let answers = Answers::of(&sales);
-    let body = answers.first().expect("one was made");
 
     let mut group = criterion.benchmark_group("records");
     group.throughput(Throughput::Bytes(sales.bytes()));
-    group.bench_function("answer of GetRecords", |bencher| {
-        bencher.iter(|| {
-            assert_eq!(
-                answer::decode(black_box(body), 0).unwrap().records.len(),
-                CHUNK_RECORDS
-            )
+    for wire in [Wire::Cbor, Wire::Json] {
+        let answers = Answers::of(&sales, wire);
+        let body = answers.first().expect("one was made");
+        group.bench_function(format!("answer of GetRecords, {wire:?}"), |bencher| {
+            bencher.iter(|| {
+                let answer = decode(wire, black_box(body), 0, PartitionKeys::Counted).unwrap();
+                assert_eq!(answer.records.len(), CHUNK_RECORDS)
+            });
         });
-    });
+    }
     let mut decoder = pipeline.decoder().unwrap();
     group.bench_function("decode, 9 of 14 columns", |bencher| {
         bencher.iter(|| {

@@ -19,15 +19,28 @@ use streamctl_proto::v1::{
     EpochSummary, GetJobRequest, JobState, JobStatus, ListEpochsRequest, ListWorkersRequest,
 };
 use streamctl_proto::v1::{ListWorkersResponse, WorkerStatus};
+use tonic::Request;
+use tonic::metadata::MetadataValue;
 
 /// A controller responds within a second once it runs; a new leader within six.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Limit of one request to one controller.
 const QUESTION: Duration = Duration::from_secs(2);
+/// The header of a call that a controller sent on to the leader.
+const FORWARDED: &str = "x-streamctl-forwarded";
 /// Interval between two checks of a status.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A worker that gets a stop signal closes and reports its part first.
 const LEAVES_WITHIN: Duration = Duration::from_secs(30);
+
+/// A request that a standby refuses, instead of sending it on to the leader: it looks as if another
+/// controller had sent it on.
+pub(crate) fn of_leader<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let sent_on = MetadataValue::from_static("1");
+    request.metadata_mut().insert(FORWARDED, sent_on);
+    request
+}
 
 /// Controllers and workers on one set of servers; ended with `kill -9` when dropped.
 #[derive(Debug)]
@@ -56,8 +69,16 @@ struct Member {
 
 impl Cluster {
     pub fn start(servers: &Servers) -> Self {
+        Self::start_in(servers, &[])
+    }
+
+    /// The same, with additional environment variables.
+    pub fn start_in(servers: &Servers, more: &[(&str, &str)]) -> Self {
         let store = format!("etcd://{}", servers.etcd.address());
-        let mut cluster = Self::empty(servers.env(), servers.folder(), &store, None);
+        let more = more.iter();
+        let more = more.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env = servers.env().into_iter().chain(more).collect();
+        let mut cluster = Self::empty(env, servers.folder(), &store, None);
         cluster.add_controller("controller-1");
         cluster.add_controller("controller-2");
         wait::until("a controller that leads", ANSWER_WITHIN, || {
@@ -429,7 +450,7 @@ impl Cluster {
         self.workers_and_leader().map(|(_, answer)| answer.workers)
     }
 
-    /// The controller that responds as the leader: a standby refuses or has no workers to report.
+    /// The controller that leads.
     pub fn leader(&self) -> Option<String> {
         self.workers_and_leader().map(|(id, _)| id)
     }
@@ -437,7 +458,7 @@ impl Cluster {
     fn workers_and_leader(&self) -> Option<(String, ListWorkersResponse)> {
         self.ask(|mut client| async move {
             client
-                .list_workers(ListWorkersRequest {})
+                .list_workers(of_leader(ListWorkersRequest::default()))
                 .await
                 .ok()
                 .map(|answer| answer.into_inner())

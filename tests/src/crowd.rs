@@ -11,7 +11,9 @@ use streamctl_core::{
     Core, CoreSettings, Effect, Event, JobEvent, KnownShard, SessionId, TaskEvent, WorkerEvent,
 };
 use streamctl_proto::report::{Counts, Report, ShardRange, StageTimes};
-use streamctl_proto::{JobName, Position, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId};
+use streamctl_proto::{
+    JobName, Position, ResolvedJob, ShardId, TaskId, Term, Watermark, Window, WorkerId,
+};
 
 const BEGIN_MS: i64 = 1_700_000_000_000;
 const WINDOW_MS: i64 = 60_000;
@@ -76,6 +78,7 @@ impl Crowd {
             worker,
             session,
             event: WorkerEvent::Joined {
+                facts: Default::default(),
                 process: 0,
                 flight_address,
                 tasks: vec![],
@@ -112,6 +115,7 @@ impl Crowd {
                     worker,
                     session,
                     event: WorkerEvent::Heard {
+                        cpu_permille: None,
                         memory_bytes: 1,
                         busy_permille: None,
                         clock_skew_ms: None,
@@ -164,14 +168,14 @@ impl Crowd {
             let report = report(job, task_id, window, &task.shards, n);
             self.tell(Event::reported(task.worker.clone(), report));
             let worker = task.worker;
-            let watermark_ms = window.end_ms;
             self.tell(Event::Task {
                 worker,
                 task: task_id,
                 event: TaskEvent::Progressed {
-                    watermark_ms,
+                    watermark: Watermark::At(window.end_ms),
                     work_us: 0,
                     computing_ms: 0,
+                    hanging: vec![],
                     shards: vec![],
                 },
             });
@@ -223,15 +227,23 @@ fn done(effect: Effect) -> Option<Event> {
             job,
             event: JobEvent::HeadMoved { epoch: head.epoch },
         }),
-        Effect::Publish { manifest, .. } => Some(Event::Job {
-            job: manifest.job,
-            event: JobEvent::EpochPublished {
-                epoch: manifest.epoch,
-            },
-        }),
-        Effect::RecordPublished { job, epoch, .. } => Some(Event::Job {
+        Effect::Publish { job, epochs } => {
+            let through = epochs.last()?.manifest.epoch;
+            Some(Event::Job {
+                job,
+                event: JobEvent::EpochsPublished { through },
+            })
+        }
+        Effect::RecordPublished { job, manifests } => {
+            let through = manifests.last()?.epoch;
+            Some(Event::Job {
+                job,
+                event: JobEvent::PublishedRecorded { through },
+            })
+        }
+        Effect::RecordAnchors { job, anchors } => Some(Event::Job {
             job,
-            event: JobEvent::PublishedRecorded { epoch },
+            event: JobEvent::AnchorsRecorded { anchors },
         }),
         _ => None,
     }
@@ -294,6 +306,7 @@ fn report(
         unmatched: vec![],
         null_values: vec![],
         unknown_keys: vec![],
+        operators: vec![],
         stages: StageTimes::default(),
     }
 }

@@ -61,6 +61,11 @@ pub fn servers_folder() -> PathBuf {
     cache.unwrap_or_else(home).join("streamctl/servers")
 }
 
+/// The interpreter with pyarrow, pandas and polars.
+pub fn function_python() -> PathBuf {
+    servers_folder().join("function/bin/python")
+}
+
 /// The environment that our programs inherit: enough to find shared libraries and a home, and none
 /// of the caller's AWS settings.
 #[expect(

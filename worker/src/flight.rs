@@ -1,7 +1,8 @@
 //! Serves the rows of committed epochs over Arrow Flight.
 //!
-//! Owns: `DoGet`, and `DoAction` for a verification. Does not own: which epochs exist and where
-//! (the controller's `GetFlightInfo`), the columns of dead letters ([`letters`]).
+//! Owns: `DoGet`: rows from memory, else from published objects, else computed again; `DoAction` for
+//! a verification. Does not own: which epochs exist and where (the controller's `GetFlightInfo`), the
+//! columns of dead letters ([`letters`]).
 //! Rule: a ticket names a job, an epoch, and a task or its dead letters, nothing else; the
 //! controller resolves it.
 
@@ -9,10 +10,13 @@ mod letters;
 
 use crate::compute::Compute;
 use crate::functions::{Functions, learn_action, published_action};
+use crate::preview::{Resources, preview_action};
+use crate::published::{Published, published};
 use crate::rebuild::rebuild_epoch;
 use crate::replay::{Replay, WaitingBatch, replay};
 use crate::results::KeptRows;
-use crate::session::{Settings, World, leader_named};
+use crate::session::{Settings, World};
+use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
 use crate::verify::verify_epoch;
 use arrow::datatypes::SchemaRef;
@@ -27,7 +31,7 @@ use arrow_flight::{
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +40,11 @@ use streamctl_engine::security::dial::like;
 use streamctl_engine::security::grant::{Grant, Use};
 use streamctl_engine::security::{Caller, CountedFor, Role, Turn, Turns};
 use streamctl_engine::source::ReadError;
+use streamctl_proto::flight::{BadTicket, PartMetadata, PartTicket, Requested, RowsFrom};
 use streamctl_proto::function_code::{LEARN_ACTION, PUBLISHED_ACTION};
 use streamctl_proto::manifest::objects_after;
+use streamctl_proto::preview::PREVIEW_ACTION;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
 use streamctl_proto::{
@@ -53,57 +60,13 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 const OLD_EPOCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// Most redirects to a leader that a controller names.
 const REDIRECTS_MAX: usize = 3;
-const TICKET_BYTES_MAX: usize = 1_024;
 /// Largest body of an action: it names the objects that an epoch has lost.
 const ACTION_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 /// Most concurrent replays of one caller, including those that wait for a place.
 pub const REPLAYS_PER_CALLER_MAX: usize = 4;
 
-/// Names one task's part of one epoch, or the epoch's dead letters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PartTicket {
-    pub job: JobName,
-    /// Which epoch.
-    pub epoch: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<TaskId>,
-    /// The dead letters instead of the rows.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dead_letters: bool,
-}
-
-/// The content that a ticket requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Requested {
-    Part(TaskId),
-    DeadLetters,
-}
-
-impl PartTicket {
-    /// Parses a ticket from the controller's `GetFlightInfo`.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` for anything else.
-    pub fn read(bytes: &[u8]) -> Result<Self, Status> {
-        if bytes.len() > TICKET_BYTES_MAX {
-            return Err(no_ticket());
-        }
-        let ticket: Self = serde_json::from_slice(bytes).map_err(|_| no_ticket())?;
-        ticket.wanted().map(|_| ticket)
-    }
-
-    fn wanted(&self) -> Result<Requested, Status> {
-        match (self.task, self.dead_letters) {
-            (Some(task), false) => Ok(Requested::Part(task)),
-            (None, true) => Ok(Requested::DeadLetters),
-            _ => Err(no_ticket()),
-        }
-    }
-}
-
-fn no_ticket() -> Status {
-    Status::invalid_argument("this is not a ticket of GetFlightInfo")
+fn no_ticket(error: BadTicket) -> Status {
+    Status::from(CallRefusal::new(Reason::InvalidArgument, error.to_string()))
 }
 
 /// Serves Flight on a worker.
@@ -137,13 +100,15 @@ impl FlightRows {
         epoch: u64,
         limit: Duration,
     ) -> Result<(Manifest, ResolvedJob), Status> {
-        let mut last = Status::unavailable("no controller answers");
+        let mut last = Status::from(CallRefusal::new(Reason::NoLeader, "no controller answers"));
         let mut addresses = self.settings.controllers.clone();
         let mut redirects = REDIRECTS_MAX;
         while let Some(address) = addresses.pop() {
             match self.fetch_epoch(&address, job, epoch, limit).await {
                 Ok(found) => {
-                    let bad = |e: serde_json::Error| Status::internal(e.to_string());
+                    let bad = |e: serde_json::Error| {
+                        Status::from(CallRefusal::new(Reason::Internal, e.to_string()))
+                    };
                     let manifest = serde_json::from_str(&found.manifest_json).map_err(bad)?;
                     return Ok((
                         manifest,
@@ -151,9 +116,11 @@ impl FlightRows {
                     ));
                 }
                 Err(status) if elsewhere(&status) => {
-                    if let Some(leader) = leader_named(&status).filter(|_| redirects > 0) {
+                    if let Some(leader) =
+                        CallRefusal::leader_named(&status).filter(|_| redirects > 0)
+                    {
                         redirects -= 1;
-                        addresses.push(like(&address, leader));
+                        addresses.push(like(&address, &leader));
                     }
                     last = status;
                 }
@@ -214,11 +181,68 @@ impl FlightRows {
         request: v1::LearnFunction,
         turn: Turn,
     ) -> Result<Response<Results>, Status> {
-        let learned = learn_action(&self.world.functions, request).await?;
+        let learned = learn_action(&self.world.functions, &self.world.storages, request).await?;
         drop(turn);
         let body = learned.encode_to_vec().into();
         let result = async move { Ok(arrow_flight::Result { body }) };
         Ok(Response::new(futures::stream::once(result).boxed()))
+    }
+
+    /// Computes a job's query on some records.
+    async fn preview(
+        &self,
+        order: v1::PreviewJob,
+        turn: Turn,
+    ) -> Result<Response<Results>, Status> {
+        let World {
+            storages,
+            sources,
+            compute,
+            budget,
+            functions,
+            ..
+        } = self.world.clone();
+        let resources = Resources {
+            storages,
+            sources,
+            budget,
+            compute,
+            functions,
+        };
+        let previewed = preview_action(resources, order).await?;
+        drop(turn);
+        let body = previewed.encode_to_vec().into();
+        let result = async move { Ok(arrow_flight::Result { body }) };
+        Ok(Response::new(futures::stream::once(result).boxed()))
+    }
+
+    /// Computes a task's part of an epoch again. `not_from_objects`: why its published objects do
+    /// not give the rows.
+    async fn reread(
+        &self,
+        job: ResolvedJob,
+        manifest: Manifest,
+        task: TaskId,
+        not_from_objects: Option<String>,
+        extensions: &Extensions,
+    ) -> Result<Rows, Status> {
+        check_can_run(&self.world.functions, &job)?;
+        let turn = begin_replay(&self.replays, extensions)?;
+        let epoch = manifest.epoch.0;
+        let World {
+            storages,
+            sources,
+            compute,
+            budget,
+            functions,
+            ..
+        } = self.world.clone();
+        let context = Arc::new(Context::new(job, storages, sources, budget, functions));
+        match replay(context, &compute, manifest, task).await {
+            Ok(Some(rows)) => given(RowsFrom::Stream, not_from_objects, rows, turn),
+            Ok(None) => Err(no_such_part(epoch, task)),
+            Err(error) => Err(failed_again(&error, not_from_objects.as_deref())),
+        }
     }
 
     /// An epoch of any age, and what is needed to compute it again.
@@ -246,14 +270,26 @@ impl FlightRows {
 }
 
 fn read_body<T: serde::de::DeserializeOwned>(action: &Action) -> Result<T, Status> {
-    serde_json::from_slice(&action.body)
-        .map_err(|_| Status::invalid_argument("this is not an epoch of a job"))
+    serde_json::from_slice(&action.body).map_err(|_| {
+        Status::from(CallRefusal::new(
+            Reason::InvalidArgument,
+            "this is not an epoch of a job",
+        ))
+    })
+}
+
+/// The message in the body of an action.
+fn decoded<M: prost::Message + Default>(body: bytes::Bytes, what: &str) -> Result<M, Status> {
+    M::decode(body).map_err(|_| {
+        let text = format!("this is not {what}");
+        Status::from(CallRefusal::new(Reason::InvalidArgument, text))
+    })
 }
 
 fn result_of<T: Serialize>(outcome: impl Future<Output = T> + Send + 'static) -> Response<Results> {
     let result = async move {
         let body = serde_json::to_vec(&outcome.await)
-            .map_err(|error| Status::internal(error.to_string()))?;
+            .map_err(|error| Status::from(CallRefusal::new(Reason::Internal, error.to_string())))?;
         Ok(arrow_flight::Result { body: body.into() })
     };
     Response::new(futures::stream::once(result).boxed())
@@ -267,21 +303,87 @@ fn elsewhere(status: &Status) -> bool {
     )
 }
 
+/// Rows on their way to a reader.
+type Rows = Response<BoxStream<'static, Result<FlightData, Status>>>;
+
 fn encoded(
     schema: SchemaRef,
     batches: impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static,
-) -> Response<BoxStream<'static, Result<FlightData, Status>>> {
+) -> Rows {
     let encoder = FlightDataEncoderBuilder::new()
         .with_schema(schema)
         .build(batches);
     Response::new(encoder.map_err(Status::from).boxed())
 }
 
+/// The rows of a part of an epoch, after where they come from.
+fn part(
+    rows_from: RowsFrom,
+    not_from_objects: Option<String>,
+    schema: SchemaRef,
+    batches: impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static,
+) -> Result<Rows, Status> {
+    let metadata = PartMetadata {
+        rows_from,
+        not_from_objects,
+    };
+    let metadata = serde_json::to_vec(&metadata)
+        .map_err(|error| Status::from(CallRefusal::new(Reason::Internal, error.to_string())))?;
+    let encoder = FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .with_metadata(metadata.into())
+        .build(batches);
+    Ok(Response::new(encoder.map_err(Status::from).boxed()))
+}
+
+/// Rows that are read or computed while they are sent.
+fn given(
+    rows_from: RowsFrom,
+    not_from_objects: Option<String>,
+    rows: Replay,
+    turn: Turn,
+) -> Result<Rows, Status> {
+    let Replay {
+        schema,
+        batches,
+        running,
+    } = rows;
+    let reason = not_from_objects.clone();
+    let rows = ReceiverStream::new(batches)
+        .map_ok(WaitingBatch::take)
+        .map_err(move |error| {
+            let _until_the_stream_is_dropped = (&running, &turn);
+            FlightError::Tonic(Box::new(failed_again(&error, reason.as_deref())))
+        });
+    part(rows_from, not_from_objects, schema, rows)
+}
+
 fn failed(error: &TaskError) -> Status {
-    match error {
-        TaskError::Read(ReadError::DataLoss { .. }) => Status::data_loss(error.describe()),
-        _ => Status::internal(error.describe()),
-    }
+    failed_again(error, None)
+}
+
+/// Why rows cannot be read, and why not from their published objects either.
+fn failed_again(error: &TaskError, not_from_objects: Option<&str>) -> Status {
+    let text = match not_from_objects {
+        None => error.describe(),
+        Some(reason) => format!(
+            "{}; its published objects do not give these rows: {reason}",
+            error.describe()
+        ),
+    };
+    let refusal = match error {
+        TaskError::Read(ReadError::DataLoss { .. }) => {
+            CallRefusal::new(Reason::CheckpointDamaged, text)
+        }
+        TaskError::Sink(SinkError::ReadBack { .. }) => {
+            CallRefusal::new(Reason::CheckpointDamaged, text).hint(
+                "compare the epoch with its objects (streamctl verify), or have the rows computed \
+                 from the stream again (\"reread\": true, or tail --reread)",
+            )
+        }
+        _ => CallRefusal::new(Reason::Internal, text),
+    };
+    Status::from(refusal)
 }
 
 /// Begins one more replay of a caller, until the turn is dropped.
@@ -290,15 +392,27 @@ fn begin_replay(turns: &Turns, extensions: &Extensions) -> Result<Turn, Status> 
         .get::<CountedFor>()
         .unwrap_or(&CountedFor::Process);
     turns.take(caller).ok_or_else(|| {
-        Status::resource_exhausted(format!(
-            "this worker computes {REPLAYS_PER_CALLER_MAX} epochs of this caller again already\n  hint: read them one \
-             after the other, or from other workers: GetFlightInfo names all that can"
-        ))
+        Status::from(
+            CallRefusal::new(
+                Reason::TooManyCalls,
+                format!(
+                    "this worker reads or computes {REPLAYS_PER_CALLER_MAX} epochs of this \
+                 caller again already"
+                ),
+            )
+            .hint(
+                "read them one after the other, or from other workers: \
+                 GetFlightInfo names all that can",
+            ),
+        )
     })
 }
 
 fn no_such_part(epoch: u64, task: TaskId) -> Status {
-    Status::not_found(format!("epoch {epoch} has no part of task {task}"))
+    Status::from(CallRefusal::new(
+        Reason::EpochNotFound,
+        format!("epoch {epoch} has no part of task {task}"),
+    ))
 }
 
 /// A grant is for one use and one job. The gate has already checked its signature, its expiry and
@@ -307,34 +421,48 @@ fn check_grant(grant: Option<&Grant>, wanted: Use, job: &JobName) -> Result<(), 
     let Some(grant) = grant.filter(|grant| grant.r#use != wanted || grant.job != *job) else {
         return Ok(());
     };
-    Err(Status::permission_denied(format!(
-        "this grant is for another use or job: it is of job {}\n  hint: show each grant with the \
-         tickets that came with it",
-        grant.job
-    )))
+    Err(Status::from(
+        CallRefusal::new(
+            Reason::PermissionDenied,
+            format!(
+                "this grant is for another use or job: it is of job {}",
+                grant.job
+            ),
+        )
+        .hint("show each grant with the tickets that came with it"),
+    ))
 }
 
 /// Another worker may run the job's function.
 fn check_can_run(functions: &Functions, job: &ResolvedJob) -> Result<(), Status> {
     match functions.can_run(job) {
         true => Ok(()),
-        false => Err(Status::failed_precondition(
-            "the job has a function, and this worker runs none\n  hint: start workers with --functions",
+        false => Err(Status::from(
+            CallRefusal::new(
+                Reason::WorkerUnavailable,
+                "the job has a function, and this worker runs none",
+            )
+            .hint("start workers with --functions"),
         )),
     }
 }
 
-/// Code that a caller sends runs here: that needs a controller's grant, or the role admin.
-fn check_function_caller(extensions: &Extensions) -> Result<(), Status> {
+/// A job that a caller sends names any place, and its code runs here: that needs a controller's
+/// grant for this use, or the role admin.
+fn check_job_sender(extensions: &Extensions, wanted: Use) -> Result<(), Status> {
     let is_granted = extensions
         .get::<Grant>()
-        .is_some_and(|grant| grant.r#use == Use::Function);
+        .is_some_and(|grant| grant.r#use == wanted);
     let caller = extensions.get::<Caller>().unwrap_or(&Caller::ANYBODY);
     if is_granted || caller.may(Role::Admin) {
         return Ok(());
     }
-    Err(Status::permission_denied(
-        "functions are called for a controller only\n  hint: submit the job to a controller",
+    Err(Status::from(
+        CallRefusal::new(
+            Reason::PermissionDenied,
+            "jobs are taken from a controller only",
+        )
+        .hint("send the job file to a controller"),
     ))
 }
 
@@ -359,12 +487,12 @@ impl FlightService for FlightRows {
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
         let (_, extensions, ticket) = request.into_parts();
-        let ticket = PartTicket::read(&ticket.ticket)?;
+        let ticket = PartTicket::read(&ticket.ticket).map_err(no_ticket)?;
         check_grant(extensions.get(), Use::Read, &ticket.job)?;
         let (manifest, job) = self
             .epoch(&ticket.job, ticket.epoch, LOOKUP_TIMEOUT)
             .await?;
-        let task = match ticket.wanted()? {
+        let task = match ticket.requested().map_err(no_ticket)? {
             Requested::Part(task) => task,
             Requested::DeadLetters => {
                 let batches = letters::batches(self.world.storages.clone(), &manifest);
@@ -375,41 +503,30 @@ impl FlightService for FlightRows {
         if !manifest.parts.iter().any(|part| part.task == task) {
             return Err(no_such_part(ticket.epoch, task));
         }
+        if ticket.reread {
+            return self.reread(job, manifest, task, None, &extensions).await;
+        }
         if let Some(KeptRows { schema, batches }) =
             self.world.results.get(&ticket.job, manifest.window, task)
         {
             let rows: Vec<_> = batches.iter().cloned().map(Ok).collect();
-            return Ok(encoded(schema, futures::stream::iter(rows)));
+            let rows = futures::stream::iter(rows);
+            return part(RowsFrom::Memory, None, schema, rows);
         }
-        check_can_run(&self.world.functions, &job)?;
         let turn = begin_replay(&self.replays, &extensions)?;
-        let World {
-            storages,
-            sources,
-            compute,
-            budget,
-            functions,
-            ..
-        } = self.world.clone();
-        let context = Arc::new(Context::new(job, storages, sources, budget, functions));
-        let replayed = replay(context, &compute, manifest, task)
-            .await
-            .map_err(|error| failed(&error))?;
-        let Some(replayed) = replayed else {
-            return Err(no_such_part(ticket.epoch, task));
-        };
-        let Replay {
-            schema,
-            batches,
-            running,
-        } = replayed;
-        let rows = ReceiverStream::new(batches)
-            .map_ok(WaitingBatch::take)
-            .map_err(move |error| {
-                let _until_the_stream_is_dropped = (&running, &turn);
-                FlightError::Tonic(Box::new(failed(&error)))
-            });
-        Ok(encoded(schema, rows))
+        match published(&job, &self.world, &manifest, task).await {
+            Ok(Published::Rows(rows)) => given(RowsFrom::Objects, None, rows, turn),
+            Ok(Published::NotExact(reason)) => {
+                drop(turn);
+                tracing::debug!(
+                    job = %ticket.job, epoch = ticket.epoch, %task, reason,
+                    "published objects do not give the rows of an epoch: they are computed again"
+                );
+                self.reread(job, manifest, task, Some(reason), &extensions)
+                    .await
+            }
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     async fn get_flight_info(
@@ -468,7 +585,10 @@ impl FlightService for FlightRows {
         let (_, extensions, action) = request.into_parts();
         let grant = extensions.get();
         if action.body.len() > ACTION_BYTES_MAX {
-            return Err(Status::invalid_argument("this is not an epoch of a job"));
+            return Err(Status::from(CallRefusal::new(
+                Reason::InvalidArgument,
+                "this is not an epoch of a job",
+            )));
         }
         match action.r#type.as_str() {
             VERIFY_ACTION => {
@@ -484,16 +604,20 @@ impl FlightService for FlightRows {
                     .await
             }
             LEARN_ACTION => {
-                let request = v1::LearnFunction::decode(action.body)
-                    .map_err(|_| Status::invalid_argument("this is not a function of a job"))?;
-                check_function_caller(&extensions)?;
+                let request: v1::LearnFunction = decoded(action.body, "a function of a job")?;
+                check_job_sender(&extensions, Use::Function)?;
                 self.learn(request, begin_replay(&self.checks, &extensions)?)
                     .await
             }
+            PREVIEW_ACTION => {
+                let order: v1::PreviewJob = decoded(action.body, "a preview of a job")?;
+                check_job_sender(&extensions, Use::Preview)?;
+                self.preview(order, begin_replay(&self.checks, &extensions)?)
+                    .await
+            }
             PUBLISHED_ACTION => {
-                let request = v1::PublishedEpoch::decode(action.body)
-                    .map_err(|_| Status::invalid_argument("this is not an epoch of a job"))?;
-                check_function_caller(&extensions)?;
+                let request: v1::PublishedEpoch = decoded(action.body, "an epoch of a job")?;
+                check_job_sender(&extensions, Use::Function)?;
                 let World {
                     functions,
                     storages,
@@ -505,7 +629,7 @@ impl FlightService for FlightRows {
                 Ok(Response::new(futures::stream::once(result).boxed()))
             }
             _ => Err(Status::unimplemented(format!(
-                "the actions are {VERIFY_ACTION}, {REBUILD_ACTION}, {LEARN_ACTION} and {PUBLISHED_ACTION}"
+                "the actions are {VERIFY_ACTION}, {REBUILD_ACTION}, {LEARN_ACTION}, {PREVIEW_ACTION} and {PUBLISHED_ACTION}"
             ))),
         }
     }
@@ -536,7 +660,12 @@ impl FlightService for FlightRows {
             r#type: PUBLISHED_ACTION.to_owned(),
             description,
         };
-        let all = [verify, rebuild, learn, published].map(Ok);
+        let description = "runs the query of a job on a few records, and writes nothing".to_owned();
+        let preview = ActionType {
+            r#type: PREVIEW_ACTION.to_owned(),
+            description,
+        };
+        let all = [verify, rebuild, learn, preview, published].map(Ok);
         Ok(Response::new(futures::stream::iter(all).boxed()))
     }
 }

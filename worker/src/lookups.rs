@@ -8,7 +8,7 @@
 use crate::task::TaskError;
 use arrow::record_batch::RecordBatch;
 use std::sync::{Arc, Weak};
-use streamctl_engine::lookup;
+use streamctl_engine::lookup::{self, LookupError};
 use streamctl_engine::memory::{Holding, MemoryLimit, Share};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::spec::LookupSpec;
@@ -96,6 +96,36 @@ impl Lookups {
         Ok(table)
     }
 
+    /// The rows of a lookup's current files, of which no window has pinned a version.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn current(
+        &self,
+        storages: &Storages,
+        spec: &LookupSpec,
+    ) -> Result<Table, TaskError> {
+        let _one_at_a_time = self.loaded.lock().await;
+        let listed = lookup::current_version(storages, spec).await?;
+        let held = self.take(&spec.name, listed.bytes.saturating_mul(LOADING_FACTOR))?;
+        let failed = |source| LookupError::Storage {
+            lookup: spec.name.clone(),
+            source,
+        };
+        let mut files = Vec::with_capacity(listed.objects.len());
+        for object in listed.objects {
+            let storage = storages.for_location(&object.location);
+            let bytes = storage.get(&object.location, object.size).await;
+            files.push((object.location, bytes.map_err(failed)?));
+        }
+        let rows = lookup::rows::read(spec, files).await?;
+        let size = rows.get_array_memory_size();
+        if !held.try_set(size) {
+            return Err(self.short(&spec.name, size));
+        }
+        Ok(Table { rows, _held: held })
+    }
+
     fn take(&self, lookup: &str, bytes: u64) -> Result<Holding, TaskError> {
         let held = Holding::without_minimum(Arc::clone(&self.share));
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -165,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_is_loaded_once_and_counts_until_nobody_keeps_it() {
+    async fn a_version_is_loaded_once_and_counts_until_its_last_user_drops_it() {
         let (storages, job, spec, version) = kept(1 << 20).await;
         let budget = MemoryBudget::default();
         let before = budget.lookups().share.free();

@@ -66,7 +66,12 @@ const READS: Metric = Metric::counter(
 const CALLS: Metric = Metric::counter(
     "streamctl_worker_kinesis_calls_total",
     &["job_name"],
-    "Calls of GetRecords and GetShardIterator",
+    "Calls of GetRecords, GetShardIterator and SubscribeToShard",
+);
+const SUBSCRIPTIONS: Metric = Metric::counter(
+    "streamctl_worker_kinesis_subscriptions_total",
+    &["job_name"],
+    "Subscriptions of enhanced fan-out that were granted; one of a shard lasts five minutes",
 );
 const THROTTLES: Metric = Metric::counter(
     "streamctl_worker_throttles_total",
@@ -122,6 +127,7 @@ pub const METRICS: &[Metric] = &[
     BYTES,
     READS,
     CALLS,
+    SUBSCRIPTIONS,
     THROTTLES,
     RENEWALS,
     LOSSES,
@@ -149,6 +155,7 @@ struct Sums {
     bytes: Counters,
     reads: Counters,
     calls: Counters,
+    subscriptions: Counters,
     throttles: Counters,
     renewals: Counters,
     losses: Counters,
@@ -245,6 +252,12 @@ impl Meter {
             &CALLS,
             &job,
             after.calls.saturating_sub(before.calls),
+        );
+        add(
+            &sums.subscriptions,
+            &SUBSCRIPTIONS,
+            &job,
+            after.subscriptions.saturating_sub(before.subscriptions),
         );
         add(
             &sums.throttles,
@@ -350,11 +363,12 @@ impl Meter {
             sums.busy_permille.load(Ordering::Relaxed) as f64 / 1_000.0,
         );
         sheet.gauge(&MEMORY, sums.memory_bytes.load(Ordering::Relaxed) as f64);
-        let counters: [(&Metric, &Counters); 12] = [
+        let counters: [(&Metric, &Counters); 13] = [
             (&RECORDS, &sums.records),
             (&BYTES, &sums.bytes),
             (&READS, &sums.reads),
             (&CALLS, &sums.calls),
+            (&SUBSCRIPTIONS, &sums.subscriptions),
             (&THROTTLES, &sums.throttles),
             (&RENEWALS, &sums.renewals),
             (&LOSSES, &sums.losses),

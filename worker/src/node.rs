@@ -14,6 +14,7 @@ use crate::session::{self, Settings, World};
 use crate::source::Sources;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
+use axum::http::HeaderMap;
 use axum::routing::get;
 use std::future::Future;
 use std::sync::Arc;
@@ -223,10 +224,10 @@ fn ready(meter: Meter) -> Ready {
 /// Health and metrics, without the limits on connections.
 pub fn shown(meter: Meter) -> Router {
     let ready = ready(meter.clone());
-    let metrics = move || {
+    let metrics = move |headers: HeaderMap| {
         let mut sheet = Sheet::default();
         meter.sheet(&mut sheet);
-        async move { metrics_answer(sheet.text()) }
+        async move { metrics_answer(&headers, &sheet) }
     };
     health(ready)
         .merge(index(INDEX))

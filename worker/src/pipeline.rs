@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use streamctl_engine::format::{BadRecord, Decoder, SeveralRows, records_of_rows};
 use streamctl_engine::query::{
     BlamedRow, OpenQuery, Pace, Pushed, QueryError, QueryInput, QueryOutput, QueryPlan,
-    UnmatchedCounter,
+    QueryProfile, UnmatchedCounter,
 };
 use streamctl_engine::source::{Foreign, Record};
 use streamctl_proto::report::{NullValues, UnknownKey};
@@ -41,6 +41,8 @@ pub struct Pipeline<'a> {
     /// The result rows; ends after [`Input`] is dropped.
     pub output: Output<'a>,
     pub unmatched: UnmatchedCounter,
+    /// Final when the output has ended.
+    pub profile: QueryProfile,
 }
 
 impl<'a> Pipeline<'a> {
@@ -73,6 +75,7 @@ impl<'a> Pipeline<'a> {
             input,
             output: output_of(context, plan, open.output, given)?,
             unmatched: open.unmatched,
+            profile: open.profile,
         })
     }
 }
@@ -89,7 +92,7 @@ fn output_of<'a>(
     };
     let input = plan.output_schema().clone();
     let result = context.result_schema(plan)?;
-    let output = FunctionOutput::new(context, query, input, result, function.per, given);
+    let output = FunctionOutput::new(context, query, input, result, function.per.clone(), given);
     Ok(Output::Function(Box::new(output)))
 }
 

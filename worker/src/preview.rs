@@ -1,8 +1,13 @@
 //! A job's query on a few records of its real source: nothing is committed, nothing is written.
 //!
 //! Owns: which records are taken. Does not own: reading, decoding, the query: they are those of the
-//! live path.
-//! Rule: bounded in records, shards and time; it does not wait for a source that returns nothing.
+//! live path; the request and its answer ([`order`]).
+//! Rule: bounded in records, bytes, shards and time; it does not wait for a source that returns
+//! nothing.
+
+mod order;
+
+pub use order::{PreviewError, Resources, preview, preview_action};
 
 use crate::pipeline::{CallContext, Pipeline, Produced};
 use crate::sink::SinkError;
@@ -12,21 +17,20 @@ use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_engine::query::{QueryError, QueryPlan};
+use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryPlan};
 use streamctl_engine::sink::layout;
 use streamctl_engine::source::sample::End;
 use streamctl_engine::source::{ReadError, Record, ShardToRead};
 use streamctl_engine::written::Formed;
+use streamctl_proto::preview::PREVIEW_SHARDS_MAX;
 use streamctl_proto::report::{NullValues, UnknownKey, UnmatchedKey, most_null, most_unknown};
 use streamctl_proto::{LookupVersion, ShardId};
 use tokio::time::{Instant, timeout_at};
 
-/// Most records of a preview: all of them are held in memory.
-pub const PREVIEW_RECORDS_MAX: usize = 10_000;
-/// Shards that a preview reads, at most.
-pub const PREVIEW_SHARDS_MAX: usize = 8;
-/// Memory of a preview's query, and of its result.
-const PREVIEW_QUERY_BYTES_MAX: usize = 512 << 20;
+/// Most payload bytes of a preview's records, half of a replay's memory: all of them are held.
+const SAMPLE_BYTES_MAX: usize = 32 << 20;
+/// Most memory of a preview's result.
+const RESULT_BYTES_MAX: usize = 64 << 20;
 /// Consecutive empty reads after which a shard counts as empty: Kinesis crosses gaps that way.
 const EMPTY_READS_MAX: usize = 20;
 
@@ -34,7 +38,7 @@ const EMPTY_READS_MAX: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     pub records: Vec<(ShardId, Record)>,
-    /// The time ran out before every shard was read as far as requested.
+    /// The time or the room for records ran out before every shard was read as far as requested.
     pub cut_short: bool,
 }
 
@@ -78,9 +82,14 @@ pub async fn sample(
 ) -> Result<Sample, ReadError> {
     let deadline = Instant::now() + within;
     let shards = &shards[..shards.len().min(PREVIEW_SHARDS_MAX)];
+    let wanted = Wanted {
+        end,
+        records_max,
+        bytes_max: SAMPLE_BYTES_MAX / shards.len().max(1),
+    };
     let reads = shards
         .iter()
-        .map(|shard| some_of(context, shard, end, records_max, deadline));
+        .map(|shard| some_of(context, shard, &wanted, deadline));
     let mut all = Vec::new();
     let mut cut_short = false;
     for (shard, read) in shards
@@ -96,23 +105,61 @@ pub async fn sample(
     Ok(Sample { records, cut_short })
 }
 
-/// Up to `records_max` records of one shard, and whether the time ran out before that.
+/// What is taken of one shard.
+struct Wanted {
+    end: End,
+    records_max: usize,
+    bytes_max: usize,
+}
+
+/// Records of one shard.
+#[derive(Default)]
+struct Kept {
+    records: VecDeque<Record>,
+    bytes: usize,
+    /// More records were wanted than there is room for.
+    is_full: bool,
+}
+
+impl Kept {
+    /// Adds records, and drops those that are too many, from the end that is not wanted.
+    fn add(&mut self, records: Vec<Record>, wanted: &Wanted) {
+        self.bytes += records.iter().map(|one| one.data.len()).sum::<usize>();
+        self.records.extend(records);
+        while self.records.len() > wanted.records_max {
+            self.drop_one(wanted.end);
+        }
+        while self.bytes > wanted.bytes_max && self.records.len() > 1 {
+            self.is_full = true;
+            self.drop_one(wanted.end);
+        }
+    }
+
+    fn drop_one(&mut self, end: End) {
+        let dropped = match end {
+            End::First => self.records.pop_back(),
+            End::Last => self.records.pop_front(),
+        };
+        self.bytes -= dropped.map_or(0, |one| one.data.len());
+    }
+}
+
+/// Records of one shard, and whether the time or the room ran out before there were enough.
 async fn some_of(
     context: &Context,
     shard: &ShardToRead,
-    end: End,
-    records_max: usize,
+    wanted: &Wanted,
     deadline: Instant,
 ) -> Result<(VecDeque<Record>, bool), ReadError> {
-    let mut kept = VecDeque::new();
+    let mut kept = Kept::default();
     let mut empty = 0;
     let Ok(reader) = timeout_at(deadline, context.sources.open(&context.job, shard)).await else {
-        return Ok((kept, true));
+        return Ok((kept.records, true));
     };
     let mut reader = reader?;
     while empty < EMPTY_READS_MAX {
         let Ok(chunk) = timeout_at(deadline, reader.next()).await else {
-            return Ok((kept, true));
+            return Ok((kept.records, true));
         };
         let chunk = chunk?;
         empty = if chunk.records.is_empty() {
@@ -120,18 +167,15 @@ async fn some_of(
         } else {
             0
         };
-        kept.extend(chunk.records);
-        match end {
-            End::First => kept.truncate(records_max),
-            End::Last => drop(kept.drain(..kept.len().saturating_sub(records_max))),
-        }
-        let enough = end == End::First && kept.len() >= records_max;
+        kept.add(chunk.records, wanted);
+        let has_first = kept.is_full || kept.records.len() >= wanted.records_max;
+        let enough = wanted.end == End::First && has_first;
         if enough || chunk.end.is_some() || (chunk.behind_ms == 0 && chunk.complete_to_ms.is_some())
         {
             break;
         }
     }
-    Ok((kept, false))
+    Ok((kept.records, kept.is_full))
 }
 
 /// Takes one of each shard in turn, from the requested end.
@@ -189,6 +233,8 @@ fn given_for(
     };
     CallContext {
         window: context.job.spec.window.window_of(arrival_ms),
+        attempt: 1,
+        memory: None,
         lookups: lookups.iter().map(rows).collect(),
     }
 }
@@ -202,14 +248,17 @@ pub async fn compute(
     plan: &QueryPlan,
     lookups: &BTreeMap<String, RecordBatch>,
     sample: &Sample,
+    pace: &Arc<Pace>,
 ) -> Result<Outcome, TaskError> {
-    let open = plan.open(lookups, PREVIEW_QUERY_BYTES_MAX).await?;
+    let (memory, _place) = context.budget.replay().await;
+    let open = plan.open_within(lookups, memory, BATCH_ROWS, pace).await?;
     let given = given_for(context, lookups, sample);
-    let pipeline = Pipeline::new(context, plan, None, open, given, Arc::default())?;
+    let pipeline = Pipeline::new(context, plan, None, open, given, Arc::clone(pace))?;
     let Pipeline {
         input,
         mut output,
         unmatched,
+        ..
     } = pipeline;
     let records: Vec<Record> = sample
         .records
@@ -250,11 +299,11 @@ pub async fn compute(
                 }
             };
             held += batch.get_array_memory_size();
-            if held > PREVIEW_QUERY_BYTES_MAX {
+            if held > RESULT_BYTES_MAX {
                 let detail =
                     "the rows of the preview are too large together: take fewer records".to_owned();
                 return Err(QueryError::Memory {
-                    limit_bytes: PREVIEW_QUERY_BYTES_MAX,
+                    limit_bytes: RESULT_BYTES_MAX,
                     detail,
                 }
                 .into());
@@ -337,6 +386,39 @@ mod tests {
         assert_eq!((all.records.len(), all.cut_short), (6, false));
     }
 
+    #[test]
+    fn a_sample_that_has_no_more_room_keeps_the_wanted_end_and_is_cut_short() {
+        let record = |sequence: &str| Record {
+            sequence: sequence.to_owned().try_into().unwrap(),
+            sub_sequence: 0,
+            arrival_ms: 0,
+            data: bytes::Bytes::from(vec![b'x'; 4]),
+            origin: None,
+            extra: None,
+            foreign: Default::default(),
+        };
+        let records = || ["1", "2", "3", "4"].map(record).to_vec();
+        for (end, expected) in [(End::First, ["1", "2"]), (End::Last, ["3", "4"])] {
+            let wanted = Wanted {
+                end,
+                records_max: 3,
+                bytes_max: 8,
+            };
+            let mut kept = Kept::default();
+            kept.add(records(), &wanted);
+            let sequences: Vec<_> = kept
+                .records
+                .iter()
+                .map(|one| one.sequence.to_string())
+                .collect();
+            assert_eq!(
+                (sequences, kept.bytes),
+                (expected.map(String::from).to_vec(), 8)
+            );
+            assert!(kept.is_full);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_source_that_gives_nothing_is_not_waited_for() {
         let bed = Bed::new(job("SELECT id FROM source"));
@@ -369,7 +451,9 @@ mod tests {
         .unwrap();
         sample.records[0].1.data = bytes::Bytes::from_static(b"not json");
         let (plan, tables) = context.plan(&BTreeMap::new()).await.unwrap();
-        let outcome = compute(&context, &plan, &tables, &sample).await.unwrap();
+        let outcome = compute(&context, &plan, &tables, &sample, &Arc::default())
+            .await
+            .unwrap();
         assert_eq!(
             outcome.bad.iter().map(|bad| bad.index).collect::<Vec<_>>(),
             [0]

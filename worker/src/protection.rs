@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comes_before_a_controller_has_said_who() {
+    fn no_caller_is_admitted_before_a_controller_has_named_the_callers() {
         let protection = Protection::default();
         assert!(matches!(now(&protection), Policy::Closed(NOT_YET)));
         protection.reported(v1::Access::default()).unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_others_reach_is_not_opened_by_a_controller_that_asks_nobody() {
+    fn a_reachable_worker_is_not_opened_by_a_controller_without_authentication() {
         let mut security = Security::default();
         security.must_authenticate = true;
         let [exposed, here] = [true, false].map(|exposed| Protection::new(&security, exposed));

@@ -167,6 +167,7 @@ async fn rebuild(
         task: order.task,
         window: manifest.window,
         lookups: manifest.lookups.clone(),
+        attempt: 1,
     };
     let writer_context = writer_context(context, &which, &memory);
     let sink = half

@@ -15,7 +15,8 @@ use streamctl_proto::parts::{REPORT_BYTES_MAX, UNDECIDED_BYTES_MAX};
 use streamctl_proto::v1::task_ended::{Place, Why};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{
-    JobName, JobVersion, LookupVersion, Position, Report, ResolvedJob, ShardId, TaskId, Window, v1,
+    JobName, JobVersion, LookupVersion, Position, Report, ResolvedJob, ShardId, TaskId, Watermark,
+    Window, v1,
 };
 use tokio::sync::mpsc;
 
@@ -71,7 +72,7 @@ struct Entry {
     retention_ms: Option<i64>,
     base: BTreeMap<ShardId, Position>,
     reports: Vec<Undecided>,
-    watermark_ms: i64,
+    watermark: Watermark,
     requested: Vec<Window>,
     open: BTreeMap<Window, BTreeMap<String, LookupVersion>>,
     ended: Vec<v1::ShardEnded>,
@@ -171,6 +172,7 @@ impl Registry {
             version: env!("CARGO_PKG_VERSION").into(),
             tasks,
             process: inner.process,
+            ..Default::default()
         };
         (hello, receiver)
     }
@@ -202,7 +204,7 @@ impl Registry {
             retention_ms,
             base,
             reports: vec![],
-            watermark_ms: i64::MIN,
+            watermark: Watermark::Unknown,
             requested: vec![],
             open: BTreeMap::new(),
             ended: vec![],
@@ -282,14 +284,16 @@ impl Registry {
     pub fn progress(&self, task: TaskId, progress: v1::Progress) {
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
-            entry.watermark_ms = entry.watermark_ms.max(progress.watermark_ms);
+            entry.watermark = entry
+                .watermark
+                .max(Watermark::from_wire(progress.watermark_ms));
             for shard in &progress.shards {
                 if let Some(gap) = shard.lost {
                     entry.lost.insert(shard.shard.clone(), gap);
                 }
             }
             let task = Some(task.into());
-            let watermark_ms = entry.watermark_ms;
+            let watermark_ms = entry.watermark.to_wire();
             inner.send(Message::Progress(v1::Progress {
                 task,
                 watermark_ms,
@@ -304,7 +308,7 @@ impl Registry {
         task: TaskId,
         shard: &ShardId,
         last: &Position,
-        floor_ms: i64,
+        floor: Watermark,
         children: &[Child],
     ) {
         let child = |child: &Child| v1::ChildShard {
@@ -317,7 +321,7 @@ impl Registry {
             shard: shard.to_string(),
             last: Some(last.into()),
             children: children.iter().map(child).collect(),
-            floor_ms,
+            floor_ms: floor.to_wire(),
         };
         let mut inner = self.lock();
         if let Some(entry) = inner.tasks.get_mut(&task) {
@@ -410,6 +414,7 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
             task: Some(id.into()),
             window: Some((*window).into()),
             lookups: lookups_to_wire(lookups),
+            attempt: 0,
         };
     v1::RunningTask {
         task: Some(id.into()),
@@ -420,7 +425,7 @@ fn running(id: TaskId, entry: &Entry) -> v1::RunningTask {
             .iter()
             .map(|undecided| (&undecided.report).into())
             .collect(),
-        watermark_ms: entry.watermark_ms,
+        watermark_ms: entry.watermark.to_wire(),
         windows: entry.open.iter().map(window).collect(),
         ended: entry.ended.clone(),
         released: entry.released,
@@ -483,6 +488,7 @@ mod tests {
             null_values: vec![],
             unknown_keys: vec![],
             stages: Default::default(),
+            operators: vec![],
         }
     }
 
@@ -643,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_takes_nothing_more_is_given_up_and_that_is_said() {
+    fn a_connection_that_takes_nothing_more_is_given_up_and_reported() {
         let registry = Registry::default();
         let (_, _sent) = registry.connect("w", "a:1");
         let beat = || {

@@ -56,13 +56,13 @@ impl WaitingBatch {
 }
 
 /// The queue of a replay's rows for their reader.
-struct Outlet {
+pub(crate) struct Outlet {
     sender: mpsc::Sender<Result<WaitingBatch, TaskError>>,
     room: Arc<Semaphore>,
 }
 
 impl Outlet {
-    fn new() -> (Self, mpsc::Receiver<Result<WaitingBatch, TaskError>>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Result<WaitingBatch, TaskError>>) {
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         (
             Self {
@@ -86,6 +86,21 @@ impl Outlet {
             .await
             .is_ok()
     }
+
+    /// Ends the rows with an error.
+    pub(crate) async fn fail(&self, error: TaskError) {
+        let _over = self.sender.send(Err(error)).await;
+    }
+}
+
+/// Sends a batch to its reader. `false`: the reader is gone.
+///
+/// # Errors
+/// [`TaskError::ReaderIdle`]
+pub(crate) async fn give(outlet: &Outlet, batch: RecordBatch) -> Result<bool, TaskError> {
+    tokio::time::timeout(READER_IDLE_MAX, outlet.send(batch))
+        .await
+        .map_err(|_| TaskError::ReaderIdle(READER_IDLE_MAX))
 }
 
 /// Begins to compute a task's part of an epoch again, on the threads of `compute`. `None`: the
@@ -129,14 +144,15 @@ pub async fn replay(
     let pace = Arc::clone(&workload.pace);
     let running = compute.spawn(workload, async move {
         let _place = place;
-        let given = given(ranges.window, &versions, tables.clone());
+        let held = Arc::clone(&memory) as _;
+        let given = given(ranges.window, &versions, tables.clone(), held);
         let rows = Computed {
             plan: &plan,
             tables: &tables,
             given,
         };
         if let Err(error) = run(&context, memory, rows, ranges, &outlet, &pace).await {
-            let _over = outlet.sender.send(Err(error)).await;
+            outlet.fail(error).await;
         }
     });
     Ok(Some(Replay {
@@ -173,9 +189,10 @@ pub(crate) async fn recompute(
     context.check_repeatable()?;
     let (memory, _place) = context.budget.replay().await;
     let (plan, tables) = context.plan(&manifest.lookups).await?;
+    let held = Arc::clone(&memory) as _;
     let open = plan.open_within(&tables, memory, BATCH_ROWS, pace).await?;
     let window = Some(manifest.window);
-    let given = given(manifest.window, &manifest.lookups, tables);
+    let given = given(manifest.window, &manifest.lookups, tables, held);
     let mut pipeline = Pipeline::new(context, &plan, window, open, given, Arc::clone(pace))?;
     let parts = manifest.parts.iter().filter(|part| part.task == task);
     let ranges = parts.cloned().flat_map(ranges_of);
@@ -239,10 +256,8 @@ async fn run(
             let Produced::Rows(batch) = produced else {
                 continue;
             };
-            match tokio::time::timeout(READER_IDLE_MAX, outlet.send(batch)).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(_) => return Err(TaskError::ReaderIdle(READER_IDLE_MAX)),
+            if !give(outlet, batch).await? {
+                break;
             }
             pace.yield_point().await;
         }
@@ -595,7 +610,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_without_a_part_has_no_replay_and_one_that_nobody_reads_ends() {
+    async fn a_task_without_a_part_has_no_replay_and_an_unread_one_ends() {
         let mut bed = Bed::new(job("SELECT id FROM source"));
         bed.push("a", 0, &vec![10; 50_000]);
         bed.source.close(&shard("a"), vec![]);

@@ -12,11 +12,12 @@ use crate::connection::{Dial, Grpc, Incoming};
 use crate::functions::Functions;
 use crate::memory::MemoryBudget;
 use crate::meter::Meter;
+use crate::process_cpu::ProcessCpu;
 use crate::protection::Protection;
 use crate::registry::{Ending, JobIdentity, Registry};
 use crate::results::Results;
 use crate::source::Sources;
-use crate::task::{self, COMMANDS_MAX, Command, Context, Parts, shards::ShardState};
+use crate::task::{self, COMMANDS_MAX, Command, Context, Opening, Parts, shards::ShardState};
 use futures::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -27,10 +28,12 @@ use std::time::Duration;
 use streamctl_engine::security::dial::like;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::convert::{self, BadMessage};
+use streamctl_proto::load::{LoadHistory, LoadSample, to_hello};
+use streamctl_proto::refusal::CallRefusal;
 use streamctl_proto::resolved::RESOLVED_VERSION;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::v1::{self, worker_message};
-use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId};
+use streamctl_proto::{JobName, ResolvedJob, ShardId, TaskId, Watermark};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -94,6 +97,10 @@ struct Session {
     running: JoinSet<TaskId>,
     leaving: bool,
     busy: Sampler,
+    cpu: ProcessCpu,
+    /// The next leader gets it with the Hello.
+    load: LoadHistory,
+    began: tokio::time::Instant,
 }
 
 /// A controller whose connection broke, until one responds.
@@ -103,7 +110,11 @@ struct Silent {
 }
 
 enum LineEnd {
-    Broken(String),
+    Broken {
+        reason: String,
+        /// Something must be fixed first: it has a hint.
+        is_lasting: bool,
+    },
     Redirected(String),
     Left,
 }
@@ -138,6 +149,9 @@ pub async fn run_over(
         running,
         leaving: false,
         busy,
+        cpu: ProcessCpu::default(),
+        load: LoadHistory::default(),
+        began: tokio::time::Instant::now(),
     };
     let mut wait = DIAL_WAIT_MIN;
     let mut next = session.settings.controllers.clone();
@@ -191,21 +205,16 @@ pub async fn run_over(
                         break;
                     }
                 }
-                LineEnd::Broken(reason) => {
+                LineEnd::Broken { reason, is_lasting } => {
                     if joined {
                         silent = Some(Silent {
                             address: address.clone(),
                             since: tokio::time::Instant::now(),
                         });
                     }
-                    // An error with a hint does not go away by itself: log it once, and again when
-                    // it changes.
-                    if reason.contains("hint: ") && reported.as_ref() != Some(&reason) {
-                        tracing::error!(
-                            address,
-                            reason,
-                            "this controller does not take this worker"
-                        );
+                    // Log what does not go away by itself once, and again when it changes.
+                    if is_lasting && reported.as_ref() != Some(&reason) {
+                        tracing::error!(address, reason, "the controller rejected this worker");
                         reported = Some(reason);
                     } else if joined {
                         tracing::warn!(
@@ -254,8 +263,17 @@ impl Session {
     async fn connect(&self, address: &str, patience: Duration) -> Result<Incoming, LineEnd> {
         let registry = Arc::clone(&self.registry);
         let settings = self.settings.clone();
+        let compute_threads = u32::try_from(self.world.compute.threads()).ok();
+        let memory_limit_bytes = self.world.budget.limit().bytes();
+        let load = to_hello(&self.load, self.running_ms());
         let begin = move || {
             let (hello, outgoing) = registry.connect(&settings.worker, &settings.flight_address);
+            let hello = v1::Hello {
+                compute_threads,
+                memory_limit_bytes: Some(memory_limit_bytes),
+                load,
+                ..hello
+            };
             let hello = v1::WorkerMessage {
                 message: Some(worker_message::Message::Hello(hello)),
             };
@@ -265,7 +283,7 @@ impl Session {
         };
         match tokio::time::timeout(patience, self.dial.dial(address, Box::new(begin))).await {
             Ok(dialled) => dialled.map_err(|status| refused(&status)),
-            Err(_) => Err(LineEnd::Broken(format!("no answer within {patience:?}"))),
+            Err(_) => Err(broken(format!("no answer within {patience:?}"))),
         }
     }
 
@@ -281,7 +299,7 @@ impl Session {
                 biased;
                 _ = heartbeat.tick() => {
                     if !self.beat() {
-                        return LineEnd::Broken("the controller does not accept this worker's messages".into());
+                        return broken("the controller does not accept this worker's messages");
                     }
                 }
                 () = stop.as_mut(), if !self.leaving => {
@@ -301,11 +319,11 @@ impl Session {
                             heartbeat = every(Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(50, 5_000))));
                         }
                         if let Err(problem) = self.obey(message) {
-                            return LineEnd::Broken(problem.to_string());
+                            return broken(problem.to_string());
                         }
                     }
                     Some(Err(status)) => return refused(&status),
-                    _ => return LineEnd::Broken("the controller ended the session".into()),
+                    _ => return broken("the controller ended the session"),
                 },
             }
         }
@@ -378,10 +396,12 @@ impl Session {
             Message::WindowOpened(opened) => {
                 let task = convert::task_id(opened.task)?;
                 let window = convert::window(opened.window)?;
-                self.command(
-                    task,
-                    Command::Open(window, convert::lookups_from_wire(opened.lookups)),
-                );
+                let opening = Opening {
+                    window,
+                    lookups: convert::lookups_from_wire(opened.lookups),
+                    attempt: opened.attempt.max(1),
+                };
+                self.command(task, Command::Open(opening));
             }
             // Parts are already assembled by the connection.
             Message::Part(_) => {}
@@ -419,13 +439,25 @@ impl Session {
         }
     }
 
+    /// Time since the process began, for its load.
+    fn running_ms(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// Sends a heartbeat. Returns false if the connection is closed.
     fn beat(&mut self) -> bool {
         let beat = v1::Heartbeat {
             memory_bytes: memory_bytes(),
             busy_permille: self.busy.permille(),
             clock_skew_ms: self.world.meter.clock_skew_ms(),
+            cpu_permille: self.cpu.permille(),
         };
+        let sample = LoadSample {
+            cpu_permille: beat.cpu_permille,
+            memory_bytes: beat.memory_bytes,
+            busy_permille: beat.busy_permille,
+        };
+        self.load.add(self.running_ms(), &sample);
         self.world.meter.set_memory(beat.memory_bytes);
         self.world.meter.set_busy(beat.busy_permille.unwrap_or(0));
         self.registry.send(worker_message::Message::Heartbeat(beat))
@@ -553,7 +585,7 @@ pub fn read_start(
             after,
             shard.detail,
             job.spec.window,
-            shard.floor_ms,
+            Watermark::from_wire(shard.floor_ms),
         );
         state.read_to_ms = shard.read_to_ms;
         state.retention_ms = retention_ms;
@@ -569,18 +601,16 @@ fn every(interval: Duration) -> tokio::time::Interval {
     ticks
 }
 
-/// The leader's address, host:port, from the status of a controller that does not lead.
-pub(crate) fn leader_named(status: &Status) -> Option<&str> {
-    let leader = status
-        .metadata()
-        .get("streamctl-leader")
-        .and_then(|value| value.to_str().ok());
-    leader.filter(|_| status.code() == Code::FailedPrecondition)
+fn broken(reason: impl Into<String>) -> LineEnd {
+    LineEnd::Broken {
+        reason: reason.into(),
+        is_lasting: false,
+    }
 }
 
 fn refused(status: &Status) -> LineEnd {
-    match leader_named(status) {
-        Some(leader) => LineEnd::Redirected(leader.to_owned()),
+    match CallRefusal::leader_named(status) {
+        Some(leader) => LineEnd::Redirected(leader),
         None => {
             if status.code() == Code::InvalidArgument {
                 // A bug in this worker, or a controller of another version: nothing else reports
@@ -590,7 +620,10 @@ fn refused(status: &Status) -> LineEnd {
                     "the controller refuses what this worker says"
                 );
             }
-            LineEnd::Broken(status.message().to_owned())
+            LineEnd::Broken {
+                reason: status.message().to_owned(),
+                is_lasting: CallRefusal::text_of(status).1.is_some(),
+            }
         }
     }
 }

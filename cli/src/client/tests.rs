@@ -4,6 +4,7 @@ use super::*;
 use futures::stream::{self, BoxStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use streamctl_proto::refusal::LEADER_METADATA;
 use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
 use streamctl_proto::v1::*;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -15,9 +16,13 @@ pub struct FakeJobs {
     pub leader: Option<String>,
     pub requests: Arc<AtomicUsize>,
     pub events: Vec<VerifyEvent>,
+    /// The list of jobs has two pages.
+    pub two_pages: bool,
     /// The first watch ends before the job does.
     pub breaks_off: bool,
     pub diff: Option<Result<DiffResponse, Status>>,
+    /// What a call waits for that is never answered.
+    pub waits: Option<Wait>,
 }
 
 impl FakeJobs {
@@ -52,7 +57,13 @@ impl Jobs for FakeJobs {
         &self,
         request: Request<SubmitRequest>,
     ) -> Result<Response<SubmitResponse>, Status> {
-        let created = !request.into_inner().dry_run;
+        if self.waits.is_some() {
+            std::future::pending::<()>().await;
+        }
+        let outcome = match request.into_inner().dry_run {
+            true => SubmitOutcome::Checked,
+            false => SubmitOutcome::Created,
+        };
         let column = Column {
             name: "uuid".into(),
             r#type: "string".into(),
@@ -60,7 +71,7 @@ impl Jobs for FakeJobs {
         let output_columns = vec![column];
         self.lead(Ok(SubmitResponse {
             job: "sales".into(),
-            created,
+            outcome: outcome.into(),
             output_columns,
             ..Default::default()
         }))
@@ -72,11 +83,80 @@ impl Jobs for FakeJobs {
                 .unwrap_or_else(|| Ok(DiffResponse::default())),
         )
     }
+    async fn explain(
+        &self,
+        _: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        self.lead(Ok(ExplainResponse::default()))
+    }
+    async fn preview(
+        &self,
+        _: Request<PreviewRequest>,
+    ) -> Result<Response<PreviewResponse>, Status> {
+        self.lead(Ok(PreviewResponse::default()))
+    }
+    async fn list_waits(
+        &self,
+        _: Request<ListWaitsRequest>,
+    ) -> Result<Response<ListWaitsResponse>, Status> {
+        let waits = self.waits.iter().cloned().collect();
+        self.lead(Ok(ListWaitsResponse { waits }))
+    }
     async fn get_job(
         &self,
         request: Request<GetJobRequest>,
     ) -> Result<Response<JobStatus>, Status> {
         self.lead(Self::job(&request.into_inner().job))
+    }
+    async fn get_job_spec(
+        &self,
+        request: Request<GetJobSpecRequest>,
+    ) -> Result<Response<GetJobSpecResponse>, Status> {
+        let request = request.into_inner();
+        let spec_toml = format!("name = \"{}\"\n", request.job);
+        self.lead(Ok(GetJobSpecResponse {
+            job: request.job,
+            job_version: request.version.unwrap_or(3),
+            last_version: 4,
+            spec_toml,
+            ..Default::default()
+        }))
+    }
+    async fn list_job_versions(
+        &self,
+        request: Request<ListJobVersionsRequest>,
+    ) -> Result<Response<ListJobVersionsResponse>, Status> {
+        let known = Self::job(&request.into_inner().job);
+        self.lead(known.map(|_| crate::verbs::get::tests::versions()))
+    }
+    async fn compare_job_versions(
+        &self,
+        request: Request<CompareJobVersionsRequest>,
+    ) -> Result<Response<CompareJobVersionsResponse>, Status> {
+        let request = request.into_inner();
+        self.lead(Ok(crate::verbs::get::tests::compared(
+            request.from,
+            request.to.unwrap_or(4),
+        )))
+    }
+    async fn get_job_profile(
+        &self,
+        request: Request<GetJobProfileRequest>,
+    ) -> Result<Response<JobProfile>, Status> {
+        let known = Self::job(&request.into_inner().job);
+        self.lead(known.map(|_| crate::verbs::explain::analyze::tests::profile()))
+    }
+    async fn get_job_history(
+        &self,
+        _: Request<GetJobHistoryRequest>,
+    ) -> Result<Response<JobHistory>, Status> {
+        self.lead(Ok(JobHistory::default()))
+    }
+    async fn get_worker(
+        &self,
+        _: Request<GetWorkerRequest>,
+    ) -> Result<Response<WorkerDetails>, Status> {
+        self.lead(Ok(WorkerDetails::default()))
     }
     async fn watch_job(
         &self,
@@ -101,10 +181,16 @@ impl Jobs for FakeJobs {
     }
     async fn list_jobs(
         &self,
-        _: Request<ListJobsRequest>,
+        request: Request<ListJobsRequest>,
     ) -> Result<Response<ListJobsResponse>, Status> {
+        let first = request.into_inner().page_token.is_empty();
+        let next_page_token = match self.two_pages && first {
+            true => "sales".to_owned(),
+            false => String::new(),
+        };
         self.lead(Ok(ListJobsResponse {
             jobs: vec![crate::views::tests::status()],
+            next_page_token,
         }))
     }
     async fn stop_job(
@@ -189,7 +275,19 @@ impl Jobs for FakeJobs {
         };
         self.lead(Ok(ListWorkersResponse {
             workers: vec![worker],
+            next_page_token: String::new(),
         }))
+    }
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        let request = request.into_inner();
+        let known = match request.job.as_str() {
+            "" => Ok(()),
+            job => Self::job(job).map(drop),
+        };
+        self.lead(known.map(|()| crate::verbs::events::tests::page(&request.page_token)))
     }
     async fn get_scaling(
         &self,
@@ -227,7 +325,7 @@ pub async fn serve(jobs: FakeJobs) -> String {
 }
 
 async fn list(addresses: &str) -> Result<ListJobsResponse, CliError> {
-    let call = |channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await };
+    let call = |channel| async move { jobs(channel).list_jobs(ListJobsRequest::default()).await };
     Controller::new(addresses)?.call(call).await
 }
 
@@ -251,7 +349,18 @@ async fn a_standby_names_the_leader_and_the_leader_is_asked() {
 }
 
 #[tokio::test]
-async fn an_address_where_nobody_answers_is_passed_over() {
+async fn a_list_is_read_to_its_last_page() {
+    let jobs = FakeJobs {
+        two_pages: true,
+        ..Default::default()
+    };
+    let controller = Controller::new(&serve(jobs.clone()).await).unwrap();
+    assert_eq!(controller.all_jobs().await.unwrap().len(), 2);
+    assert_eq!(jobs.requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_address_without_an_answer_is_passed_over() {
     let gone = deserted().await;
     let leader = serve(FakeJobs::default()).await;
     assert_eq!(
@@ -261,7 +370,7 @@ async fn an_address_where_nobody_answers_is_passed_over() {
 }
 
 #[tokio::test]
-async fn what_the_leader_refuses_is_its_word_also_where_another_controller_is_gone() {
+async fn a_refusal_of_the_leader_is_final_even_if_another_controller_is_gone() {
     let refused = Status::failed_precondition("it is running\n  hint: stop it first");
     let leader = serve(FakeJobs {
         diff: Some(Err(refused)),
@@ -296,7 +405,11 @@ async fn a_job_file_that_breaks_the_connection_is_not_sent_to_another_controller
     let submit = |channel| async move { jobs(channel).submit(SubmitRequest::default()).await };
     let error = controller.call_once(submit).await.unwrap_err();
     assert!(
-        error.to_string().contains("was not sent to another one") && error.exit_code() == 4,
+        error
+            .hint()
+            .unwrap()
+            .contains("was not sent to another one")
+            && error.exit_code() == 4,
         "{error}"
     );
     assert_eq!(other.requests.load(Ordering::SeqCst), 0);
@@ -308,7 +421,7 @@ async fn a_job_file_that_breaks_the_connection_is_not_sent_to_another_controller
 }
 
 #[tokio::test]
-async fn where_nobody_answers_at_all_the_exit_code_is_4() {
+async fn without_any_answer_the_exit_code_is_4() {
     let error = list(&deserted().await).await.unwrap_err();
     assert_eq!(error.exit_code(), 4, "{error}");
 }

@@ -128,6 +128,34 @@ pub struct Sink {
     /// `snappy`, `gzip` ...
     pub compression: Option<String>,
     pub partition_by: Vec<String>,
+    /// The table of the catalog that the job keeps up to date.
+    pub catalog: Option<SinkTable>,
+}
+
+/// A table of the catalog that shows a target's files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkTable {
+    pub database: String,
+    pub table: String,
+    /// New columns reach the table.
+    pub add_columns: bool,
+}
+
+impl SinkTable {
+    /// `behavior`: Glue's `updateBehavior`, which adds columns unless it is `LOG`. `None`: a name is
+    /// missing.
+    pub fn named(
+        database: Option<String>,
+        table: Option<String>,
+        behavior: Option<&str>,
+    ) -> Option<Self> {
+        let name = |name: Option<String>| name.filter(|name| !name.is_empty());
+        Some(Self {
+            database: name(database)?,
+            table: name(table)?,
+            add_columns: !behavior.is_some_and(|word| word.eq_ignore_ascii_case("log")),
+        })
+    }
 }
 
 impl Flow {

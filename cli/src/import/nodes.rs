@@ -4,7 +4,7 @@
 //! Rule: nodes are read in the order of their inputs. A node of an unknown kind passes its input
 //! through, with a note.
 
-use super::flow::{Flow, STEPS_MAX, Sink, StepId, StepKind, Stream};
+use super::flow::{Flow, STEPS_MAX, Sink, SinkTable, StepId, StepKind, Stream};
 use super::options;
 use super::query::quoted;
 use super::write::text;
@@ -519,12 +519,24 @@ impl Nodes {
                 Some(name.to_owned()),
                 "the target is a table of the catalog: write the folder of its files",
             );
-        } else if body
-            .get("SchemaChangePolicy")
-            .and_then(|policy| policy.get("EnableUpdateCatalog"))
-            == Some(&Value::Bool(true))
-        {
-            let text = "no table is made or updated in the catalog: create it over the sink's folder, with partition projection or a crawler";
+        }
+        let policy = body.get("SchemaChangePolicy");
+        let is_updated =
+            policy.and_then(|policy| policy.get("EnableUpdateCatalog")) == Some(&Value::Bool(true));
+        // A target of the catalog names its table itself.
+        let of_policy = |key: &str| {
+            let named = policy.and_then(|policy| policy.get(key));
+            named.or(body.get(key)).and_then(scalar)
+        };
+        let catalog = SinkTable::named(
+            of_policy("Database"),
+            of_policy("Table"),
+            of_policy("UpdateBehavior").as_deref(),
+        );
+        let catalog = catalog.filter(|_| is_updated);
+        if is_updated && catalog.is_none() {
+            let text =
+                "the table that is updated in the catalog is not named: name it in [sink] catalog";
             self.flow.note(Some(name.to_owned()), text);
         }
         let format = if kind == "S3GlueParquetTarget" {
@@ -538,6 +550,7 @@ impl Nodes {
             format: format.unwrap_or_default(),
             compression: field("Compression"),
             partition_by: texts(body.get("PartitionKeys")),
+            catalog,
         };
         self.flow.set_sink(sink, Some(name.to_owned()));
     }
@@ -584,7 +597,10 @@ fn condition(filter: &Value) -> Option<String> {
     };
     let operands: Vec<String> = values.iter().map(operand).collect::<Option<_>>()?;
     let operation = filter.get("Operation").and_then(Value::as_str)?;
+    let negated = filter.get("Negated").and_then(Value::as_bool) == Some(true);
     let sql = match (operation, operands.as_slice()) {
+        // Glue's own code compares with None, which is equal to no value.
+        ("EQ", [a, b]) if negated => format!("{a} <=> {b}"),
         ("EQ", [a, b]) => format!("{a} = {b}"),
         ("LT", [a, b]) => format!("{a} < {b}"),
         ("GT", [a, b]) => format!("{a} > {b}"),
@@ -594,7 +610,6 @@ fn condition(filter: &Value) -> Option<String> {
         ("ISNULL", [a]) => format!("{a} IS NULL"),
         _ => return None,
     };
-    let negated = filter.get("Negated").and_then(Value::as_bool) == Some(true);
     Some(if negated {
         format!("NOT ({sql})")
     } else {

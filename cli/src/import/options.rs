@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_a_difference_is_told_and_nothing_else() {
+    fn only_relevant_differences_are_named() {
         let usual = map(&[
             ("separator", ","),
             ("quotechar", "\""),

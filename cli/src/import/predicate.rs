@@ -1,7 +1,9 @@
 //! A condition of Glue's Filter as SQL: comparisons of a row's columns with literals, `in`,
 //! `re.match`, and `and`, `or`, `not` of them.
 //!
-//! Rule: if one part is not understood, the whole condition is not understood.
+//! Rule: if one part is not understood, the whole condition is not understood. A column without a
+//! value is Python's `None`: it is equal to nothing else, and its order is an error, for which Glue
+//! drops the row.
 
 use super::python::Expr;
 use super::query::quoted;
@@ -13,22 +15,29 @@ pub fn sql(expr: &Expr) -> Option<String> {
         return None;
     };
     let [row] = names.as_slice() else { return None };
-    condition(body, row)
+    condition(body, row, false)
 }
 
-fn condition(expr: &Expr, row: &str) -> Option<String> {
+/// `inverted`: it stands below a `not`, where NULL is not as good as false.
+fn condition(expr: &Expr, row: &str, inverted: bool) -> Option<String> {
     match expr {
         Expr::Binary(op, left, right) if op == "and" || op == "or" => Some(format!(
             "({} {} {})",
-            condition(left, row)?,
+            condition(left, row, inverted)?,
             op.to_uppercase(),
-            condition(right, row)?
+            condition(right, row, inverted)?
         )),
-        Expr::Unary(op, inner) if op == "not" => Some(format!("NOT ({})", condition(inner, row)?)),
+        Expr::Unary(op, inner) if op == "not" => {
+            Some(format!("NOT ({})", condition(inner, row, true)?))
+        }
         Expr::Binary(op, left, right) => {
             let op = match op.as_str() {
+                "==" if inverted => "<=>",
                 "==" => "=",
-                "!=" => "<>",
+                "!=" => {
+                    let left = operand(left, row)?;
+                    return Some(format!("NOT ({left} <=> {})", operand(right, row)?));
+                }
                 "<" | ">" | "<=" | ">=" => op,
                 "in" | "not in" => {
                     let Expr::List(items) = &**right else {
@@ -38,12 +47,16 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
                         .iter()
                         .map(|item| operand(item, row))
                         .collect::<Option<_>>()?;
-                    let not = if op == "not in" { "NOT " } else { "" };
-                    return (!items.is_empty()).then_some(format!(
-                        "{} {not}IN ({})",
-                        operand(left, row)?,
-                        items.join(", ")
-                    ));
+                    if items.is_empty() {
+                        return None;
+                    }
+                    let left = operand(left, row)?;
+                    let list = items.join(", ");
+                    return Some(match op.as_str() {
+                        "not in" => format!("({left} IS NULL OR {left} NOT IN ({list}))"),
+                        _ if inverted => format!("({left} IS NOT NULL AND {left} IN ({list}))"),
+                        _ => format!("{left} IN ({list})"),
+                    });
                 }
                 "is" if **right == Expr::Constant("None") => {
                     return Some(format!("{} IS NULL", operand(left, row)?));
@@ -61,7 +74,7 @@ fn condition(expr: &Expr, row: &str) -> Option<String> {
         }
         // A regular expression in the form of Glue Studio.
         Expr::Call(call) => match (&call.function, call.args.as_slice()) {
-            (Expr::Name(name), [inner]) if name == "bool" => condition(inner, row),
+            (Expr::Name(name), [inner]) if name == "bool" => condition(inner, row, inverted),
             (Expr::Name(name), [Expr::Text(pattern), column]) if name == "re.match" => {
                 // It matches from the beginning of the text.
                 Some(format!(

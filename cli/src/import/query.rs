@@ -236,14 +236,18 @@ impl Writer<'_> {
         let mut list = Vec::new();
         let mut names = Vec::new();
         for [from, from_type, to, to_type] in mappings {
-            if from.contains('.') {
+            if to.contains('.') {
                 let text = format!(
-                    "the nested field {from:?} is not carried over: a struct is a text of JSON here"
+                    "the nested target {to:?} is not carried over: write named_struct('name', x) AS column in the query"
                 );
                 self.flow.note(Some(place.to_owned()), text);
                 continue;
             }
-            let source = quoted(&columns.resolve(from));
+            // A field of a struct is named with dots.
+            let mut parts = from.split('.');
+            let column = parts.next().map(|first| quoted(&columns.resolve(first)));
+            let parts = column.into_iter().chain(parts.map(quoted));
+            let source = parts.collect::<Vec<_>>().join(".");
             let target = quoted(to);
             let cast = if from_type.eq_ignore_ascii_case(to_type) {
                 None

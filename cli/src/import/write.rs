@@ -383,9 +383,10 @@ fn source_key(key: &str, value: &str) -> Key {
             "addRecordTimestamp is not carried over: partition_by takes the window's time"
                 .to_owned(),
         ),
-        "fanoutconsumerarn" => {
-            Key::Note("enhanced fan-out is not carried over: streams are polled".to_owned())
-        }
+        "fanoutconsumerarn" => Key::Note(format!(
+            "the consumer stays the script's: {value}; for enhanced fan-out add a consumer of the \
+             job's own to [source], such as consumer = \"streamctl\""
+        )),
         "typeofdata" | "classification" | "format" | "inferschema" | "schema"
         | "addrecordtimestamp" => Key::Silent,
         "emitconsumerlagmetrics"
@@ -567,6 +568,19 @@ fn push_sink(toml: &mut String, flow: &mut Flow, sink: &Sink) {
     if !columns.is_empty() {
         let columns: Vec<_> = columns.iter().map(|name| text_toml(name)).collect();
         let _ = writeln!(toml, "partition_by = [{}]", columns.join(", "));
+    }
+    if let Some(of) = &sink.catalog {
+        let fixed = if of.add_columns {
+            ""
+        } else {
+            ", add_columns = false"
+        };
+        let _ = writeln!(
+            toml,
+            "catalog = {{ database = {}, table = {}{fixed} }}",
+            text_toml(&of.database),
+            text_toml(&of.table)
+        );
     }
 }
 

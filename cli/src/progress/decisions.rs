@@ -69,18 +69,36 @@ const DECISIONS: &[(&str, Decision)] = &[
             ("status sales --watch", "asking for the job"),
         ]),
     ),
+    ("why", Line(&[("why sales", "asking for the job")])),
     ("top", Screen),
     ("list", Line(&[("list", "asking for the jobs")])),
     (
+        "get",
+        Line(&[
+            ("get sales", "asking for the job"),
+            ("get sales --versions", "asking for the versions"),
+            ("get sales --diff 1", "comparing the versions"),
+        ]),
+    ),
+    (
         "explain",
-        Line(&[(
-            "explain JOB",
-            "asking for columns, lookups, shards and places",
-        )]),
+        Line(&[
+            (
+                "explain JOB",
+                "asking for columns, lookups, shards and places",
+            ),
+            ("explain --analyze sales", "asking for the operators"),
+        ]),
     ),
     (
         "preview",
-        Line(&[("preview JOB", "asking for columns, lookups and shards")]),
+        Line(&[
+            ("preview JOB", "reading records"),
+            (
+                "preview JOB --local",
+                "asking for columns, lookups and shards",
+            ),
+        ]),
     ),
     (
         "stop",
@@ -98,6 +116,13 @@ const DECISIONS: &[(&str, Decision)] = &[
         ]),
     ),
     ("epochs", Line(&[("epochs sales", "asking for the epochs")])),
+    (
+        "events",
+        Line(&[
+            ("events", "reading the events"),
+            ("events sales --watch", "reading the events"),
+        ]),
+    ),
     (
         "dead-letters",
         Line(&[
@@ -211,7 +236,7 @@ async fn run_verb(cli: Cli, environment: &Environment, out: &mut Output) -> Resu
 }
 
 #[tokio::test]
-async fn a_verb_that_asks_others_says_so_before_it_waits() {
+async fn a_verb_that_calls_others_prints_so_before_it_waits() {
     let folder = tempfile::tempdir().unwrap();
     let job = folder.path().join("job.toml");
     std::fs::write(

@@ -36,6 +36,8 @@ pub enum Key {
 #[derive(Clone, Debug)]
 pub struct Fetched {
     pub at: Instant,
+    /// By the clock of this machine.
+    pub now_ms: i64,
     /// All jobs, without their shards.
     pub jobs: Vec<JobStatus>,
     pub workers: Vec<WorkerStatus>,
@@ -154,13 +156,19 @@ impl Model {
             Sort::Name => jobs.sort_by(|a, b| a.job.cmp(&b.job)),
             Sort::Lag => jobs.sort_by_key(|job| (Reverse(job.lag_ms), job.job.clone())),
             Sort::Rate => jobs.sort_by(|a, b| {
-                job_rate(b)
+                self.rate(b)
                     .records
-                    .total_cmp(&job_rate(a).records)
+                    .total_cmp(&self.rate(a).records)
                     .then(a.job.cmp(&b.job))
             }),
         }
         jobs
+    }
+
+    /// What a job reads now.
+    pub fn rate(&self, job: &JobStatus) -> Rate {
+        let now_ms = self.last.as_ref().map_or(0, |fetched| fetched.now_ms);
+        job_rate(job, now_ms)
     }
 
     pub fn row(&self) -> Option<usize> {
@@ -294,13 +302,21 @@ impl Model {
     }
 }
 
-/// What a job read per second of its last window; 0 once it has ended.
-pub fn job_rate(job: &JobStatus) -> Rate {
+/// A window is committed within this time of its end; also for clocks that differ.
+const COMMIT_MS: i64 = 5_000;
+
+/// What a job read per second of its last window; 0 once it has ended, or the next window would have
+/// been committed and was not.
+fn job_rate(job: &JobStatus, now_ms: i64) -> Rate {
     let epoch = job.last_epoch.as_ref().filter(|_| !has_ended(job));
     let rate = epoch.and_then(|epoch| {
         let window = epoch.window?;
         let counts = epoch.counts?;
-        let seconds = (window.end_ms - window.start_ms) as f64 / 1_000.0;
+        let length_ms = window.end_ms.saturating_sub(window.start_ms);
+        if now_ms.saturating_sub(epoch.committed_ms) > length_ms.saturating_add(COMMIT_MS) {
+            return None;
+        }
+        let seconds = length_ms as f64 / 1_000.0;
         let per_second = |count: u64| count as f64 / seconds;
         (seconds > 0.0).then(|| Rate {
             records: per_second(counts.rows_in),

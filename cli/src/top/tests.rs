@@ -44,6 +44,7 @@ fn fetched(jobs: Vec<JobStatus>) -> Fetched {
     };
     Fetched {
         at: Instant::now(),
+        now_ms: status().last_epoch.expect("there is one").committed_ms,
         jobs,
         workers: vec![worker(1), worker(2)],
         one: None,
@@ -277,7 +278,7 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
 }
 
 #[test]
-fn a_controller_that_does_not_answer_is_said_and_what_was_known_stays() {
+fn a_controller_that_does_not_answer_is_named_and_known_figures_stay() {
     let mut model = three();
     model.take(Input::Arrived(Box::new(Err(CliError::Unreachable(
         "http://a: refused".into(),
@@ -350,7 +351,7 @@ fn keys_of_a_keyboard_mean_what_the_help_says() {
 }
 
 #[tokio::test]
-async fn a_session_asks_shows_and_ends_with_a_key_or_a_signal() {
+async fn a_session_polls_draws_and_ends_with_a_key_or_a_signal() {
     let jobs = FakeJobs::default();
     let controller = Controller::new(&serve(jobs.clone()).await).unwrap();
     let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
@@ -389,4 +390,18 @@ async fn a_session_asks_shows_and_ends_with_a_key_or_a_signal() {
     )
     .await
     .unwrap();
+}
+
+#[test]
+fn a_rate_is_zero_when_the_next_window_is_missing() {
+    let mut model = model(false);
+    let answer = fetched(vec![status()]);
+    let later = Fetched {
+        now_ms: answer.now_ms + 3_600_000,
+        ..fetched(vec![status()])
+    };
+    model.take(reported(answer));
+    assert!(model.rate(&status()).records > 0.0);
+    model.take(reported(later));
+    assert!(model.rate(&status()).records == 0.0);
 }

@@ -3,9 +3,9 @@
 //! Rule: everything fits on 80 columns and 24 lines. A larger screen shows more rows; a narrower
 //! one omits whole columns and cuts no word. Without colours, no information is lost.
 
-use super::model::{Model, Rate, job_rate};
+use super::model::{Model, Rate};
 use crate::output::Tone;
-use crate::views::{busy, bytes, milliseconds, position, state, time, tone};
+use crate::views::{busy, bytes, end_of, milliseconds, position, state, time, tone};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -293,7 +293,7 @@ fn job_row(model: &Model, job: &JobStatus, selected: bool) -> (Vec<String>, Styl
             bytes: read,
         },
         totals,
-    ) = (job_rate(job), job.totals.unwrap_or_default());
+    ) = (model.rate(job), job.totals.unwrap_or_default());
     let cells = vec![
         format!("{}{}", if selected { "> " } else { "  " }, job.job),
         state(job).to_owned(),
@@ -364,7 +364,7 @@ fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {
             milliseconds(shard.lag_ms),
             per_second(rate.records),
             bytes(rate.bytes as u64),
-            tail(&position(shard.committed.as_ref()), 12),
+            end_of(&position(shard.committed.as_ref()), 12),
         ];
         (cells, Style::default())
     };
@@ -380,18 +380,6 @@ fn draw_job(frame: &mut Frame<'_>, model: &Model, name: &str, area: Rect) {
             .map(row)
             .collect(),
     );
-}
-
-/// The end of a text: a position changes there.
-fn tail(text: &str, chars: usize) -> String {
-    let count = text.chars().count();
-    if count <= chars {
-        return text.to_owned();
-    }
-    format!(
-        "..{}",
-        text.chars().skip(count - chars + 2).collect::<String>()
-    )
 }
 
 fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
@@ -416,7 +404,7 @@ fn job_lines(model: &Model, job: &JobStatus, width: u16) -> Vec<Line<'static>> {
     let Rate {
         records,
         bytes: read,
-    } = job_rate(job);
+    } = model.rate(job);
     let text = format!(
         "epoch {} committed, {} published; {} in, {} out, {} dead, {} unmatched",
         job.epoch,

@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_says_whom_a_context_trusts_and_where_its_token_is_and_not_what_it_is() {
+    fn a_list_shows_whom_a_context_trusts_and_where_its_token_is_and_never_the_token() {
         let folder = tempfile::tempdir().unwrap();
         let from = Environment {
             config: Some(folder.path().join("config.toml")),

@@ -6,7 +6,7 @@
 
 pub mod args;
 
-use super::tail::{REUSE_CONNECTION, Readers, next_of};
+use super::tail::{REUSE_CONNECTION, Readers, next_of, text_of};
 use crate::client::Controller;
 use crate::error::CliError;
 use crate::output::{Format, Output};
@@ -21,13 +21,17 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
+use streamctl_engine::dead_letters::{RECORD, ROW};
 use streamctl_engine::security::ClientConnection;
+use streamctl_proto::flight::EpochsCommand;
 use streamctl_proto::{MESSAGE_BYTES_MAX, count};
 
 /// Epochs that are examined per request.
 const EPOCHS_PER_REQUEST: u64 = 100;
 /// Characters of a payload that the table shows.
 const PAYLOAD_CHARS_MAX: usize = 80;
+/// In place of the shard of a row of the result.
+const ROW_SHARD: &str = "(row of the result)";
 /// Reasons that are counted separately. A reason that quotes a record is a separate one.
 const REASONS_MAX: usize = 1_000;
 /// Reasons that the summary at the end shows.
@@ -85,8 +89,14 @@ async fn page(
     to: Option<u64>,
     controller: &Controller,
 ) -> Result<(FlightInfo, ClientConnection), CliError> {
-    let command = json!({"job": args.job, "from": from, "to": to, "limit": EPOCHS_PER_REQUEST, "dead_letters": true});
-    let command = command.to_string();
+    let command = text_of(&EpochsCommand {
+        job: args.job.clone(),
+        from,
+        to,
+        limit: usize::try_from(EPOCHS_PER_REQUEST).ok(),
+        dead_letters: true,
+        ..EpochsCommand::default()
+    });
     let call = |line: ClientConnection| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
@@ -119,6 +129,8 @@ struct Row<'b> {
     reason: &'b str,
     payload: &'b [u8],
     replayed_from: Option<u64>,
+    /// A row of the result, which has no place in the source.
+    is_row: bool,
 }
 
 /// The letters of a batch.
@@ -134,6 +146,8 @@ fn rows(batch: &RecordBatch) -> Option<Vec<Row<'_>>> {
     let reasons: &StringArray = column(batch, "reason")?;
     let payloads: &BinaryArray = column(batch, "payload")?;
     let replayed: &UInt64Array = column(batch, "replayed_from")?;
+    // A worker of an earlier build lists records alone.
+    let kinds: Option<&StringArray> = column(batch, "kind");
     let row = |i: usize| Row {
         epoch: epochs.value(i),
         shard: shards.value(i),
@@ -143,6 +157,7 @@ fn rows(batch: &RecordBatch) -> Option<Vec<Row<'_>>> {
         reason: reasons.value(i),
         payload: payloads.value(i),
         replayed_from: replayed.is_valid(i).then(|| replayed.value(i)),
+        is_row: kinds.is_some_and(|kinds| kinds.value(i) == ROW),
     };
     Some((0..batch.num_rows()).map(row).collect())
 }
@@ -154,6 +169,7 @@ impl Row<'_> {
             "epoch": self.epoch, "shard": self.shard, "sequence_number": self.sequence_number,
             "sub_sequence": self.sub_sequence, "arrival_time": time(self.arrival_ms), "arrival_ms": self.arrival_ms,
             "reason": self.reason, "replayed_from": self.replayed_from,
+            "kind": if self.is_row { ROW } else { RECORD },
         });
         match std::str::from_utf8(self.payload) {
             Ok(text) => json["payload"] = text.into(),
@@ -173,9 +189,10 @@ impl Row<'_> {
         };
         let arrived = time(self.arrival_ms);
         let reason = self.reason.to_owned();
+        let shard = if self.is_row { ROW_SHARD } else { self.shard };
         [
             epoch,
-            self.shard.to_owned(),
+            shard.to_owned(),
             sequence,
             arrived,
             reason,

@@ -71,7 +71,7 @@ mod tests {
     use crate::output::tests::{captured, documented};
 
     #[tokio::test]
-    async fn what_is_deleted_says_what_stays() {
+    async fn a_deletion_lists_what_stays() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
         let args = DeleteArgs {
             job: "sales".into(),

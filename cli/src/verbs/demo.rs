@@ -2,14 +2,13 @@
 
 use crate::demo::{WINDOWS, prepare, sample};
 use crate::error::CliError;
-use crate::local::{Flow, LocalJob, Runner};
+use crate::local::{Flow, LocalJob, MemoryLimit, Runner};
 use crate::output::Output;
 use crate::views::{now_line, progress_line, status_json};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use streamctl_worker::memory::MemoryLimit;
 
 /// The default folder.
 const DIR: &str = "streamctl-demo";

@@ -6,7 +6,7 @@
 //! comparison fails, it exits with another code.
 
 use super::run::job;
-use super::{files, job_file_error, pack, read};
+use super::{JobFile, files, job_file};
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::local::LocalJob;
@@ -14,8 +14,8 @@ use crate::output::{Output, Paint, Tone};
 use crate::views::diff_json;
 use clap::Args;
 use std::path::PathBuf;
+use streamctl_proto::count;
 use streamctl_proto::v1::{DiffRequest, DiffResponse, FieldChange};
-use streamctl_proto::{JobSpec, count};
 
 /// Of `diff`.
 #[derive(Args, Debug)]
@@ -40,21 +40,19 @@ pub async fn run(
     controller: &Controller,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let text = read(&args.file)?;
-    let spec = JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
-    let code = pack(&args.file, &text, &spec)?;
+    let JobFile { text, code, .. } = job_file(&args.file)?;
     let request = DiffRequest {
         spec_toml: text,
         base_dir: String::new(),
-        function_code: files(code.as_ref()),
+        function_code: code,
     };
     let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).diff(request).await }
     };
-    let progress = out.progress("comparing source, columns, lookups and query");
-    let response = controller.call_once(call).await;
-    drop(progress);
+    let what = "comparing source, columns, lookups and query";
+    let called = controller.call_once(call);
+    let response = out.during_call(what, controller.waits(), called).await;
     show(args, response, "submit", out)
 }
 
@@ -112,7 +110,7 @@ fn not_compared(error: CliError) -> CliError {
             message: format!("not compared: {error}"),
             hint: error
                 .hint()
-                .unwrap_or_else(|| "the controller's log says more".to_owned()),
+                .unwrap_or_else(|| "see the controller's log".to_owned()),
         },
         _ => error,
     }
@@ -137,19 +135,27 @@ fn as_text(response: &DiffResponse, take_over: &str, paint: Paint) -> String {
         .changes
         .iter()
         .for_each(|change| lines.extend(change_lines(change, paint)));
-    if !response.plan_will_be.is_empty() {
-        lines.push("the query's plan (each operator reads those below it)".to_owned());
-        lines.extend(value_lines(
-            Some(&response.plan_was),
-            Some(&response.plan_will_be),
-            paint,
-        ));
-    }
+    lines.extend(plan_lines(
+        &response.plan_was,
+        &response.plan_will_be,
+        paint,
+    ));
     lines.push(verdict(response, take_over, paint));
     lines.join("\n")
 }
 
-fn change_lines(change: &FieldChange, paint: Paint) -> Vec<String> {
+/// Both plans, if they differ.
+pub(super) fn plan_lines(was: &str, will_be: &str, paint: Paint) -> Vec<String> {
+    if will_be.is_empty() {
+        return vec![];
+    }
+    let mut lines = vec!["the query's plan (each operator reads those below it)".to_owned()];
+    lines.extend(value_lines(Some(was), Some(will_be), paint));
+    lines
+}
+
+/// A field, its old and its new value, and why it cannot be taken over.
+pub(super) fn change_lines(change: &FieldChange, paint: Paint) -> Vec<String> {
     let what = match (&change.was, &change.will_be) {
         (None, Some(_)) => "added",
         (Some(_), None) => "removed",
@@ -330,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_that_differs_is_0_and_something_is_1_without_a_word_of_error() {
+    async fn no_difference_is_exit_code_0_and_a_difference_is_1_without_an_error() {
         let (same, text, _) = diff(Ok(response(vec![])), Format::Table).await;
         assert!(
             same.is_ok() && text.ends_with("nothing would change\n"),
@@ -362,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_that_is_refused_says_why_and_what_to_do() {
+    async fn a_refused_change_names_the_reason_and_what_to_do() {
         let (_, text, _) = diff(
             Ok(response(vec![change("source.stream", "a", "b", false)])),
             Format::Table,

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_there_are_none_only_standard_error_says_so() {
+    async fn an_empty_result_is_noted_on_standard_error_alone() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
         let (mut out, data, notes) = captured(Format::Table);
         run(&args(Some(100), None), &controller, &mut out)

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_lies_beside_the_job_file_and_is_not_overwritten_either() {
+    fn a_function_is_written_beside_the_job_file_and_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let made = |name: &str| ImportArgs {
             to: Some(folder.path().join(name)),
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_nothing_uses_is_told_with_those_that_are_used() {
+    fn an_unused_argument_is_refused_with_those_that_are_used() {
         let set = ["s3_bucket=b", "s3_buckett=c"].map(str::to_owned).to_vec();
         let (result, _, notes) = import(
             ImportArgs {

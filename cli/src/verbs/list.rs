@@ -1,11 +1,10 @@
 //! `streamctl list`: one line per job.
 
 use crate::args::ListArgs;
-use crate::client::{Controller, jobs};
+use crate::client::Controller;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::views::{jobs_text, status_json};
-use streamctl_proto::v1::ListJobsRequest;
 
 /// Printed if there are no jobs.
 const NONE: &str = "no jobs yet: start one with `streamctl submit job.toml`";
@@ -15,11 +14,11 @@ pub async fn run(
     controller: &Controller,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let call =
-        controller.call(|channel| async move { jobs(channel).list_jobs(ListJobsRequest {}).await });
-    let response = out.during("asking for the jobs", call).await?;
+    let jobs = out
+        .during("asking for the jobs", controller.all_jobs())
+        .await?;
     if args.names {
-        let names: Vec<_> = response.jobs.iter().map(|job| job.job.as_str()).collect();
+        let names: Vec<_> = jobs.iter().map(|job| job.job.as_str()).collect();
         return if names.is_empty() {
             Ok(())
         } else {
@@ -28,7 +27,7 @@ pub async fn run(
     }
     let paint = out.paint();
     out.list(
-        &response.jobs,
+        &jobs,
         NONE,
         |jobs| jobs_text(jobs, paint),
         |jobs| jobs.iter().map(status_json).collect(),

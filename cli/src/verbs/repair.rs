@@ -93,7 +93,7 @@ pub async fn summary_of(
         }
     }
     Err(CliError::Unreachable(
-        "the repair broke off; run it again, the completed steps are kept".to_owned(),
+        "the repair broke off; run it again, the completed steps are kept".into(),
     ))
 }
 
@@ -173,7 +173,7 @@ mod tests {
     use crate::output::tests::{captured, documented};
 
     #[tokio::test]
-    async fn a_repair_says_what_it_did_and_one_of_no_job_fails() {
+    async fn a_repair_reports_what_it_did_and_one_of_no_job_fails() {
         let controller = Controller::new(&serve(FakeJobs::default()).await).unwrap();
         let args = |job: &str| RepairArgs {
             job: Some(job.into()),

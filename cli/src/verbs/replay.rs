@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_says_what_is_replayed_and_what_was() {
+    fn the_answer_lists_what_is_replayed_and_what_was() {
         let response = |epochs, records, already| {
             text(&ReplayDeadLettersResponse {
                 epochs,

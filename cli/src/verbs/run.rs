@@ -2,7 +2,7 @@
 
 use super::{job_file_error, pack, read};
 use crate::error::CliError;
-use crate::local::{Flow, LocalJob, Runner};
+use crate::local::{Flow, LocalJob, MemoryLimit, Runner};
 use crate::output::Output;
 use crate::views::{now_line, progress_line, status_json, status_text};
 use clap::Args;
@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use streamctl_engine::clock::system_clock;
 use streamctl_proto::v1::JobState;
 use streamctl_proto::{JobName, JobSpec};
-use streamctl_worker::memory::MemoryLimit;
 
 /// Of `run`.
 #[derive(Args, Debug)]
@@ -221,7 +220,7 @@ mod tests {
         );
     }
     #[tokio::test]
-    async fn a_job_that_was_over_before_says_that_it_has_read_nothing() {
+    async fn a_job_that_was_complete_before_reports_that_it_read_nothing() {
         let (mut out, _, notes) = captured(Format::Table);
         let over = || JobStatus {
             state: JobState::Completed.into(),
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_controller_finds_in_the_job_file_is_told_as_what_is_found_here() {
+    async fn problems_that_the_controller_finds_are_shown_like_those_found_here() {
         let (mut out, ..) = captured(Format::Table);
         let refused =
             tonic::Status::invalid_argument("line 7: sink.path: is not there\n  hint: make it");
@@ -252,7 +251,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("generator.toml is not a correct job file\nline 7: sink.path"),
+                .contains("generator.toml is not a valid job file\nline 7: sink.path"),
             "{error}"
         );
     }

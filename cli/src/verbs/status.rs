@@ -89,7 +89,7 @@ async fn follow(
             Ok(Some(status)) => status,
             Ok(None) => {
                 return Ok(Followed::Lost(CliError::Unreachable(
-                    "the answer ended".to_owned(),
+                    "the answer ended".into(),
                 )));
             }
             Err(status) => return Ok(Followed::Lost(status.into())),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watching_goes_on_with_the_next_leader() {
+    async fn watching_continues_with_the_next_leader() {
         let address = serve(FakeJobs {
             breaks_off: true,
             ..Default::default()

@@ -67,16 +67,13 @@ pub async fn run(
 
 /// The job stopped before its open windows were finished.
 fn not_drained(job: &str, left: &NotDrained) -> CliError {
+    let from = match left.from_ms {
+        0 => "the job's start".to_owned(),
+        from_ms => time(from_ms),
+    };
     let what = match left.until_ms {
-        0 => format!(
-            "what arrived since {}, as another controller leads now",
-            time(left.from_ms)
-        ),
-        until_ms => format!(
-            "what arrived from {} to {}",
-            time(left.from_ms),
-            time(until_ms)
-        ),
+        0 => format!("what arrived since {from}, as another controller leads now"),
+        until_ms => format!("what arrived from {from} to {}", time(until_ms)),
     };
     CliError::Local {
         message: format!("job {job} is stopped, and its open windows could not be finished: {what} is in no epoch"),
@@ -132,6 +129,17 @@ mod tests {
         assert!(
             unknown.to_string().contains("another controller leads now"),
             "{unknown}"
+        );
+        let begun = not_drained(
+            "sales",
+            &NotDrained {
+                from_ms: 0,
+                until_ms: 1_795_481_160_000,
+            },
+        );
+        assert!(
+            begun.to_string().contains("from the job's start to 2026"),
+            "{begun}"
         );
     }
 }

@@ -1,14 +1,13 @@
 //! `streamctl submit`: starts a job on a cluster.
 
-use super::{files, job_file_error, pack, read};
+use super::{JobFile, job_file};
 use crate::args::SubmitArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
 use crate::output::{Output, table};
 use crate::views::change_json;
 use serde_json::{Value, json};
-use streamctl_proto::JobSpec;
-use streamctl_proto::v1::{Column, SubmitRequest, SubmitResponse};
+use streamctl_proto::v1::{Column, SubmitOutcome, SubmitRequest, SubmitResponse};
 
 /// Checks the job file here, then sends it: problems are printed even if no controller answers.
 pub async fn run(
@@ -16,29 +15,25 @@ pub async fn run(
     controller: &Controller,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let text = read(&args.file)?;
-    let spec = JobSpec::parse(&text).map_err(|problems| job_file_error(&args.file, &problems))?;
-    let code = pack(&args.file, &text, &spec)?;
+    let JobFile { text, spec, code } = job_file(&args.file)?;
     let request = SubmitRequest {
         spec_toml: text,
         dry_run: args.dry_run,
         base_dir: String::new(),
         change: args.change,
         if_version: args.if_version.unwrap_or(0),
-        function_code: files(code.as_ref()),
+        function_code: code,
     };
     let call = |channel| {
         let request = request.clone();
         async move { jobs(channel).submit(request).await }
     };
-    let progress = out.progress("checking source, lookups, query and places");
-    let response = controller
-        .call_once(call)
-        .await
-        .map_err(|error| error.of_job_file(&args.file))?;
-    drop(progress);
+    let what = "checking source, lookups, query and places";
+    let called = controller.call_once(call);
+    let response = out.during_call(what, controller.waits(), called).await;
+    let response = response.map_err(|error| error.of_job_file(&args.file))?;
     out.either(
-        || as_text(&response, args.dry_run),
+        || as_text(&response, args.dry_run, spec.whole_window_reason()),
         || as_json(&response, args.dry_run),
     )?;
     if !args.dry_run {
@@ -50,32 +45,33 @@ pub async fn run(
     Ok(())
 }
 
-fn as_text(response: &SubmitResponse, dry_run: bool) -> String {
+/// `reason`: why one task reads all shards, if it does.
+fn as_text(response: &SubmitResponse, dry_run: bool, reason: &str) -> String {
     let version = response.job_version;
-    let what = match (dry_run, response.created) {
-        (true, _) if response.changed => {
+    let what = match response.outcome() {
+        SubmitOutcome::Changed if dry_run => {
             format!("can take over as version {version}; nothing was changed")
         }
-        (false, _) if response.changed && response.after_epoch == 0 => {
+        SubmitOutcome::Changed if response.after_epoch == 0 => {
             format!("is at version {version} now")
         }
-        (false, _) if response.changed => {
+        SubmitOutcome::Changed => {
             format!(
                 "is at version {version} now, from epoch {} on",
                 response.after_epoch + 1
             )
         }
-        (true, _) => "is correct; nothing was started".to_owned(),
-        (false, true) => "was started".to_owned(),
-        (false, false) if response.resumed => {
-            "was there and had ended: it goes on from its last epoch".to_owned()
+        _ if dry_run => "is correct; nothing was started".to_owned(),
+        SubmitOutcome::Created => "was started".to_owned(),
+        SubmitOutcome::Resumed => "resumed after its last epoch".to_owned(),
+        SubmitOutcome::Unchanged | SubmitOutcome::Checked | SubmitOutcome::Unspecified => {
+            "was there already, unchanged".to_owned()
         }
-        (false, false) => "was there already, unchanged".to_owned(),
     };
     let whole = if response.whole_window {
-        "\nthe query needs whole windows: one task reads all shards"
+        format!("\n{reason}: one task reads all shards")
     } else {
-        ""
+        String::new()
     };
     let rows = response
         .output_columns
@@ -97,9 +93,10 @@ fn as_json(response: &SubmitResponse, dry_run: bool) -> Value {
             .map(|column| json!({"name": column.name, "type": column.r#type}))
             .collect()
     };
+    let is = |outcome| response.outcome() == outcome;
     json!({
-        "job": response.job, "created": response.created, "dry_run": dry_run, "whole_window": response.whole_window,
-        "job_version": response.job_version, "changed": response.changed, "resumed": response.resumed, "after_epoch": response.after_epoch,
+        "job": response.job, "created": is(SubmitOutcome::Created), "dry_run": dry_run, "whole_window": response.whole_window,
+        "job_version": response.job_version, "changed": is(SubmitOutcome::Changed), "resumed": is(SubmitOutcome::Resumed), "after_epoch": response.after_epoch,
         "remarks": response.remarks,
         "changes": response.changes.iter().map(change_json).collect::<Vec<_>>(),
         "source_columns": columns(&response.source_columns), "output_columns": columns(&response.output_columns),
@@ -113,6 +110,8 @@ mod tests {
     use crate::output::Format;
     use crate::output::tests::{captured, documented};
     use std::sync::atomic::Ordering;
+    use std::time::Duration;
+    use streamctl_proto::v1::Wait;
 
     const JOB: &str = include_str!("../../../deploy/jobs/sales-by-country.toml");
 
@@ -134,6 +133,38 @@ mod tests {
         )
         .await;
         (result, data.text())
+    }
+
+    #[tokio::test]
+    async fn a_submit_that_hangs_prints_what_it_waits_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("job.toml");
+        std::fs::write(&file, JOB).unwrap();
+        let wait = Wait {
+            on: "S3".into(),
+            text: "S3 has not answered HeadBucket for 3 s".into(),
+            ..Wait::default()
+        };
+        let hangs = FakeJobs {
+            waits: Some(wait),
+            ..FakeJobs::default()
+        };
+        let controller = Controller::new(&serve(hangs).await).unwrap();
+        let (mut out, _, notes) = captured(Format::Table);
+        let args = SubmitArgs {
+            file,
+            dry_run: true,
+            change: false,
+            if_version: None,
+        };
+        let within = Duration::from_secs(5);
+        let submitted = tokio::time::timeout(within, run(&args, &controller, &mut out)).await;
+        assert!(submitted.is_err(), "it waits");
+        assert_eq!(
+            notes.text(),
+            "waiting: S3 has not answered HeadBucket for 3 s\n",
+            "once"
+        );
     }
 
     #[tokio::test]
@@ -174,41 +205,36 @@ mod tests {
     }
 
     #[test]
-    fn what_took_over_says_its_version_and_from_where() {
-        let response = |changed, created| SubmitResponse {
+    fn a_take_over_names_its_version_and_its_start() {
+        let response = |outcome: SubmitOutcome| SubmitResponse {
             job: "sales".into(),
-            changed,
-            created,
+            outcome: outcome.into(),
             job_version: 4,
             after_epoch: 17,
             ..Default::default()
         };
         let first = |response: &SubmitResponse, dry_run| {
-            as_text(response, dry_run)
+            as_text(response, dry_run, "")
                 .lines()
                 .next()
                 .unwrap()
                 .to_owned()
         };
         assert_eq!(
-            first(&response(true, false), false),
+            first(&response(SubmitOutcome::Changed), false),
             "job sales is at version 4 now, from epoch 18 on"
         );
         assert_eq!(
-            first(&response(true, false), true),
+            first(&response(SubmitOutcome::Changed), true),
             "job sales can take over as version 4; nothing was changed"
         );
         assert_eq!(
-            first(&response(false, false), false),
+            first(&response(SubmitOutcome::Unchanged), false),
             "job sales was there already, unchanged"
         );
-        let resumed = SubmitResponse {
-            resumed: true,
-            ..response(false, false)
-        };
         assert_eq!(
-            first(&resumed, false),
-            "job sales was there and had ended: it goes on from its last epoch"
+            first(&response(SubmitOutcome::Resumed), false),
+            "job sales resumed after its last epoch"
         );
     }
 

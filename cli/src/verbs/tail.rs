@@ -13,14 +13,13 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightClient, FlightDescriptor, FlightEndpoint, FlightInfo};
 use clap::Args;
 use futures::TryStreamExt;
-use serde::Deserialize;
-use serde_json::json;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use streamctl_engine::security::ClientConnection;
 use streamctl_engine::security::dial::flight_url;
 use streamctl_engine::security::grant::GRANT_LIFETIME;
 use streamctl_proto::MESSAGE_BYTES_MAX;
+use streamctl_proto::flight::{EndpointMetadata, EpochsCommand, EpochsMetadata};
 use streamctl_proto::v1::GetJobRequest;
 use tonic::{Code, Status};
 
@@ -41,6 +40,9 @@ pub struct TailArgs {
     /// Also print epochs that are committed but not yet published
     #[arg(long)]
     pub committed: bool,
+    /// Compute the rows from the stream again, even if workers or published objects have them
+    #[arg(long)]
+    pub reread: bool,
 }
 
 /// Epochs per request.
@@ -51,15 +53,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const GRANT_RENEWALS_MAX: u32 = 8;
 /// The location that stands for the endpoint's own server.
 pub(super) const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
-
-/// The controller's metadata with the endpoints.
-#[derive(Deserialize)]
-pub(super) struct Next {
-    pub(super) next_epoch: u64,
-    pub(super) state: String,
-    /// The credential for workers; none if they require none.
-    pub(super) grant: Option<String>,
-}
 
 /// The servers that rows are read from, and the credentials.
 pub(super) struct Readers<'c> {
@@ -129,16 +122,17 @@ pub async fn run(
 }
 
 /// The controller's metadata with the endpoints.
-pub(super) fn next_of(info: &FlightInfo, from: u64) -> Result<Next, CliError> {
+pub(super) fn next_of(info: &FlightInfo, from: u64) -> Result<EpochsMetadata, CliError> {
     let next = serde_json::from_slice(&info.app_metadata);
     next.map_err(|error| {
         CliError::UnexpectedResponse(format!("what follows epoch {from}: {error}"))
     })
 }
 
-/// The epoch of an endpoint's rows, if the controller sends it: `{"epoch":7}`.
+/// The epoch of an endpoint's rows, if the controller sends it.
 fn epoch_of(endpoint: &FlightEndpoint) -> Option<u64> {
-    serde_json::from_slice::<serde_json::Value>(&endpoint.app_metadata).ok()?["epoch"].as_u64()
+    let metadata: EndpointMetadata = serde_json::from_slice(&endpoint.app_metadata).ok()?;
+    Some(metadata.epoch)
 }
 
 /// The first of the newest `-n` published epochs.
@@ -155,6 +149,11 @@ async fn newest(args: &TailArgs, controller: &Controller) -> Result<u64, CliErro
     Ok((published + 1).saturating_sub(args.epochs).max(1))
 }
 
+/// The command of a descriptor.
+pub(super) fn text_of(command: &EpochsCommand) -> String {
+    serde_json::to_string(command).expect("a command has only text keys")
+}
+
 async fn endpoints(
     args: &TailArgs,
     from: u64,
@@ -163,12 +162,16 @@ async fn endpoints(
     let limit = args.to.map_or(EPOCHS_PER_REQUEST, |to| {
         (to - from + 1).min(EPOCHS_PER_REQUEST)
     });
-    let mut command = json!({"job": args.job, "from": from, "to": args.to, "limit": limit});
-    if args.committed {
-        // A controller of an earlier version does not know the key.
-        command["committed"] = json!(true);
-    }
-    let command = command.to_string();
+    let command = EpochsCommand {
+        job: args.job.clone(),
+        from,
+        to: args.to,
+        limit: usize::try_from(limit).ok(),
+        committed: args.committed,
+        reread: args.reread,
+        ..EpochsCommand::default()
+    };
+    let command = text_of(&command);
     let call = |line: ClientConnection| {
         let descriptor = FlightDescriptor::new_cmd(command.clone());
         async move {
@@ -199,7 +202,7 @@ impl Readers<'_> {
         self.grant.is_some() && self.since.elapsed() > GRANT_LIFETIME / 2
     }
 
-    fn renew(&mut self, next: Next) {
+    fn renew(&mut self, next: EpochsMetadata) {
         self.grant = next.grant;
         self.since = Instant::now();
     }
@@ -209,7 +212,7 @@ impl Readers<'_> {
     pub(super) async fn read(
         &mut self,
         endpoint: &FlightEndpoint,
-        again: impl AsyncFn() -> Result<Next, CliError>,
+        again: impl AsyncFn() -> Result<EpochsMetadata, CliError>,
         mut each: impl FnMut(RecordBatch) -> Result<ControlFlow<()>, CliError>,
     ) -> Result<ControlFlow<()>, CliError> {
         if self.are_old() {

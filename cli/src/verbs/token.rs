@@ -54,7 +54,7 @@ pub fn run(verb: &TokenVerb, out: &mut Output) -> Result<(), CliError> {
     let json = || json!({"name": args.name, "role": args.role.as_str(), "sha256": token.digest().to_hex(), "file": file, "line": line});
     out.either(|| line.trim_end().to_owned(), json)?;
     out.note(&format!(
-        "the token is in {file}: give it to {} (--token-file); it is nowhere else",
+        "the token is in {file}: give it to {} (--token-file); it is not stored anywhere else",
         args.name
     ));
     // If standard output goes into a file, the user sees nothing of it.

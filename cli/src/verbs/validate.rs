@@ -4,11 +4,11 @@ use super::{job_file_error, pack, read, spec_of};
 use crate::args::ValidateArgs;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::views::spec::what;
 use serde_json::json;
 use streamctl_engine::resolve::check_text;
 use streamctl_proto::JobSpec;
 use streamctl_proto::spec::Problems;
+use streamctl_proto::spec::summary;
 
 /// Prints what the job would do. It does not check outside systems (columns, lookups, buckets):
 /// `explain` does that.
@@ -34,7 +34,7 @@ fn summary(spec: &JobSpec) -> String {
     format!(
         "{}\nThe job file is well formed. `streamctl explain` looks at its columns, lookups and \
          places too.",
-        what(spec)
+        summary::summary(spec)
     )
 }
 
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_is_none_is_told_with_its_line() {
+    fn an_invalid_query_is_refused_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.toml");
         let text = include_str!("../../../deploy/jobs/generator.toml")

@@ -10,13 +10,13 @@ use super::run::named_job;
 use crate::args::VerifyArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
-use crate::local::LocalJob;
+use crate::local::{Events, LocalJob};
 use crate::output::Output;
 use crate::views::{bytes, failed, foreign};
 use futures::{Stream, TryStreamExt};
 use serde_json::{Value, json};
-use streamctl_controller::verify::Events;
 use streamctl_proto::count;
+use streamctl_proto::json::time;
 use streamctl_proto::v1::verify_event::Event;
 use streamctl_proto::v1::verify_finding::{Kind, Severity};
 use streamctl_proto::v1::{
@@ -98,7 +98,7 @@ fn unproven(error: CliError) -> CliError {
         CliError::Refused(status) if !final_codes.contains(&status.code()) => {
             let reason = format!("the verification failed: {}", status.message());
             if status.code() == Code::Unavailable {
-                CliError::Unreachable(reason)
+                CliError::Unreachable(reason.into())
             } else {
                 CliError::Unproven {
                     reason,
@@ -234,6 +234,14 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
         "epochs",
         format!("{} of {} to {}", summary.epochs, summary.from, summary.to),
     );
+    if summary.anchor > 0 {
+        let at = time(summary.anchor_ms);
+        let epoch = summary.anchor;
+        line(
+            "history",
+            format!("verified from epoch {epoch}, the anchor of {at}; earlier ones are not kept"),
+        );
+    }
     line(
         "ranges",
         format!("{} of {}", summary.ranges, count(summary.shards, "shard")),
@@ -275,8 +283,9 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
         "listing",
         match summary.listed {
             true => format!(
-                "compared with every manifest; {} of others",
-                count(*foreign_objects, "object")
+                "compared with every manifest; {} of others{}",
+                count(*foreign_objects, "object"),
+                before(summary)
             ),
             false => "not compared".to_owned(),
         },
@@ -293,6 +302,14 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
     }
     line("verdict", verdict(summary).to_owned());
     lines.join("\n")
+}
+
+/// Objects that could not be compared because of their age.
+fn before(summary: &VerifySummary) -> String {
+    match summary.objects_before_anchor {
+        0 => String::new(),
+        objects => format!(", {} from before the anchor", count(objects, "object")),
+    }
 }
 
 fn document(findings: &[VerifyFinding], summary: &VerifySummary) -> Value {
@@ -317,6 +334,8 @@ fn document(findings: &[VerifyFinding], summary: &VerifySummary) -> Value {
         },
         "objects": summary.objects, "bytes": summary.bytes, "objects_read": summary.objects_read,
         "foreign_objects": summary.foreign_objects, "listed": summary.listed,
+        "anchor": summary.anchor, "anchor_ms": summary.anchor_ms,
+        "objects_before_anchor": summary.objects_before_anchor,
         "replayed": summary.replayed, "rows_replayed": summary.rows_replayed,
         "faults": summary.faults, "unchecked": summary.unchecked, "notes": summary.notes,
         "findings_unsent": summary.findings_unsent,
@@ -389,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_proven_says_so_and_ends_with_0() {
+    async fn a_proven_job_is_reported_and_ends_with_0() {
         let (result, text) = verify("sales", vec![summary(0, 0)], Format::Table).await;
         result.unwrap();
         assert!(text.ends_with("verdict:    proven\n"), "{text}");

@@ -4,13 +4,17 @@
 //! Rule: runs after every event, so no event needs to know what it unblocks. A calm job produces no
 //! effects (I8).
 
-use super::job::Committing;
+use super::job::{Committing, count_try};
+use super::journal::Kind;
 use super::*;
+use crate::refusals::shard_names;
 use streamctl_proto::Manifest;
 use streamctl_proto::staged_name::Orphans;
 
 /// Time between two orphan sweeps of a job.
 const SWEEP_INTERVAL_MS: i64 = 600_000;
+/// The same of a job that does not run: a worker that was cut off may stage something late.
+const IDLE_SWEEP_INTERVAL_MS: i64 = 3_600_000;
 
 /// Number of shards, over all jobs, of each worker that may take tasks. Computed at most once per
 /// step, on first use.
@@ -73,6 +77,7 @@ impl Job {
         self.commit(step);
         self.record_replays(step.out);
         self.sweep_when_due(step);
+        self.keep_epochs(step);
         self.finish(step);
     }
 
@@ -124,7 +129,7 @@ impl Job {
     fn is_plan_due(&self, step: &Step<'_>) -> bool {
         let listed = self.listing.answered > 0 && self.listing.answered >= self.listing.needed;
         let reads = self.runs() || self.drains();
-        self.plan_due && reads && listed && !step.adopting && step.now >= self.pause_until_ms
+        self.plan_due && reads && listed && !step.adopting && !self.is_paused(step.now)
     }
 
     /// Gives shards to workers, and takes them back.
@@ -176,6 +181,8 @@ impl Job {
             .filter_map(|id| self.shard_to_start(id, &shards))
             .collect();
         let retention_ms = self.stream.as_ref().map(|stream| stream.retention_ms);
+        let reads = format!("{id} reads {}", shard_names(&shards));
+        self.note(Kind::TaskStarted, worker.to_string(), reads);
         self.add_task(now, id, worker.clone(), shards, retention_ms);
         Effect::StartTask {
             worker,
@@ -197,7 +204,7 @@ impl Job {
             from: shard.reached.clone(),
             after: after.cloned().collect(),
             detail: shard.detail.clone(),
-            floor_ms: shard.floor_ms,
+            floor: shard.floor,
             read_to_ms,
         })
     }
@@ -226,12 +233,17 @@ impl Job {
             if open.lookups.is_empty() && open.reports.is_empty() {
                 open.lookups.clone_from(&versions);
             }
-            open.readers.insert(task);
+            if !open.readers.insert(task) {
+                // It dropped its work on the window, and begins again.
+                count_try(&mut self.tries, window);
+            }
+            let tries = self.tries.get(&window).copied().unwrap_or(0);
             out.push(Effect::OpenWindow {
                 worker: owner.worker.clone(),
                 task,
                 window,
                 lookups: open.lookups.clone(),
+                attempt: tries.saturating_add(1),
             });
         }
     }
@@ -258,14 +270,21 @@ impl Job {
     }
 
     fn sweep_when_due(&mut self, step: &mut Step<'_>) {
-        if step.adopting || step.now < self.sweep_at_ms || !self.runs() {
+        let waits = self.sweep_at_ms.is_some_and(|at_ms| step.now < at_ms);
+        let is_unsure = self.unreadable.is_some() || self.wanted == DesiredState::Deleted;
+        if step.adopting || waits || is_unsure {
             return;
         }
-        self.sweep_at_ms = step.now + SWEEP_INTERVAL_MS;
+        let interval_ms = if self.runs() {
+            SWEEP_INTERVAL_MS
+        } else {
+            IDLE_SWEEP_INTERVAL_MS
+        };
+        self.sweep_at_ms = Some(step.now + interval_ms);
         let live = self.repairing.iter().map(|repairing| repairing.task);
         let orphans = Orphans {
             job: self.name().clone(),
-            windows_before_ms: self.head_end_ms,
+            windows_before_ms: self.head_end.time_ms(),
             tasks_before: step.tasks.next(),
             terms_before: step.settings.earlier_terms_are_dead.then_some(step.term),
             keep: self.staged(),

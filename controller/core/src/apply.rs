@@ -5,6 +5,7 @@
 //! Rule: an event that its receiver no longer waits for changes nothing (I6).
 
 use super::job::{AvoidedFor, Delay, Lookup, Refusal};
+use super::journal::Kind;
 use super::*;
 use streamctl_proto::{Duplicates, Epoch, LookupVersion};
 
@@ -25,12 +26,20 @@ impl Core {
                 repairs,
             } => self.note_unreadable(now, *job, (error, hint), repairs, out),
             JobEvent::Created(job) => {
-                let job = Job::new(*job);
+                let mut job = Job::new(*job);
+                let sink = job.resolved.spec.sink.place();
+                job.note(Kind::JobSubmitted, "", format!("it writes to {sink}"));
                 self.jobs.entry(name.clone()).or_insert(job);
             }
             JobEvent::WantedRecorded {
                 wanted: DesiredState::Deleted,
-            } => drop(self.jobs.remove(name)),
+            } => {
+                self.take_notes(name);
+                if self.jobs.remove(name).is_some() {
+                    let text = "its rows and manifests stay";
+                    self.note(Some(name), Note::new(Kind::JobDeleted, "", text));
+                }
+            }
             JobEvent::VersionRecorded { job_version } => {
                 self.version_recorded(now, name, job_version, out);
             }
@@ -49,6 +58,7 @@ impl Core {
         if known.is_some_and(|known| !known.may_be_loaded()) {
             return;
         }
+        let known_before = known.is_some();
         // A job that was unreadable before has no tasks that wait for their adoption.
         self.adopting |= known.is_none();
         let mut job = Job::new(loaded.job);
@@ -59,7 +69,11 @@ impl Core {
         job.repairs = loaded.repairs;
         job.replays.now = loaded.replays.clone();
         job.replays.stored = loaded.replays;
+        job.restore_retention(loaded.anchors);
         job.run_for_replays(out);
+        if known_before {
+            job.note(Kind::JobResumed, "", "its position can be read again");
+        }
         self.jobs.insert(job.name().clone(), job);
     }
 
@@ -94,6 +108,8 @@ impl Core {
             took_over = job.version_recorded(version, step);
         });
         if took_over {
+            let text = format!("version {version} takes over");
+            self.note(Some(name), Note::new(Kind::JobChanged, "", text));
             let offered = self.pending_adoptions.forget_job(name);
             out.extend(
                 offered
@@ -138,7 +154,7 @@ impl Core {
     fn is_committed(&self, job: &JobName, window: Window) -> bool {
         self.jobs
             .get(job)
-            .is_some_and(|job| window.end_ms <= job.head_end_ms)
+            .is_some_and(|job| job.head_end.is_past(window))
     }
 }
 
@@ -154,6 +170,8 @@ impl Job {
             JobEvent::ResumeRequested => self.resume(step.now, step.out),
             JobEvent::ReplayRequested { epochs } => self.want_replays(epochs),
             JobEvent::ReplaysRecorded { replays } => self.replays_recorded(replays, step.out),
+            JobEvent::AnchorsRecorded { anchors } => self.anchors_recorded(step.now, anchors),
+            JobEvent::Trimmed { is_more_left } => self.trimmed(step.now, is_more_left),
             JobEvent::ChangeRequested(next) => self.want_change(next),
             JobEvent::VersionRefused {
                 job_version,
@@ -181,8 +199,16 @@ impl Job {
                 version,
                 read,
             } => {
-                if let Some(lookup) = self.checked_lookup(job_version, &lookup) {
+                let name = lookup;
+                if let Some(lookup) = self.checked_lookup(job_version, &name) {
+                    let is_new = lookup.version.as_ref() != Some(&version);
+                    let digest: String = version.to_string().chars().take(12).collect();
                     lookup.take(version, read, step.now);
+                    let rows = lookup.rows;
+                    if is_new {
+                        let text = format!("version {digest} with {rows} rows");
+                        self.note(Kind::LookupTaken, name, text);
+                    }
                 }
             }
             JobEvent::LookupRefused {
@@ -191,9 +217,13 @@ impl Job {
                 version,
                 problem,
             } => {
-                if let Some(lookup) = self.checked_lookup(job_version, &lookup) {
+                let name = lookup;
+                if let Some(lookup) = self.checked_lookup(job_version, &name) {
                     lookup.refused = Some(version);
-                    lookup.problem = problem.or(lookup.problem.take());
+                    lookup.problem = problem.clone().or(lookup.problem.take());
+                    if let Some(problem) = problem {
+                        self.note(Kind::LookupRefused, name, problem);
+                    }
                 }
             }
             JobEvent::LookupFailed {
@@ -201,13 +231,19 @@ impl Job {
                 lookup,
                 problem,
             } => {
-                if let Some(lookup) = self.checked_lookup(job_version, &lookup) {
+                let name = lookup;
+                if let Some(lookup) = self.checked_lookup(job_version, &name) {
                     // Its text takes the place of the reason: the version is read again.
                     lookup.refused = None;
-                    lookup.problem = Some(problem);
+                    let is_new = lookup.problem.as_ref() != Some(&problem);
+                    lookup.problem = Some(problem.clone());
+                    if is_new {
+                        self.note(Kind::LookupRefused, name, problem);
+                    }
                 }
             }
             JobEvent::EffectDelayed { kind, reason } => {
+                self.note(Kind::CallFailed, kind.label(), reason.clone());
                 self.delays.insert(Delay::Effect(kind), reason);
             }
             JobEvent::EffectDone { kind } => drop(self.delays.remove(&Delay::Effect(kind))),
@@ -217,15 +253,20 @@ impl Job {
                     self.fail(error, hint, step.out);
                 }
             }
-            JobEvent::EpochPublished { epoch } => self.record_published(epoch, step.out),
+            JobEvent::EpochsPublished { through } => self.record_published(through, step.out),
             JobEvent::ObjectsLost { stuck, error, hint } => {
                 self.lose_objects(stuck, error, hint, step.out);
             }
+            JobEvent::PublishRefused { epoch, error, hint } => {
+                if self.is_publishing(epoch) {
+                    self.fail(error, hint, step.out);
+                }
+            }
             JobEvent::EpochRepairRequested { epoch } => self.begin_repair(epoch, step.tasks),
             JobEvent::EpochRepaired { task, repair } => self.epoch_repaired(task, repair),
-            JobEvent::PublishedRecorded { epoch } => {
-                if self.is_publishing(epoch) {
-                    self.published(epoch, step.now);
+            JobEvent::PublishedRecorded { through } => {
+                if self.unpublished_through(through) > 0 {
+                    self.published(through, step.now);
                     self.publish_next(step.out);
                 }
             }
@@ -269,23 +310,26 @@ impl Job {
                 self.accept(&report).map_err(|_| Unfit)
             }
             TaskEvent::Progressed {
-                watermark_ms,
+                watermark,
                 work_us,
                 computing_ms,
                 shards,
+                hanging,
             } => {
-                self.progress(id, watermark_ms);
+                self.progress(id, watermark);
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.work_us = work_us;
                     task.computing_ms = computing_ms;
+                    task.hanging.note(step.now, hanging);
                 }
                 for (shard, stats) in shards {
-                    self.note_stats(id, &shard, stats);
+                    self.note_stats(step.now, id, &shard, stats);
                 }
                 Ok(())
             }
             TaskEvent::ShardEnded(ended) => {
                 if self.tasks[&id].shards.contains(&ended.shard) {
+                    self.note_shard_ended(&ended);
                     self.end_shard(&ended);
                 }
                 Ok(())
@@ -299,11 +343,22 @@ impl Job {
         }
     }
 
-    fn note_stats(&mut self, task: TaskId, shard: &ShardId, stats: ShardStats) {
-        let shard = self.shards.get_mut(shard);
+    fn note_stats(&mut self, now: i64, task: TaskId, id: &ShardId, stats: ShardStats) {
+        let shard = self.shards.get_mut(id);
         if let Some(shard) = shard.filter(|shard| shard.task == Some(task)) {
+            let known = shard.lost;
             shard.note_lost(stats.lost);
-            shard.stats = stats;
+            let lost = shard.lost.filter(|_| shard.lost != known);
+            shard.reported_ms = Some(now);
+            let before = std::mem::replace(&mut shard.stats, stats);
+            // The first report of an adopted task counts from before this leader.
+            let throttled = before.records > 0 && shard.stats.throttles > before.throttles;
+            if let Some(gap) = lost {
+                self.note_data_lost(id, gap);
+            }
+            if throttled {
+                self.note(Kind::Throttled, "", format!("the source, at {id}"));
+            }
         }
     }
 
@@ -313,7 +368,7 @@ impl Job {
         window: Window,
         step: &mut Step<'_>,
     ) -> Result<(), Unfit> {
-        if window.end_ms <= self.head_end_ms || !self.may_ask(task) {
+        if self.head_end.is_past(window) || !self.may_ask(task) {
             return Err(Unfit);
         }
         self.waiting.insert((window, task));
@@ -328,11 +383,12 @@ impl Job {
         let waits = step.settings.retry_waits_ms;
         let times = step.settings.avoid_times();
         self.remove_task(task);
+        self.note_task_end(worker, task, &end);
         match end {
             TaskEnd::Completed | TaskEnd::Released | TaskEnd::Cancelled => {}
             TaskEnd::Wait { error } => {
                 self.retries += 1;
-                self.pause_until_ms = self.pause_until_ms.max(now + waits[0]);
+                self.pause_until_ms = self.pause_until_ms.max(Some(now + waits[0]));
                 self.delays.insert(Delay::Task, error.clone());
                 self.avoid(worker, now, times, AvoidedFor::NoAnswer { error });
             }
@@ -349,7 +405,7 @@ impl Job {
                     Refusal::Elsewhere => {}
                     Refusal::Round(round) => {
                         let until_ms = now + wait_after(waits, round);
-                        self.pause_until_ms = self.pause_until_ms.max(until_ms);
+                        self.pause_until_ms = self.pause_until_ms.max(Some(until_ms));
                         self.delays.insert(Delay::Task, format!("{error}; {hint}"));
                     }
                     Refusal::Final => self.fail(error, hint, step.out),
@@ -402,22 +458,32 @@ impl Job {
         first == Some(epoch)
     }
 
-    fn record_published(&mut self, epoch: Epoch, out: &mut Vec<Effect>) {
-        if !self.is_publishing(epoch) {
+    /// How many unpublished epochs there are up to and including this one; 0 if it is not among
+    /// them.
+    fn unpublished_through(&self, epoch: Epoch) -> usize {
+        let at = self
+            .publishing
+            .iter()
+            .position(|manifest| manifest.epoch == epoch);
+        at.map_or(0, |at| at + 1)
+    }
+
+    fn record_published(&mut self, through: Epoch, out: &mut Vec<Effect>) {
+        let count = self.unpublished_through(through);
+        if count == 0 {
             return;
         }
-        // The manifest after it names it; the last manifest has none after it.
-        let after = self
+        // The manifest after each names it; the last manifest has none after it.
+        let named = self
             .publishing
-            .get(1)
-            .and_then(|after| after.previous.clone());
-        if let Some(manifest) = after.or_else(|| self.head.clone()) {
-            out.push(Effect::RecordPublished {
-                job: self.name().clone(),
-                epoch,
-                manifest,
-            });
-        }
+            .iter()
+            .skip(1)
+            .map(|after| after.previous.clone());
+        let manifests = named.chain([self.head.clone()]).take(count).flatten();
+        out.push(Effect::RecordPublished {
+            job: self.name().clone(),
+            manifests: manifests.collect(),
+        });
     }
 
     /// The store holds the epoch.

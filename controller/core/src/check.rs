@@ -8,7 +8,7 @@
 //! trusts a worker about what it read, but never about where output goes: only objects of this job,
 //! window and task are ever published.
 
-use super::job::{NEVER_MS, WINDOWS_AHEAD_MAX};
+use super::job::WINDOWS_AHEAD_MAX;
 use super::{
     Core, EndedShard, Event, Job, KnownShard, RefusedTask, RunningTask, TaskEvent, WorkerEvent,
 };
@@ -16,12 +16,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::SHARDS_MAX;
 use streamctl_proto::convert::BadMessage;
 use streamctl_proto::names::{self, SHARD_BYTES_MAX, TEXT_BYTES_MAX};
+use streamctl_proto::profile::{OPERATOR_DETAIL_CHARS_MAX, OPERATOR_NAME_CHARS_MAX, OPERATORS_MAX};
 use streamctl_proto::report::{
     NULL_COLUMNS_MAX, ObjectKind, UNKNOWN_KEY_CHARS_MAX, UNKNOWN_KEYS_MAX, UNMATCHED_KEYS_MAX,
 };
 use streamctl_proto::window::is_nameable;
 use streamctl_proto::{
-    LookupVersion, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Window, WorkerId,
+    LookupVersion, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Watermark, Window,
+    WorkerId,
 };
 
 /// Largest number in a report: integers up to this value are exact in JSON for every reader.
@@ -78,6 +80,7 @@ impl Core {
                     WorkerEvent::Joined {
                         process,
                         flight_address,
+                        facts,
                         tasks,
                     },
             } => {
@@ -90,6 +93,7 @@ impl Core {
                     event: WorkerEvent::Joined {
                         process,
                         flight_address,
+                        facts,
                         tasks,
                     },
                 });
@@ -126,8 +130,8 @@ impl Core {
                 own(&shards, report)
             }
             TaskEvent::WindowRequested(window) => check_window(&job.resolved, *window),
-            TaskEvent::Progressed { watermark_ms, .. } => {
-                check_watermark(*watermark_ms, shards.all(|id| has_ended(job, id)))
+            TaskEvent::Progressed { watermark, .. } => {
+                check_watermark(*watermark, shards.all(|id| has_ended(job, id)))
             }
             TaskEvent::ShardEnded(ended) => check_ended(job, &shards, ended),
             TaskEvent::Ended(_) | TaskEvent::Refused(_) => Ok(()),
@@ -238,7 +242,7 @@ fn check_task(job: &Job, running: &RunningTask) -> Checked {
         check_ended(job, &shards, ended)?;
     }
     let all_ended = shards.all(|id| running.ended.iter().any(|ended| ended.shard == *id));
-    check_watermark(running.watermark_ms, all_ended)
+    check_watermark(running.watermark, all_ended)
 }
 
 /// Checks a report against its job: the window is one of the job's, the ranges go forward, the
@@ -268,6 +272,7 @@ pub fn check_report(job: &ResolvedJob, report: &Report) -> Checked {
     check_unmatched(job, report)?;
     check_null_values(job, report)?;
     check_unknown_keys(report)?;
+    check_operators(report)?;
     let mut keys = BTreeSet::new();
     for object in &report.objects {
         check_rebuilt(job, report.window, report.task, object)?;
@@ -287,15 +292,18 @@ fn check_window(job: &ResolvedJob, window: Window) -> Checked {
     ensure(job.spec.window.has(window), "window", problem)
 }
 
-/// Checks a watermark. The final value is valid only for a task whose shards have all ended.
-fn check_watermark(watermark_ms: i64, all_ended: bool) -> Checked {
-    let known = watermark_ms == i64::MIN
-        || is_nameable(watermark_ms)
-        || (watermark_ms > NEVER_MS && all_ended);
+/// Checks a watermark. The end is valid only for a task whose shards have all ended.
+fn check_watermark(watermark: Watermark, all_ended: bool) -> Checked {
+    let is_valid = match watermark {
+        Watermark::Unknown => true,
+        Watermark::At(time_ms) => is_nameable(time_ms),
+        Watermark::Ended => all_ended,
+    };
+    let ms = watermark.to_wire();
     ensure(
-        known,
+        is_valid,
         "watermark_ms",
-        format_args!("{watermark_ms} is no time, and a shard has not ended"),
+        format_args!("{ms} is no time, and a shard has not ended"),
     )
 }
 
@@ -317,13 +325,14 @@ fn check_ended(job: &Job, shards: &Shards<'_>, ended: &EndedShard) -> Checked {
         "ended.shard",
         format_args!("{:?} is not its task's", ended.shard),
     )?;
-    let floor_ms = ended.floor_ms;
-    let begins = is_nameable(floor_ms) && floor_ms.rem_euclid(job.resolved.spec.window.ms()) == 0;
-    ensure(
-        floor_ms == i64::MIN || begins,
-        "floor_ms",
-        format_args!("no window begins at {floor_ms}"),
-    )?;
+    let size_ms = job.resolved.spec.window.ms();
+    let begins = match ended.floor {
+        Watermark::Unknown => true,
+        Watermark::At(start_ms) => is_nameable(start_ms) && start_ms.rem_euclid(size_ms) == 0,
+        Watermark::Ended => false,
+    };
+    let ms = ended.floor.to_wire();
+    ensure(begins, "floor_ms", format_args!("no window begins at {ms}"))?;
     let reached = job
         .shards
         .get(&ended.shard)
@@ -541,6 +550,31 @@ fn check_unknown_keys(report: &Report) -> Checked {
             "unknown_keys",
             format_args!("{:.80?} is too long, or was not met", one.key),
         )?;
+    }
+    Ok(())
+}
+
+/// A plan begins with its result, and each operator is read by one before it.
+fn check_operators(report: &Report) -> Checked {
+    ensure(
+        report.operators.len() <= OPERATORS_MAX,
+        "operators",
+        format_args!("more than {OPERATORS_MAX}"),
+    )?;
+    let mut deepest = 0;
+    for operator in &report.operators {
+        ensure(
+            operator.name.chars().count() <= OPERATOR_NAME_CHARS_MAX
+                && operator.detail.chars().count() <= OPERATOR_DETAIL_CHARS_MAX,
+            "operators",
+            format_args!("{:.80?} is too long", operator.name),
+        )?;
+        ensure(
+            operator.depth <= deepest,
+            "operators",
+            format_args!("{:.80?} is below no other one", operator.name),
+        )?;
+        deepest = operator.depth.saturating_add(1);
     }
     Ok(())
 }

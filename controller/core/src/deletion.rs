@@ -30,12 +30,17 @@ impl Job {
             _ if self.committing.is_some() || !(force || self.publishing.is_empty()) => {
                 Some(NoDeletion::Unpublished)
             }
-            _ if self.changing.is_some() || self.replays.recording => Some(NoDeletion::Recording),
+            _ if self.is_being_recorded() => Some(NoDeletion::Recording),
             DesiredState::Stopped
             | DesiredState::Completed
             | DesiredState::Failed { .. }
             | DesiredState::Deleted => None,
         }
+    }
+
+    /// A write of it to the store is in flight that must not follow its deletion.
+    fn is_being_recorded(&self) -> bool {
+        self.changing.is_some() || self.replays.recording || self.retention.recording
     }
 
     /// A user requested the deletion of the job. It stays until the store has deleted it.

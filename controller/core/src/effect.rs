@@ -1,13 +1,16 @@
 //! What the core requests from the driver. Names are imperatives: nothing here has happened yet.
 
-use crate::stored::{DesiredState, Repair, Repaired, Replays};
+use crate::stored::{Anchors, DesiredState, Repair, Repaired, Replays};
 use std::collections::BTreeMap;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef};
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::{
     Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, ResolvedJob, ShardId, TaskId,
-    Window, WorkerId,
+    Watermark, Window, WorkerId,
 };
+
+/// Most objects that one [`Effect::Trim`] removes.
+pub const TRIM_OBJECTS_MAX: usize = 1_000;
 
 /// One shard of a task to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct TaskShard {
     /// What the reader needs in addition to the name.
     pub detail: String,
     /// The start of the earliest window that still takes its records.
-    pub floor_ms: i64,
+    pub floor: Watermark,
     /// Every record that arrived before this time is read, by the source's clock. Only set for a
     /// source that expires records.
     pub read_to_ms: Option<i64>,
@@ -56,6 +59,14 @@ impl HeadRepair {
     }
 }
 
+/// A committed epoch that is to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unpublished {
+    pub manifest: Manifest,
+    /// Repairs of the epoch, oldest first.
+    pub repairs: Vec<EpochRepair>,
+}
+
 /// Kinds of effects that are retried until they succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EffectKind {
@@ -70,12 +81,14 @@ pub enum EffectKind {
     Sweep,
     RecordRepairs,
     RecordReplays,
+    RecordAnchors,
+    Trim,
     RecordVersion,
     RecordWanted,
 }
 
 impl EffectKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ListShards,
         Self::CheckLookup,
         Self::ReadJob,
@@ -87,6 +100,8 @@ impl EffectKind {
         Self::Sweep,
         Self::RecordRepairs,
         Self::RecordReplays,
+        Self::RecordAnchors,
+        Self::Trim,
         Self::RecordVersion,
         Self::RecordWanted,
     ];
@@ -105,8 +120,28 @@ impl EffectKind {
             Self::Sweep => "sweep",
             Self::RecordRepairs => "record repairs",
             Self::RecordReplays => "record replays",
+            Self::RecordAnchors => "record anchor",
+            Self::Trim => "trim history",
             Self::RecordVersion => "record version",
             Self::RecordWanted => "record wanted",
+        }
+    }
+
+    /// The stage of the job that it is a step of.
+    pub fn stage(self) -> &'static str {
+        match self {
+            Self::ListShards => "shards",
+            Self::CheckLookup => "lookup",
+            Self::WriteManifest | Self::MoveHead => "commit",
+            Self::Publish | Self::RecordPublished | Self::Sweep => "publish",
+            Self::ReadJob
+            | Self::RepairHead
+            | Self::RecordRepairs
+            | Self::RecordReplays
+            | Self::RecordAnchors
+            | Self::Trim
+            | Self::RecordVersion
+            | Self::RecordWanted => "store",
         }
     }
 
@@ -115,13 +150,14 @@ impl EffectKind {
         match self {
             Self::ListShards => "source",
             Self::CheckLookup => "lookup",
-            Self::ReadJob | Self::WriteManifest => "checkpoint",
+            Self::ReadJob | Self::WriteManifest | Self::Trim => "checkpoint",
             Self::Publish | Self::Sweep => "sink",
             Self::RepairHead
             | Self::MoveHead
             | Self::RecordPublished
             | Self::RecordRepairs
             | Self::RecordReplays
+            | Self::RecordAnchors
             | Self::RecordVersion
             | Self::RecordWanted => "store",
         }
@@ -181,6 +217,8 @@ pub enum Effect {
         task: TaskId,
         window: Window,
         lookups: BTreeMap<String, LookupVersion>,
+        /// Which try at the window it is, from 1.
+        attempt: u32,
     },
     /// Inform a worker that it can drop its reports of this window.
     AnnounceCommit {
@@ -208,17 +246,17 @@ pub enum Effect {
         previous: Option<ManifestRef>,
         head: ManifestRef,
     },
-    /// Make an epoch's objects visible. Answered by `EpochPublished` or `ObjectsLost`.
+    /// Make epochs visible, in this order; at least one, and as many at once as the sink can.
+    /// Answered by `EpochsPublished`, `ObjectsLost` or `PublishRefused`.
     Publish {
-        manifest: Box<Manifest>,
-        /// Repairs of the epoch, oldest first.
-        repairs: Vec<EpochRepair>,
+        job: JobName,
+        epochs: Vec<Unpublished>,
     },
     /// Answered by `PublishedRecorded`.
     RecordPublished {
         job: JobName,
-        epoch: Epoch,
-        manifest: ManifestRef,
+        /// The manifests of the published epochs, in order; at least one.
+        manifests: Vec<ManifestRef>,
     },
     /// Delete staged objects that can never become visible. Not answered.
     Sweep { job: JobName, orphans: Box<Orphans> },
@@ -229,6 +267,12 @@ pub enum Effect {
         /// All requested and finished replays.
         replays: Replays,
     },
+    /// Store from which epoch on the history of a job is kept. Answered by `AnchorsRecorded`; until
+    /// then there is no other such request.
+    RecordAnchors { job: JobName, anchors: Anchors },
+    /// Remove some of what lies before the anchor, which the store holds; at most
+    /// [`TRIM_OBJECTS_MAX`] objects. Answered by `Trimmed`, also if nothing could be removed.
+    Trim { job: JobName, anchor: ManifestRef },
     /// Store a version of a job in place of the previous one. Answered by `VersionRecorded`; no
     /// epoch begins meanwhile.
     RecordVersion {
@@ -257,6 +301,8 @@ impl Effect {
             Self::Sweep { .. } => EffectKind::Sweep,
             Self::RecordRepairs { .. } => EffectKind::RecordRepairs,
             Self::RecordReplays { .. } => EffectKind::RecordReplays,
+            Self::RecordAnchors { .. } => EffectKind::RecordAnchors,
+            Self::Trim { .. } => EffectKind::Trim,
             Self::RecordVersion { .. } => EffectKind::RecordVersion,
             Self::RecordWanted { .. } => EffectKind::RecordWanted,
             Self::StartTask { .. }

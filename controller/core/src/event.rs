@@ -1,14 +1,16 @@
 //! Events: the inputs of the core. Names are past participles: everything here has happened.
 
 use super::effect::{EffectKind, HeadRepair};
-use crate::stored::{DesiredState, Repair, Replays, WantedReplay};
+use super::hanging::HangingCall;
+use crate::stored::{Anchors, DesiredState, Repair, Replays, WantedReplay};
 use std::collections::BTreeMap;
 use streamctl_proto::convert::BadMessage;
+use streamctl_proto::load::LoadPoint;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef, TimeGap};
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{
     Duplicates, Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob,
-    ShardId, TaskId, Window, WorkerId,
+    ShardId, TaskId, Watermark, Window, WorkerId,
 };
 
 /// The connection of a worker. A worker that reconnects gets a new session, and messages of the old
@@ -49,7 +51,7 @@ pub struct EndedShard {
     /// The position of its last record.
     pub last: Position,
     /// The start of its last record's window. Its children's records belong to no earlier window.
-    pub floor_ms: i64,
+    pub floor: Watermark,
     /// Its children with their parents, if the source named them.
     pub children: Vec<KnownShard>,
 }
@@ -69,7 +71,7 @@ pub struct RunningTask {
     /// Reports that the worker does not know to be committed, oldest window first.
     pub reports: Vec<Report>,
     /// Every window that ends at or before this is reported.
-    pub watermark_ms: i64,
+    pub watermark: Watermark,
     /// Open windows and the lookup versions they use.
     pub windows: Vec<(Window, BTreeMap<String, LookupVersion>)>,
     /// Shards that are read to their end.
@@ -196,6 +198,8 @@ pub struct LoadedJob {
     pub lookups: BTreeMap<String, LookupVersion>,
     /// Manual repairs of the job.
     pub repairs: Vec<Repair>,
+    /// From which epoch on its history is kept.
+    pub anchors: Anchors,
 }
 
 /// What a user requested of a job, or the outcome of an effect.
@@ -237,6 +241,14 @@ pub enum JobEvent {
     /// The store holds the requested replays.
     ReplaysRecorded {
         replays: Replays,
+    },
+    /// The store holds these anchors.
+    AnchorsRecorded {
+        anchors: Anchors,
+    },
+    /// Some of what lies before the anchor is removed, or could not be.
+    Trimmed {
+        is_more_left: bool,
     },
     /// A user requested that this version of a job replace the current one.
     ChangeRequested(Box<ResolvedJob>),
@@ -310,14 +322,21 @@ pub enum JobEvent {
     HeadMoved {
         epoch: Epoch,
     },
-    /// An epoch's objects are all visible.
-    EpochPublished {
-        epoch: Epoch,
+    /// All objects of the unpublished epochs up to and including this one are visible.
+    EpochsPublished {
+        through: Epoch,
     },
     /// Some objects of an epoch are lost; all its other objects are visible.
     ObjectsLost {
         /// The epoch and its lost objects.
         stuck: Stuck,
+        error: String,
+        hint: String,
+    },
+    /// What readers look at does not take an epoch: its table was dropped, or refuses the job. A
+    /// resumed job tries again.
+    PublishRefused {
+        epoch: Epoch,
         error: String,
         hint: String,
     },
@@ -331,9 +350,9 @@ pub enum JobEvent {
         /// The repair to record.
         repair: Box<EpochRepair>,
     },
-    /// The store recorded that an epoch is published.
+    /// The store recorded that the epochs up to and including this one are published.
     PublishedRecorded {
-        epoch: Epoch,
+        through: Epoch,
     },
     /// The store recorded the desired state of a job.
     WantedRecorded {
@@ -350,12 +369,14 @@ pub enum TaskEvent {
     Reported(Box<Report>),
     /// A task has reported all windows before its watermark.
     Progressed {
-        watermark_ms: i64,
+        watermark: Watermark,
         /// Time spent working on its windows, since it started.
         work_us: u64,
         /// How long the work on one of its windows has been computing without a wait.
         computing_ms: u64,
         shards: Vec<(ShardId, ShardStats)>,
+        /// Calls to outside services that are not answered.
+        hanging: Vec<HangingCall>,
     },
     /// A task read a shard to its end.
     ShardEnded(EndedShard),
@@ -363,6 +384,17 @@ pub enum TaskEvent {
     Ended(TaskEnd),
     /// A message about a task was refused; nothing of it is used.
     Refused(Box<RefusedTask>),
+}
+
+/// What a worker reports about itself when it joins.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerFacts {
+    /// Empty: not sent.
+    pub version: String,
+    pub compute_threads: Option<u32>,
+    pub memory_limit_bytes: Option<u64>,
+    /// Its load of the last day, oldest first.
+    pub load: Vec<LoadPoint>,
 }
 
 /// What a worker sent, or what its connection did.
@@ -374,6 +406,7 @@ pub enum WorkerEvent {
         process: u64,
         /// The address of its Flight service.
         flight_address: String,
+        facts: WorkerFacts,
         tasks: Vec<RunningTask>,
     },
     Heard {
@@ -382,6 +415,8 @@ pub enum WorkerEvent {
         busy_permille: Option<u32>,
         /// How far its clock is ahead of the clock of its sources.
         clock_skew_ms: Option<i64>,
+        /// CPU time since its last report, in thousandths of one processor.
+        cpu_permille: Option<u32>,
     },
     /// Part of a worker's message arrived, but not all of it: heartbeats wait behind it.
     Spoke,

@@ -1,9 +1,10 @@
-//! I1-I10 as functions over the core: what must hold after every step.
+//! I1-I11 as functions over the core: what must hold after every step.
 //!
 //! Rule: a violation is a bug in the core, whatever came from outside.
 
 use super::Core;
 use super::job::{ASKED_MAX, Job, PUBLISH_BACKLOG_MAX};
+use crate::stored::Replays;
 use std::collections::BTreeMap;
 use streamctl_proto::{Epoch, Position, ShardId, TaskId};
 
@@ -11,7 +12,7 @@ use streamctl_proto::{Epoch, Position, ShardId, TaskId};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{rule}: {what}")]
 pub struct Violation {
-    /// The invariant: `I1` ... `I10`.
+    /// The invariant: `I1` ... `I11`.
     pub rule: &'static str,
     pub what: String,
 }
@@ -21,7 +22,7 @@ fn violation(rule: &'static str, what: String) -> Result<(), Violation> {
 }
 
 /// Checks the invariants of a single state: I1, I2 (chains), I4, I5, I6 (no foreign term in a live
-/// id), I7, I9, I10.
+/// id), I7, I9, I10, I11.
 pub fn check(core: &Core) -> Result<(), Violation> {
     for job in core.jobs.values() {
         no_later_term(core, job)?;
@@ -32,12 +33,13 @@ pub fn check(core: &Core) -> Result<(), Violation> {
         bounded(job)?;
         one_version(job)?;
         tasks_are_found(core, job)?;
+        needed_is_kept(job)?;
     }
     trials_are_alone(core)
 }
 
 /// Checks the invariants between two states: I3, an epoch's number goes up by one (I2), versions
-/// follow one another (I9).
+/// follow one another (I9), an anchor never goes back (I11).
 pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
     for (name, new) in &after.jobs {
         // The position of an unreadable job is not known.
@@ -65,8 +67,32 @@ pub fn check_step(before: &Core, after: &Core) -> Result<(), Violation> {
             }
         }
         versions_follow(old, new)?;
+        let had = old.retention.stored.first_kept();
+        let has = new.retention.stored.first_kept();
+        if has < had {
+            return violation("I11", format!("job {name}: anchor {has} after {had}"));
+        }
     }
     Ok(())
+}
+
+/// I11: no epoch before the anchor is needed: it is published, and its dead letters do not wait.
+fn needed_is_kept(job: &Job) -> Result<(), Violation> {
+    let first = job.retention.now.first_kept();
+    let stored = job.retention.stored.first_kept();
+    let waits = |replays: &Replays| {
+        let mut epochs = replays.wanted.iter().map(|wanted| wanted.letters.epoch());
+        epochs.find(|epoch| *epoch < first)
+    };
+    if stored > first || (first > Epoch(1) && first > job.published) {
+        let published = job.published;
+        let text = format!("anchor {first}, stored {stored}, published {published}");
+        return violation("I11", text);
+    }
+    match waits(&job.replays.now).or_else(|| waits(&job.replays.stored)) {
+        Some(epoch) => violation("I11", format!("epoch {epoch} waits, anchor {first}")),
+        None => Ok(()),
+    }
 }
 
 /// I6: no task belongs to a future term.
@@ -165,7 +191,7 @@ fn commit_is_covered(job: &Job) -> Result<(), Violation> {
     }
     // A repair has no records.
     let reads = committing.manifest.repair.is_none();
-    if reads && job.runs() && job.watermark_ms() < window.end_ms {
+    if reads && job.runs() && !job.watermark().is_past(window) {
         return violation(
             "I4",
             format!("window {window} is being committed, a shard is not past it"),

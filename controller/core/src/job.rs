@@ -9,11 +9,15 @@ mod avoid;
 mod changing;
 mod commit;
 mod deaths;
+pub mod history;
 mod lineage;
+mod noted;
+pub mod profile;
 mod refusals;
 mod repairing;
 mod replaying;
 mod reports;
+mod retention;
 mod shard;
 mod stall;
 mod stream;
@@ -31,20 +35,24 @@ pub use refusals::Refusals;
 pub use repairing::Repairing;
 pub use replaying::{ReplayState, is_dead_letters};
 pub use reports::OpenWindow;
+pub use retention::RetentionState;
 pub use shard::Shard;
 pub use stall::Stall;
+pub(crate) use stall::wait;
+pub(crate) use tasks::count_try;
 pub use tasks::{Task, TaskState};
 pub use unreadable::Unreadable;
 
 use super::effect::EffectKind;
 use super::event::Stuck;
-use crate::stored::{DesiredState, Repair};
+use super::journal::Note;
+use crate::stored::{Anchors, DesiredState, Repair};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::resolved::{StreamFacts, StreamIdentity};
 use streamctl_proto::{
     Counts, Duplicates, Epoch, JobName, LookupVersion, Manifest, ResolvedJob, ShardId, TaskId,
-    Window, WorkerId,
+    Watermark, Window, WorkerId,
 };
 
 /// Most windows of a job that may be open, or reported and not committed. This limits how far a
@@ -52,16 +60,14 @@ use streamctl_proto::{
 pub const WINDOWS_AHEAD_MAX: usize = 16;
 /// Most epochs that may be committed and not yet published.
 pub const PUBLISH_BACKLOG_MAX: usize = 8;
+/// Most epochs that are handed to the sink at once: in a backlog, all of it.
+pub const PUBLISH_TOGETHER_MAX: usize = PUBLISH_BACKLOG_MAX;
 /// Most epochs whose figures are kept in memory; older ones are read from their manifests.
 pub const RECENT_EPOCHS_MAX: usize = 200;
 
 /// Most windows that a task may have requested and not been sent, in addition to one for each of
 /// its shards.
 pub const ASKED_MAX: usize = 64;
-
-/// Values after this are not times. They mean that all shards have ended (`i64::MAX`, or up to the
-/// longest window less).
-pub const NEVER_MS: i64 = i64::MAX - 86_400_000;
 
 /// Most tasks whose workers are remembered, to fetch results from them.
 pub const TASK_WORKERS_MAX: usize = 1_000;
@@ -109,7 +115,8 @@ pub struct Drain {
 /// What a drain did not finish. It is read again when the job continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotDrained {
-    pub from_ms: i64,
+    /// None: from the start of the job.
+    pub from_ms: Option<i64>,
     /// Up to this time. None: a new leader took over, and does not know it.
     pub until_ms: Option<i64>,
 }
@@ -126,6 +133,14 @@ impl Delay {
         match self {
             Self::Effect(kind) => kind.label(),
             Self::Task => "task",
+        }
+    }
+
+    /// The stage that is delayed, and the service.
+    pub(crate) fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Effect(kind) => (kind.stage(), kind.service()),
+            Self::Task => ("task", "worker"),
         }
     }
 }
@@ -148,7 +163,7 @@ pub struct Job {
     /// The last committed epoch.
     pub head: Option<ManifestRef>,
     /// The end of the last committed window.
-    pub head_end_ms: i64,
+    pub head_end: Watermark,
     /// The last published epoch.
     pub published: Epoch,
     pub totals: Counts,
@@ -158,15 +173,17 @@ pub struct Job {
     pub commit_subscribers: BTreeSet<WorkerId>,
     /// Windows after the head that a task has opened.
     pub windows: BTreeMap<Window, OpenWindow>,
+    /// How often a task left a window after the head without reporting it; none: never.
+    pub tries: BTreeMap<Window, u32>,
     /// Tasks that wait for a window to open.
     pub waiting: BTreeSet<(Window, TaskId)>,
     /// The epoch that is being committed.
     pub committing: Option<Committing>,
-    /// Committed epochs that are not yet published; the first one is being published.
+    /// Committed epochs that are not yet published; the first ones are being published.
     pub publishing: VecDeque<Manifest>,
     pub lookups: BTreeMap<String, Lookup>,
-    /// When to check again whether an epoch without records is due.
-    pub idle_check_at_ms: i64,
+    /// When to check again whether an epoch without records is due; none: at once.
+    pub idle_check_at_ms: Option<i64>,
     pub listing: Listing,
     /// Tasks that failed since the last commit.
     pub failures: u32,
@@ -179,10 +196,10 @@ pub struct Job {
     /// Set if its first unpublished epoch has lost objects.
     pub stuck: Option<Stuck>,
     pub repairing: Option<Repairing>,
-    /// When to sweep orphans again.
-    pub sweep_at_ms: i64,
+    /// When to sweep orphans again; none: at once.
+    pub sweep_at_ms: Option<i64>,
     /// No task starts before this time.
-    pub pause_until_ms: i64,
+    pub pause_until_ms: Option<i64>,
     /// The last error of each effect that is being retried.
     pub delays: BTreeMap<Delay, String>,
     /// Workers that are avoided, or were until a short time ago.
@@ -193,11 +210,19 @@ pub struct Job {
     pub refusal_rounds: u32,
     /// Workers whose messages about its tasks were refused; at most as many as there are.
     pub refusals: BTreeMap<WorkerId, Refusals>,
+    /// What happened to it in this step; at the latest the next tick moves it to the journal.
+    pub notes: Vec<Note>,
     /// What is stalled.
     pub stall: Stall,
     pub recent: VecDeque<EpochFigures>,
+    /// What the operators of its query did in the last windows.
+    pub profiles: profile::Profiles,
+    /// Its figures over time.
+    pub history: history::JobHistory,
     /// Dead letters to replay.
     pub replays: ReplayState,
+    /// What of its history is kept.
+    pub retention: RetentionState,
     /// The version that waits to take over.
     pub changing: Option<Change>,
     /// The last version that the store refused.
@@ -206,9 +231,8 @@ pub struct Job {
     pub took_over_after: Epoch,
     /// Something changed that the assignment of shards depends on.
     pub plan_due: bool,
-    /// The first shard that was not past a window's end at the last check. All shards before it are
-    /// past.
-    not_past: Option<(i64, ShardId)>,
+    /// The first shard that was not past a window at the last check. All shards before it are past.
+    not_past: Option<(Window, ShardId)>,
     /// The workers of the last tasks, live or not, to fetch results from. At most
     /// [`TASK_WORKERS_MAX`].
     pub task_workers: BTreeMap<TaskId, WorkerId>,
@@ -223,6 +247,7 @@ impl Job {
             .iter()
             .map(|spec| (spec.name.clone(), Lookup::default()))
             .collect();
+        let submitted_ms = resolved.submitted_ms;
         Self {
             identity: resolved.stream_identity.clone(),
             stream: None,
@@ -232,18 +257,19 @@ impl Job {
             not_drained: None,
             recording: false,
             head: None,
-            head_end_ms: i64::MIN,
+            head_end: Watermark::Unknown,
             published: Epoch(0),
             totals: Counts::default(),
             shards: BTreeMap::new(),
             tasks: BTreeMap::new(),
             commit_subscribers: BTreeSet::new(),
             windows: BTreeMap::new(),
+            tries: BTreeMap::new(),
             waiting: BTreeSet::new(),
             committing: None,
             publishing: VecDeque::new(),
             lookups,
-            idle_check_at_ms: i64::MIN,
+            idle_check_at_ms: None,
             listing: Listing::default(),
             failures: 0,
             retries: 0,
@@ -251,16 +277,20 @@ impl Job {
             repairs: vec![],
             stuck: None,
             repairing: None,
-            sweep_at_ms: i64::MIN,
-            pause_until_ms: i64::MIN,
+            sweep_at_ms: None,
+            pause_until_ms: None,
             delays: BTreeMap::new(),
             avoided: BTreeMap::new(),
             refusal_rounds: 0,
             deaths: Deaths::default(),
             refusals: BTreeMap::new(),
+            notes: vec![],
             stall: Stall::default(),
             recent: VecDeque::new(),
+            profiles: profile::Profiles::default(),
+            history: history::JobHistory::default(),
             replays: ReplayState::default(),
+            retention: RetentionState::new(Anchors::of(submitted_ms)),
             changing: None,
             refused_change: None,
             took_over_after: Epoch(0),
@@ -281,21 +311,18 @@ impl Job {
             let (_, reference) = manifest.encode();
             self.recent
                 .push_back(EpochFigures::of(manifest, &reference.name));
+            self.history.before = Some(reference.clone());
             self.head = Some(reference);
-            self.head_end_ms = manifest.window.end_ms;
+            self.head_end = Watermark::At(manifest.window.end_ms);
             self.totals = manifest.totals;
             self.identity = self.identity.take().or_else(|| manifest.stream.clone());
             for (id, frontier) in &manifest.frontier {
                 let position = frontier.position.clone();
                 let parents = frontier.parents.clone();
-                let mut shard = Shard::new(
-                    position,
-                    parents,
-                    frontier.detail.clone(),
-                    manifest.window.end_ms,
-                );
+                let mut shard =
+                    Shard::new(position, parents, frontier.detail.clone(), self.head_end);
                 shard.listed = is_dead_letters(id);
-                shard.read_to_ms = frontier.read_to_ms.unwrap_or(manifest.window.end_ms);
+                shard.read_to_ms = frontier.read_to_ms.or(self.head_end.time_ms());
                 shard.lost = frontier.lost;
                 shard.committed_lost = frontier.lost;
                 self.shards.insert(id.clone(), shard);
@@ -336,26 +363,24 @@ impl Job {
     /// A drain takes nothing more of this shard.
     pub fn is_drained(&self, shard: &Shard) -> bool {
         self.drain
-            .is_some_and(|drain| shard.floor_ms >= drain.until_ms)
+            .is_some_and(|drain| shard.floor >= Watermark::At(drain.until_ms))
     }
 
     /// What a drain that ends now leaves unfinished.
     pub fn unfinished(&self) -> Option<NotDrained> {
         let Some(drain) = self.drain else {
             return Some(NotDrained {
-                from_ms: self.head_end_ms,
+                from_ms: self.head_end.time_ms(),
                 until_ms: None,
             });
         };
         let behind = self
             .shards
             .values()
-            .filter(|shard| !shard.done() && shard.floor_ms < drain.until_ms);
-        let from_ms = behind
-            .map(|shard| shard.floor_ms.max(self.head_end_ms))
-            .min()?;
+            .filter(|shard| !shard.done() && !self.is_drained(shard));
+        let from = behind.map(|shard| shard.floor.max(self.head_end)).min()?;
         Some(NotDrained {
-            from_ms,
+            from_ms: from.time_ms(),
             until_ms: Some(drain.until_ms),
         })
     }

@@ -12,15 +12,20 @@ pub mod check;
 pub mod deletion;
 pub mod effect;
 pub mod event;
+pub mod hanging;
+mod histories;
 pub mod invariants;
 pub mod job;
+pub mod journal;
 mod lifecycle;
 mod membership;
 mod pending_adoptions;
+mod profiles;
 pub mod recover;
 pub mod refusals;
 pub mod repair;
 mod replays;
+mod retention;
 mod scale;
 pub mod scaling;
 mod scope;
@@ -35,23 +40,28 @@ pub mod testing;
 mod tests;
 pub mod unreadable;
 pub mod versions;
+pub mod view;
+mod why;
 
 pub use effect::{Effect, EffectKind, TaskShard};
 pub use event::{
     EndedShard, Event, JobEvent, KnownShard, LoadedJob, RefusedTask, RunningTask, SessionId,
-    ShardStats, TaskEnd, TaskEvent, WorkerEvent,
+    ShardStats, TaskEnd, TaskEvent, WorkerEvent, WorkerFacts,
 };
+pub use histories::{HISTORY_SPAN_MS_MAX, WORKER_TASKS_MAX};
 pub use job::Job;
 pub use job::{ReplayState, is_dead_letters};
 
 use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
 use job::{AvoidTimes, TaskState};
+use journal::{Journal, Note};
 use pending_adoptions::PendingAdoptions;
 use scope::{Plans, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use step::Step;
 use stored::{DesiredState, Repair};
+use streamctl_proto::load::{LoadHistory, ending_at};
 use streamctl_proto::{
     JobName, JobVersion, ManifestRef, ResolvedJob, ShardId, TaskId, Term, Window, WorkerId,
 };
@@ -134,10 +144,26 @@ pub struct Worker {
     /// How far its clock is at least ahead of the clock of its sources; negative: behind; none: not
     /// known.
     pub clock_skew_ms: Option<i64>,
+    /// When its session began.
+    pub joined_ms: i64,
+    /// What it reported then, without its load.
+    pub facts: WorkerFacts,
+    pub cpu_permille: Option<u32>,
+    /// Its load over time.
+    pub load: LoadHistory,
 }
 
 impl Worker {
-    fn joined(now: i64, session: SessionId, process: u64, flight_address: String) -> Self {
+    fn joined(
+        now: i64,
+        session: SessionId,
+        process: u64,
+        flight_address: String,
+        mut facts: WorkerFacts,
+    ) -> Self {
+        let mut load = LoadHistory::default();
+        let past = std::mem::take(&mut facts.load);
+        load.put_coarse_before(ending_at(past, now).into_iter());
         Self {
             session,
             process,
@@ -150,6 +176,10 @@ impl Worker {
             busy: WorkerSeen::default(),
             busy_permille: None,
             clock_skew_ms: None,
+            joined_ms: now,
+            facts,
+            cpu_permille: None,
+            load,
         }
     }
 
@@ -175,6 +205,10 @@ pub struct Core {
     pub jobs: BTreeMap<JobName, Job>,
     /// Decides the desired number of workers.
     pub scaling: Scaler,
+    /// What happened. No decision depends on it.
+    pub journal: Journal,
+    /// The last fine bucket in which the jobs' lag was recorded.
+    sampled_bucket: Option<i64>,
 }
 
 impl Core {
@@ -193,6 +227,8 @@ impl Core {
             suspects: Suspects::default(),
             workers: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            journal: Journal::default(),
+            sampled_bucket: None,
         }
     }
 
@@ -218,10 +254,14 @@ impl Core {
         let mut load = None;
         match scope {
             Scope::Nothing => {}
-            Scope::Job(name) => self.advance(now, &name, &mut load, &mut out),
+            Scope::Job(name) => {
+                self.advance(now, &name, &mut load, &mut out);
+                self.take_notes(&name);
+            }
             Scope::All => {
                 for name in self.jobs.keys().cloned().collect::<Vec<_>>() {
                     self.advance(now, &name, &mut load, &mut out);
+                    self.take_notes(&name);
                 }
             }
         }
@@ -231,6 +271,7 @@ impl Core {
                 job.note_stalls(now);
             }
             self.scale(now);
+            self.sample_histories(now);
         }
         out
     }
@@ -249,6 +290,21 @@ impl Core {
                 event,
             } => self.apply_worker_event(now, worker, session, event, out),
             Event::Ticked => {}
+        }
+    }
+
+    /// Notes what happened to the cluster, or to a job that is gone.
+    pub fn note(&mut self, job: Option<&JobName>, note: Note) {
+        self.journal.note(self.now_ms, self.term, job, note);
+    }
+
+    /// Moves what a job noted to the journal.
+    fn take_notes(&mut self, name: &JobName) {
+        let Some(job) = self.jobs.get_mut(name) else {
+            return;
+        };
+        for note in std::mem::take(&mut job.notes) {
+            self.journal.note(self.now_ms, self.term, Some(name), note);
         }
     }
 

@@ -15,6 +15,9 @@ impl Job {
         if wanted != DesiredState::Draining {
             self.drain = None;
         }
+        if self.wanted != wanted {
+            self.note_wanted(&wanted);
+        }
         self.wanted = wanted;
         if !self.recording {
             self.recording = true;
@@ -98,7 +101,7 @@ impl Job {
                 self.deaths.clear();
                 self.not_drained = None;
                 self.delays.clear();
-                self.pause_until_ms = now;
+                self.pause_until_ms = Some(now);
                 self.plan_due = true;
                 self.listing.needed = self.listing.asked + 1;
                 self.publish_next(out);

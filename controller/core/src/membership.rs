@@ -6,7 +6,16 @@
 //! Rule: a worker's message counts once its task is known to be live. Until that is decided, the
 //! message is held (I6).
 
+use super::journal::Kind;
 use super::*;
+use streamctl_proto::load::LoadSample;
+
+/// A clock that differs by more places records in the wrong window.
+const CLOCK_SKEW_NOTED_MS: u64 = 2_000;
+
+fn is_skewed(skew_ms: Option<i64>) -> bool {
+    skew_ms.is_some_and(|skew_ms| skew_ms.unsigned_abs() > CLOCK_SKEW_NOTED_MS)
+}
 
 impl Core {
     pub(super) fn apply_worker_event(
@@ -21,25 +30,42 @@ impl Core {
             WorkerEvent::Joined {
                 process,
                 flight_address,
+                facts,
                 tasks,
             } => {
-                let joined = Worker::joined(now, session, process, flight_address);
+                let joined = Worker::joined(now, session, process, flight_address, facts);
                 self.join(now, id, joined, tasks, out);
             }
             WorkerEvent::Heard {
                 memory_bytes,
                 busy_permille,
                 clock_skew_ms,
+                cpu_permille,
             } => {
                 let Some(worker) = self.current(&id, session) else {
                     return;
                 };
                 worker.memory_bytes = memory_bytes;
+                let was_skewed = is_skewed(worker.clock_skew_ms);
                 worker.clock_skew_ms = clock_skew_ms;
                 worker.busy.add(busy_permille);
+                worker.cpu_permille = cpu_permille;
+                worker.load.add(
+                    now,
+                    &LoadSample {
+                        cpu_permille,
+                        memory_bytes,
+                        busy_permille,
+                    },
+                );
                 worker.busy_permille = busy_permille
                     .map(|permille| permille.min(1_000))
                     .or(worker.busy_permille);
+                if is_skewed(clock_skew_ms) && !was_skewed {
+                    let skew_ms = clock_skew_ms.unwrap_or_default();
+                    let text = format!("its clock is {skew_ms} ms ahead of that of its sources");
+                    self.note(None, Note::new(Kind::ClockSkewed, id.to_string(), text));
+                }
                 self.hear(now, &id, session);
             }
             WorkerEvent::Spoke => self.hear(now, &id, session),
@@ -61,14 +87,19 @@ impl Core {
     }
 
     /// A worker is alive. If it was lost after a timeout, it takes tasks again.
-    fn hear(&mut self, now: i64, worker: &WorkerId, session: SessionId) {
-        let Some(worker) = self.current(worker, session) else {
+    fn hear(&mut self, now: i64, id: &WorkerId, session: SessionId) {
+        let Some(worker) = self.current(id, session) else {
             return;
         };
         worker.heard_ms = now;
         if std::mem::take(&mut worker.lost) {
+            self.note_worker(Kind::WorkerJoined, id, "it answers again".to_owned());
             self.plan_all_anew();
         }
+    }
+
+    fn note_worker(&mut self, kind: Kind, worker: &WorkerId, text: String) {
+        self.note(None, Note::new(kind, worker.to_string(), text));
     }
 
     fn join(
@@ -90,10 +121,30 @@ impl Core {
         let is_another = |before: &Worker| {
             !before.leaving && process != 0 && ![0, process].contains(&before.process)
         };
+        let known = before.filter(|before| !before.leaving && !before.lost);
+        let is_the_same = known.is_some_and(|before| before.process == process);
         if before.is_some_and(is_another) {
+            self.note_worker(
+                Kind::WorkerLost,
+                &worker,
+                "another process took its name".to_owned(),
+            );
             self.note_death(now, &worker, out);
         }
+        if !is_the_same {
+            let text = match tasks.len() {
+                0 => format!("at {}", joined.flight_address),
+                _ => format!("at {}, with tasks: {}", joined.flight_address, tasks.len()),
+            };
+            self.note_worker(Kind::WorkerJoined, &worker, text);
+        }
         self.note_alive(&worker, process, &tasks);
+        let mut joined = joined;
+        // What this leader recorded of the same process is finer than what a Hello carries.
+        let same = |before: &Worker| process != 0 && before.process == process;
+        if let Some(before) = self.workers.remove(&worker).filter(same) {
+            joined.load = before.load;
+        }
         self.workers.insert(worker.clone(), joined);
         self.plan_all_anew();
         let runs: BTreeSet<TaskId> = tasks.iter().map(|task| task.task).collect();
@@ -142,7 +193,7 @@ impl Core {
         if !good {
             return self.cancel(worker, running.task, out);
         }
-        job.progress(running.task, running.watermark_ms);
+        job.progress(running.task, running.watermark);
         if running.released {
             job.remove_task(running.task);
         }
@@ -175,7 +226,10 @@ impl Core {
         let Some(leaving) = self.current(worker, session) else {
             return;
         };
-        leaving.leaving = true;
+        if !std::mem::replace(&mut leaving.leaving, true) {
+            let text = "it shuts down and hands its shards back".to_owned();
+            self.note_worker(Kind::WorkerLeft, worker, text);
+        }
         self.plan_all_anew();
         self.release_all(worker, out);
     }
@@ -222,11 +276,25 @@ impl Core {
                 .workers
                 .get(&worker)
                 .is_some_and(|worker| !worker.connected && !worker.leaving);
+            let left = self
+                .workers
+                .get(&worker)
+                .is_none_or(|worker| worker.leaving || worker.lost);
             if died {
                 self.note_death(now, &worker, out);
             }
             let mut tasks = self.pending_adoptions.forget(&worker);
             tasks.extend(self.drop_tasks_of(&worker, |_| true));
+            if !left {
+                let silent_s = timeout_ms / 1_000;
+                let why = match died {
+                    true => "its connection is closed",
+                    false => "its connection is open",
+                };
+                let count = tasks.len();
+                let text = format!("silent for {silent_s} s; {why}; tasks to start anew: {count}");
+                self.note_worker(Kind::WorkerLost, &worker, text);
+            }
             match self
                 .workers
                 .get_mut(&worker)

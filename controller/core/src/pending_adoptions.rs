@@ -140,7 +140,7 @@ impl PendingAdoptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use streamctl_proto::{JobVersion, Term};
+    use streamctl_proto::{JobVersion, Term, Watermark};
 
     const TASK: TaskId = TaskId {
         term: Term(1),
@@ -155,7 +155,7 @@ mod tests {
             submitted_ms: None,
             base: BTreeMap::new(),
             reports: vec![],
-            watermark_ms: 0,
+            watermark: Watermark::At(0),
             windows: vec![],
             ended: vec![],
             lost: BTreeMap::new(),
@@ -164,14 +164,15 @@ mod tests {
         }
     }
 
-    fn progressed(worker: &str, watermark_ms: i64) -> Event {
+    fn progressed(worker: &str, watermark: i64) -> Event {
         Event::Task {
             worker: WorkerId::new(worker),
             task: TASK,
             event: TaskEvent::Progressed {
-                watermark_ms,
+                watermark: Watermark::At(watermark),
                 work_us: 0,
                 computing_ms: 0,
+                hanging: vec![],
                 shards: vec![],
             },
         }
@@ -180,16 +181,16 @@ mod tests {
     fn watermarks(offers: &mut PendingAdoptions) -> Vec<i64> {
         let watermark = |held: Held| match held.event {
             Event::Task {
-                event: TaskEvent::Progressed { watermark_ms, .. },
+                event: TaskEvent::Progressed { watermark, .. },
                 ..
-            } => watermark_ms,
+            } => watermark.time_ms().unwrap(),
             other => panic!("{other:?}"),
         };
         offers.take().1.map(watermark).collect()
     }
 
     #[test]
-    fn only_what_an_offered_task_says_is_held_and_of_its_progress_the_last() {
+    fn only_messages_of_an_offered_task_are_held_and_of_its_progress_the_last() {
         let mut offers = PendingAdoptions::default();
         let one = WorkerId::new("one");
         let other = WorkerId::new("other");
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_offered_and_said_is_forgotten_with_it_and_no_one_else_s() {
+    fn offers_and_messages_of_a_worker_are_forgotten_with_it_and_no_others() {
         let mut offers = PendingAdoptions::default();
         let one = WorkerId::new("one");
         let other = WorkerId::new("other");

@@ -80,7 +80,7 @@ fn stands_at(job: &Job, running: &RunningTask, id: &ShardId) -> Position {
     let held = running
         .reports
         .iter()
-        .filter(|report| report.window.end_ms <= job.head_end_ms);
+        .filter(|report| job.head_end.is_past(report.window));
     let last = held.filter_map(|report| report.ranges.get(id)).next_back();
     let position = last.map_or_else(
         || running.base.get(id).cloned(),
@@ -124,7 +124,7 @@ fn take(
     for (window, lookups) in running
         .windows
         .iter()
-        .filter(|(window, _)| window.end_ms > job.head_end_ms)
+        .filter(|(window, _)| !job.head_end.is_past(*window))
     {
         if !job.has_room_for(*window) {
             return Err("too many windows are open");
@@ -143,7 +143,7 @@ fn take(
     for report in &running.reports {
         job.accept(report)?;
     }
-    job.progress(running.task, running.watermark_ms);
+    job.progress(running.task, running.watermark);
     if running.released {
         job.remove_task(running.task);
     }

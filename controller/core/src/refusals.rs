@@ -7,6 +7,7 @@
 
 use super::event::RefusedTask;
 use super::job::{AvoidedFor, Delay};
+use super::journal::Kind;
 use super::status::ERROR_CHARS_MAX;
 use super::*;
 
@@ -74,9 +75,10 @@ impl Core {
                 error: error.clone(),
             },
         );
+        job.note(Kind::TaskFailed, worker.to_string(), error.clone());
         job.delays.insert(Delay::Task, error.clone());
         if another_may_do_it {
-            job.pause_until_ms = job.pause_until_ms.max(now + waits[0]);
+            job.pause_until_ms = job.pause_until_ms.max(Some(now + waits[0]));
             return;
         }
         job.count_failure(now, waits);
@@ -104,7 +106,8 @@ impl Core {
     }
 }
 
-fn shard_names(shards: &BTreeSet<ShardId>) -> String {
+/// The first shards of a task, for a message.
+pub(crate) fn shard_names(shards: &BTreeSet<ShardId>) -> String {
     let mut names: Vec<&str> = shards
         .iter()
         .take(SHARDS_NAMED_MAX)

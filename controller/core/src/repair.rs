@@ -9,17 +9,19 @@
 //! committed after it continue.
 
 use super::Effect;
+use super::effect::Unpublished;
 use super::event::Stuck;
-use super::job::{Job, Repairing};
+use super::job::{Job, PUBLISH_TOGETHER_MAX, Repairing};
+use super::journal::Kind;
 use super::step::Step;
 use super::task_index::TaskIndex;
 use crate::stored::{DesiredState, Repair, Repaired, remembered};
 use std::collections::BTreeMap;
 use streamctl_proto::manifest::EpochRepair;
-use streamctl_proto::{Epoch, Manifest, TaskId, Window};
+use streamctl_proto::{Epoch, Manifest, TaskId, Window, v1};
 
 impl Job {
-    /// Repairs of the first unpublished epoch, oldest first.
+    /// Repairs of an unpublished epoch, oldest first.
     pub fn repairs_of(&self, epoch: Epoch) -> Vec<EpochRepair> {
         let repairs = self
             .publishing
@@ -31,24 +33,25 @@ impl Job {
             .collect()
     }
 
-    /// Publishes the first unpublished epoch, with its repairs.
+    /// Publishes the first unpublished epochs, each with its repairs.
     pub(super) fn publish_next(&self, out: &mut Vec<Effect>) {
-        if let Some(manifest) = self.publishing.front() {
-            let repairs = self.repairs_of(manifest.epoch);
+        let next = self.publishing.iter().take(PUBLISH_TOGETHER_MAX);
+        let epochs: Vec<_> = next
+            .map(|manifest| Unpublished {
+                manifest: manifest.clone(),
+                repairs: self.repairs_of(manifest.epoch),
+            })
+            .collect();
+        if !epochs.is_empty() {
             out.push(Effect::Publish {
-                manifest: Box::new(manifest.clone()),
-                repairs,
+                job: self.name().clone(),
+                epochs,
             });
         }
     }
 
     /// The manifest of a repair: no record is read, no shard moves.
     fn repairing_manifest(&self, mut manifest: Manifest, repair: EpochRepair) -> Manifest {
-        let end_ms = self.head_end_ms;
-        manifest.window = Window {
-            start_ms: end_ms,
-            end_ms,
-        };
         manifest.stages = Default::default();
         let in_use = self
             .lookups
@@ -114,6 +117,10 @@ impl Job {
         if self.committing.is_some() || waits {
             return;
         }
+        // Only epochs are repaired: there is a head.
+        let Some(end_ms) = self.head_end.time_ms() else {
+            return;
+        };
         let Some(repair) = self
             .repairing
             .as_mut()
@@ -122,8 +129,8 @@ impl Job {
             return;
         };
         let window = Window {
-            start_ms: self.head_end_ms,
-            end_ms: self.head_end_ms,
+            start_ms: end_ms,
+            end_ms,
         };
         let empty = self.manifest(window, step.term, step.now);
         let manifest = self.repairing_manifest(empty, *repair);
@@ -147,6 +154,8 @@ impl Job {
             by: repair.by.clone(),
             what,
         };
+        let text = v1::JobRepair::from(&repaired).text;
+        self.note(Kind::JobRepaired, format!("epoch {epoch}"), text);
         self.repairs = remembered(&self.repairs, repaired);
         step.out.push(Effect::RecordRepairs {
             job: self.name().clone(),

@@ -89,7 +89,8 @@ impl Job {
     /// store holds the request.
     pub(super) fn want_replays(&mut self, epochs: Vec<WantedReplay>) {
         if self.may_replay() {
-            self.replays.now.want(epochs);
+            let kept = self.retain_kept(epochs);
+            self.replays.now.want(kept);
         }
     }
 

@@ -56,7 +56,7 @@ impl Core {
             .tasks
             .values()
             .any(|task| task.state == TaskState::Releasing);
-        let pauses = !job.runs() || self.now_ms < job.pause_until_ms || !job.delays.is_empty();
+        let pauses = !job.runs() || job.is_paused(self.now_ms) || !job.delays.is_empty();
         let free = || {
             job.shards
                 .values()

@@ -10,7 +10,12 @@ impl Core {
     /// The status of one job; `brief` leaves out shards and tasks.
     pub fn status(&self, name: &JobName, brief: bool) -> Option<v1::JobStatus> {
         let job = self.jobs.get(name)?;
-        let waiting_on = self.waiting_on(job);
+        let waits = self.waits(job);
+        let waiting_on: Vec<String> = waits
+            .iter()
+            .filter(|wait| !wait.normal)
+            .map(|wait| wait.text.clone())
+            .collect();
         let (error, hint) = match &job.wanted {
             DesiredState::Failed { error, hint } => (error.clone(), hint.clone()),
             _ => Default::default(),
@@ -29,12 +34,7 @@ impl Core {
                 .recent
                 .back()
                 .map(|figures| summary(figures, job.published)),
-            lag_ms: open
-                .clone()
-                .map(|s| s.stats.lag_ms)
-                .max()
-                .unwrap_or(0)
-                .max(job.stall.lag_ms(self.now_ms, job)),
+            lag_ms: self.lag_ms(job),
             shards_open: count(open.count()),
             shards_ended: count(job.shards.values().filter(|shard| shard.done()).count()),
             shards: if brief { vec![] } else { self.shards(job) },
@@ -44,12 +44,19 @@ impl Core {
             retries: job.retries,
             spec_digest: job.resolved.spec_digest.clone(),
             sink: job.resolved.spec.sink.place(),
+            consumer: job
+                .resolved
+                .consumer
+                .as_ref()
+                .map_or_else(String::new, |consumer| consumer.arn.clone()),
+            first_kept_epoch: job.retention.now.first_kept().0,
             job_version: job.resolved.job_version.0,
             changed_ms: job.resolved.changed_ms,
             repairs: job.repairs.iter().map(Into::into).collect(),
             avoided: self.avoided(job),
+            waits,
             not_drained: job.not_drained.map(|left| v1::NotDrained {
-                from_ms: left.from_ms,
+                from_ms: left.from_ms.unwrap_or(0),
                 until_ms: left.until_ms.unwrap_or(0),
             }),
         })
@@ -68,141 +75,53 @@ impl Core {
 
     /// The workers with a session.
     pub fn worker_status(&self) -> Vec<v1::WorkerStatus> {
-        let tasks = |id: &WorkerId| {
-            self.jobs
-                .values()
-                .flat_map(|job| job.tasks.values())
-                .filter(|task| task.worker == *id)
-                .count()
-        };
-        let status = |(id, worker): (&_, &super::Worker)| v1::WorkerStatus {
+        self.workers
+            .iter()
+            .map(|(id, worker)| self.status_of(id, worker))
+            .collect()
+    }
+
+    pub(crate) fn status_of(&self, id: &WorkerId, worker: &super::Worker) -> v1::WorkerStatus {
+        let tasks = self.jobs.values().flat_map(|job| job.tasks.values());
+        v1::WorkerStatus {
             worker: format!("{id}"),
             flight_address: worker.flight_address.clone(),
-            tasks: count(tasks(id)),
+            tasks: count(tasks.filter(|task| task.worker == *id).count()),
             leaving: worker.leaving,
             memory_bytes: worker.memory_bytes,
             busy_permille: worker.busy_permille,
             clock_skew_ms: worker.clock_skew_ms,
-        };
-        self.workers.iter().map(status).collect()
+            version: worker.facts.version.clone(),
+            compute_threads: worker.facts.compute_threads,
+            memory_limit_bytes: worker.facts.memory_limit_bytes,
+            cpu_permille: worker.cpu_permille,
+            joined_ms: worker.joined_ms,
+        }
     }
 
     /// The number of stalls.
     pub fn standing(&self) -> usize {
         self.jobs
             .values()
-            .map(|job| job.stall.words(self.now_ms, job).len())
+            .map(|job| job.stall.waits(self.now_ms, job).len())
             .sum()
     }
 
-    fn waiting_on(&self, job: &Job) -> Vec<String> {
-        if !matches!(job.wanted, DesiredState::Running | DesiredState::Draining) {
-            return vec![];
-        }
-        let mut waits = vec![];
-        if job.listing.answered == 0 {
-            waits.push("the source's list of shards".to_owned());
-        }
-        for (name, lookup) in job
-            .lookups
-            .iter()
-            .filter(|(_, lookup)| lookup.version.is_none())
-        {
-            let why = lookup.problem.as_deref().unwrap_or("it is being read");
-            waits.push(format!("the first version of lookup {name}: {why}"));
-        }
-        let mut takers = self
-            .workers
-            .iter()
-            .filter(|(_, worker)| worker.takes_tasks())
-            .map(|(id, _)| id)
-            .peekable();
-        let has_worker = takers.peek().is_some();
-        let all_are_tried_on = takers.all(|id| self.suspects.trials.contains_key(id));
-        let unread = job
-            .shards
-            .values()
-            .filter(|s| s.task.is_none() && !s.done() && job.parents_ended(s))
-            .count();
-        if unread > 0 && !has_worker {
-            waits.push("a worker: none is connected".to_owned());
-        }
-        let suspicion = self.suspicion(job);
-        if unread > 0 && has_worker && all_are_tried_on && suspicion.is_none() {
-            let seconds = self.trials_end_within_s();
-            waits.push(format!(
-                "a worker: all of them try jobs whose tasks may have ended workers, for {seconds} \
-                 s at most"
-            ));
-        }
-        waits.extend(suspicion);
-        if let Some(change) = &job.changing {
-            let version = change.next.job_version;
-            waits.push(format!(
-                "the store: version {version} of the job takes over when it is stored"
-            ));
-        }
-        waits.extend(
-            job.delays
-                .iter()
-                .map(|(delay, reason)| format!("{}: {reason}", delay.label())),
-        );
-        waits.extend(job.stall.words(self.now_ms, job));
-        waits
+    /// How far the job is behind: its slowest open shard, or what stalls.
+    pub(crate) fn lag_ms(&self, job: &Job) -> u64 {
+        let open = job.shards.values().filter(|shard| !shard.done());
+        open.map(|shard| self.lag_of(job, shard))
+            .max()
+            .unwrap_or(0)
+            .max(job.stall.lag_ms(self.now_ms, job))
     }
 
-    /// The status message of a job whose tasks may have killed workers.
-    fn suspicion(&self, job: &Job) -> Option<String> {
-        if job.deaths.suspects().is_empty() {
-            return None;
+    /// Time passes only for records that arrive as time does.
+    fn lag_of(&self, job: &Job, shard: &Shard) -> u64 {
+        match job.resolved.spec.source.kind.is_read_on_arrival() {
+            true => shard.lag_ms(self.now_ms),
+            false => shard.stats.lag_ms,
         }
-        let workers = job.deaths.workers().join(", ");
-        let trial = self
-            .suspects
-            .trials
-            .iter()
-            .find(|(_, trial)| trial.jobs.contains_key(job.name()));
-        Some(match trial {
-            Some((worker, trial)) => {
-                let others: Vec<&str> = trial
-                    .jobs
-                    .keys()
-                    .filter(|name| *name != job.name())
-                    .map(JobName::as_str)
-                    .collect();
-                let beside = if others.is_empty() {
-                    "alone".to_owned()
-                } else {
-                    format!("beside {} only", others.join(", "))
-                };
-                format!(
-                    "worker {worker}: its shards run there {beside} for a while, as workers died \
-                     that had them: {workers}"
-                )
-            }
-            // They continue beside others that needed the worker.
-            None if job.to_be_tried().is_empty() => return None,
-            None => {
-                let seconds = self.trials_end_within_s();
-                format!(
-                    "its turn to be tried apart from other jobs, as workers died that had its shards: {workers}; other jobs \
-                     are tried for {seconds} s at most"
-                )
-            }
-        })
-    }
-
-    /// When the first of the running trials ends at the latest.
-    fn trials_end_within_s(&self) -> i64 {
-        let until_ms = self
-            .suspects
-            .trials
-            .values()
-            .map(|trial| trial.until_ms)
-            .min();
-        until_ms.map_or(0, |until_ms| {
-            until_ms.saturating_sub(self.now_ms).max(0) / 1_000
-        })
     }
 
     fn avoided(&self, job: &Job) -> Vec<v1::AvoidedWorker> {
@@ -224,7 +143,7 @@ impl Core {
             committed: Some((&shard.committed).into()),
             worker: worker(shard).unwrap_or_default(),
             task: shard.task.map(Into::into),
-            lag_ms: shard.stats.lag_ms,
+            lag_ms: self.lag_of(job, shard),
             records: shard.stats.records,
             bytes: shard.stats.bytes,
             throttles: shard.stats.throttles,
@@ -327,7 +246,7 @@ fn tasks(job: &Job) -> Vec<v1::TaskStatus> {
         task: Some((*id).into()),
         worker: task.worker.to_string(),
         shards: count(task.shards.len()),
-        watermark_ms: task.watermark_ms,
+        watermark_ms: task.watermark.to_wire(),
     };
     job.tasks.iter().map(status).collect()
 }

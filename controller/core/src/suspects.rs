@@ -270,7 +270,7 @@ impl Core {
             .all(|id| trial.jobs.values().any(|tried| *tried == Some(id)));
         let mut longest_ms = now;
         for (name, tried) in trial.jobs.iter_mut().filter(|(_, tried)| tried.is_none()) {
-            let may_begin = |job: &&mut Job| is_free && job.runs() && now >= job.pause_until_ms;
+            let may_begin = |job: &&mut Job| is_free && job.runs() && !job.is_paused(now);
             let Some(job) = self.jobs.get_mut(name).filter(may_begin) else {
                 continue;
             };

@@ -30,6 +30,7 @@ pub fn reading_kinesis(mut job: ResolvedJob) -> ResolvedJob {
         role_arn: None,
         session_name: None,
         poll_interval: Duration::from_millis(200),
+        consumer: None,
         grace: GRACE_DEFAULT,
         aggregates: Default::default(),
         max_records_per_read: 10_000,
@@ -76,6 +77,7 @@ pub fn job(name: &str) -> ResolvedJob {
         dialect: Dialect::default(),
         function: None,
         query_errors: Default::default(),
+        keep: Default::default(),
     };
     ResolvedJob {
         version: RESOLVED_VERSION,
@@ -84,6 +86,7 @@ pub fn job(name: &str) -> ResolvedJob {
         job_version: JobVersion::FIRST,
         previous: None,
         changed_ms: 0,
+        after_epoch: None,
         submitted_ms: 1_700_000_000_000,
         start: Position::Start,
         columns: vec![],
@@ -92,6 +95,7 @@ pub fn job(name: &str) -> ResolvedJob {
         reads_partition_keys: false,
         stream: None,
         stream_identity: None,
+        consumer: None,
         whole_window: false,
         query_digest: "q".into(),
         output_schema: String::new(),

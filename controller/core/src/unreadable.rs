@@ -9,9 +9,10 @@
 use super::Effect;
 use super::effect::HeadRepair;
 use super::job::{Job, Unreadable};
+use super::journal::Kind;
 use super::step::Step;
 use crate::stored::{DesiredState, Repair, remembered};
-use streamctl_proto::ResolvedJob;
+use streamctl_proto::{ResolvedJob, v1};
 
 /// Time between two attempts to read an unreadable job.
 const READ_AGAIN_MS: i64 = 60_000;
@@ -26,10 +27,14 @@ impl Job {
         before: Option<Unreadable>,
         out: &mut Vec<Effect>,
     ) -> Self {
+        let is_new = before.is_none();
         let (reads, repair) = before.map_or((0, None), |before| (before.reads, before.repair));
         // The user who requested the repair waits for its result, not for this read.
         let reads = if repair.is_some() { reads } else { reads + 1 };
         let mut broken = Self::new(job);
+        if is_new {
+            broken.note(Kind::JobUnreadable, "", error.clone());
+        }
         broken.wanted = DesiredState::Failed { error, hint };
         broken.repairs = repairs;
         broken.unreadable = Some(Unreadable {
@@ -83,7 +88,10 @@ impl Job {
             return;
         }
         unreadable.reading = true;
-        let repairs = remembered(&self.repairs, to.as_remembered());
+        let repair = to.as_remembered();
+        let text = v1::JobRepair::from(&repair).text;
+        self.note(Kind::JobRepaired, format!("epoch {}", to.head.epoch), text);
+        let repairs = remembered(&self.repairs, repair);
         out.push(Effect::RepairHead { job, to, repairs });
     }
 }

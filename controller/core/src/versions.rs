@@ -11,7 +11,7 @@ use super::job::{Change, Job, Lookup, RefusedChange};
 use super::step::Step;
 use crate::stored::DesiredState;
 use streamctl_proto::change::{FieldChange, compare};
-use streamctl_proto::{JobVersion, Position, ResolvedJob};
+use streamctl_proto::{JobVersion, Position, ResolvedJob, Watermark};
 
 /// Why a version cannot take over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum NoTakeOver {
 impl Job {
     /// The end of the last window that is committed or being committed; none before the first.
     pub fn boundary_ms(&self) -> Option<i64> {
-        Some(self.base_end_ms()).filter(|end_ms| *end_ms > i64::MIN)
+        self.base_end().time_ms()
     }
 
     /// Why no version can take over, whatever it changes.
@@ -77,7 +77,8 @@ impl Job {
             .values_mut()
             .filter(|shard| shard.committed != Position::End)
         {
-            (shard.end, shard.end_floor_ms) = (None, i64::MIN);
+            shard.end = None;
+            shard.end_floor = Watermark::Unknown;
         }
     }
 
@@ -117,7 +118,7 @@ impl Job {
         self.avoided.clear();
         self.refusal_rounds = 0;
         self.deaths.clear();
-        self.pause_until_ms = now;
+        self.pause_until_ms = Some(now);
         self.plan_due = true;
     }
 
@@ -142,9 +143,11 @@ impl Job {
         if self.committing.is_some() {
             return;
         }
-        let Some(change) = self.changing.take_if(|change| !change.recording) else {
+        let Some(mut change) = self.changing.take_if(|change| !change.recording) else {
             return;
         };
+        // No epoch begins before the store holds the version.
+        change.next.after_epoch = Some(self.epoch());
         if self.may_change(&change.next).is_ok() {
             out.push(Effect::RecordVersion {
                 job: self.name().clone(),

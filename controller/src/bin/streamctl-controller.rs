@@ -14,6 +14,7 @@ use streamctl_controller::store::{
 };
 use streamctl_core::CoreSettings;
 use streamctl_engine::aws::{Aws, AwsSettings};
+use streamctl_engine::iceberg::tables::TableSettings;
 use streamctl_engine::process::{Seen, ended, listen, stop_signal};
 use streamctl_engine::resolve::World;
 use streamctl_engine::resolve::foreign::ForeignRule;
@@ -99,6 +100,15 @@ struct Args {
         help_heading = "Connection security"
     )]
     allow_role: Vec<String>,
+    /// Folder with a file NAME.toml for each sink.credentials that job files may name: the uri of a
+    /// REST catalog, and its token or its client_id and client_secret
+    #[arg(
+        long,
+        env = "STREAMCTL_CATALOG_CREDENTIALS",
+        value_name = "DIR",
+        help_heading = "Connection security"
+    )]
+    catalog_credentials: Option<PathBuf>,
     #[command(flatten)]
     protection: SecurityFlags,
     #[command(flatten)]
@@ -140,7 +150,7 @@ struct EtcdFlags {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    args.seen.log_to_stderr("info");
+    args.seen.log_to_stderr("info,h2=error");
     ended(run(args).await)
 }
 
@@ -164,9 +174,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let id = args.id.unwrap_or_else(|| address.clone());
     let aws = Aws::new(AwsSettings::from_env());
     let foreign = ForeignRule::allowing(args.allow_endpoint.into_iter().chain(args.allow_role));
+    let tables = TableSettings {
+        cluster: args.cluster.clone(),
+        credentials: args.catalog_credentials,
+        ..TableSettings::default()
+    };
     let world = World {
         aws: aws.clone(),
-        storages: Storages::new(aws),
+        storages: Storages::new(aws).with_tables(tables),
         foreign,
         function: Default::default(),
     };

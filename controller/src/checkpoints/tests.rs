@@ -71,6 +71,7 @@ fn object(location: String) -> ManifestObject {
         size: 1,
         crc32c: 1,
         rows: 1,
+        table_file: None,
         staging,
     };
     ManifestObject {

@@ -15,26 +15,28 @@ use crate::sessions::Sessions;
 use crate::shards::ShardLister;
 use crate::sink::{Committed, Committer, committer};
 use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
+use crate::trim::trim;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use streamctl_core::effect::HeadRepair;
+use streamctl_core::effect::{HeadRepair, TRIM_OBJECTS_MAX, Unpublished};
 use streamctl_core::stored::{DesiredState, Repair};
 use streamctl_core::{Core, Effect, EffectKind, Event, JobEvent, KnownShard};
+use streamctl_engine::calls::Calls;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::source::{ListError, ListedShard};
-use streamctl_engine::storage::{RefusalCause, Storages};
+use streamctl_engine::storage::{RefusalCause, StorageError, Storages};
 use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::describe;
-use streamctl_proto::manifest::EpochRepair;
 use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{
-    Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term, Window, v1,
+    Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term, Watermark,
+    Window, v1,
 };
 use tokio::sync::mpsc;
 
@@ -69,17 +71,18 @@ pub(super) fn job_of(effect: &Effect) -> Option<&JobName> {
         Effect::ListShards { job, .. }
         | Effect::CheckLookup { job, .. }
         | Effect::MoveHead { job, .. }
+        | Effect::Publish { job, .. }
         | Effect::RecordPublished { job, .. }
         | Effect::ReadJob { job }
         | Effect::RepairHead { job, .. }
         | Effect::Sweep { job, .. }
         | Effect::RecordRepairs { job, .. }
         | Effect::RecordReplays { job, .. }
+        | Effect::RecordAnchors { job, .. }
+        | Effect::Trim { job, .. }
         | Effect::RecordVersion { job, .. }
         | Effect::RecordWanted { job, .. } => Some(job),
-        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => {
-            Some(&manifest.job)
-        }
+        Effect::WriteManifest { manifest } => Some(&manifest.job),
         Effect::StartTask { .. }
         | Effect::ReleaseTask { .. }
         | Effect::DrainTask { .. }
@@ -116,7 +119,7 @@ impl Performer {
                     from: Some((&shard.from).into()),
                     after: shard.after.iter().map(ToString::to_string).collect(),
                     detail: shard.detail.clone(),
-                    floor_ms: shard.floor_ms,
+                    floor_ms: shard.floor.to_wire(),
                     read_to_ms: shard.read_to_ms,
                     lost: None,
                 };
@@ -147,7 +150,7 @@ impl Performer {
                 worker,
                 Message::DrainTask(v1::DrainTask {
                     task: Some((*task).into()),
-                    until_ms: until_ms.unwrap_or(i64::MAX),
+                    until_ms: until_ms.map_or(Watermark::Ended, Watermark::At).to_wire(),
                 }),
             ),
             Effect::CancelTask { worker, task } => (
@@ -161,6 +164,7 @@ impl Performer {
                 task,
                 window,
                 lookups,
+                attempt,
             } => {
                 self.note_opening(core, *task, *window);
                 let task = Some((*task).into());
@@ -172,6 +176,7 @@ impl Performer {
                         task,
                         window,
                         lookups,
+                        attempt: *attempt,
                     }),
                 )
             }
@@ -228,7 +233,15 @@ impl Performer {
         loop {
             let began = Instant::now();
             let begin = now();
-            let tried = self.attempt(&effect, &job).await;
+            let hangs = |reason| {
+                of(Ok(Event::Job {
+                    job: name.clone(),
+                    event: JobEvent::EffectDelayed { kind, reason },
+                }))
+            };
+            let attempt = self.attempt(&effect, &job);
+            let (tried, hung) = naming_what_hangs(attempt, &outcomes, &hangs).await;
+            is_delayed |= hung;
             self.metrics.tried(kind, began.elapsed());
             self.note((&effect, kind), &job, window, begin, &tried);
             let outcome = match tried {
@@ -285,20 +298,28 @@ impl Performer {
                 self.metrics.committed(name, window, (self.clock)())
             }
             (
-                Effect::Publish { manifest, .. },
+                Effect::Publish { epochs, .. },
                 Attempt::Done(Event::Job {
-                    event: JobEvent::EpochPublished { .. },
+                    event: JobEvent::EpochsPublished { through },
                     ..
                 }),
             ) => {
-                self.metrics.published(manifest, (self.clock)());
-                self.metrics.epoch_span(trace, manifest, begin);
-                let epoch = manifest.epoch.0;
-                let rows_out = manifest.counts.rows_out;
-                tracing::info!(job = %job.spec.name, epoch, trace_id = trace.id(), rows_out, "epoch published");
+                let published = epochs.iter().map(|epoch| &epoch.manifest);
+                for manifest in published.take_while(|manifest| manifest.epoch <= *through) {
+                    self.note_epoch(job, manifest, begin);
+                }
             }
             _ => {}
         }
+    }
+
+    fn note_epoch(&self, job: &ResolvedJob, manifest: &Manifest, begin: SystemTime) {
+        let trace = WindowTrace::of(&job.spec.name, job.submitted_ms, manifest.window);
+        self.metrics.published(manifest, (self.clock)());
+        self.metrics.epoch_span(trace, manifest, begin);
+        let epoch = manifest.epoch.0;
+        let rows_out = manifest.counts.rows_out;
+        tracing::info!(job = %job.spec.name, epoch, trace_id = trace.id(), rows_out, "epoch published");
     }
 
     fn attempt<'a>(&'a self, effect: &'a Effect, job: &'a ResolvedJob) -> BoxFuture<'a, Attempt> {
@@ -352,19 +373,23 @@ impl Performer {
                     Err(error) => again(error),
                 }
             }
-            Effect::Publish { manifest, repairs } => self.publish(job, manifest, repairs).await,
+            Effect::Publish { epochs, .. } => self.publish(job, epochs).await,
             Effect::RecordPublished {
                 job: name,
-                epoch,
-                manifest,
+                manifests,
             } => {
-                self.note_published(job, manifest).await;
-                let written = self.store.set_published(self.term, name, *epoch).await;
+                for manifest in manifests {
+                    self.note_published(job, manifest).await;
+                }
+                let Some(through) = manifests.last().map(|last| last.epoch) else {
+                    return Attempt::Done(Event::Ticked);
+                };
+                let written = self.store.set_published(self.term, name, through).await;
                 recorded(
                     written,
                     Event::Job {
                         job: name.clone(),
-                        event: JobEvent::PublishedRecorded { epoch: *epoch },
+                        event: JobEvent::PublishedRecorded { through },
                     },
                 )
             }
@@ -388,6 +413,19 @@ impl Performer {
                     },
                 )
             }
+            Effect::RecordAnchors { job: name, anchors } => recorded(
+                self.store.set_anchors(self.term, name, anchors).await,
+                Event::Job {
+                    job: name.clone(),
+                    event: JobEvent::AnchorsRecorded {
+                        anchors: anchors.clone(),
+                    },
+                },
+            ),
+            Effect::Trim { job: name, anchor } => Attempt::Done(Event::Job {
+                job: name.clone(),
+                event: self.trim(job, anchor).await,
+            }),
             Effect::RecordVersion { job: name, version } => {
                 let job = name.clone();
                 let job_version = version.job_version;
@@ -633,6 +671,8 @@ impl Performer {
             };
             match checkpoints.read_version(&before).await {
                 Ok(before) => version = before,
+                // It made no epoch that is kept.
+                Err(CheckpointError::Storage(StorageError::NotFound { .. })) => break,
                 Err(error) => {
                     tracing::warn!(job = %job.spec.name, %error, "folders of earlier versions cannot be swept now");
                     break;
@@ -640,6 +680,30 @@ impl Performer {
             }
         }
         places
+    }
+
+    /// Old history costs space but does no harm: what cannot be removed now is left to a later turn.
+    async fn trim(&self, job: &ResolvedJob, anchor: &ManifestRef) -> JobEvent {
+        let name = &job.spec.name;
+        let epoch = anchor.epoch;
+        let is_more_left = match trim(&self.storages, job, anchor, TRIM_OBJECTS_MAX)
+            .boxed()
+            .await
+        {
+            Ok(trimmed) => {
+                self.metrics.trimmed(trimmed.removed);
+                if trimmed.removed > 0 {
+                    tracing::info!(job = %name, %epoch, removed = trimmed.removed, "removed history before the anchor");
+                }
+                trimmed.is_more_left
+            }
+            Err(error) => {
+                let error = describe(&error);
+                tracing::warn!(job = %name, %epoch, error, "old history cannot be removed now");
+                true
+            }
+        };
+        JobEvent::Trimmed { is_more_left }
     }
 
     /// Orphans cost space but do no harm: what cannot be swept now is left to the next sweep.
@@ -669,33 +733,52 @@ impl Performer {
         }
     }
 
-    async fn publish(
-        &self,
-        job: &ResolvedJob,
-        manifest: &Manifest,
-        repairs: &[EpochRepair],
-    ) -> Attempt {
+    async fn publish(&self, job: &ResolvedJob, epochs: &[Unpublished]) -> Attempt {
         let committer = committer(&self.storages, job);
         let checkpoints = Checkpoints::of(&self.storages, job);
-        let epoch = Committed { manifest, repairs };
-        let event = match publish(&*committer, &checkpoints, epoch).await {
-            Publication::Visible => {
-                if let Some(hook) = &self.hook
-                    && let Err(reason) = hook.call(job, manifest, repairs).await
-                {
-                    return Attempt::Again(reason);
-                }
-                JobEvent::EpochPublished {
-                    epoch: manifest.epoch,
+        let committed: Vec<_> = epochs
+            .iter()
+            .map(|epoch| Committed {
+                manifest: &epoch.manifest,
+                repairs: &epoch.repairs,
+            })
+            .collect();
+        let event = match publish(&*committer, &checkpoints, &committed).await {
+            Publication::Visible { epochs } => {
+                match self.call_hook(job, &committed[..epochs]).await {
+                    Ok(through) => JobEvent::EpochsPublished { through },
+                    Err(reason) => return Attempt::Again(reason),
                 }
             }
             Publication::Later(reason) => return Attempt::Again(reason),
+            Publication::Refused { epoch, error, hint } => {
+                JobEvent::PublishRefused { epoch, error, hint }
+            }
             Publication::Lost { stuck, error, hint } => {
                 JobEvent::ObjectsLost { stuck, error, hint }
             }
         };
         let job = job.spec.name.clone();
         Attempt::Done(Event::Job { job, event })
+    }
+
+    /// Calls the job's function for each of the visible epochs, in order. Returns the last one whose
+    /// call succeeded: those before it are not called again if a later one fails.
+    async fn call_hook(
+        &self,
+        job: &ResolvedJob,
+        epochs: &[Committed<'_>],
+    ) -> Result<Epoch, String> {
+        let mut through = None;
+        for Committed { manifest, repairs } in epochs {
+            if let Some(hook) = &self.hook
+                && let Err(reason) = hook.call(job, manifest, repairs).await
+            {
+                return through.ok_or(reason);
+            }
+            through = Some(manifest.epoch);
+        }
+        through.ok_or_else(|| "there is no epoch".to_owned())
     }
 }
 
@@ -716,5 +799,38 @@ fn again(error: StoreError) -> Attempt {
             Attempt::Again(error.to_string())
         }
         StoreError::Refused { reason, hint } => Attempt::Again(format!("{reason} ({hint})")),
+    }
+}
+
+/// A call of an effect without an answer for this long is named in the status.
+const HANGING_AFTER: Duration = Duration::from_secs(4);
+
+/// Does the work of an effect, and names the services that do not answer, each set of them once.
+/// Returns whether it named one.
+async fn naming_what_hangs(
+    work: BoxFuture<'_, Attempt>,
+    outcomes: &mpsc::Sender<Outcome>,
+    named: &(dyn Fn(String) -> Outcome + Send + Sync),
+) -> (Attempt, bool) {
+    let calls = Calls::default();
+    let mut work = Box::pin(calls.watch(work));
+    let mut last = String::new();
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return (done, !last.is_empty()),
+            () = tokio::time::sleep(HANGING_AFTER / 4) => {}
+        }
+        // Without their age, so that a wait is one event however long it takes.
+        let hanging: Vec<String> = calls
+            .unanswered(HANGING_AFTER)
+            .iter()
+            .map(|call| format!("{} has not answered {}", call.service, call.operation))
+            .collect();
+        let text = hanging.join("; ");
+        if !text.is_empty() && text != last {
+            let _over = outcomes.send(named(text.clone())).await;
+            last = text;
+        }
     }
 }

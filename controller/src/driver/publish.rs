@@ -1,4 +1,4 @@
-//! One epoch is to become visible.
+//! Epochs are to become visible.
 //!
 //! Owns: what the outcome means: visible, later, or lost for good. Does not own: how a kind of sink
 //! publishes (`sink`), when to try again (`perform`), what becomes of the job (the core).
@@ -8,15 +8,22 @@
 use crate::checkpoints::Checkpoints;
 use crate::sink::{Committed, Committer, PublishError};
 use streamctl_core::event::Stuck;
-use streamctl_proto::describe;
+use streamctl_proto::{Epoch, describe};
 
-/// What became of an epoch.
+/// What became of epochs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Publication {
-    Visible,
-    /// Not all of it is visible; the reason.
+    /// The first so many are visible, at least one. The others follow in another call.
+    Visible { epochs: usize },
+    /// Not all of the first one is visible; the reason.
     Later(String),
-    /// Committed rows are gone.
+    /// What readers look at does not take the first one.
+    Refused {
+        epoch: Epoch,
+        error: String,
+        hint: String,
+    },
+    /// Committed rows of the first one are gone.
     Lost {
         stuck: Stuck,
         error: String,
@@ -24,20 +31,72 @@ pub(super) enum Publication {
     },
 }
 
-/// Publishes an epoch once. Idempotent.
+/// Publishes committed epochs together, oldest first. Idempotent. If one of them cannot be
+/// published, those before it are, and the first one is judged alone.
 pub(super) async fn publish(
     committer: &dyn Committer,
     checkpoints: &Checkpoints,
-    epoch: Committed<'_>,
+    epochs: &[Committed<'_>],
 ) -> Publication {
-    let error = match committer.publish(&[epoch]).await {
-        Ok(()) => return Publication::Visible,
-        Err(error) => error,
+    let mut together = epochs;
+    let error = loop {
+        let error = match committer.publish(together).await {
+            Ok(()) => {
+                return Publication::Visible {
+                    epochs: together.len(),
+                };
+            }
+            Err(error) => error,
+        };
+        match still_together(together, &error) {
+            Some(count) => together = &together[..count],
+            None => break error,
+        }
     };
+    match together.first() {
+        Some(first) => judge(checkpoints, first, error).await,
+        None => Publication::Later(describe(&error)),
+    }
+}
+
+/// How many of the epochs to try again without the others; `None`: the error is that of the first.
+fn still_together(epochs: &[Committed<'_>], error: &PublishError) -> Option<usize> {
+    let fails = epochs
+        .iter()
+        .position(|epoch| epoch.manifest.epoch == error.epoch())
+        .unwrap_or(0);
+    match error {
+        _ if fails > 0 => Some(fails),
+        // A commit names the first one, and any of them may be the cause.
+        PublishError::Refused { .. } if epochs.len() > 1 => Some(1),
+        PublishError::Refused { .. }
+        | PublishError::Lost { .. }
+        | PublishError::Later { .. }
+        | PublishError::Catalog { .. }
+        | PublishError::Partitions { .. } => None,
+    }
+}
+
+/// What it means that the first epoch alone cannot be published.
+async fn judge(
+    checkpoints: &Checkpoints,
+    first: &Committed<'_>,
+    error: PublishError,
+) -> Publication {
+    let epoch = first.manifest.epoch;
     let hint = error.hint();
     let text = describe(&error);
     let lost = match error {
-        PublishError::Later { .. } => {
+        PublishError::Refused { .. } => {
+            return Publication::Refused {
+                epoch,
+                error: text,
+                hint: hint.unwrap_or_default(),
+            };
+        }
+        PublishError::Later { .. }
+        | PublishError::Catalog { .. }
+        | PublishError::Partitions { .. } => {
             return Publication::Later(
                 hint.map_or_else(|| text.clone(), |hint| format!("{text} ({hint})")),
             );
@@ -45,14 +104,11 @@ pub(super) async fn publish(
         PublishError::Lost { lost, .. } => lost,
     };
     // An earlier leader may have published all of it, and its readers may have moved it since.
-    let (_, reference) = epoch.manifest.encode();
+    let (_, reference) = first.manifest.encode();
     match checkpoints.is_noted(&reference).await {
-        Ok(true) => Publication::Visible,
+        Ok(true) => Publication::Visible { epochs: 1 },
         Ok(false) => Publication::Lost {
-            stuck: Stuck {
-                epoch: epoch.manifest.epoch,
-                lost,
-            },
+            stuck: Stuck { epoch, lost },
             error: text,
             hint: hint.unwrap_or_default(),
         },
@@ -71,7 +127,7 @@ mod tests {
     use streamctl_proto::report::StageTimes;
     use streamctl_proto::spec::Location;
     use streamctl_proto::staged_name::Orphans;
-    use streamctl_proto::{Counts, Epoch, Manifest, StagedObject, Term, Window};
+    use streamctl_proto::{Counts, Manifest, StagedObject, Term, Window};
     use tokio::sync::{mpsc, oneshot};
 
     /// What publishing does; the rest is not about it.
@@ -151,6 +207,88 @@ mod tests {
         }
     }
 
+    /// Takes everything up to an epoch that it has trouble with, and remembers each request.
+    struct Until {
+        epoch: u64,
+        /// The error names this epoch.
+        named: Option<u64>,
+        requests: Mutex<Vec<Vec<u64>>>,
+    }
+
+    #[async_trait]
+    impl Publishes for &Until {
+        async fn publish(&self, epochs: &[Committed<'_>]) -> Result<(), PublishError> {
+            let numbers: Vec<_> = epochs.iter().map(|it| it.manifest.epoch.0).collect();
+            self.requests.lock().unwrap().push(numbers.clone());
+            if !numbers.contains(&self.epoch) {
+                return Ok(());
+            }
+            let job = epochs[0].manifest.job.clone();
+            Err(match self.named {
+                Some(named) => PublishError::Lost {
+                    job,
+                    epoch: Epoch(named),
+                    lost: vec!["memory://out/x".to_owned()],
+                },
+                None => PublishError::Refused {
+                    job,
+                    epoch: Epoch(numbers[0]),
+                    reason: "a partition".to_owned(),
+                    hint: "alter it".to_owned(),
+                },
+            })
+        }
+    }
+
+    /// What became of the epochs from `first` to 5, and the requests that it took.
+    async fn published_until(
+        first: u64,
+        epoch: u64,
+        named: Option<u64>,
+    ) -> (Publication, Vec<Vec<u64>>) {
+        let kind = Until {
+            epoch,
+            named,
+            requests: Mutex::default(),
+        };
+        let manifests: Vec<_> = (first..=5).map(manifest).collect();
+        let repairs = &[];
+        let epochs: Vec<_> = manifests
+            .iter()
+            .map(|manifest| Committed { manifest, repairs })
+            .collect();
+        let publication = publish(&Only(&kind), &checkpoints(), &epochs).await;
+        (publication, kind.requests.into_inner().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_backlog_is_one_request_and_what_precedes_a_lost_epoch_is_published() {
+        let (all, requests) = published_until(1, 9, None).await;
+        assert_eq!(all, Publication::Visible { epochs: 5 });
+        assert_eq!(requests, [[1, 2, 3, 4, 5]]);
+        let (some, requests) = published_until(1, 3, Some(3)).await;
+        assert_eq!(some, Publication::Visible { epochs: 2 });
+        assert_eq!(requests, [vec![1, 2, 3, 4, 5], vec![1, 2]]);
+        let (stuck, _) = published_until(3, 3, Some(3)).await;
+        assert!(
+            matches!(&stuck, Publication::Lost { stuck, .. } if stuck.epoch == Epoch(3)),
+            "{stuck:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn of_a_refused_backlog_the_first_epoch_is_tried_alone() {
+        let (one, requests) = published_until(1, 3, None).await;
+        assert_eq!(one, ONE);
+        assert_eq!(requests, [vec![1, 2, 3, 4, 5], vec![1]]);
+        let (refused, requests) = published_until(3, 3, None).await;
+        assert!(
+            matches!(&refused, Publication::Refused { epoch, .. } if *epoch == Epoch(3)),
+            "{refused:?}"
+        );
+        assert_eq!(requests, [vec![3, 4, 5], vec![3]]);
+    }
+
     /// All of it is gone.
     struct Gone;
 
@@ -209,8 +347,10 @@ mod tests {
 
     async fn published(kind: impl Publishes, manifest: &Manifest, cp: &Checkpoints) -> Publication {
         let repairs = &[];
-        publish(&Only(kind), cp, Committed { manifest, repairs }).await
+        publish(&Only(kind), cp, &[Committed { manifest, repairs }]).await
     }
+
+    const ONE: Publication = Publication::Visible { epochs: 1 };
 
     fn checkpoints() -> Checkpoints {
         let storages = Storages::memory(MemoryStorage::default());
@@ -231,13 +371,13 @@ mod tests {
         );
         for epoch in [1, 2] {
             let again = published(&catalog, &manifest(epoch), &checkpoints).await;
-            assert_eq!(again, Publication::Visible);
+            assert_eq!(again, ONE);
         }
         assert_eq!(*catalog.requests.lock().unwrap(), [Epoch(1), Epoch(2)]);
     }
 
     #[tokio::test]
-    async fn what_a_worker_moves_is_visible_when_the_worker_says_so() {
+    async fn what_a_worker_moves_is_visible_when_the_worker_reports_it() {
         let (sender, mut worker) = mpsc::channel(1);
         let moving = async {
             let (epoch, done): (_, oneshot::Sender<bool>) = worker.recv().await.unwrap();
@@ -255,7 +395,7 @@ mod tests {
             (first, second)
         };
         let (moved, (first, second)) = tokio::join!(moving, both);
-        assert_eq!((moved, first), (Epoch(1), Publication::Visible));
+        assert_eq!((moved, first), (Epoch(1), ONE));
         assert!(matches!(second, Publication::Later(_)), "{second:?}");
     }
 
@@ -272,6 +412,6 @@ mod tests {
         let (_, reference) = manifest.encode();
         checkpoints.note_published(&reference).await.unwrap();
         let noted = published(Gone, &manifest, &checkpoints).await;
-        assert_eq!(noted, Publication::Visible);
+        assert_eq!(noted, ONE);
     }
 }

@@ -5,6 +5,7 @@ use crate::shards::ShardLister;
 use crate::store::{LeaderRecord, MemoryStore, Store, contract};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_core::JobEvent;
+use streamctl_core::journal::Entry;
 use streamctl_engine::clock::system_clock;
 use streamctl_engine::source::{ListError, ListedShard, Listing};
 use streamctl_engine::storage::{MemoryStorage, Storages};
@@ -215,4 +216,62 @@ async fn what_was_tried_again_and_is_done_is_waited_for_no_more() {
     assert_eq!(handle.query(move |core| delays(core)).await.unwrap(), 0);
     stop.send(()).unwrap();
     assert_eq!(runs.await.unwrap(), Ended::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_cannot_be_stored_delay_nothing_and_are_stored_later() {
+    let store = MemoryStore::new();
+    let me = LeaderRecord {
+        id: "c".into(),
+        address: "a:1".into(),
+    };
+    let leadership = store.campaign(&me).await.unwrap();
+    let (driver, mut handle) = Driver::new(
+        performer(&leadership, &store, Arc::new(Flaky::default())),
+        CoreSettings::default(),
+    );
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let runs = tokio::spawn(async move {
+        let driver = driver.named("c at a:1".to_owned());
+        driver
+            .run(&leadership, vec![], async { drop(stopped.await) })
+            .await
+    });
+    // The journal is kept by ticks, which notify nobody.
+    let kept = async |handle: &Handle, holds: fn(&Core) -> bool| {
+        while !handle.query(holds).await.unwrap() {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    kept(&handle, |core| core.journal.is_loaded()).await;
+    store.fail_journal(true);
+    begins(&store, &handle, &contract::job("sales")).await;
+    let shards = |core: &Core| core.jobs.values().any(|job| !job.shards.is_empty());
+    until(&mut handle, shards).await;
+    kept(&handle, |core| core.journal.problem.is_some()).await;
+    store.fail_journal(false);
+    kept(&handle, |core| core.journal.is_stored()).await;
+    let kinds = |entries: Vec<Entry>| {
+        let kinds = entries.into_iter().map(|entry| entry.kind.label());
+        kinds.collect::<Vec<_>>()
+    };
+    let stored = kinds(store.load_journal().await.unwrap());
+    assert_eq!(stored, ["leader_elected", "job_submitted", "call_failed"]);
+
+    // What happens just before a leader stops is stored too.
+    handle
+        .send(Event::Job {
+            job: contract::job("sales").spec.name,
+            event: JobEvent::StopRequested { drain: false },
+        })
+        .await
+        .unwrap();
+    until(&mut handle, |core| {
+        core.jobs.values().all(|job| !job.runs())
+    })
+    .await;
+    stop.send(()).unwrap();
+    assert_eq!(runs.await.unwrap(), Ended::Stopped);
+    let stored = kinds(store.load_journal().await.unwrap());
+    assert_eq!(stored.last(), Some(&"job_stopped"));
 }

@@ -1,22 +1,25 @@
 //! `/api/v1`: the Jobs service as JSON, with the names of `-o json`.
 //!
-//! Owns: paths, query parameters, the form of an error. Does not own: the names
-//! (`streamctl_proto::json`).
+//! Owns: paths, query parameters. Does not own: the names (`streamctl_proto::json`), the form of an
+//! error (`refused`).
 //! Rule: GET only; each answer is bounded, whatever the job's size.
 
 use super::State as Shared;
+use super::refused::Refused;
+use super::versions;
 use crate::leading::Who;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use streamctl_engine::security::gate::CallerToken;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{json as names, v1};
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// Shards of a job in one answer: those with the largest lag.
 pub const SHARDS_SHOWN_MAX: usize = 500;
@@ -27,8 +30,7 @@ const EPOCHS_SHOWN: u32 = 20;
 /// The root of all paths.
 const ROOT: &str = "/api/v1";
 /// The available paths, for an unknown path's error.
-const PATHS: &str =
-    "there are /cluster, /jobs, /jobs/JOB, /jobs/JOB/epochs, /workers and /scaling below /api/v1";
+const PATHS: &str = "there are /cluster, /events, /jobs, /jobs/JOB, /jobs/JOB/epochs, /jobs/JOB/events, /jobs/JOB/profile, /jobs/JOB/history, /jobs/JOB/versions, /jobs/JOB/versions/N, /jobs/JOB/compare, /workers, /workers/WORKER and /scaling below /api/v1";
 
 pub(super) fn routes() -> Router<Shared> {
     let routes = Router::new()
@@ -36,6 +38,14 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/jobs", get(jobs))
         .route("/jobs/{job}", get(job))
         .route("/jobs/{job}/epochs", get(epochs))
+        .route("/jobs/{job}/events", get(events_of))
+        .route("/jobs/{job}/profile", get(profile))
+        .route("/jobs/{job}/history", get(history))
+        .route("/workers/{worker}", get(worker))
+        .route("/jobs/{job}/versions", get(versions::list))
+        .route("/jobs/{job}/versions/{version}", get(versions::one))
+        .route("/jobs/{job}/compare", get(versions::compare))
+        .route("/events", get(events))
         .route("/workers", get(workers))
         .route("/scaling", get(scaling));
     below_root(routes)
@@ -53,9 +63,9 @@ fn below_root<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> 
 }
 
 async fn nothing() -> Refused {
-    Refused(Status::not_found(format!(
-        "there is no such path in the API\n  hint: {PATHS}"
-    )))
+    Refused(Status::from(
+        CallRefusal::new(Reason::JobNotFound, "there is no such path in the API").hint(PATHS),
+    ))
 }
 
 async fn only_read() -> Response {
@@ -76,9 +86,9 @@ async fn cluster(State(shared): State<Shared>) -> Json<Value> {
 }
 
 async fn jobs(State(shared): State<Shared>, by: CallerToken) -> Result<Json<Value>, Refused> {
-    let response = shared.leader_jobs.jobs(&by).await?;
+    let jobs = shared.leader_jobs.jobs(&by).await?;
     Ok(Json(
-        json!({ "jobs": response.jobs.iter().map(names::status).collect::<Vec<_>>() }),
+        json!({ "jobs": jobs.iter().map(names::status).collect::<Vec<_>>() }),
     ))
 }
 
@@ -92,6 +102,54 @@ async fn job(
     let mut response = names::status(&status);
     response["shards_omitted"] = json!(omitted);
     Ok(Json(response))
+}
+
+async fn profile(
+    State(shared): State<Shared>,
+    by: CallerToken,
+    Path(job): Path<String>,
+) -> Result<Json<Value>, Refused> {
+    let profile = shared.leader_jobs.profile(&by, job).await?;
+    Ok(Json(names::job_profile(&profile)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpanQuery {
+    #[serde(default)]
+    span_ms: i64,
+}
+
+type SpanParameters = Result<Query<SpanQuery>, QueryRejection>;
+
+fn span_ms(query: SpanParameters) -> Result<i64, Refused> {
+    let Query(SpanQuery { span_ms }) = query
+        .map_err(|rejected| Refused::query(&rejected, "span_ms is a number of milliseconds"))?;
+    Ok(span_ms)
+}
+
+async fn history(
+    State(shared): State<Shared>,
+    by: CallerToken,
+    Path(job): Path<String>,
+    query: SpanParameters,
+) -> Result<Json<Value>, Refused> {
+    let span_ms = span_ms(query)?;
+    let request = v1::GetJobHistoryRequest { job, span_ms };
+    let history = shared.leader_jobs.job_history(&by, request).await?;
+    Ok(Json(names::job_history(&history)))
+}
+
+async fn worker(
+    State(shared): State<Shared>,
+    by: CallerToken,
+    Path(worker): Path<String>,
+    query: SpanParameters,
+) -> Result<Json<Value>, Refused> {
+    let span_ms = span_ms(query)?;
+    let request = v1::GetWorkerRequest { worker, span_ms };
+    let details = shared.leader_jobs.worker(&by, request).await?;
+    Ok(Json(names::worker_details(&details)))
 }
 
 /// Keeps the shards with the largest lag, in their order; returns how many were omitted.
@@ -124,7 +182,7 @@ async fn epochs(
 ) -> Result<Json<Value>, Refused> {
     let Query(requested) = query.map_err(|refused| {
         let hint = "from, to and limit are numbers";
-        Status::invalid_argument(format!("{}\n  hint: {hint}", refused.body_text()))
+        Status::from(CallRefusal::new(Reason::InvalidArgument, refused.body_text()).hint(hint))
     })?;
     let limit = requested
         .limit
@@ -147,10 +205,65 @@ async fn epochs(
     ))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    #[serde(default)]
+    since_ms: i64,
+    /// Continues after a page.
+    #[serde(default)]
+    after: String,
+    #[serde(default)]
+    limit: u32,
+}
+
+type EventsParameters = Result<Query<EventsQuery>, QueryRejection>;
+
+async fn events(
+    State(shared): State<Shared>,
+    by: CallerToken,
+    query: EventsParameters,
+) -> Result<Json<Value>, Refused> {
+    page_of_events(&shared, &by, String::new(), query).await
+}
+
+async fn events_of(
+    State(shared): State<Shared>,
+    by: CallerToken,
+    Path(job): Path<String>,
+    query: EventsParameters,
+) -> Result<Json<Value>, Refused> {
+    page_of_events(&shared, &by, job, query).await
+}
+
+async fn page_of_events(
+    shared: &Shared,
+    by: &CallerToken,
+    job: String,
+    query: EventsParameters,
+) -> Result<Json<Value>, Refused> {
+    let Query(requested) = query.map_err(|refused| {
+        let hint = "since_ms and limit are numbers, after is next_page_token of the page before";
+        Status::from(CallRefusal::new(Reason::InvalidArgument, refused.body_text()).hint(hint))
+    })?;
+    let request = v1::ListEventsRequest {
+        job,
+        since_ms: requested.since_ms,
+        page_size: requested.limit,
+        page_token: requested.after,
+    };
+    let page = shared.leader_jobs.events(by, request).await?;
+    Ok(Json(json!({
+        "events": page.events.iter().map(names::event).collect::<Vec<_>>(),
+        "next_page_token": page.next_page_token, "more": page.more,
+        "stored": page.stored, "problem": page.problem,
+    })))
+}
+
 async fn workers(State(shared): State<Shared>, by: CallerToken) -> Result<Json<Value>, Refused> {
-    let response = shared.leader_jobs.workers(&by).await?;
+    let workers = shared.leader_jobs.workers(&by).await?;
     Ok(Json(
-        json!({ "workers": response.workers.iter().map(names::worker).collect::<Vec<_>>() }),
+        json!({ "workers": workers.iter().map(names::worker).collect::<Vec<_>>() }),
     ))
 }
 
@@ -160,33 +273,6 @@ async fn scaling(State(shared): State<Shared>, by: CallerToken) -> Result<Json<V
         .scaling(&by, v1::GetScalingRequest::default())
         .await?;
     Ok(Json(names::scaling(&response)))
-}
-
-/// An error: `{"error": ..., "hint": ...}`.
-struct Refused(Status);
-
-impl From<Status> for Refused {
-    fn from(status: Status) -> Self {
-        Self(status)
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let code = match self.0.code() {
-            Code::NotFound => StatusCode::NOT_FOUND,
-            Code::InvalidArgument => StatusCode::BAD_REQUEST,
-            Code::PermissionDenied => StatusCode::FORBIDDEN,
-            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        let (error, hint) = self
-            .0
-            .message()
-            .split_once("\n  hint: ")
-            .unwrap_or((self.0.message(), ""));
-        (code, Json(json!({ "error": error, "hint": hint }))).into_response()
-    }
 }
 
 #[cfg(test)]
@@ -271,13 +357,5 @@ mod tests {
             (code.as_str(), &reported["error"]),
             ("405", &json!("the API is read-only"))
         );
-    }
-
-    #[test]
-    fn a_refusal_has_its_hint_apart() {
-        let refused = Refused(Status::not_found(
-            "no job\n  hint: `streamctl list` shows those there are",
-        ));
-        assert_eq!(refused.into_response().status(), StatusCode::NOT_FOUND);
     }
 }

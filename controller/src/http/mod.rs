@@ -7,11 +7,14 @@
 mod api;
 mod leader_jobs;
 mod page;
+mod refused;
+mod versions;
 
 use crate::leading::{Leader, Who};
 use crate::metrics::Metrics;
 use crate::service::jobs::JobsService;
 use crate::store::LeaderRecord;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, extract};
@@ -80,13 +83,16 @@ pub fn router(shown: Shown) -> Router {
 
 type Figures = (Metrics, Leader, Option<MoreFigures>);
 
-async fn figures(extract::State((metrics, leader, beside)): extract::State<Figures>) -> Response {
+async fn figures(
+    extract::State((metrics, leader, beside)): extract::State<Figures>,
+    headers: HeaderMap,
+) -> Response {
     let mut sheet = Sheet::default();
     metrics.sheet(&leader, &mut sheet).await;
     if let Some(beside) = beside {
         beside(&mut sheet);
     }
-    metrics_answer(sheet.text())
+    metrics_answer(&headers, &sheet)
 }
 
 /// A controller is ready once it leads or knows which controller does: it can answer in both cases.

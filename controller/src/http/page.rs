@@ -44,8 +44,13 @@ const FILES: &[File] = &[
     script!("dom.js"),
     script!("format.js"),
     script!("charts.js"),
+    script!("events.js"),
     script!("overview.js"),
     script!("job.js"),
+    script!("history.js"),
+    script!("plan.js"),
+    script!("versions.js"),
+    script!("worker.js"),
 ];
 
 /// The page and its files. They change only with the program, and a browser revalidates them each

@@ -80,6 +80,12 @@ const STAGES: Metric = Metric::counter(
     "Time that workers spent per stage of the windows that were published",
 );
 
+const TRIMMED: Metric = Metric::counter(
+    "streamctl_history_removed_total",
+    &[],
+    "Manifests, notes and versions removed because they are older than `keep`",
+);
+
 /// Metrics that a controller counts, as the documentation lists them; [`snapshot::METRICS`] are the
 /// others.
 pub const METRICS: &[Metric] = &[
@@ -94,6 +100,7 @@ pub const METRICS: &[Metric] = &[
     OBJECTS,
     OUT_BYTES,
     STAGES,
+    TRIMMED,
 ];
 
 struct Sums {
@@ -105,6 +112,7 @@ struct Sums {
     objects: Counters,
     out_bytes: Counters,
     stages: Counters,
+    trimmed: Counters,
     jobs: Mutex<std::collections::BTreeSet<JobName>>,
     opened: Mutex<BTreeMap<(JobName, Window), SystemTime>>,
 }
@@ -134,6 +142,7 @@ impl Metrics {
             objects: Counters::default(),
             out_bytes: Counters::default(),
             stages: Counters::default(),
+            trimmed: Counters::default(),
             jobs: Mutex::default(),
             opened: Mutex::default(),
         };
@@ -144,6 +153,7 @@ impl Metrics {
                     .get_or_create(&FAILURES.with([kind.label(), kind.service()])),
             );
         }
+        drop(sums.trimmed.get_or_create(&TRIMMED.with([])));
         Self {
             sums: Arc::new(sums),
             traces,
@@ -164,6 +174,12 @@ impl Metrics {
             .failures
             .get_or_create(&FAILURES.with([kind.label(), kind.service()]))
             .inc();
+    }
+
+    /// Objects of old history were removed.
+    pub fn trimmed(&self, objects: usize) {
+        let removed = self.sums.trimmed.get_or_create(&TRIMMED.with([]));
+        removed.inc_by(objects as f64);
     }
 
     /// A task opened a window; only the first one counts.
@@ -313,6 +329,7 @@ impl Metrics {
             (&OBJECTS, &sums.objects),
             (&OUT_BYTES, &sums.out_bytes),
             (&STAGES, &sums.stages),
+            (&TRIMMED, &sums.trimmed),
         ] {
             sheet.counters(metric, counters);
         }
@@ -331,9 +348,8 @@ fn seconds(ms: i64) -> f64 {
 /// The window of an effect, if the effect is a step of an epoch.
 pub fn window_of(core: &streamctl_core::Core, effect: &Effect) -> Option<Window> {
     match effect {
-        Effect::WriteManifest { manifest } | Effect::Publish { manifest, .. } => {
-            Some(manifest.window)
-        }
+        Effect::WriteManifest { manifest } => Some(manifest.window),
+        Effect::Publish { epochs, .. } => Some(epochs.first()?.manifest.window),
         Effect::MoveHead { job, .. } => core
             .jobs
             .get(job)?

@@ -317,7 +317,11 @@ impl Snapshot {
                         .map_or(0, |epoch| epoch.committed_ms),
                 )
             }),
-            (&LAG, |job| job.status.lag_ms as f64 / 1_000.0),
+            // The lag of a job that was stopped is no reason for an alert.
+            (&LAG, |job| match has_ended(&job.status) {
+                true => 0.0,
+                false => job.status.lag_ms as f64 / 1_000.0,
+            }),
             (&WINDOW, |job| seconds(job.window_ms)),
             (&REPLAYS, |job| job.replays as f64),
             (&AVOIDED, |job| job.status.avoided.len() as f64),
@@ -473,4 +477,9 @@ fn figures(core: &Core, name: &JobName, mut status: v1::JobStatus) -> Option<Job
 
 fn seconds(ms: i64) -> f64 {
     ms as f64 / 1_000.0
+}
+
+fn has_ended(status: &v1::JobStatus) -> bool {
+    use v1::JobState::{Completed, Failed, Stopped};
+    matches!(status.state(), Completed | Failed | Stopped)
 }

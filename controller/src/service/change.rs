@@ -6,16 +6,24 @@
 //! previous version is in the checkpoint location before the store replaces it.
 
 use super::standing::{Standing, resumed, standing};
-use super::status_text::status_text;
-use super::submit::{Submitter, code_of, parse, refused, response, submitted_digest, with_code};
+use super::submit::{
+    Submitter, code_of, parse, refused, response, set_apart, there_already, was_refused, with_code,
+};
 use super::{RECORD_TIMEOUT, not_found};
 use crate::checkpoints::Checkpoints;
 use crate::handle::Handle;
+use crate::job_files::submitted_digest;
 use std::collections::BTreeMap;
 use streamctl_core::versions::NoTakeOver;
+use streamctl_core::view::Submitted;
 use streamctl_core::{Core, Event};
-use streamctl_engine::resolve::{World, output_columns, plan_text, resolve, schema_text};
+use streamctl_engine::resolve::{
+    World, make_sink, output_columns, plan_text, resolve, schema_text,
+};
 use streamctl_proto::change::{FieldChange, compare};
+use streamctl_proto::function_code::FunctionCode;
+use streamctl_proto::refusal::{CallRefusal, Reason};
+use streamctl_proto::v1::SubmitOutcome;
 use streamctl_proto::{Epoch, JobName, JobVersion, ResolvedJob, describe, v1};
 use tonic::Status;
 
@@ -37,7 +45,7 @@ impl Submitter {
             .await?
             .ok_or_else(|| not_found(&name))?;
         let code = code_of(&spec, function_code)?;
-        let digest = submitted_digest(&spec_toml, code.as_ref());
+        let digest = submitted_digest(&spec_toml, code.as_ref().map(FunctionCode::digest).as_ref());
         let world = with_code(&self.world, code);
         let resolved = resolve(&world, spec, digest, (self.clock)()).await;
         let next = next_version(
@@ -76,32 +84,55 @@ impl Submitter {
         let changes = changes(&standing, &next);
         if changes.is_empty() {
             let resumed = !request.dry_run && resumed(handle, &standing.job.spec.name).await?;
-            return Ok(v1::SubmitResponse {
-                resumed,
-                ..response(&standing.job, false)
-            });
+            return Ok(response(&standing.job, there_already(resumed)));
         }
         if request.dry_run && !request.change {
-            return Ok(response(&next, false));
+            return Ok(response(&next, SubmitOutcome::Checked));
         }
         may_take_over(&standing, &changes)?;
         if !request.change {
             return Err(change_required(&standing, &changes));
         }
         let mut after = standing.epoch;
+        let mut remarks = vec![];
         if !request.dry_run {
             let checkpoints = Checkpoints::of(&self.world.storages, &standing.job);
             let written = checkpoints.write_version(&standing.job).await;
-            next.previous =
-                Some(written.map_err(|error| Status::unavailable(status_text(&describe(&error))))?);
-            after = take_over(handle.clone(), &next).await?;
+            next.previous = Some(written.map_err(|error| {
+                Status::from(CallRefusal::new(
+                    Reason::CheckpointUnavailable,
+                    describe(&error),
+                ))
+            })?);
+            let found = next.spec.sink.clone();
+            let made = make_sink(&self.world, &mut next).await;
+            made.map_err(|error| refused(error, &request.spec_toml))?;
+            // What was found already has its own place.
+            if next.spec.sink != found {
+                set_apart(&mut next);
+            }
+            self.prepare_consumer(handle, &mut next, &request.spec_toml)
+                .await?;
+            let keeps = next.consumer == standing.job.consumer;
+            match take_over(handle, &next).await {
+                Ok(epoch) => after = epoch,
+                Err(status) => {
+                    if !keeps && was_refused(&status) {
+                        self.release_consumer(&next).await;
+                    }
+                    return Err(status);
+                }
+            }
+            if !keeps {
+                remarks.extend(self.release_consumer(&standing.job).await);
+            }
         }
         let changes = changes.into_iter().map(Into::into).collect();
         Ok(v1::SubmitResponse {
-            changed: true,
             changes,
             after_epoch: after.0,
-            ..response(&next, false)
+            remarks,
+            ..response(&next, SubmitOutcome::Changed)
         })
     }
 }
@@ -109,21 +140,37 @@ impl Submitter {
 /// The version after the current one. It continues from the current position, so the starting point
 /// of new shards, which was set at submit, stays.
 fn next_version(old: &ResolvedJob, job: ResolvedJob, now_ms: i64) -> ResolvedJob {
-    ResolvedJob {
+    let mut next = ResolvedJob {
         job_version: old.job_version.next(),
         previous: None,
         changed_ms: now_ms,
+        after_epoch: None,
         submitted_ms: old.submitted_ms,
         start: old.start.clone(),
         stream_identity: old.stream_identity.clone().or(job.stream_identity),
+        consumer: None,
         ..job
+    };
+    // A consumer that stays is not registered again.
+    if next.spec.source.kind.consumer() == old.spec.source.kind.consumer() {
+        next.consumer = old.consumer.clone();
     }
+    set_apart(&mut next);
+    next
 }
 
 /// All differences: keys of the file, columns, how the query is distributed.
 fn changes(standing: &Standing, next: &ResolvedJob) -> Vec<FieldChange> {
-    let old = &standing.job;
-    let mut all = compare(old, next, standing.boundary_ms);
+    differences(&standing.job, next, standing.boundary_ms)
+}
+
+/// The same of any two versions, of which one begins at this boundary.
+pub(super) fn differences(
+    old: &ResolvedJob,
+    next: &ResolvedJob,
+    boundary_ms: Option<i64>,
+) -> Vec<FieldChange> {
+    let mut all = compare(old, next, boundary_ms);
     let was: BTreeMap<_, _> = output_columns(old).into_iter().collect();
     let will_be: BTreeMap<_, _> = output_columns(next).into_iter().collect();
     let gone = output_columns(old)
@@ -169,16 +216,22 @@ fn derived(field: String, was: Option<String>, will_be: Option<String>) -> Optio
 }
 
 fn spread(job: &ResolvedJob) -> String {
-    let whole = "one task reads all shards: the query needs whole windows";
     if job.whole_window {
-        whole.to_owned()
+        format!(
+            "one task reads all shards: {}",
+            job.spec.whole_window_reason()
+        )
     } else {
         "shards are spread over all workers".to_owned()
     }
 }
 
 /// Both plans, if both can be made and they differ.
-async fn plans(world: &World, old: &ResolvedJob, next: &ResolvedJob) -> (String, String) {
+pub(super) async fn plans(
+    world: &World,
+    old: &ResolvedJob,
+    next: &ResolvedJob,
+) -> (String, String) {
     match (plan_text(world, old).await, plan_text(world, next).await) {
         (Some(was), Some(will_be)) if was != will_be => (was, will_be),
         _ => Default::default(),
@@ -188,10 +241,13 @@ async fn plans(world: &World, old: &ResolvedJob, next: &ResolvedJob) -> (String,
 fn may_take_over(standing: &Standing, changes: &[FieldChange]) -> Result<(), Status> {
     if let Some(closed) = &standing.closed {
         let hint = "give the new job another name";
-        return Err(Status::failed_precondition(format!(
-            "job {}: {closed}\n  hint: {hint}",
-            standing.job.spec.name
-        )));
+        return Err(Status::from(
+            CallRefusal::new(
+                Reason::ChangeRefused,
+                format!("job {}: {closed}", standing.job.spec.name),
+            )
+            .hint(hint),
+        ));
     }
     match changes.iter().any(|change| change.refused.is_some()) {
         true => Err(no_take_over(&standing.job.spec.name, changes)),
@@ -211,8 +267,7 @@ fn no_take_over(job: &JobName, changes: &[FieldChange]) -> Status {
             hints.push(&refusal.hint);
         }
     }
-    text.push_str(&format!("\n  hint: {}", hints.join("; ")));
-    Status::failed_precondition(status_text(&text))
+    Status::from(CallRefusal::new(Reason::ChangeRefused, text).hint(hints.join("; ")))
 }
 
 fn change_required(standing: &Standing, changes: &[FieldChange]) -> Status {
@@ -223,99 +278,56 @@ fn change_required(standing: &Standing, changes: &[FieldChange]) -> Status {
     changes
         .iter()
         .for_each(|change| text.push_str(&format!("\n  {change}")));
-    text.push_str(
-        "\n  hint: `streamctl diff FILE` shows it whole; with `--change` it takes over after the last epoch; a job of its own \
-         needs another name",
-    );
-    Status::already_exists(status_text(&text))
-}
-
-/// What is known of a change.
-struct Seen {
-    version: JobVersion,
-    is_this: bool,
-    after: Epoch,
-    waits: bool,
-    recording: bool,
-    refused: Option<NoTakeOver>,
-    /// The store refused this very version.
-    not_stored: Option<String>,
+    let hint = "`streamctl diff FILE` shows it whole; with `--change` it takes over after the last \
+                epoch; a job of its own needs another name";
+    Status::from(CallRefusal::new(Reason::JobExists, text).hint(hint))
 }
 
 /// Requests that the version take over. Returns the last epoch of the previous version once the
 /// store holds the new one.
-async fn take_over(mut handle: Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
+async fn take_over(handle: &Handle, next: &ResolvedJob) -> Result<Epoch, Status> {
     let name = next.spec.name.clone();
     handle.send(Event::change_requested(next.clone())).await?;
-    let stored = async {
-        loop {
-            let requested = next.clone();
-            let read = move |core: &Core| {
-                let job = core.jobs.get(&requested.spec.name)?;
-                let is_this = |other: &ResolvedJob| {
-                    (&other.spec_digest, other.changed_ms)
-                        == (&requested.spec_digest, requested.changed_ms)
-                };
-                Some(Seen {
-                    version: job.resolved.job_version,
-                    is_this: is_this(&job.resolved),
-                    after: job.took_over_after,
-                    waits: job
-                        .changing
-                        .as_ref()
-                        .is_some_and(|change| is_this(&change.next)),
-                    recording: job.recording,
-                    refused: job.may_change(&requested).err(),
-                    not_stored: job
-                        .refused_change
-                        .as_ref()
-                        .filter(|refused| refused.changed_ms == requested.changed_ms)
-                        .map(|refused| refused.reason.clone()),
-                })
-            };
-            let Some(seen) = handle.query(read).await? else {
-                return Err(not_found(&name));
-            };
-            if let Some(reason) = seen.not_stored {
-                let text = format!(
-                    "the store refused version {} of job {name}: {reason}",
-                    next.job_version
-                );
-                return Err(Status::failed_precondition(status_text(&text)));
+    let requested = next.clone();
+    let stored = move |core: &Core| {
+        let name = &requested.spec.name;
+        let Some(job) = core.job(name) else {
+            return Some(Err(not_found(name)));
+        };
+        match job.submitted(&requested) {
+            Submitted::Current { after } => Some(Ok(after)),
+            Submitted::Pending => None,
+            Submitted::NotStored { reason } => {
+                let version = requested.job_version;
+                let text = format!("the store refused version {version} of job {name}: {reason}");
+                let refusal = CallRefusal::new(Reason::ChangeRefused, text);
+                Some(Err(Status::from(refusal)))
             }
-            match (seen.is_this, seen.waits) {
-                (true, _) if !seen.recording => return Ok(seen.after),
-                (true, _) | (false, true) => handle.changed().await?,
-                (false, false) => return Err(overtaken(&name, seen)),
-            }
+            Submitted::Overtaken { version, reason } => Some(Err(overtaken(name, version, reason))),
         }
     };
-    let late = |_| {
-        Status::unavailable(format!(
-            "version {} of job {name} waits for the store to take it, which it did not within {} s: it takes over when the \
-             store answers, unless the leader changes before\n  hint: see `streamctl status {name}`, and submit it again",
+    let late = || {
+        let text = format!(
+            "version {} of job {name} waits for the store to take it, which it did not within \
+             {} s: it takes over when the store answers, unless the leader changes before",
             next.job_version,
             RECORD_TIMEOUT.as_secs()
-        ))
+        );
+        let hint = format!("see `streamctl status {name}`, and submit it again");
+        Status::from(CallRefusal::new(Reason::StoreUnavailable, text).hint(hint))
     };
-    tokio::time::timeout(RECORD_TIMEOUT, stored)
-        .await
-        .map_err(late)?
+    let waited = handle.until(RECORD_TIMEOUT, stored).await;
+    waited.map_err(|error| error.or_late(late))?
 }
 
 /// The job changed between the comparison and the change: an epoch ended at another boundary, or
 /// another user changed the job.
-fn overtaken(name: &JobName, seen: Seen) -> Status {
-    match seen.refused {
-        Some(NoTakeOver::Fields(changes)) => no_take_over(name, &changes),
-        Some(refused) => Status::aborted(format!(
-            "job {name} changed meanwhile: {refused}\n  hint: look at it with `streamctl diff`, \
-             then submit again"
-        )),
-        None => Status::aborted(format!(
-            "another change of job {name}, at version {}, came first\n  hint: look at it with \
-             `streamctl diff`, then submit again",
-            seen.version
-        )),
-    }
+fn overtaken(name: &JobName, version: JobVersion, reason: Option<NoTakeOver>) -> Status {
+    let text = match reason {
+        Some(NoTakeOver::Fields(changes)) => return no_take_over(name, &changes),
+        Some(reason) => format!("job {name} changed meanwhile: {reason}"),
+        None => format!("another change of job {name}, at version {version}, came first"),
+    };
+    let hint = "look at it with `streamctl diff`, then submit again";
+    Status::from(CallRefusal::new(Reason::VersionConflict, text).hint(hint))
 }

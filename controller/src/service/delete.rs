@@ -1,15 +1,16 @@
 //! Deletion of a job.
 //!
-//! Owns: waiting until the job may be deleted, and until it is. Does not own: when it may be
+//! Owns: waiting until the job may be deleted, and until it is; its consumer goes after it. Does not own: when it may be
 //! deleted (`core::deletion`).
 //! Rule: answered when the store has deleted the job. Results, dead letters and manifests stay
 //! where they are.
 
 use super::jobs::JobsService;
 use super::{RECORD_TIMEOUT, not_found, recorded};
-use crate::handle::Handle;
+use crate::handle::{Handle, NoResult, NotLeading};
 use streamctl_core::deletion::NoDeletion;
 use streamctl_core::{Core, Event, JobEvent};
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{Epoch, JobName, ResolvedJob, v1};
 use tonic::Status;
 
@@ -20,20 +21,24 @@ impl JobsService {
         force: bool,
     ) -> Result<v1::DeleteJobResponse, Status> {
         let handle = self.leader.handle()?;
-        let (resolved, epoch) = settled(handle.clone(), &job, force).await?;
+        let (resolved, epoch) = settled(&handle, &job, force).await?;
         handle
             .send(Event::Job {
                 job: job.clone(),
                 event: JobEvent::DeleteRequested { force },
             })
             .await?;
-        recorded(handle.clone(), &job).await?;
+        recorded(&handle, &job).await?;
         let requested = job.clone();
         if handle
-            .query(move |core| core.jobs.contains_key(&requested))
+            .query(move |core| core.job(&requested).is_some())
             .await?
         {
             return Err(refused(&job, NoDeletion::Runs));
+        }
+        if let Some(left) = self.submitter.release_consumer(&resolved).await {
+            let text = format!("job {job} is deleted, but {left}");
+            return Err(CallRefusal::new(Reason::ServiceUnavailable, text).into());
         }
         let spec = resolved.spec;
         Ok(v1::DeleteJobResponse {
@@ -48,31 +53,30 @@ impl JobsService {
 
 /// The job, once it can be deleted; waits for what is in flight.
 async fn settled(
-    mut handle: Handle,
+    handle: &Handle,
     job: &JobName,
     force: bool,
 ) -> Result<(ResolvedJob, Epoch), Status> {
-    let deadline = tokio::time::Instant::now() + RECORD_TIMEOUT;
-    loop {
-        let requested = job.clone();
-        let read = move |core: &Core| {
-            let job = core.jobs.get(&requested)?;
-            Some((
-                job.resolved.clone(),
-                job.epoch(),
-                job.closed_to_deletion(force),
-            ))
-        };
-        let (resolved, epoch, closed) = handle.query(read).await?.ok_or_else(|| not_found(job))?;
-        match closed {
-            None => return Ok((resolved, epoch)),
-            Some(NoDeletion::Runs) => return Err(refused(job, NoDeletion::Runs)),
-            Some(closed) => {
-                let changed = tokio::time::timeout_at(deadline, handle.changed()).await;
-                changed.map_err(|_| refused(job, closed))??;
-            }
+    let requested = job.clone();
+    let closed = move |core: &Core| -> Result<Result<_, NoDeletion>, Status> {
+        let job = core.job(&requested).ok_or_else(|| not_found(&requested))?;
+        match job.closed_to_deletion(force) {
+            None => Ok(Ok((job.resolved().clone(), job.epoch()))),
+            Some(closed) => Ok(Err(closed)),
         }
-    }
+    };
+    let read = closed.clone();
+    let settled = move |core: &Core| match read(core) {
+        Ok(Err(closed)) if closed != NoDeletion::Runs => None,
+        known => Some(known),
+    };
+    let found = match handle.until(RECORD_TIMEOUT, settled).await {
+        Ok(found) => found?,
+        Err(NoResult::NotLeading) => return Err(NotLeading.into()),
+        // What it still waits for is the refusal.
+        Err(NoResult::Late) => handle.query(closed).await??,
+    };
+    found.map_err(|closed| refused(job, closed))
 }
 
 fn refused(job: &JobName, closed: NoDeletion) -> Status {
@@ -84,7 +88,11 @@ fn refused(job: &JobName, closed: NoDeletion) -> Status {
         ),
         NoDeletion::Recording => "try again when the store answers".to_owned(),
     };
-    Status::failed_precondition(format!(
-        "job {job} cannot be deleted: {closed}\n  hint: {hint}"
-    ))
+    Status::from(
+        CallRefusal::new(
+            Reason::JobState,
+            format!("job {job} cannot be deleted: {closed}"),
+        )
+        .hint(hint),
+    )
 }

@@ -6,19 +6,18 @@
 //! A subscriber can stop and continue at `next_epoch`. One answer has one schema: it ends before
 //! the first epoch of another version of the job.
 
-use super::not_found;
-use super::status_text::status_text;
+use super::{no_epoch, not_found};
 use crate::admission::Admission;
-use crate::history::History;
+use crate::history::{History, Kept};
 use crate::leading::Leader;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::stream::BoxStream;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use streamctl_core::Core;
@@ -28,6 +27,11 @@ use streamctl_engine::resolve::output_schema;
 use streamctl_engine::security::dial::flight_location;
 use streamctl_engine::security::grant::Use;
 use streamctl_engine::security::token::Proof;
+use streamctl_proto::flight::{
+    EndpointMetadata, EpochsCommand, EpochsMetadata, PartTicket, Requested,
+};
+use streamctl_proto::json::state;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{
     Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, WorkerId,
 };
@@ -35,53 +39,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Epochs per answer if the request does not set a limit.
 const EPOCHS_DEFAULT: usize = 100;
-
-/// What a subscriber requests: the JSON of a descriptor's command.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Command {
-    pub job: String,
-    /// The first epoch; 0 and 1 both mean the first.
-    #[serde(default)]
-    pub from: u64,
-    /// The last epoch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<u64>,
-    /// Most epochs in the answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
-    /// Return what could not be decoded instead of the rows of the epochs; `limit` counts the
-    /// epochs that are examined.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dead_letters: bool,
-    /// Include epochs that are committed and not yet published.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub committed: bool,
-}
-
-/// Sent with the endpoints, as JSON in `app_metadata`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Metadata {
-    pub next_epoch: u64,
-    /// The job's state: `running`, `completed` ...
-    pub state: String,
-    /// The token to present to workers instead of the caller's own; none if they require none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<String>,
-}
-
-/// Names one task's part of one epoch, or the epoch's dead letters: the JSON of a ticket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PartTicket {
-    pub job: JobName,
-    pub epoch: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<TaskId>,
-    /// The epoch's dead letters, of all tasks.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dead_letters: bool,
-}
 
 /// Serves Flight on the controller.
 pub struct FlightLocations {
@@ -95,7 +52,7 @@ pub struct FlightLocations {
 struct Known {
     job: ResolvedJob,
     state: String,
-    head: Option<ManifestRef>,
+    kept: Option<Kept>,
     published: Epoch,
     /// The last epochs, oldest first.
     recent: Vec<EpochFigures>,
@@ -107,21 +64,18 @@ struct Known {
 
 /// The core's state of the job in the command.
 fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
-    let job = core.jobs.get(name).ok_or_else(|| not_found(name))?;
+    let job = core.job(name).ok_or_else(|| not_found(name))?;
     let connected = |id: &WorkerId| core.workers.get(id).filter(|worker| worker.connected);
     let address =
         |(task, id): (&TaskId, &WorkerId)| Some((*task, connected(id)?.flight_address.clone()));
-    let state = core
-        .status(name, true)
-        .map(|status| status.state().as_str_name().to_owned())
-        .unwrap_or_default();
+    let status = core.status(name, true).unwrap_or_default();
     Ok(Known {
-        job: job.resolved.clone(),
-        state: state.trim_start_matches("JOB_STATE_").to_lowercase(),
-        head: job.head.clone(),
-        published: job.published,
-        recent: job.recent.iter().cloned().collect(),
-        task_addresses: job.task_workers.iter().filter_map(address).collect(),
+        job: job.resolved().clone(),
+        state: state(&status).to_owned(),
+        kept: Kept::of(job),
+        published: job.published(),
+        recent: job.recent().cloned().collect(),
+        task_addresses: job.task_workers().iter().filter_map(address).collect(),
         addresses: core
             .workers
             .values()
@@ -135,22 +89,31 @@ impl FlightLocations {
     async fn info(
         &self,
         request: Request<FlightDescriptor>,
-    ) -> Result<(FlightInfo, Command), Status> {
+    ) -> Result<(FlightInfo, EpochsCommand), Status> {
         let proof = request.extensions().get::<Proof>().cloned();
         let descriptor = request.into_inner();
         let command = read_command(&descriptor)?;
         let name = super::jobs::name(&command.job)?;
+        let reread = command.reread;
         let mut known = self
             .leader
             .handle()?
             .query(move |core| known(core, &name))
             .await??;
-        let from = command.from.max(1);
+        let first = known.kept.as_ref().map_or(Epoch(1), |kept| kept.first);
+        let from = if command.from == 0 {
+            first.0
+        } else {
+            command.from
+        };
         let limit = command
             .limit
             .unwrap_or(EPOCHS_DEFAULT)
             .clamp(1, EPOCHS_DEFAULT) as u64;
-        let committed = known.head.as_ref().map_or(Epoch(0), |head| head.epoch);
+        let committed = known.kept.as_ref().map_or(Epoch(0), |kept| kept.head.epoch);
+        if from < first.0 {
+            return Err(no_epoch(&known.job.spec.name, from, first, committed));
+        }
         let there = if command.committed {
             committed
         } else {
@@ -164,18 +127,22 @@ impl FlightLocations {
         self.fetch_older(&mut known, from..=last).await?;
         let (made_by, epochs) = of_one_version(&known, from..=last);
         let made_by = self.history.version(&known.job, made_by).await;
-        let made_by =
-            made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        let made_by = made_by.map_err(|error| {
+            Status::from(CallRefusal::new(
+                Reason::CheckpointUnavailable,
+                streamctl_proto::describe(&error),
+            ))
+        })?;
         let next_epoch = epochs.last().map_or(from, |figures| figures.epoch.0 + 1);
         if known.addresses.is_empty() && !epochs.is_empty() {
             let hint = "start one: workers have the rows, or compute them again";
-            return Err(Status::failed_precondition(format!(
-                "no worker is connected\n  hint: {hint}"
-            )));
+            return Err(Status::from(
+                CallRefusal::new(Reason::WorkerUnavailable, "no worker is connected").hint(hint),
+            ));
         }
         let info = match command.dead_letters {
             true => describe_dead_letters(&known, &epochs)?,
-            false => describe_epochs(&known, &made_by, &epochs)?,
+            false => describe_epochs(&known, &made_by, &epochs, reread)?,
         };
         // Without a proof, authentication was not required, and a grant would outlive the open
         // access.
@@ -184,7 +151,7 @@ impl FlightLocations {
                 .grant(&known.job.spec.name, Use::Read, Some(&proof))
         });
         let grant = grant.map(|grant| grant.reveal().to_owned());
-        let metadata = Metadata {
+        let metadata = EpochsMetadata {
             next_epoch,
             state: known.state.clone(),
             grant,
@@ -193,7 +160,7 @@ impl FlightLocations {
         let info = info.with_descriptor(descriptor);
         Ok((
             info,
-            Command {
+            EpochsCommand {
                 from: next_epoch,
                 ..command
             },
@@ -206,7 +173,7 @@ impl FlightLocations {
         known: &mut Known,
         epochs: RangeInclusive<u64>,
     ) -> Result<(), Status> {
-        let Some(head) = known.head.as_ref().filter(|_| !epochs.is_empty()) else {
+        let Some(kept) = known.kept.as_ref().filter(|_| !epochs.is_empty()) else {
             return Ok(());
         };
         if known
@@ -217,9 +184,13 @@ impl FlightLocations {
             return Ok(());
         }
         let figures = |_: &ManifestRef, manifest: Manifest| EpochFigures::of(&manifest, "");
-        let read = self.history.walk(&known.job, head, epochs, figures).await;
-        known.recent =
-            read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        let read = self.history.walk(&known.job, kept, epochs, figures).await;
+        known.recent = read.map_err(|error| {
+            Status::from(CallRefusal::new(
+                Reason::CheckpointUnavailable,
+                streamctl_proto::describe(&error),
+            ))
+        })?;
         Ok(())
     }
 }
@@ -243,11 +214,34 @@ fn of_one_version(known: &Known, epochs: RangeInclusive<u64>) -> (JobVersion, Ve
     )
 }
 
+/// The name and the result's columns of each job.
+fn listed(core: &Core) -> Vec<(JobName, Result<SchemaRef, ArrowError>)> {
+    let names = core.job_names().cloned();
+    let schema = |name: JobName| {
+        let schema = output_schema(core.job(&name)?.resolved());
+        Some((name, schema))
+    };
+    names.filter_map(schema).collect()
+}
+
+/// A job without endpoints: `GetFlightInfo` names these.
+fn flight((job, schema): &(JobName, Result<SchemaRef, ArrowError>)) -> Result<FlightInfo, Status> {
+    let info = match schema {
+        Ok(schema) => FlightInfo::new()
+            .try_with_schema(schema)
+            .map_err(internal)?,
+        // A job whose stored columns cannot be read does not hide the others.
+        Err(_) => FlightInfo::new(),
+    };
+    Ok(info.with_descriptor(FlightDescriptor::new_path(vec![job.to_string()])))
+}
+
 /// One endpoint per task and epoch, all of one version of the job.
 fn describe_epochs(
     known: &Known,
     made_by: &ResolvedJob,
     epochs: &[&EpochFigures],
+    reread: bool,
 ) -> Result<FlightInfo, Status> {
     let schema = output_schema(made_by).map_err(internal)?;
     let rows = epochs.iter().map(|figures| figures.counts.rows_out).sum();
@@ -256,24 +250,36 @@ fn describe_epochs(
         for task in &figures.tasks {
             let own = known.task_addresses.get(task);
             let addresses = own.map_or(known.addresses.as_slice(), std::slice::from_ref);
-            info = info.with_endpoint(endpoint(known, figures.epoch, Some(*task), addresses)?);
+            let what = Requested::Part(*task);
+            info = info.with_endpoint(endpoint(known, figures.epoch, what, reread, addresses)?);
         }
     }
     Ok(info)
 }
 
-/// One endpoint per epoch that has dead letters; any worker can read them.
+/// One endpoint per epoch that has dead letters or rejected rows; any worker can read them.
 fn describe_dead_letters(known: &Known, epochs: &[&EpochFigures]) -> Result<FlightInfo, Status> {
-    let letters = epochs.iter().map(|figures| figures.counts.rows_dead).sum();
+    let letters_of = |figures: &EpochFigures| {
+        let counts = &figures.counts;
+        counts.rows_dead.saturating_add(counts.rows_rejected)
+    };
+    let letters = epochs.iter().map(|figures| letters_of(figures)).sum();
     let mut info = describe(&dead_letter_schema(), letters)?;
-    for figures in epochs.iter().filter(|figures| figures.counts.rows_dead > 0) {
-        info = info.with_endpoint(endpoint(known, figures.epoch, None, &known.addresses)?);
+    for figures in epochs.iter().filter(|figures| letters_of(figures) > 0) {
+        let what = Requested::DeadLetters;
+        info = info.with_endpoint(endpoint(
+            known,
+            figures.epoch,
+            what,
+            false,
+            &known.addresses,
+        )?);
     }
     Ok(info)
 }
 
 fn internal(error: impl std::fmt::Display) -> Status {
-    Status::internal(error.to_string())
+    Status::from(CallRefusal::new(Reason::Internal, error.to_string()))
 }
 
 /// Schema and rows, without endpoints.
@@ -286,23 +292,29 @@ fn describe(schema: &Schema, rows: u64) -> Result<FlightInfo, Status> {
         .with_ordered(true))
 }
 
-/// The location of one part of an epoch; without a task, of its dead letters.
+/// The location of one part of an epoch, or of its dead letters.
 fn endpoint(
     known: &Known,
     epoch: Epoch,
-    task: Option<TaskId>,
+    what: Requested,
+    reread: bool,
     addresses: &[String],
 ) -> Result<FlightEndpoint, Status> {
     let job = known.job.spec.name.clone();
-    let dead_letters = task.is_none();
+    let task = match what {
+        Requested::Part(task) => Some(task),
+        Requested::DeadLetters => None,
+    };
     let ticket = PartTicket {
         job,
         epoch: epoch.0,
         task,
-        dead_letters,
+        dead_letters: task.is_none(),
+        reread,
     };
     let ticket = Ticket::new(serde_json::to_vec(&ticket).map_err(internal)?);
-    let metadata = serde_json::json!({ "epoch": epoch.0 }).to_string();
+    let metadata = EndpointMetadata { epoch: epoch.0 };
+    let metadata = serde_json::to_vec(&metadata).map_err(internal)?;
     let endpoint = FlightEndpoint::new()
         .with_ticket(ticket)
         .with_app_metadata(metadata);
@@ -315,27 +327,22 @@ fn endpoint(
 ///
 /// # Errors
 /// `INVALID_ARGUMENT`, with an example of a correct command.
-pub fn read_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
+pub fn read_command(descriptor: &FlightDescriptor) -> Result<EpochsCommand, Status> {
+    let bad = |text: &str| Status::from(CallRefusal::new(Reason::InvalidArgument, text));
     if let [job, rest @ ..] = descriptor.path.as_slice() {
         let from = rest.first().map_or(Ok(0), |text| text.parse());
-        let from = from.map_err(|_| {
-            Status::invalid_argument("the second part of the path is an epoch's number")
-        })?;
-        return Ok(Command {
+        let from = from.map_err(|_| bad("the second part of the path is an epoch's number"))?;
+        return Ok(EpochsCommand {
             job: job.clone(),
             from,
-            to: None,
-            limit: None,
-            dead_letters: false,
-            committed: false,
+            ..EpochsCommand::default()
         });
     }
-    serde_json::from_slice(&descriptor.cmd).map_err(|error| {
-        let example = r#"{"job": "sales", "from": 1}"#;
-        Status::invalid_argument(status_text(&format!(
-            "the command is JSON like {example}: {error}"
-        )))
-    })
+    let command: EpochsCommand = serde_json::from_slice(&descriptor.cmd).map_err(|error| {
+        let example = r#"{"job": "sales", "epoch": 7} or {"job": "sales", "from": 1}"#;
+        bad(&format!("the command is JSON like {example}: {error}"))
+    })?;
+    command.as_range().map_err(|error| bad(&error.to_string()))
 }
 
 fn elsewhere<T>() -> Result<T, Status> {
@@ -367,8 +374,8 @@ impl FlightService for FlightLocations {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
         let (info, next) = self.info(request).await?;
-        let next =
-            serde_json::to_vec(&next).map_err(|error| Status::internal(error.to_string()))?;
+        let next = serde_json::to_vec(&next)
+            .map_err(|error| Status::from(CallRefusal::new(Reason::Internal, error.to_string())))?;
         let poll = PollInfo::new()
             .with_info(info)
             .with_descriptor(FlightDescriptor::new_cmd(next));
@@ -389,19 +396,9 @@ impl FlightService for FlightLocations {
         &self,
         _: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let jobs = self
-            .leader
-            .handle()?
-            .query(|core| core.jobs.keys().cloned().collect::<Vec<_>>())
-            .await?;
-        let flight =
-            |job: JobName| {
-                Ok(FlightInfo::new()
-                    .with_descriptor(FlightDescriptor::new_path(vec![job.to_string()])))
-            };
-        Ok(Response::new(Box::pin(futures::stream::iter(
-            jobs.into_iter().map(flight),
-        ))))
+        let jobs = self.leader.handle()?.query(listed).await?;
+        let flights: Vec<_> = jobs.iter().map(flight).collect();
+        Ok(Response::new(Box::pin(futures::stream::iter(flights))))
     }
 
     async fn handshake(

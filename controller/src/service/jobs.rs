@@ -1,13 +1,17 @@
 //! The API of the control plane for users and programs.
 
-use super::status_text::status_text;
+pub mod look;
+
+use super::in_flight::{CHECK_TIMEOUT, CallsInFlight, name_of};
+use super::page::page;
 use super::submit::Submitter;
-use super::{RepairEvents, not_found, recorded};
+use super::{RepairEvents, no_epoch, not_found, recorded};
 use crate::checkpoints::CheckpointError;
-use crate::history::History;
+use crate::history::{History, Kept};
 use crate::leading::Leader;
 use crate::verify::Verifier;
 use futures::Stream;
+use look::{Looks, PREVIEW_TIMEOUT, RESOLVE_TIMEOUT};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -16,6 +20,7 @@ use streamctl_core::status::summary_of;
 use streamctl_core::{Core, Event, JobEvent};
 use streamctl_engine::security::{Caller, Peer, Role};
 use streamctl_proto::manifest::ManifestRef;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -36,6 +41,10 @@ pub struct JobsService {
     pub history: History,
     /// Verifies the manifests.
     pub verifier: Verifier,
+    /// Explains and previews job files.
+    pub looks: Looks,
+    /// Calls that check job files.
+    pub in_flight: CallsInFlight,
 }
 
 type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>>;
@@ -51,20 +60,14 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let handle = self.leader.handle()?;
-        let from = request.extensions().get::<Peer>().map(|peer| peer.address);
-        let caller = request
-            .extensions()
-            .get::<Caller>()
-            .cloned()
-            .unwrap_or(Caller::ANYBODY);
+        let sender = Sender::of(&request);
+        let call = name_of(&request);
         let request = request.into_inner();
-        check_base_dir(&request.base_dir, from)?;
-        check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter
-            .for_caller(&caller)
-            .submit(&handle, &request)
-            .await
-            .map(Response::new)
+        sender.check(&request.spec_toml, &request.base_dir)?;
+        let submitter = self.submitter.for_caller(&sender.caller);
+        let work = submitter.submit(&handle, &request);
+        let done = self.in_flight.watch(call, CHECK_TIMEOUT, work).await;
+        done.map(Response::new)
     }
 
     async fn diff(
@@ -72,20 +75,54 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::DiffRequest>,
     ) -> Result<Response<v1::DiffResponse>, Status> {
         let handle = self.leader.handle()?;
-        let from = request.extensions().get::<Peer>().map(|peer| peer.address);
-        let caller = request
-            .extensions()
-            .get::<Caller>()
-            .cloned()
-            .unwrap_or(Caller::ANYBODY);
+        let sender = Sender::of(&request);
+        let call = name_of(&request);
         let request = request.into_inner();
-        check_base_dir(&request.base_dir, from)?;
-        check_places(&request.spec_toml, &request.base_dir, &caller)?;
-        self.submitter
-            .for_caller(&caller)
-            .diff(&handle, &request)
-            .await
-            .map(Response::new)
+        sender.check(&request.spec_toml, &request.base_dir)?;
+        let submitter = self.submitter.for_caller(&sender.caller);
+        let work = submitter.diff(&handle, &request);
+        let done = self.in_flight.watch(call, CHECK_TIMEOUT, work).await;
+        done.map(Response::new)
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        // Only the leader knows the workers that call functions.
+        self.leader.handle()?;
+        let _turn = self.looks.turn(request.extensions())?;
+        let sender = Sender::of(&request);
+        let call = name_of(&request);
+        let request = request.into_inner();
+        sender.check(&request.spec_toml, &request.base_dir)?;
+        let work = self.explained(&sender.caller, request);
+        let done = self.in_flight.watch(call, RESOLVE_TIMEOUT, work).await;
+        done.map(Response::new)
+    }
+
+    async fn preview(
+        &self,
+        request: Request<v1::PreviewRequest>,
+    ) -> Result<Response<v1::PreviewResponse>, Status> {
+        self.leader.handle()?;
+        let _turn = self.looks.turn(request.extensions())?;
+        let sender = Sender::of(&request);
+        let call = name_of(&request);
+        let request = request.into_inner();
+        sender.check(&request.spec_toml, &request.base_dir)?;
+        let work = self.previewed(&sender.caller, request);
+        let done = self.in_flight.watch(call, PREVIEW_TIMEOUT, work).await;
+        done.map(Response::new)
+    }
+
+    async fn list_waits(
+        &self,
+        request: Request<v1::ListWaitsRequest>,
+    ) -> Result<Response<v1::ListWaitsResponse>, Status> {
+        let now_ms = (self.submitter.clock)();
+        let waits = self.in_flight.waits(&request.into_inner().call, now_ms);
+        Ok(Response::new(v1::ListWaitsResponse { waits }))
     }
 
     async fn get_job(
@@ -96,6 +133,47 @@ impl v1::jobs_server::Jobs for JobsService {
         self.status(name(&request.job)?, request.brief)
             .await
             .map(Response::new)
+    }
+
+    async fn get_job_spec(
+        &self,
+        request: Request<v1::GetJobSpecRequest>,
+    ) -> Result<Response<v1::GetJobSpecResponse>, Status> {
+        let request = request.into_inner();
+        self.job_spec(&name(&request.job)?, request.version)
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_job_versions(
+        &self,
+        request: Request<v1::ListJobVersionsRequest>,
+    ) -> Result<Response<v1::ListJobVersionsResponse>, Status> {
+        self.job_versions(&request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn compare_job_versions(
+        &self,
+        request: Request<v1::CompareJobVersionsRequest>,
+    ) -> Result<Response<v1::CompareJobVersionsResponse>, Status> {
+        // Both versions are planned.
+        let _turn = self.looks.turn(request.extensions())?;
+        self.compared_versions(&request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn get_job_profile(
+        &self,
+        request: Request<v1::GetJobProfileRequest>,
+    ) -> Result<Response<v1::JobProfile>, Status> {
+        let job = name(&request.into_inner().job)?;
+        let missing = not_found(&job);
+        let handle = self.leader.handle()?;
+        let found = handle.query(move |core| core.profile(&job)).await?;
+        found.map(Response::new).ok_or(missing)
     }
 
     async fn watch_job(
@@ -125,10 +203,16 @@ impl v1::jobs_server::Jobs for JobsService {
 
     async fn list_jobs(
         &self,
-        _: Request<v1::ListJobsRequest>,
+        request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let jobs = self.leader.handle()?.statuses().await?;
-        Ok(Response::new(v1::ListJobsResponse { jobs }))
+        let request = request.into_inner();
+        let all = self.leader.handle()?.statuses().await?;
+        let size = request.page_size;
+        let (jobs, next_page_token) = page(all, |one| &one.job, size, &request.page_token);
+        Ok(Response::new(v1::ListJobsResponse {
+            jobs,
+            next_page_token,
+        }))
     }
 
     async fn stop_job(
@@ -147,7 +231,7 @@ impl v1::jobs_server::Jobs for JobsService {
                 },
             })
             .await?;
-        recorded(handle, &job).await?;
+        recorded(&handle, &job).await?;
         self.status(job, true).await.map(Response::new)
     }
 
@@ -200,22 +284,21 @@ impl v1::jobs_server::Jobs for JobsService {
     ) -> Result<Response<v1::GetEpochResponse>, Status> {
         let request = request.into_inner();
         let job = name(&request.job)?;
-        let (resolved, head, _) = self.head(&job).await?;
+        let (resolved, kept, _) = self.kept(&job).await?;
         let missing = || {
-            let epoch = request.epoch;
-            Status::not_found(format!(
-                "job {job} has no epoch {epoch}\n  hint: `streamctl epochs {job}` shows those \
-                 there are"
-            ))
+            let first = kept.as_ref().map_or(Epoch(1), |kept| kept.first);
+            let last = kept.as_ref().map_or(Epoch(0), |kept| kept.head.epoch);
+            no_epoch(&job, request.epoch, first, last)
         };
-        let head = head
-            .filter(|head| request.epoch >= 1 && request.epoch <= head.epoch.0)
+        let kept = kept
+            .as_ref()
+            .filter(|kept| (kept.first.0..=kept.head.epoch.0).contains(&request.epoch))
             .ok_or_else(missing)?;
         let read = self
             .history
             .walk(
                 &resolved,
-                &head,
+                kept,
                 request.epoch..=request.epoch,
                 |_, manifest| manifest,
             )
@@ -225,8 +308,12 @@ impl v1::jobs_server::Jobs for JobsService {
             .history
             .version(&resolved, manifest.job_version())
             .await;
-        let made_by =
-            made_by.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        let made_by = made_by.map_err(|error| {
+            Status::from(CallRefusal::new(
+                Reason::CheckpointUnavailable,
+                streamctl_proto::describe(&error),
+            ))
+        })?;
         Ok(Response::new(v1::GetEpochResponse {
             manifest_json: json(&manifest)?,
             job_json: json(&*made_by)?,
@@ -242,10 +329,39 @@ impl v1::jobs_server::Jobs for JobsService {
 
     async fn list_workers(
         &self,
-        _: Request<v1::ListWorkersRequest>,
+        request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        let workers = self.leader.handle()?.query(Core::worker_status).await?;
-        Ok(Response::new(v1::ListWorkersResponse { workers }))
+        let request = request.into_inner();
+        let all = self.leader.handle()?.query(Core::worker_status).await?;
+        let size = request.page_size;
+        let (workers, next_page_token) = page(all, |one| &one.worker, size, &request.page_token);
+        Ok(Response::new(v1::ListWorkersResponse {
+            workers,
+            next_page_token,
+        }))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        self.events(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_job_history(
+        &self,
+        request: Request<v1::GetJobHistoryRequest>,
+    ) -> Result<Response<v1::JobHistory>, Status> {
+        self.job_history(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn get_worker(
+        &self,
+        request: Request<v1::GetWorkerRequest>,
+    ) -> Result<Response<v1::WorkerDetails>, Status> {
+        self.worker(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_scaling(
@@ -264,9 +380,11 @@ impl v1::jobs_server::Jobs for JobsService {
             .handle()?
             .query(move |core| core.scaling_status(job.as_ref(), limit))
             .await?;
-        status
-            .map(Response::new)
-            .ok_or_else(|| missing.unwrap_or_else(|| Status::internal("there is no status")))
+        status.map(Response::new).ok_or_else(|| {
+            missing.unwrap_or_else(|| {
+                Status::from(CallRefusal::new(Reason::Internal, "there is no status"))
+            })
+        })
     }
 
     async fn verify(
@@ -290,16 +408,16 @@ impl JobsService {
             .ok_or(missing)
     }
 
-    async fn head(
+    /// The job, the part of its chain that is kept, and its last published epoch.
+    pub(super) async fn kept(
         &self,
         job: &JobName,
-    ) -> Result<(ResolvedJob, Option<ManifestRef>, Epoch), Status> {
+    ) -> Result<(ResolvedJob, Option<Kept>, Epoch), Status> {
         let requested = job.clone();
         let handle = self.leader.handle()?;
         let found = handle.query(move |core| {
-            core.jobs
-                .get(&requested)
-                .map(|job| (job.resolved.clone(), job.head.clone(), job.published))
+            let job = core.job(&requested)?;
+            Some((job.resolved().clone(), Kept::of(job), job.published()))
         });
         found.await?.ok_or_else(|| not_found(job))
     }
@@ -311,8 +429,10 @@ impl JobsService {
         to: u64,
         limit: u64,
     ) -> Result<Vec<v1::EpochSummary>, Status> {
-        let (resolved, head, published) = self.head(&job).await?;
-        let Some(head) = head else { return Ok(vec![]) };
+        let (resolved, kept, published) = self.kept(&job).await?;
+        let Some(kept) = kept else { return Ok(vec![]) };
+        let head = &kept.head;
+        let from = if from == 0 { 0 } else { from.max(kept.first.0) };
         let epochs = epochs_requested(from, to, limit, head.epoch.0);
         let first = *epochs.start();
         let requested = job.clone();
@@ -330,7 +450,7 @@ impl JobsService {
             };
             all = self
                 .history
-                .walk(&resolved, &head, epochs.clone(), figures)
+                .walk(&resolved, &kept, epochs.clone(), figures)
                 .await
                 .map_err(unreadable)?;
         }
@@ -342,7 +462,10 @@ impl JobsService {
 }
 
 fn unreadable(error: CheckpointError) -> Status {
-    Status::unavailable(streamctl_proto::describe(&error))
+    Status::from(CallRefusal::new(
+        Reason::CheckpointUnavailable,
+        streamctl_proto::describe(&error),
+    ))
 }
 
 /// The epochs to list: those from `from` on, or the newest ones, none after `to`; 0 means not set
@@ -359,17 +482,42 @@ fn check_range(from: u64, to: u64) -> Result<(), Status> {
     if to == 0 || from <= to {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!(
-        "the last epoch wanted, {to}, is before the first one, {from}\n  hint: epochs are listed \
-         from the older to the newer one"
-    )))
+    Err(Status::from(
+        CallRefusal::new(
+            Reason::InvalidArgument,
+            format!("the last epoch wanted, {to}, is before the first one, {from}"),
+        )
+        .hint("epochs are listed from the older to the newer one"),
+    ))
 }
 
 pub(super) fn name(text: &str) -> Result<JobName, Status> {
     text.parse()
         .map_err(|error: streamctl_proto::id::BadJobName| {
-            Status::invalid_argument(status_text(&error.to_string()))
+            Status::from(CallRefusal::new(Reason::InvalidArgument, error.to_string()))
         })
+}
+
+/// Who sends a job file, and from where.
+struct Sender {
+    from: Option<SocketAddr>,
+    caller: Caller,
+}
+
+impl Sender {
+    fn of<T>(request: &Request<T>) -> Self {
+        let extensions = request.extensions();
+        Self {
+            from: extensions.get::<Peer>().map(|peer| peer.address),
+            caller: extensions.get().cloned().unwrap_or(Caller::ANYBODY),
+        }
+    }
+
+    /// Whether this caller may send this file.
+    fn check(&self, spec_toml: &str, base_dir: &str) -> Result<(), Status> {
+        check_base_dir(base_dir, self.from)?;
+        check_places(spec_toml, base_dir, &self.caller)
+    }
 }
 
 /// The folder that relative paths are resolved in is on this machine, so only a local caller can
@@ -378,8 +526,13 @@ fn check_base_dir(base_dir: &str, from: Option<SocketAddr>) -> Result<(), Status
     let here = from.is_none_or(|from| from.ip().to_canonical().is_loopback());
     match base_dir.is_empty() || here {
         true => Ok(()),
-        false => Err(Status::invalid_argument(
-            "base_dir is a folder of the controller's machine, and this request is from another\n  hint: write paths from the root",
+        false => Err(Status::from(
+            CallRefusal::new(
+                Reason::InvalidArgument,
+                "base_dir is a folder of the controller's machine, and this request \
+                 is from another",
+            )
+            .hint("write paths from the root"),
         )),
     }
 }
@@ -393,22 +546,35 @@ fn check_places(spec_toml: &str, base_dir: &str, caller: &Caller) -> Result<(), 
     let spec = super::submit::parse(spec_toml, base_dir)?;
     let name = caller.name.as_deref().unwrap_or_default();
     if spec.function.is_some() {
-        return Err(Status::permission_denied(status_text(&format!(
-            "function: code of users runs on the workers: a job with it needs the role admin, and {name} has not\n  hint: \
-             have it submitted by a user with that role"
-        ))));
+        return Err(Status::from(
+            CallRefusal::new(
+                Reason::PermissionDenied,
+                format!(
+                    "function: code of users runs on the workers: a job with it needs \
+                 the role admin, and {name} has not"
+                ),
+            )
+            .hint("have it submitted by a user with that role"),
+        ));
     }
     let Some(place) = spec.local_place() else {
         return Ok(());
     };
-    Err(Status::permission_denied(status_text(&format!(
-        "{place} is a folder of the cluster's machines: a job with it needs the role admin, and {name} has not\n  hint: \
-         use s3:// places, or have somebody with that role submit it"
-    ))))
+    Err(Status::from(
+        CallRefusal::new(
+            Reason::PermissionDenied,
+            format!(
+                "{place} is a folder of the cluster's machines: a job with it needs \
+                 the role admin, and {name} has not"
+            ),
+        )
+        .hint("use s3:// places, or have a user with that role submit it"),
+    ))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Status> {
-    serde_json::to_string(value).map_err(|error| Status::internal(error.to_string()))
+    serde_json::to_string(value)
+        .map_err(|error| Status::from(CallRefusal::new(Reason::Internal, error.to_string())))
 }
 
 /// Ends a stream after its first error.

@@ -3,14 +3,19 @@
 //! Rule: no decision is taken here.
 
 mod change;
+mod consumers;
 mod delete;
+mod events;
 pub mod flight;
+mod histories;
+pub mod in_flight;
 pub mod jobs;
+pub mod page;
 mod repair;
 mod replays;
 pub mod scaling;
+mod spec;
 mod standing;
-mod status_text;
 pub mod submit;
 pub mod workers;
 
@@ -18,7 +23,8 @@ use crate::handle::Handle;
 use std::time::Duration;
 use streamctl_core::Core;
 use streamctl_core::stored::DesiredState;
-use streamctl_proto::{JobName, v1};
+use streamctl_proto::refusal::{CallRefusal, Reason};
+use streamctl_proto::{Epoch, JobName, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -33,69 +39,78 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// There is no job of this name. The text includes its hint, so that no client adds another one.
 pub(crate) fn not_found(job: &JobName) -> Status {
-    Status::not_found(format!(
-        "there is no job {job}\n  hint: `streamctl list` shows those there are"
-    ))
+    Status::from(
+        CallRefusal::new(Reason::JobNotFound, format!("there is no job {job}"))
+            .hint("`streamctl list` shows those there are"),
+    )
+}
+
+/// The epoch is not there: it is not committed yet, or not kept any more.
+pub(crate) fn no_epoch(job: &JobName, epoch: u64, first: Epoch, last: Epoch) -> Status {
+    let text = if epoch > 0 && epoch < first.0 {
+        format!("epoch {epoch} of job {job} is not kept any more")
+    } else {
+        format!("job {job} has no epoch {epoch}")
+    };
+    let there = match last {
+        Epoch(0) => "none is committed yet".to_owned(),
+        last if first > Epoch(1) => {
+            format!("epochs {first} to {last} are kept: `keep` in [checkpoint]")
+        }
+        last => format!("epochs 1 to {last} are committed"),
+    };
+    Status::from(CallRefusal::new(Reason::EpochNotFound, text).hint(there))
 }
 
 /// Waits until the store holds the desired state of a job: a successful answer survives this
 /// leader.
-async fn recorded(mut handle: Handle, job: &JobName) -> Result<(), Status> {
-    let stored = async {
-        loop {
-            let requested = job.clone();
-            if handle
-                .query(move |core| core.jobs.get(&requested).is_none_or(|job| !job.recording))
-                .await?
-            {
-                return Ok(());
-            }
-            handle.changed().await?;
-        }
+async fn recorded(handle: &Handle, job: &JobName) -> Result<(), Status> {
+    let requested = job.clone();
+    let stored = move |core: &Core| {
+        let job = core.job(&requested);
+        job.is_none_or(|job| !job.is_recording()).then_some(())
     };
-    let late = |_| {
-        Status::unavailable(format!(
-            "the controller does it, but its store did not take it within {} s: the next leader would not know of it\n  \
-             hint: see `streamctl status {job}`, and try again when the store answers",
+    let late = || {
+        let text = format!(
+            "the controller does it, but its store did not take it within {} s: the next leader \
+             would not know of it",
             RECORD_TIMEOUT.as_secs()
-        ))
+        );
+        let hint = format!("see `streamctl status {job}`, and try again when the store answers");
+        Status::from(CallRefusal::new(Reason::StoreUnavailable, text).hint(hint))
     };
-    tokio::time::timeout(RECORD_TIMEOUT, stored)
-        .await
-        .map_err(late)?
+    let waited = handle.until(RECORD_TIMEOUT, stored).await;
+    waited.map_err(|error| error.or_late(late))
 }
 
 /// Waits until an unreadable job was read again; `before` is the number of failed reads so far.
 ///
 /// # Errors
 /// `FAILED_PRECONDITION` with what is wrong with the job, if the read failed again.
-async fn read_anew(mut handle: Handle, job: &JobName, before: Option<u64>) -> Result<(), Status> {
-    let read = async {
-        loop {
-            let requested = job.clone();
-            let view = move |core: &Core| {
-                let job = core.jobs.get(&requested)?;
-                let reads = job.unreadable.as_ref().map(|unreadable| unreadable.reads);
-                Some((reads, job.wanted.clone()))
-            };
-            match handle.query(view).await?.ok_or_else(|| not_found(job))? {
-                (None, _) => return Ok(()),
-                (reads, DesiredState::Failed { error, hint }) if reads != before => {
-                    let text = format!("job {job} cannot go on: {error}\n  hint: {hint}");
-                    return Err(Status::failed_precondition(status_text::status_text(&text)));
-                }
-                _ => handle.changed().await?,
+async fn read_anew(handle: &Handle, job: &JobName, before: Option<u64>) -> Result<(), Status> {
+    let requested = job.clone();
+    let read = move |core: &Core| {
+        let Some(job) = core.job(&requested) else {
+            return Some(Err(not_found(&requested)));
+        };
+        match (job.failed_reads(), job.desired()) {
+            (None, _) => Some(Ok(())),
+            (reads, DesiredState::Failed { error, hint }) if reads != before => {
+                let text = format!("job {requested} cannot go on: {error}");
+                let refusal = CallRefusal::new(Reason::JobState, text).hint(hint);
+                Some(Err(Status::from(refusal)))
             }
+            (Some(_), _) => None,
         }
     };
-    let late = |_| {
-        Status::unavailable(format!(
-            "job {job} is being read again, and its checkpoint location did not answer within {} s\n  hint: see `streamctl \
-             status {job}`, and try again when it answers",
+    let late = || {
+        let text = format!(
+            "job {job} is being read again, and its checkpoint location did not answer within {} s",
             READ_TIMEOUT.as_secs()
-        ))
+        );
+        let hint = format!("see `streamctl status {job}`, and try again when it answers");
+        Status::from(CallRefusal::new(Reason::CheckpointUnavailable, text).hint(hint))
     };
-    tokio::time::timeout(READ_TIMEOUT, read)
-        .await
-        .map_err(late)?
+    let waited = handle.until(READ_TIMEOUT, read).await;
+    waited.map_err(|error| error.or_late(late))?
 }

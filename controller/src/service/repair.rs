@@ -6,7 +6,6 @@
 //! Rule: a job is repaired only if it needs it; a successful answer is durable.
 
 use super::jobs::JobsService;
-use super::status_text::status_text;
 use super::{READ_TIMEOUT, RepairEvents, not_found, read_anew};
 use crate::handle::Handle;
 use crate::load::{CommittedSince, NoWay, committed_since};
@@ -15,9 +14,9 @@ use std::time::Duration;
 use streamctl_core::check::check_rebuilt;
 use streamctl_core::effect::HeadRepair;
 use streamctl_core::event::Stuck;
-use streamctl_core::stored::Repaired;
 use streamctl_core::{Core, Event, JobEvent};
 use streamctl_proto::manifest::{EpochRepair, ManifestObject, objects_after};
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::v1::repair_event;
 use streamctl_proto::v1::repair_summary::Kind;
 use streamctl_proto::verify::{RebuildOrder, RebuildOutcome};
@@ -71,7 +70,7 @@ impl JobsService {
     ) -> Result<RepairEvents, Status> {
         let job = super::jobs::name(&request.job)?;
         let handle = self.leader.handle()?;
-        let need = needed(handle.clone(), &job).await?;
+        let need = needed(&handle, &job).await?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let service = self.clone();
         let reporter = Reporter(sender);
@@ -124,11 +123,20 @@ impl JobsService {
         } = since.map_err(|error| no_way(job, &error))?;
         if job_version > resolved.job_version {
             let is = resolved.job_version;
-            return Err(Status::failed_precondition(status_text(&format!(
-                "epoch {} was made by version {job_version} of job {job}, and the store holds version {is}\n  hint: bring back a \
-                 later copy of the store: the job file of version {job_version} is in no earlier one",
-                last.epoch
-            ))));
+            return Err(Status::from(
+                CallRefusal::new(
+                    Reason::JobState,
+                    format!(
+                        "epoch {} was made by version {job_version} of job {job}, and the \
+                 store holds version {is}",
+                        last.epoch
+                    ),
+                )
+                .hint(format!(
+                    "bring back a later copy of the store: the job file of version \
+                 {job_version} is in no earlier one"
+                )),
+            ));
         }
         let before = handle.query(reads(job)).await?;
         let at_ms = (self.submitter.clock)();
@@ -149,7 +157,7 @@ impl JobsService {
                 event: JobEvent::HeadRepairRequested { to: Box::new(to) },
             })
             .await?;
-        read_anew(handle.clone(), job, before).await?;
+        read_anew(handle, job, before).await?;
         Ok(v1::RepairSummary {
             job: job.to_string(),
             kind: Kind::HeadMoved.into(),
@@ -202,7 +210,12 @@ impl JobsService {
                 .history
                 .version(&resolved, manifest.job_version())
                 .await;
-            let made_by = made_by.map_err(|error| Status::unavailable(describe(&error)))?;
+            let made_by = made_by.map_err(|error| {
+                Status::from(CallRefusal::new(
+                    Reason::CheckpointUnavailable,
+                    describe(&error),
+                ))
+            })?;
             let order = RebuildOrder {
                 job: job.clone(),
                 epoch: epoch.0,
@@ -249,7 +262,7 @@ impl JobsService {
                 },
             })
             .await?;
-        let recorded_in = repaired(handle.clone(), job, epoch).await?;
+        let recorded_in = repaired(handle, job, epoch).await?;
         let kind = if skip {
             Kind::Skipped
         } else {
@@ -269,12 +282,12 @@ impl JobsService {
 
     /// The job as the store holds it.
     async fn stored(&self, job: &JobName) -> Result<StoredJob, Status> {
-        let stored = self
-            .submitter
-            .store
-            .load()
-            .await
-            .map_err(|error| Status::unavailable(describe(&error)))?;
+        let stored = self.submitter.store.load().await.map_err(|error| {
+            Status::from(CallRefusal::new(
+                Reason::CheckpointUnavailable,
+                describe(&error),
+            ))
+        })?;
         stored
             .into_iter()
             .find(|stored| stored.job.spec.name == *job)
@@ -285,43 +298,31 @@ impl JobsService {
 /// How many times this leader failed to read the job; none: the job is readable.
 fn reads(job: &JobName) -> impl FnOnce(&Core) -> Option<u64> + Send + 'static {
     let job = job.clone();
-    move |core: &Core| {
-        core.jobs
-            .get(&job)
-            .and_then(|job| Some(job.unreadable.as_ref()?.reads))
-    }
+    move |core: &Core| core.job(&job)?.failed_reads()
 }
 
 /// The repair that the job needs. Waits for an epoch that is being published, because its objects
 /// may turn out to be lost.
-async fn needed(mut handle: Handle, job: &JobName) -> Result<Need, Status> {
-    let needs = async {
-        loop {
-            let requested = job.clone();
-            let read = move |core: &Core| {
-                let job = core.jobs.get(&requested)?;
-                let need = match &job.stuck {
-                    _ if job.unreadable.is_some() => Some(Need::Head),
-                    Some(stuck) => Some(Need::Epoch(Box::new(stuck.clone()))),
-                    None if job.settled() => Some(Need::Nothing),
-                    None => None,
-                };
-                Some(need)
-            };
-            match handle.query(read).await?.ok_or_else(|| not_found(job))? {
-                Some(need) => return Ok(need),
-                None => handle.changed().await?,
-            }
+async fn needed(handle: &Handle, job: &JobName) -> Result<Need, Status> {
+    let requested = job.clone();
+    let need = move |core: &Core| {
+        let Some(job) = core.job(&requested) else {
+            return Some(Err(not_found(&requested)));
+        };
+        match job.stuck() {
+            _ if job.failed_reads().is_some() => Some(Ok(Need::Head)),
+            Some(stuck) => Some(Ok(Need::Epoch(Box::new(stuck.clone())))),
+            None if job.is_settled() => Some(Ok(Need::Nothing)),
+            None => None,
         }
     };
-    let late = |_| {
-        Status::unavailable(format!(
-            "job {job} is publishing, and nothing shows that anything is lost\n  hint: `streamctl status {job}` says what it waits for"
-        ))
+    let late = || {
+        let text = format!("job {job} is publishing, and nothing shows that anything is lost");
+        let hint = format!("`streamctl status {job}` shows what it waits for");
+        Status::from(CallRefusal::new(Reason::CheckpointUnavailable, text).hint(hint))
     };
-    tokio::time::timeout(READ_TIMEOUT, needs)
-        .await
-        .map_err(late)?
+    let waited = handle.until(READ_TIMEOUT, need).await;
+    waited.map_err(|error| error.or_late(late))?
 }
 
 /// A repair of an epoch that has begun.
@@ -333,20 +334,11 @@ struct Begun {
 }
 
 fn begun(core: &Core, job: &JobName, epoch: Epoch) -> Option<Begun> {
-    let job = core.jobs.get(job)?;
-    let manifest = job
-        .publishing
-        .front()
-        .filter(|manifest| manifest.epoch == epoch)?
-        .clone();
-    let task = job
-        .repairing
-        .as_ref()
-        .filter(|repairing| repairing.epoch == epoch)?
-        .task;
+    let job = core.job(job)?;
+    let (manifest, task) = job.repair_of(epoch)?;
     Some(Begun {
-        resolved: job.resolved.clone(),
-        manifest,
+        resolved: job.resolved().clone(),
+        manifest: manifest.clone(),
         repairs: job.repairs_of(epoch),
         task,
     })
@@ -354,74 +346,72 @@ fn begun(core: &Core, job: &JobName, epoch: Epoch) -> Option<Begun> {
 
 /// Waits until a repair is committed and its epoch published; returns the epoch whose manifest
 /// records the repair.
-async fn repaired(mut handle: Handle, job: &JobName, epoch: Epoch) -> Result<Epoch, Status> {
-    let done = async {
-        loop {
-            let requested = job.clone();
-            let read = move |core: &Core| {
-                let job = core.jobs.get(&requested)?;
-                let recorded = job
-                    .repairs
-                    .iter()
-                    .rev()
-                    .find_map(|repair| match repair.what {
-                        Repaired::Recomputed {
-                            epoch: of,
-                            recorded_in,
-                        }
-                        | Repaired::Skipped {
-                            epoch: of,
-                            recorded_in,
-                        } => (of == epoch).then_some(recorded_in),
-                        Repaired::HeadMoved { .. } => None,
-                    });
-                Some((
-                    recorded.filter(|_| job.repairing.is_none()),
-                    job.published >= epoch,
-                ))
-            };
-            match handle.query(read).await?.ok_or_else(|| not_found(job))? {
-                (Some(recorded_in), true) => return Ok(recorded_in),
-                _ => handle.changed().await?,
-            }
-        }
+async fn repaired(handle: &Handle, job: &JobName, epoch: Epoch) -> Result<Epoch, Status> {
+    let requested = job.clone();
+    let done = move |core: &Core| {
+        let Some(job) = core.job(&requested) else {
+            return Some(Err(not_found(&requested)));
+        };
+        let recorded_in = job.repair_recorded_in(epoch)?;
+        (job.published() >= epoch).then_some(Ok(recorded_in))
     };
-    let late = |_| {
-        Status::unavailable(format!(
-            "the repair of epoch {epoch} is not published within {} s\n  hint: see `streamctl status {job}`; what was recorded \
-             stays recorded",
+    let late = || {
+        let text = format!(
+            "the repair of epoch {epoch} is not published within {} s",
             PUBLISH_TIMEOUT.as_secs()
-        ))
+        );
+        let hint = format!("see `streamctl status {job}`; what was recorded stays recorded");
+        Status::from(CallRefusal::new(Reason::CheckpointUnavailable, text).hint(hint))
     };
-    tokio::time::timeout(PUBLISH_TIMEOUT, done)
-        .await
-        .map_err(late)?
+    let waited = handle.until(PUBLISH_TIMEOUT, done).await;
+    waited.map_err(|error| error.or_late(late))?
 }
 
 fn not_computed(job: &JobName, epoch: Epoch, reason: &str) -> Status {
-    Status::failed_precondition(status_text(&format!(
-        "epoch {epoch} of job {job} was not computed again: {reason}\n  hint: `streamctl repair {job} --skip` gives up what it has \
-         lost, so that what was committed after it is published"
-    )))
+    Status::from(
+        CallRefusal::new(
+            Reason::JobState,
+            format!("epoch {epoch} of job {job} was not computed again: {reason}"),
+        )
+        .hint(format!(
+            "`streamctl repair {job} --skip` gives up what it has lost, so that what was \
+                 committed after it is published"
+        )),
+    )
 }
 
 fn nothing_to_repair(job: &JobName) -> Status {
-    Status::failed_precondition(format!(
-        "job {job} needs no repair: its head is what was committed last, and nothing that it had staged is lost, as far as anything shows\n  hint: `streamctl status {job}` \
-         says what it waits for, `streamctl verify {job}` whether every record is there once"
-    ))
+    Status::from(
+        CallRefusal::new(
+            Reason::JobState,
+            format!(
+                "job {job} needs no repair: its head is what was committed last, \
+                 and nothing that it had staged is lost, as far as anything shows"
+            ),
+        )
+        .hint(format!(
+            "`streamctl status {job}` shows what it waits for, `streamctl verify \
+                 {job}` whether every record is there once"
+        )),
+    )
 }
 
 fn no_way(job: &JobName, error: &NoWay) -> Status {
     let text = describe(error);
     match error {
-        NoWay::Checkpoint(error) if error.is_transient() => Status::unavailable(text),
+        NoWay::Checkpoint(error) if error.is_transient() => {
+            Status::from(CallRefusal::new(Reason::CheckpointUnavailable, text))
+        }
         NoWay::Checkpoint(_) | NoWay::Nothing(_) | NoWay::Undecided(_) | NoWay::Foreign(_) => {
             let hint =
                 format!("`streamctl status {job}` says what is wrong with it, and what to do");
-            Status::failed_precondition(status_text(&format!(
-                "job {job} cannot be repaired: {text}\n  hint: {hint}"
-            )))
+            Status::from(
+                CallRefusal::new(
+                    Reason::JobState,
+                    format!("job {job} cannot be repaired: {text}"),
+                )
+                .hint(hint),
+            )
         }
     }
 }

@@ -6,12 +6,14 @@
 //! are.
 
 use super::jobs::{JobsService, name};
-use super::not_found;
-use crate::history::History;
+use super::{RECORD_TIMEOUT, not_found};
+use crate::history::{History, Kept};
 use std::collections::BTreeSet;
 use streamctl_core::stored::{Replays, WantedReplay};
 use streamctl_core::{Core, Event, JobEvent};
 use streamctl_engine::storage::StorageError;
+use streamctl_proto::json::state;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{DeadLetterShard, Epoch, JobName, Manifest, ManifestRef, ResolvedJob, v1};
 use tonic::Status;
 
@@ -21,7 +23,7 @@ const PAGE_EPOCHS: u64 = 100;
 /// The core's state of a job to replay.
 struct Known {
     job: ResolvedJob,
-    head: Option<ManifestRef>,
+    kept: Option<Kept>,
     published: Epoch,
     replays: Replays,
     may: bool,
@@ -29,23 +31,15 @@ struct Known {
 }
 
 fn known(core: &Core, name: &JobName) -> Option<Known> {
-    let job = core.jobs.get(name)?;
-    let state = core
-        .status(name, true)?
-        .state()
-        .as_str_name()
-        .trim_start_matches("JOB_STATE_")
-        .to_lowercase();
-    let head = job.head.clone();
-    let published = job.published;
-    let replays = job.replays.now.clone();
+    let job = core.job(name)?;
+    let (now, _) = job.replays();
     Some(Known {
-        job: job.resolved.clone(),
-        head,
-        published,
-        replays,
+        job: job.resolved().clone(),
+        kept: Kept::of(job),
+        published: job.published(),
+        replays: now.clone(),
         may: job.may_replay(),
-        state,
+        state: state(&core.status(name, true)?).to_owned(),
     })
 }
 
@@ -96,7 +90,7 @@ impl JobsService {
         if found.wanted.is_empty() {
             return Ok(());
         }
-        let mut handle = self.leader.handle()?;
+        let handle = self.leader.handle()?;
         let epochs: BTreeSet<Epoch> = found
             .wanted
             .iter()
@@ -110,24 +104,29 @@ impl JobsService {
                 },
             })
             .await?;
-        loop {
-            let requested = job.clone();
-            let epochs = epochs.clone();
-            let read = move |core: &Core| {
-                let job = core.jobs.get(&requested)?;
-                let all = |replays: &Replays| epochs.iter().all(|epoch| replays.has(*epoch));
-                Some((all(&job.replays.now), all(&job.replays.stored)))
-            };
-            match handle.query(read).await? {
-                Some((true, true)) => return Ok(()),
-                Some((true, false)) => handle.changed().await?,
-                Some((false, _)) | None => {
-                    return Err(Status::aborted(format!(
-                        "job {job} changed meanwhile; try again"
-                    )));
+        let requested = job.clone();
+        let stored = move |core: &Core| {
+            let all = |replays: &Replays| epochs.iter().all(|epoch| replays.has(*epoch));
+            let replays = core.job(&requested).map(|job| job.replays());
+            match replays.filter(|(now, _)| all(now)) {
+                Some((_, stored)) if all(stored) => Some(Ok(())),
+                Some(_) => None,
+                None => {
+                    let text = format!("job {requested} changed meanwhile; try again");
+                    Some(Err(Status::from(CallRefusal::new(Reason::JobBusy, text))))
                 }
             }
-        }
+        };
+        let late = || {
+            let text = format!(
+                "the store did not take the request within {} s",
+                RECORD_TIMEOUT.as_secs()
+            );
+            let hint = "try again when the store answers: nothing is replayed twice";
+            Status::from(CallRefusal::new(Reason::StoreUnavailable, text).hint(hint))
+        };
+        let waited = handle.until(RECORD_TIMEOUT, stored).await;
+        waited.map_err(|error| error.or_late(late))?
     }
 }
 
@@ -161,16 +160,20 @@ impl Letters {
 /// Epochs with dead letters that were not replayed yet, up to the available room.
 async fn find(history: &History, known: &Known, first: u64, last: u64) -> Result<Found, Status> {
     let mut found = Found::default();
-    let Some(head) = &known.head else {
+    let Some(kept) = &known.kept else {
         return Ok(found);
     };
-    let mut from = first;
-    let mut since = first;
+    let mut from = first.max(kept.first.0);
+    let mut since = from;
     while from <= last {
         let to = last.min(from.saturating_add(PAGE_EPOCHS - 1));
-        let read = history.walk(&known.job, head, from..=to, Letters::of).await;
-        let epochs =
-            read.map_err(|error| Status::unavailable(streamctl_proto::describe(&error)))?;
+        let read = history.walk(&known.job, kept, from..=to, Letters::of).await;
+        let epochs = read.map_err(|error| {
+            Status::from(CallRefusal::new(
+                Reason::CheckpointUnavailable,
+                streamctl_proto::describe(&error),
+            ))
+        })?;
         for letters in epochs.into_iter().flatten() {
             if known.replays.has(letters.epoch) {
                 found.already += 1;
@@ -200,13 +203,24 @@ async fn check_letters(history: &History, letters: &Letters) -> Result<(), Statu
         match storage.head(location).await {
             Ok(info) if info.size == *size => {}
             Ok(_) | Err(StorageError::NotFound { .. }) => {
-                return Err(Status::failed_precondition(format!(
-                    "the dead letters of epoch {} cannot be replayed: {location} was removed or changed\n  hint: put it \
-                     back, or leave this epoch out with --from and --to",
-                    letters.epoch
+                return Err(Status::from(
+                    CallRefusal::new(
+                        Reason::JobState,
+                        format!(
+                            "the dead letters of epoch {} cannot be replayed: {location} was \
+                 removed or changed",
+                            letters.epoch
+                        ),
+                    )
+                    .hint("put it back, or leave this epoch out with --from and --to"),
+                ));
+            }
+            Err(error) => {
+                return Err(Status::from(CallRefusal::new(
+                    Reason::CheckpointUnavailable,
+                    streamctl_proto::describe(&error),
                 )));
             }
-            Err(error) => return Err(Status::unavailable(streamctl_proto::describe(&error))),
         }
     }
     Ok(())
@@ -214,14 +228,17 @@ async fn check_letters(history: &History, letters: &Letters) -> Result<(), Statu
 
 fn refuse_what_does_not_run(known: &Known, job: &JobName) -> Result<(), Status> {
     // Before the first epoch there is nothing to replay, which is no error.
-    if known.may || known.head.is_none() {
+    if known.may || known.kept.is_none() {
         return Ok(());
     }
     let state = &known.state;
-    Err(Status::failed_precondition(format!(
-        "job {job} is {state}: it must run to replay dead letters\n  hint: submit its job file \
-         again, then try again"
-    )))
+    Err(Status::from(
+        CallRefusal::new(
+            Reason::JobState,
+            format!("job {job} is {state}: it must run to replay dead letters"),
+        )
+        .hint("submit its job file again, then try again"),
+    ))
 }
 
 #[cfg(test)]
@@ -267,6 +284,7 @@ mod tests {
                     size: 5,
                     crc32c: 0,
                     rows: 3,
+                    table_file: None,
                     staging,
                 };
                 manifest.objects.push(ManifestObject { task, staged });
@@ -277,7 +295,10 @@ mod tests {
         let state = "running".to_owned();
         Known {
             job,
-            head,
+            kept: head.map(|head| Kept {
+                first: Epoch(1),
+                head,
+            }),
             published: Epoch(5),
             replays,
             may: true,

@@ -14,6 +14,7 @@ use streamctl_proto::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
     MetricValue, ScaledObjectRef, external_scaler_server,
 };
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::v1;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -75,8 +76,12 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Activity>, Status> {
-        let many =
-            |_| Status::resource_exhausted(format!("{STREAMS_MAX} such streams are open already"));
+        let many = |_| {
+            Status::from(CallRefusal::new(
+                Reason::TooManyCalls,
+                format!("{STREAMS_MAX} such streams are open already"),
+            ))
+        };
         let place = Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(many)?;
@@ -111,10 +116,13 @@ impl external_scaler_server::ExternalScaler for ExternalScaler {
         let by = CallerToken::from(request.metadata());
         let name = request.into_inner().metric_name;
         if !is_ours(&name) {
-            let text = format!("there is no metric {name:?}\n  hint: the only one is {METRIC:?}");
-            return Err(Status::invalid_argument(super::status_text::status_text(
-                &text,
-            )));
+            let refusal = CallRefusal::new(
+                Reason::InvalidArgument,
+                format!("there is no metric {name:?}"),
+            );
+            return Err(Status::from(
+                refusal.hint(format!("the only one is {METRIC:?}")),
+            ));
         }
         let desired = known(&self.status(&by).await?)?;
         let value = MetricValue {
@@ -163,8 +171,11 @@ impl ExternalScaler {
 
 /// The number, or an error if a new leader does not know it yet.
 fn known(status: &v1::ScalingStatus) -> Result<u32, Status> {
-    let text = "a leader has just begun and waits for the workers that are there; try again in a few seconds";
-    status.desired.ok_or_else(|| Status::unavailable(text))
+    let text =
+        "a leader has just begun and measures the current workers; try again in a few seconds";
+    status
+        .desired
+        .ok_or_else(|| Status::from(CallRefusal::new(Reason::NotReady, text)))
 }
 
 /// KEDA prepends `s0-` with the number of the trigger; newer versions remove it again.
@@ -195,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_is_unavailable() {
+    fn an_unknown_answer_is_unavailable() {
         assert_eq!(
             known(&v1::ScalingStatus::default()).unwrap_err().code(),
             tonic::Code::Unavailable

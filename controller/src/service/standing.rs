@@ -7,6 +7,7 @@ use super::{not_found, read_anew, recorded};
 use crate::handle::Handle;
 use streamctl_core::versions::NoTakeOver;
 use streamctl_core::{Core, Event, JobEvent};
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{Epoch, JobName, ResolvedJob};
 use tonic::Status;
 
@@ -24,18 +25,17 @@ pub(super) struct Standing {
 /// `ABORTED` while it is being deleted: the request is meant for the job that comes after it.
 pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<Standing>, Status> {
     let name = name.clone();
-    let being_deleted = Status::aborted(format!(
-        "job {name} is being deleted\n  hint: try again in a moment"
-    ));
+    let being_deleted = Status::from(
+        CallRefusal::new(Reason::JobBusy, format!("job {name} is being deleted"))
+            .hint("try again in a moment"),
+    );
     let read = move |core: &Core| {
-        let job = core.jobs.get(&name)?;
-        let resolved = job.resolved.clone();
-        let closed = job.closed_to_changes();
+        let job = core.job(&name)?;
         Some(Standing {
-            job: resolved,
+            job: job.resolved().clone(),
             epoch: job.epoch(),
             boundary_ms: job.boundary_ms(),
-            closed,
+            closed: job.closed_to_changes(),
         })
     };
     match handle.query(read).await? {
@@ -60,11 +60,16 @@ pub(super) fn check_version(
         _ if if_version == 0 => Ok(()),
         None => Err(not_found(name)),
         Some(standing) if standing.job.job_version.0 == if_version => Ok(()),
-        Some(standing) => Err(Status::aborted(format!(
-            "job {name} is at version {}, not {if_version}\n  hint: look at what would change now \
-             with `streamctl diff`",
-            standing.job.job_version
-        ))),
+        Some(standing) => Err(Status::from(
+            CallRefusal::new(
+                Reason::VersionConflict,
+                format!(
+                    "job {name} is at version {}, not {if_version}",
+                    standing.job.job_version
+                ),
+            )
+            .hint("look at what would change now with `streamctl diff`"),
+        )),
     }
 }
 
@@ -76,9 +81,9 @@ pub(super) fn check_version(
 pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Status> {
     let requested = name.clone();
     let read = move |core: &Core| {
-        let job = core.jobs.get(&requested);
-        let reads = job.and_then(|job| Some(job.unreadable.as_ref()?.reads));
-        (job.is_some_and(|job| job.wanted.can_go_on()), reads)
+        let job = core.job(&requested);
+        let reads = job.and_then(|job| job.failed_reads());
+        (job.is_some_and(|job| job.desired().can_go_on()), reads)
     };
     let (stands, reads) = handle.query(read).await?;
     if reads.is_some() {
@@ -88,7 +93,7 @@ pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Sta
                 event: JobEvent::ResumeRequested,
             })
             .await?;
-        read_anew(handle.clone(), name, reads).await?;
+        read_anew(handle, name, reads).await?;
     }
     handle
         .send(Event::Job {
@@ -96,6 +101,6 @@ pub(super) async fn resumed(handle: &Handle, name: &JobName) -> Result<bool, Sta
             event: JobEvent::ResumeRequested,
         })
         .await?;
-    recorded(handle.clone(), name).await?;
+    recorded(handle, name).await?;
     Ok(stands)
 }

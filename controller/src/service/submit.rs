@@ -5,9 +5,9 @@
 //! text is its next version, if the caller requests that (`change`).
 
 use super::standing::{Standing, check_version, resumed, standing};
-use super::status_text::status_text;
 use crate::checkpoints::Checkpoints;
 use crate::handle::Handle;
+use crate::job_files::{self, submitted_digest};
 use crate::shards::{ShardLister, explore_all};
 use crate::store::{CreateOutcome, STORED_JOB_BYTES_MAX, Store, StoreError, StoredJob};
 use std::path::Path;
@@ -16,15 +16,16 @@ use streamctl_core::Event;
 use streamctl_core::stored::DesiredState;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::function;
-use streamctl_engine::resolve::{ResolveError, World, output_columns};
+use streamctl_engine::resolve::{ResolveError, World, make_sink, output_columns};
 use streamctl_engine::security::{Caller, Role};
 use streamctl_engine::source::Listing;
 use streamctl_proto::describe;
 use streamctl_proto::function_code::FunctionCode;
-use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::spec::FunctionSpec;
+use streamctl_proto::v1::SubmitOutcome;
 use streamctl_proto::{JobSpec, ResolvedJob, v1};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// A service's clock has a resolution of whole seconds, and the answer takes time to arrive.
 const SERVICE_SECOND_MS: i64 = 1_500;
@@ -60,7 +61,7 @@ impl Submitter {
         let dry_run = request.dry_run;
         let spec = parse(&request.spec_toml, &request.base_dir)?;
         let code = code_of(&spec, request.function_code.clone())?;
-        let digest = submitted_digest(text, code.as_ref());
+        let digest = submitted_digest(text, code.as_ref().map(FunctionCode::digest).as_ref());
         let name = spec.name.clone();
         let standing = standing(handle, &name).await?;
         check_version(&name, standing.as_ref(), request.if_version)?;
@@ -70,10 +71,7 @@ impl Submitter {
         };
         if let Some(standing) = standing.as_ref().filter(same) {
             let resumed = resumed(handle, &name).await?;
-            return Ok(v1::SubmitResponse {
-                resumed,
-                ..response(&standing.job, false)
-            });
+            return Ok(response(&standing.job, there_already(resumed)));
         }
         let world = with_code(&self.world, code.clone());
         let (found, listing) = explore_all(&world, &*self.lister, &spec, true).await;
@@ -85,19 +83,38 @@ impl Submitter {
         let stream = listing.and_then(|listing| listing.stream.ok().flatten());
         job.stream_identity = stream.map(|stream| stream.identity);
         check_size(&job)?;
-        if let Some(code) = code.filter(|_| !dry_run) {
-            self.store_code(&job, &code).await?;
+        if !dry_run {
+            self.store_files(&job, text, code.as_ref()).await?;
         }
-        let answer = self.take(handle, request, standing, job).await?;
-        Ok(v1::SubmitResponse { remarks, ..answer })
+        let mut answer = self.take(handle, request, standing, job).await?;
+        answer.remarks.splice(..0, remarks);
+        Ok(answer)
     }
 
-    /// Before the job refers to it.
-    async fn store_code(&self, job: &ResolvedJob, code: &FunctionCode) -> Result<(), Status> {
-        let written = function::store::write(&self.world.storages, &job.spec, code).await;
-        written
-            .map(|_| ())
-            .map_err(|error| Status::unavailable(status_text(&describe(&error))))
+    /// The job file and the code of its function, before the job refers to them.
+    async fn store_files(
+        &self,
+        job: &ResolvedJob,
+        text: &str,
+        code: Option<&FunctionCode>,
+    ) -> Result<(), Status> {
+        let storages = &self.world.storages;
+        if let Some(code) = code {
+            let written = function::store::write(storages, &job.spec, code).await;
+            written.map_err(|error| {
+                Status::from(CallRefusal::new(
+                    Reason::CheckpointUnavailable,
+                    describe(&error),
+                ))
+            })?;
+        }
+        let written = job_files::write(storages, job, text).await;
+        written.map_err(|error| {
+            Status::from(CallRefusal::new(
+                Reason::CheckpointUnavailable,
+                describe(&error),
+            ))
+        })
     }
 
     /// Creates the job, or changes the one that is there.
@@ -113,10 +130,21 @@ impl Submitter {
             None => {
                 self.check_unused(&job).await?;
                 if request.dry_run {
-                    Ok(response(&job, false))
-                } else {
-                    self.create(handle, job).await
+                    return Ok(response(&job, SubmitOutcome::Checked));
                 }
+                let mut job = job;
+                make_sink(&self.world, &mut job)
+                    .await
+                    .map_err(|error| refused(error, &request.spec_toml))?;
+                set_apart(&mut job);
+                self.prepare_consumer(handle, &mut job, &request.spec_toml)
+                    .await?;
+                check_size(&job)?;
+                let made = self.create(handle, job.clone()).await;
+                if made.as_ref().is_err_and(was_refused) {
+                    self.release_consumer(&job).await;
+                }
+                made
             }
         }
     }
@@ -127,18 +155,27 @@ impl Submitter {
         let checkpoints = Checkpoints::of(&self.world.storages, job);
         let listed = checkpoints.list_epochs().await;
         if listed
-            .map_err(|error| Status::failed_precondition(describe(&error)))?
+            .map_err(|error| Status::from(CallRefusal::new(Reason::JobState, describe(&error))))?
             .is_empty()
         {
             return Ok(());
         }
         let checkpoint = &job.spec.checkpoint;
         let sink = job.spec.sink.place();
-        Err(Status::failed_precondition(format!(
-            "checkpoint.location: {checkpoint} holds epochs of a job {name} that this cluster does not know\n  hint: give the job \
-             another name, or another checkpoint location and sink; or remove {checkpoint}{name}/, and what its job wrote \
-             below {sink}: those rows would be there twice",
-        )))
+        Err(Status::from(
+            CallRefusal::new(
+                Reason::CheckpointInUse,
+                format!(
+                    "checkpoint.location: {checkpoint} holds epochs of a job {name} \
+                 that this cluster does not know"
+                ),
+            )
+            .hint(format!(
+                "give the job another name, or another checkpoint location and \
+                 sink; or remove {checkpoint}{name}/, and what its job wrote below \
+                 {sink}: those rows would be there twice"
+            )),
+        ))
     }
 
     async fn create(
@@ -149,16 +186,21 @@ impl Submitter {
         match self.store.create_job(handle.term, &job).await {
             Ok(CreateOutcome::Created) => {
                 handle.send(Event::created(job.clone())).await?;
-                Ok(response(&job, true))
+                Ok(response(&job, SubmitOutcome::Created))
             }
             Ok(CreateOutcome::Exists(stored)) => self.exists(handle, *stored, job).await,
             Ok(CreateOutcome::Fenced) => Err(crate::handle::NotLeading.into()),
-            Err(StoreError::Refused { reason, hint }) => {
-                Err(Status::failed_precondition(status_text(&format!(
-                    "the store refused the job: {reason}\n  hint: {hint}"
-                ))))
-            }
-            Err(error) => Err(Status::unavailable(describe(&error))),
+            Err(StoreError::Refused { reason, hint }) => Err(Status::from(
+                CallRefusal::new(
+                    Reason::JobState,
+                    format!("the store refused the job: {reason}"),
+                )
+                .hint(hint),
+            )),
+            Err(error) => Err(Status::from(CallRefusal::new(
+                Reason::StoreUnavailable,
+                describe(&error),
+            ))),
         }
     }
 
@@ -170,18 +212,21 @@ impl Submitter {
     ) -> Result<v1::SubmitResponse, Status> {
         let name = &job.spec.name;
         if stored.job.spec_digest != job.spec_digest {
-            return Err(Status::already_exists(format!(
-                "a job {name} was created meanwhile, with another job file (its digest is {})\n  hint: look at it with \
-                 `streamctl diff`, or choose another name",
-                stored.job.spec_digest
-            )));
+            return Err(Status::from(
+                CallRefusal::new(
+                    Reason::JobExists,
+                    format!(
+                        "a job {name} was created meanwhile, with another job file (its \
+                 digest is {})",
+                        stored.job.spec_digest
+                    ),
+                )
+                .hint("look at it with `streamctl diff`, or choose another name"),
+            ));
         }
         handle.send(Event::created(stored.job.clone())).await?;
         let resumed = stored.wanted != DesiredState::Running && resumed(handle, name).await?;
-        Ok(v1::SubmitResponse {
-            resumed,
-            ..response(&stored.job, false)
-        })
+        Ok(response(&stored.job, there_already(resumed)))
     }
 }
 
@@ -194,17 +239,13 @@ pub(super) fn code_of(
     if !has_code || files.is_empty() {
         return Ok(None);
     }
-    let code = FunctionCode::try_from(files)
-        .map_err(|error| Status::invalid_argument(status_text(&format!("function: {error}"))))?;
+    let code = FunctionCode::try_from(files).map_err(|error| {
+        Status::from(CallRefusal::new(
+            Reason::InvalidJobFile,
+            format!("function: {error}"),
+        ))
+    })?;
     Ok(Some(code))
-}
-
-/// Identifies what was submitted: the text, and the code of its function.
-pub(super) fn submitted_digest(text: &str, code: Option<&FunctionCode>) -> String {
-    match code {
-        None => sha256_hex(text.as_bytes()),
-        Some(code) => sha256_hex(format!("{text}\n{}", code.digest()).as_bytes()),
-    }
 }
 
 /// The same outside world, with the code of this request.
@@ -212,6 +253,19 @@ pub(super) fn with_code(world: &World, code: Option<FunctionCode>) -> World {
     let mut world = world.clone();
     world.function.code = code;
     world
+}
+
+/// Whether nothing of a request came about; of others it is not known.
+pub(super) fn was_refused(status: &Status) -> bool {
+    status.code() != Code::Unavailable
+}
+
+/// Gives the job's objects a place that no other job of its name has.
+pub(super) fn set_apart(job: &mut ResolvedJob) {
+    let name = job.spec.name.clone();
+    if let Some(sink) = job.spec.sink.set_apart(&name, job.submitted_ms) {
+        job.spec.sink = sink;
+    }
 }
 
 /// The time of a submit: the local clock, unless the source's clock shows that it is wrong.
@@ -236,12 +290,18 @@ fn check_size(job: &ResolvedJob) -> Result<(), Status> {
     if bytes.len() <= STORED_JOB_BYTES_MAX {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!(
-        "job {} has {} bytes as it is stored, with its columns; the most is {STORED_JOB_BYTES_MAX}\n  hint: make its query shorter: \
-         put long lists of values into a lookup",
-        job.spec.name,
-        bytes.len()
-    )))
+    Err(Status::from(
+        CallRefusal::new(
+            Reason::InvalidJobFile,
+            format!(
+                "job {} has {} bytes as it is stored, with its columns; the most is \
+                 {STORED_JOB_BYTES_MAX}",
+                job.spec.name,
+                bytes.len()
+            ),
+        )
+        .hint("make its query shorter: put long lists of values into a lookup"),
+    ))
 }
 
 /// The job of a request, without contacting outside systems.
@@ -253,19 +313,30 @@ pub fn parse(spec_toml: &str, base_dir: &str) -> Result<JobSpec, Status> {
         "" => JobSpec::parse(spec_toml),
         folder => JobSpec::parse_in(spec_toml, Path::new(folder)),
     };
-    parsed.map_err(|problems| Status::invalid_argument(status_text(&problems.to_string())))
+    parsed.map_err(|problems| Status::from(CallRefusal::of_job_file(problems)))
 }
 
 pub(super) fn refused(error: ResolveError, text: &str) -> Status {
     match error {
         ResolveError::Problems(problems) => {
-            Status::invalid_argument(status_text(&problems.located(text).to_string()))
+            Status::from(CallRefusal::of_job_file(problems.located(text)))
         }
-        ResolveError::Unavailable { .. } => Status::aborted(status_text(&describe(&error))),
+        ResolveError::Unavailable { .. } => Status::from(CallRefusal::new(
+            Reason::ServiceUnavailable,
+            describe(&error),
+        )),
     }
 }
 
-pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
+/// The outcome for a job that was there, unchanged.
+pub(super) fn there_already(resumed: bool) -> SubmitOutcome {
+    match resumed {
+        true => SubmitOutcome::Resumed,
+        false => SubmitOutcome::Unchanged,
+    }
+}
+
+pub(super) fn response(job: &ResolvedJob, outcome: SubmitOutcome) -> v1::SubmitResponse {
     let source = job.columns.iter().map(|c| v1::Column {
         name: c.name.clone(),
         r#type: c.type_name.clone(),
@@ -275,15 +346,13 @@ pub(super) fn response(job: &ResolvedJob, created: bool) -> v1::SubmitResponse {
         .map(|(name, r#type)| v1::Column { name, r#type });
     v1::SubmitResponse {
         job: job.spec.name.to_string(),
-        created,
+        outcome: outcome.into(),
         source_columns: source.collect(),
         output_columns: output.collect(),
         whole_window: job.whole_window,
         job_version: job.job_version.0,
-        changed: false,
         changes: vec![],
         after_epoch: 0,
-        resumed: false,
         remarks: vec![],
     }
 }

@@ -12,19 +12,24 @@ use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_core::hanging::HangingCall;
 use streamctl_core::{
     EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats, TaskEnd,
-    TaskEvent, WorkerEvent,
+    TaskEvent, WorkerEvent, WorkerFacts,
 };
 use streamctl_proto::convert::{self, BadMessage, required};
+use streamctl_proto::load::from_hello;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::parts::{Assembler, InParts, cut};
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::v1::worker_message::Message;
-use streamctl_proto::{JobName, JobVersion, Report, ShardId, TaskId, WorkerId, v1};
+use streamctl_proto::{JobName, JobVersion, Report, ShardId, TaskId, Watermark, WorkerId, v1};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+/// Characters of a worker's version that are kept.
+const VERSION_CHARS_MAX: usize = 40;
 /// Heartbeat interval of a worker.
 pub const HEARTBEAT_MS: u32 = 500;
 /// The longest name of a worker, and the longest address of its Flight service.
@@ -77,7 +82,10 @@ fn assembled(
     incoming.map(move |message| match assembler.take(message?) {
         Ok(Some(whole)) => Ok(whole),
         Ok(None) => Ok(v1::WorkerMessage::of_part(v1::Part::default())),
-        Err(error) => Err(Status::invalid_argument(error.to_string())),
+        Err(error) => Err(Status::from(CallRefusal::new(
+            Reason::InvalidArgument,
+            error.to_string(),
+        ))),
     })
 }
 
@@ -100,12 +108,16 @@ impl WorkersService {
             }
         };
         let Some(Message::Hello(hello)) = first else {
-            return Err(Status::invalid_argument("a session begins with Hello"));
+            return Err(Status::from(CallRefusal::new(
+                Reason::InvalidArgument,
+                "a session begins with Hello",
+            )));
         };
         let process = hello.process;
         let Greeting {
             worker,
             flight_address,
+            facts,
             tasks,
             refused,
             unknown,
@@ -134,6 +146,7 @@ impl WorkersService {
             event: WorkerEvent::Joined {
                 process,
                 flight_address,
+                facts,
                 tasks,
             },
         };
@@ -297,6 +310,7 @@ pub struct Greeting {
     pub worker: WorkerId,
     /// The address of its Flight service.
     pub flight_address: String,
+    pub facts: WorkerFacts,
     pub tasks: Vec<RunningTask>,
     /// Tasks that cannot be read.
     pub refused: Vec<RefusedTask>,
@@ -326,6 +340,12 @@ pub fn read_hello(hello: v1::Hello) -> Result<Greeting, BadMessage> {
             problem,
         });
     }
+    let facts = WorkerFacts {
+        version: hello.version.chars().take(VERSION_CHARS_MAX).collect(),
+        compute_threads: hello.compute_threads,
+        memory_limit_bytes: hello.memory_limit_bytes,
+        load: from_hello(&hello.load),
+    };
     let mut tasks = vec![];
     let mut refused = vec![];
     let mut unknown = vec![];
@@ -343,6 +363,7 @@ pub fn read_hello(hello: v1::Hello) -> Result<Greeting, BadMessage> {
     Ok(Greeting {
         worker,
         flight_address,
+        facts,
         tasks,
         refused,
         unknown,
@@ -384,7 +405,7 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
             .into_iter()
             .map(Report::try_from)
             .collect::<Result<_, _>>()?,
-        watermark_ms: task.watermark_ms,
+        watermark: Watermark::from_wire(task.watermark_ms),
         windows: task
             .windows
             .into_iter()
@@ -403,7 +424,10 @@ fn read_task(task: v1::RunningTask) -> Result<RunningTask, BadMessage> {
 
 fn not_welcome(problem: BadMessage) -> Status {
     tracing::error!(%problem, "a worker's Hello is refused");
-    Status::invalid_argument(problem.to_string())
+    Status::from(CallRefusal::new(
+        Reason::InvalidArgument,
+        problem.to_string(),
+    ))
 }
 
 fn job_name(text: String) -> Result<JobName, BadMessage> {
@@ -422,7 +446,7 @@ fn read_ended(ended: v1::ShardEnded) -> Result<EndedShard, BadMessage> {
     Ok(EndedShard {
         shard: ShardId::new(ended.shard),
         last: convert::position("last", ended.last)?,
-        floor_ms: ended.floor_ms,
+        floor: Watermark::from_wire(ended.floor_ms),
         children: ended.children.into_iter().map(child).collect(),
     })
 }
@@ -463,6 +487,20 @@ fn task_of(message: &Message) -> Option<TaskId> {
     task.map(TaskId::from)
 }
 
+/// Longest name of a service or an operation.
+const NAME_CHARS_MAX: usize = 64;
+
+fn hanging_call(calls: v1::HangingCalls) -> HangingCall {
+    let cut = |name: String| name.chars().take(NAME_CHARS_MAX).collect();
+    HangingCall {
+        service: cut(calls.service),
+        operation: cut(calls.operation),
+        count: calls.count,
+        age_ms: calls.age_ms,
+        reads: calls.reads,
+    }
+}
+
 fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event, BadMessage> {
     let worker = worker.clone();
     Ok(match message {
@@ -477,6 +515,7 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
             let memory_bytes = beat.memory_bytes;
             let busy_permille = beat.busy_permille;
             let clock_skew_ms = beat.clock_skew_ms;
+            let cpu_permille = beat.cpu_permille;
             Event::Worker {
                 worker,
                 session,
@@ -484,6 +523,7 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                     memory_bytes,
                     busy_permille,
                     clock_skew_ms,
+                    cpu_permille,
                 },
             }
         }
@@ -510,7 +550,7 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 Ok((ShardId::new(s.shard), stats))
             };
             let task = convert::task_id(progress.task)?;
-            let watermark_ms = progress.watermark_ms;
+            let watermark = Watermark::from_wire(progress.watermark_ms);
             let shards = progress
                 .shards
                 .into_iter()
@@ -518,14 +558,16 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 .collect::<Result<_, BadMessage>>()?;
             let work_us = progress.work_us;
             let computing_ms = progress.computing_ms;
+            let hanging = progress.calls.into_iter().map(hanging_call).collect();
             Event::Task {
                 worker,
                 task,
                 event: TaskEvent::Progressed {
-                    watermark_ms,
+                    watermark,
                     work_us,
                     computing_ms,
                     shards,
+                    hanging,
                 },
             }
         }

@@ -19,9 +19,9 @@ use streamctl_engine::source::{
     Clients, LISTED_BYTES_MAX, ListError, ListedShard, Listing, connector,
 };
 use streamctl_engine::storage::{RefusalCause, Storages};
-use streamctl_proto::SHARDS_MAX;
-use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::resolved::{StreamAddress, StreamConsumer};
 use streamctl_proto::spec::SourceKind;
+use streamctl_proto::{ResolvedJob, SHARDS_MAX};
 
 /// Lists the shards of a job's source.
 #[async_trait]
@@ -33,6 +33,16 @@ pub trait ShardLister: Send + Sync {
         source: &SourceKind,
         stream: Option<&StreamAddress>,
     ) -> Result<Listing, ListError>;
+
+    /// Makes ready what a job reads its source through, before the job is stored.
+    async fn prepare(&self, _job: &ResolvedJob) -> Result<Option<StreamConsumer>, ListError> {
+        Ok(None)
+    }
+
+    /// Removes what was made ready for the job.
+    async fn release(&self, _job: &ResolvedJob) -> Result<(), ListError> {
+        Ok(())
+    }
 }
 
 #[derive(Clone)]
@@ -102,5 +112,17 @@ impl ShardLister for SourceShards {
         }
         listing.shards.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(listing)
+    }
+
+    async fn prepare(&self, job: &ResolvedJob) -> Result<Option<StreamConsumer>, ListError> {
+        connector(&job.spec.source.kind)
+            .prepare(&self.clients, job)
+            .await
+    }
+
+    async fn release(&self, job: &ResolvedJob) -> Result<(), ListError> {
+        connector(&job.spec.source.kind)
+            .release(&self.clients, job)
+            .await
     }
 }

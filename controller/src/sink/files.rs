@@ -1,6 +1,7 @@
-//! Files below a folder: an epoch is published by completing its staged objects.
+//! Files below a folder: an epoch is published by completing its staged objects, and by registering
+//! their partitions if a table shows them.
 
-use super::{Committed, Committer, PublishError, Visit, objects};
+use super::{Committed, Committer, PublishError, Visit, objects, partitions};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use streamctl_engine::storage::{Inspected, Look, StorageError, Storages};
@@ -11,6 +12,8 @@ use streamctl_proto::{Manifest, StagedObject};
 pub(super) struct FilesCommitter {
     storages: Storages,
     places: Vec<Location>,
+    /// `None`: the objects are of another kind of sink.
+    sink: Option<FilesSink>,
 }
 
 impl FilesCommitter {
@@ -18,8 +21,17 @@ impl FilesCommitter {
         let folders = sink.folders().into_iter();
         let places = folders.map(|(_, folder)| folder.clone());
         Self {
+            sink: Some(sink.clone()),
+            ..Self::of_places(storages, places.chain([dead_letters]).collect())
+        }
+    }
+
+    /// Of any kind that stages objects in these folders.
+    pub fn of_places(storages: &Storages, places: Vec<Location>) -> Self {
+        Self {
             storages: storages.clone(),
-            places: places.chain([dead_letters]).collect(),
+            places,
+            sink: None,
         }
     }
 }
@@ -29,6 +41,9 @@ impl Committer for FilesCommitter {
     async fn publish(&self, epochs: &[Committed<'_>]) -> Result<(), PublishError> {
         for epoch in epochs {
             objects::publish(&self.storages, epoch).await?;
+        }
+        if let Some(sink) = &self.sink {
+            partitions::register(&self.storages, sink, epochs).await?;
         }
         Ok(())
     }

@@ -7,11 +7,18 @@
 //! a committer keeps nothing.
 
 mod files;
+mod iceberg;
+pub mod listing;
 mod objects;
+mod partitions;
 
 use async_trait::async_trait;
 use files::FilesCommitter;
+use iceberg::IcebergCommitter;
+pub use listing::Listing;
 use std::sync::Arc;
+use streamctl_engine::data_catalog::DataCatalogError;
+use streamctl_engine::iceberg::commit::CommitError;
 use streamctl_engine::storage::{Inspected, Look, ObjectInfo, StorageError, Storages};
 use streamctl_proto::manifest::EpochRepair;
 use streamctl_proto::spec::{Location, SinkKind};
@@ -46,6 +53,10 @@ pub trait Committer: Send + Sync {
     async fn inspect(&self, staged: &StagedObject, look: Look) -> Result<Inspected, StorageError>;
     /// Visits what readers see in a place, page by page.
     async fn visit(&self, place: &Location, visit: Visit<'_>) -> Result<(), StorageError>;
+    /// The files that readers are led to. `None`: they list the places.
+    async fn listing(&self) -> Result<Option<Listing>, StorageError> {
+        Ok(None)
+    }
 }
 
 /// Takes one page after the other.
@@ -56,6 +67,7 @@ pub fn committer(storages: &Storages, job: &ResolvedJob) -> Arc<dyn Committer> {
     let dead_letters = job.spec.dead_letters();
     match &job.spec.sink {
         SinkKind::Files(sink) => Arc::new(FilesCommitter::new(storages, sink, dead_letters)),
+        SinkKind::Iceberg(sink) => Arc::new(IcebergCommitter::new(storages, sink, job)),
     }
 }
 
@@ -71,6 +83,30 @@ pub enum PublishError {
         /// The error of the first object that failed.
         source: StorageError,
     },
+    /// Retry later: the table's catalog does not serve. The epoch may be in the table.
+    #[error("epoch {epoch} of job {job} is not in its table yet")]
+    Catalog {
+        job: JobName,
+        epoch: Epoch,
+        source: CommitError,
+    },
+    /// Retry later: the Data Catalog does not register its partitions. Its objects are visible to
+    /// those who list the folder.
+    #[error("the partitions of epoch {epoch} of job {job} are not registered yet")]
+    Partitions {
+        job: JobName,
+        epoch: Epoch,
+        source: DataCatalogError,
+    },
+    /// The table does not take the epoch, and a retry changes nothing: the job must stop as failed.
+    /// Its objects are visible to the next attempt.
+    #[error("epoch {epoch} of job {job} is committed and its table does not take it: {reason}")]
+    Refused {
+        job: JobName,
+        epoch: Epoch,
+        reason: String,
+        hint: String,
+    },
     /// Committed rows are lost; all other objects are visible. The job must stop as failed until it
     /// is repaired.
     #[error("epoch {epoch} of job {job} is committed and cannot be published: {} lost, the first of them {}", count(lost.len() as u64, "object"), lost[0])]
@@ -83,6 +119,18 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// The epoch that is not published. If several were published together and the sink cannot tell
+    /// which of them is the cause, the first.
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::Later { epoch, .. }
+            | Self::Catalog { epoch, .. }
+            | Self::Partitions { epoch, .. }
+            | Self::Refused { epoch, .. }
+            | Self::Lost { epoch, .. } => *epoch,
+        }
+    }
+
     /// What to do, if a user must act.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -90,7 +138,9 @@ impl PublishError {
                 source: StorageError::Refused { hint, .. },
                 ..
             } => Some(hint.clone()),
-            Self::Later { .. } => None,
+            Self::Later { .. } | Self::Catalog { .. } => None,
+            Self::Partitions { source, .. } => source.hint(),
+            Self::Refused { hint, .. } => Some(hint.clone()),
             Self::Lost { job, .. } => Some(format!(
                 "what was staged is gone, perhaps by a bucket lifecycle rule: `streamctl repair {job}` (after `streamctl run`: \
                  `streamctl repair --local FILE`) computes it again from its ranges, as long as the stream keeps them; `--skip` gives it up, or records that its readers have taken it"

@@ -7,8 +7,8 @@
 //! lock.
 
 use super::{
-    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, StoreError, StoredJob,
-    WriteOutcome,
+    Block, CommitOutcome, CreateOutcome, DesiredState, Entry, JobKey, Keys, LeaderRecord,
+    StoreError, StoredJob, WriteOutcome,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,7 @@ fn fill(stored: &mut StoredJob, kind: JobKey, key: &str, bytes: &[u8]) -> Result
         JobKey::Published => stored.published = decode(key, bytes)?,
         JobKey::Replays => stored.replays = decode(key, bytes)?,
         JobKey::Repairs => stored.repairs = decode(key, bytes)?,
+        JobKey::Anchor => stored.anchors = decode(key, bytes)?,
     }
     Ok(())
 }
@@ -217,7 +218,12 @@ pub(super) fn create_job(
 }
 
 /// What a commit after the deletion of a job may have left. A new job must not inherit it.
-pub(super) const NOT_OF_A_NEW_JOB: [JobKey; 3] = [JobKey::Head, JobKey::Replays, JobKey::Repairs];
+pub(super) const NOT_OF_A_NEW_JOB: [JobKey; 4] = [
+    JobKey::Head,
+    JobKey::Replays,
+    JobKey::Repairs,
+    JobKey::Anchor,
+];
 
 /// The cells of a new job; [`NOT_OF_A_NEW_JOB`] must be removed.
 pub(super) fn new_job(keys: &Keys, job: &ResolvedJob) -> [(String, Vec<u8>); 3] {
@@ -244,6 +250,51 @@ pub(super) fn write(
         return Ok(WriteOutcome::Fenced);
     }
     cells.put(key, value)?;
+    Ok(WriteOutcome::Written)
+}
+
+/// The stored form of a block of the journal.
+#[derive(Serialize, Deserialize)]
+struct JournalCell {
+    entries: Vec<Entry>,
+}
+
+/// The entries of all blocks below [`Keys::journal`]. The journal must not stop a leader: a block
+/// that cannot be read is left out.
+pub(super) fn journal(cells: Vec<(String, Vec<u8>)>) -> Vec<Entry> {
+    let read = |(key, bytes): (String, Vec<u8>)| match decode::<JournalCell>(&key, &bytes) {
+        Ok(cell) => cell.entries,
+        Err(error) => {
+            tracing::warn!(%error, "a block of the journal is left out");
+            vec![]
+        }
+    };
+    cells.into_iter().flat_map(read).collect()
+}
+
+/// The key of a block, and its content; none: it is to be removed.
+pub(super) fn journal_cell(keys: &Keys, (number, entries): &Block) -> (String, Option<Vec<u8>>) {
+    let entries = entries.clone();
+    let value = (!entries.is_empty()).then(|| encode(&JournalCell { entries }));
+    (keys.journal_block(*number), value)
+}
+
+/// [`super::Store::write_journal`].
+pub(super) fn write_journal(
+    cells: &mut dyn Cells,
+    keys: &Keys,
+    term: Term,
+    blocks: &[Block],
+) -> Result<WriteOutcome, StoreError> {
+    if !leads(cells, keys, term)? {
+        return Ok(WriteOutcome::Fenced);
+    }
+    for block in blocks {
+        match journal_cell(keys, block) {
+            (key, Some(value)) => cells.put(&key, &value)?,
+            (key, None) => cells.remove(&key)?,
+        }
+    }
     Ok(WriteOutcome::Written)
 }
 

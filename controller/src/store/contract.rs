@@ -9,7 +9,10 @@ use super::{
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
-use streamctl_core::stored::{DesiredState, Repair, Repaired, Replays, WantedReplay};
+use streamctl_core::journal::{Journal, Kind, Note};
+use streamctl_core::stored::{
+    Anchors, DesiredState, Repair, Repaired, Replays, WantedReplay, Waypoint,
+};
 pub use streamctl_core::testing::{head, job, reading_kinesis, sink};
 use streamctl_proto::{DeadLetterShard, Epoch, JobVersion, ResolvedJob, Term};
 
@@ -59,6 +62,7 @@ pub async fn for_one(store: Arc<dyn Store>) {
     jobs_are_loaded_as_they_were_stored(&*store, leading.term).await;
     heads_move_one_by_one(&*store, leading.term).await;
     forgotten_jobs_are_gone(&*store, leading.term).await;
+    the_journal_is_kept_in_blocks(&*store, leading.term).await;
     resigning_ends_the_term(&*store, leading).await;
     terms_are_raised_above_those_of_a_lost_history(&*store).await;
 }
@@ -184,7 +188,22 @@ async fn jobs_are_loaded_as_they_were_stored(store: &dyn Store, term: Term) {
             .unwrap(),
         WriteOutcome::Written
     );
+    let anchors = Anchors {
+        anchor: Some(Waypoint {
+            head: head(2),
+            at_ms: 9,
+        }),
+        ..Anchors::of(job("b").submitted_ms)
+    };
+    assert_eq!(
+        store
+            .set_anchors(term, &job("b").spec.name, &anchors)
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
     let b = StoredJob {
+        anchors,
         published: Epoch(4),
         replays: replays(),
         repairs,
@@ -310,6 +329,13 @@ async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
         WriteOutcome::Written
     );
     assert_eq!(
+        store
+            .set_anchors(term, &job("a").spec.name, &Anchors::of(1))
+            .await
+            .unwrap(),
+        WriteOutcome::Written
+    );
+    assert_eq!(
         store.create_job(term, &job("a")).await.unwrap(),
         CreateOutcome::Created
     );
@@ -318,6 +344,37 @@ async fn forgotten_jobs_are_gone(store: &dyn Store, term: Term) {
         StoredJob::new(job("a")),
         "a job made anew begins before its first epoch"
     );
+}
+
+/// A journal with this many entries.
+fn journal(entries: usize) -> Journal {
+    let mut journal = Journal::default();
+    journal.restore(1_000, vec![]);
+    for n in 0..entries {
+        let note = Note::new(Kind::WorkerJoined, format!("w{n}"), "it is there");
+        journal.note(1_000, Term(1), None, note);
+    }
+    journal
+}
+
+async fn the_journal_is_kept_in_blocks(store: &dyn Store, term: Term) {
+    assert_eq!(store.load_journal().await.unwrap(), []);
+    let jobs = store.load().await.unwrap();
+    let blocks = journal(40).take_changed();
+    let all: Vec<_> = blocks
+        .iter()
+        .flat_map(|(_, entries)| entries)
+        .cloned()
+        .collect();
+    for _again in 0..2 {
+        let written = store.write_journal(term, &blocks).await.unwrap();
+        assert_eq!(written, WriteOutcome::Written);
+        assert_eq!(store.load_journal().await.unwrap(), all);
+    }
+    let removed = [(blocks[0].0, vec![])];
+    store.write_journal(term, &removed).await.unwrap();
+    assert_eq!(store.load_journal().await.unwrap(), blocks[1].1);
+    assert_eq!(store.load().await.unwrap(), jobs, "jobs are apart from it");
 }
 
 async fn resigning_ends_the_term(store: &dyn Store, leading: Leadership) {
@@ -378,6 +435,13 @@ async fn terms_are_raised_above_those_of_a_lost_history(store: &dyn Store) {
 /// Nothing can be written under this term, and nothing was.
 async fn fenced(store: &dyn Store, term: Term) {
     let before = store.load().await.unwrap();
+    let events = store.load_journal().await.unwrap();
+    let late = journal(70).take_changed();
+    assert_eq!(
+        store.write_journal(term, &late).await.unwrap(),
+        WriteOutcome::Fenced
+    );
+    assert_eq!(store.load_journal().await.unwrap(), events);
     let name = job("a").spec.name;
     assert_eq!(
         store.create_job(term, &job("late")).await.unwrap(),

@@ -6,8 +6,8 @@
 
 use super::cells::{self, Cells};
 use super::{
-    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, Leadership, Repair,
-    Replays, Store, StoreError, StoredJob, WriteOutcome,
+    Anchors, Block, CommitOutcome, CreateOutcome, DesiredState, Entry, JobKey, Keys, LeaderRecord,
+    Leadership, Repair, Replays, Store, StoreError, StoredJob, WriteOutcome,
 };
 use async_trait::async_trait;
 use redb::{
@@ -317,6 +317,18 @@ impl Store for EmbeddedStore {
             .await
     }
 
+    async fn set_anchors(
+        &self,
+        term: Term,
+        job: &JobName,
+        anchors: &Anchors,
+    ) -> Result<WriteOutcome, StoreError> {
+        let key = self.file.keys.of(job, JobKey::Anchor);
+        let value = cells::encode(anchors);
+        self.change(move |all, keys| cells::write(all, keys, term, &key, &value))
+            .await
+    }
+
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
         self.change(move |all, keys| cells::raise_terms(all, keys, term, above))
             .await
@@ -345,6 +357,21 @@ impl Store for EmbeddedStore {
         let key = self.file.keys.of(job, JobKey::Published);
         let value = cells::encode(&epoch);
         self.change(move |all, keys| cells::write(all, keys, term, &key, &value))
+            .await
+    }
+
+    async fn load_journal(&self) -> Result<Vec<Entry>, StoreError> {
+        self.read(|all, keys| Ok(cells::journal(all.below(&keys.journal())?)))
+            .await
+    }
+
+    async fn write_journal(
+        &self,
+        term: Term,
+        blocks: &[Block],
+    ) -> Result<WriteOutcome, StoreError> {
+        let blocks = blocks.to_vec();
+        self.change(move |all, keys| cells::write_journal(all, keys, term, &blocks))
             .await
     }
 
@@ -438,7 +465,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_process_is_told_that_the_folder_is_in_use() {
+    async fn a_second_process_is_refused_because_the_folder_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let _first = EmbeddedStore::open(folder.path()).unwrap();
         let error = EmbeddedStore::open(folder.path())

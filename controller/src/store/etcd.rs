@@ -11,8 +11,8 @@ mod lease;
 mod members;
 
 use super::{
-    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, Leadership, Repair,
-    Replays, Store, StoreError, StoredJob, WriteOutcome, cells,
+    Anchors, Block, CommitOutcome, CreateOutcome, DesiredState, Entry, JobKey, Keys, LeaderRecord,
+    Leadership, Repair, Replays, Store, StoreError, StoredJob, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use etcd_client::{
@@ -208,10 +208,45 @@ impl EtcdStore {
     }
 
     async fn write(&self, term: Term, then: TxnOp) -> Result<WriteOutcome, StoreError> {
-        match self.guarded(term, None, vec![then], None).await? {
+        self.write_all(term, vec![then]).await
+    }
+
+    async fn write_all(&self, term: Term, then: Vec<TxnOp>) -> Result<WriteOutcome, StoreError> {
+        match self.guarded(term, None, then, None).await? {
             Guarded::Done => Ok(WriteOutcome::Written),
             Guarded::Refused(_) | Guarded::Fenced => Ok(WriteOutcome::Fenced),
         }
+    }
+
+    /// All cells below a prefix, as of one revision.
+    async fn below(&self, prefix: String) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut from = prefix.clone();
+        let mut revision = 0;
+        let mut all = Vec::new();
+        loop {
+            let range_end = after_prefix(&prefix);
+            let options = GetOptions::new()
+                .with_range(range_end)
+                .with_limit(LOAD_PAGE_KEYS)
+                .with_revision(revision);
+            let page = self
+                .members
+                .call(|client| async move { kv(&client).get(from, Some(options)).await })
+                .await?;
+            all.extend(page.kvs().iter().map(pair));
+            let Some((last, _)) = all.last().filter(|_| page.more()) else {
+                break;
+            };
+            from = format!("{last}\0");
+            revision = page.header().map_or(revision, |header| {
+                if revision == 0 {
+                    header.revision()
+                } else {
+                    revision
+                }
+            });
+        }
+        Ok(all)
     }
 
     /// Takes the leader key if it is free. Its lease begins when it is requested, not when it is
@@ -357,34 +392,7 @@ impl Store for EtcdStore {
 
     /// All pages are of one revision.
     async fn load(&self) -> Result<Vec<StoredJob>, StoreError> {
-        let prefix = self.keys.jobs();
-        let mut from = prefix.clone();
-        let mut revision = 0;
-        let mut all = Vec::new();
-        loop {
-            let range_end = after_prefix(&prefix);
-            let options = GetOptions::new()
-                .with_range(range_end)
-                .with_limit(LOAD_PAGE_KEYS)
-                .with_revision(revision);
-            let page = self
-                .members
-                .call(|client| async move { kv(&client).get(from, Some(options)).await })
-                .await?;
-            all.extend(page.kvs().iter().map(pair));
-            let Some((last, _)) = all.last().filter(|_| page.more()) else {
-                break;
-            };
-            from = format!("{last}\0");
-            revision = page.header().map_or(revision, |header| {
-                if revision == 0 {
-                    header.revision()
-                } else {
-                    revision
-                }
-            });
-        }
-        cells::jobs(&self.keys, all)
+        cells::jobs(&self.keys, self.below(self.keys.jobs()).await?)
     }
 
     async fn create_job(&self, term: Term, job: &ResolvedJob) -> Result<CreateOutcome, StoreError> {
@@ -471,6 +479,23 @@ impl Store for EtcdStore {
         .await
     }
 
+    async fn set_anchors(
+        &self,
+        term: Term,
+        job: &JobName,
+        anchors: &Anchors,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.write(
+            term,
+            TxnOp::put(
+                self.keys.of(job, JobKey::Anchor),
+                cells::encode(anchors),
+                None,
+            ),
+        )
+        .await
+    }
+
     /// Every later leader key has a higher revision than this term's.
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
         let Some(mine) = self.lock_mine().clone().filter(|mine| mine.term == term) else {
@@ -543,6 +568,23 @@ impl Store for EtcdStore {
             ),
         )
         .await
+    }
+
+    async fn load_journal(&self) -> Result<Vec<Entry>, StoreError> {
+        self.below(self.keys.journal()).await.map(cells::journal)
+    }
+
+    async fn write_journal(
+        &self,
+        term: Term,
+        blocks: &[Block],
+    ) -> Result<WriteOutcome, StoreError> {
+        let operation = |block| match cells::journal_cell(&self.keys, block) {
+            (key, Some(value)) => TxnOp::put(key, value, None),
+            (key, None) => TxnOp::delete(key, None),
+        };
+        self.write_all(term, blocks.iter().map(operation).collect())
+            .await
     }
 
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {

@@ -23,16 +23,19 @@ pub enum JobKey {
     Replays,
     /// Manual repairs; absent before the first.
     Repairs,
+    /// From which epoch on history is kept; absent before the first waypoint.
+    Anchor,
 }
 
 impl JobKey {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Spec,
         Self::Wanted,
         Self::Head,
         Self::Published,
         Self::Replays,
         Self::Repairs,
+        Self::Anchor,
     ];
 
     fn as_str(self) -> &'static str {
@@ -43,6 +46,7 @@ impl JobKey {
             Self::Published => "published",
             Self::Replays => "replays",
             Self::Repairs => "repairs",
+            Self::Anchor => "anchor",
         }
     }
 }
@@ -64,6 +68,14 @@ impl Keys {
     /// The number to add to revisions to get terms, for stores that count revisions; absent: 0.
     pub fn term_base(&self) -> String {
         format!("{}term-base", self.prefix)
+    }
+    /// The prefix of the blocks of the journal.
+    pub fn journal(&self) -> String {
+        format!("{}journal/", self.prefix)
+    }
+    /// One block of the journal.
+    pub fn journal_block(&self, number: u64) -> String {
+        format!("{}journal/{number:016x}", self.prefix)
     }
     /// The prefix of the keys of all jobs.
     pub fn jobs(&self) -> String {
@@ -100,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_keys_are_nobodys() {
+    fn foreign_keys_have_no_owner() {
         let keys = Keys::new("c");
         for foreign in [
             "/streamctl/c/leader",

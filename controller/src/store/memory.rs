@@ -7,11 +7,12 @@
 
 use super::leadership::Keeper;
 use super::{
-    CommitOutcome, CreateOutcome, DesiredState, JobKey, Keys, LeaderRecord, Leadership, Repair,
-    Replays, Store, StoreError, StoredJob, WriteOutcome, cells,
+    Anchors, Block, CommitOutcome, CreateOutcome, DesiredState, Entry, JobKey, Keys, LeaderRecord,
+    Leadership, Repair, Replays, Store, StoreError, StoredJob, WriteOutcome, cells,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ pub enum Fault {
 pub struct MemoryStore {
     shared: Arc<Shared>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
+    journal_fails: Arc<AtomicBool>,
 }
 
 struct Shared {
@@ -72,6 +74,7 @@ impl MemoryStore {
         Self {
             shared: Arc::new(shared),
             faults: Arc::default(),
+            journal_fails: Arc::default(),
         }
     }
 
@@ -80,6 +83,7 @@ impl MemoryStore {
         Self {
             shared: self.shared.clone(),
             faults: Arc::default(),
+            journal_fails: Arc::default(),
         }
     }
 
@@ -117,6 +121,24 @@ impl MemoryStore {
             state.believers.clear();
             state.cells.clone_from(&copy.0);
         });
+    }
+
+    /// Makes every operation on the journal of this candidate fail, or none any more. Faults of
+    /// [`Self::fail_next`] are for the other operations, whose order a test knows.
+    pub fn fail_journal(&self, fails: bool) {
+        self.journal_fails.store(fails, Ordering::Relaxed);
+    }
+
+    fn run_journal<T>(
+        &self,
+        operation: impl FnOnce(&mut BTreeMap<String, Vec<u8>>, &Keys) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.journal_fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable {
+                reason: "injected fault of the journal".to_owned(),
+            });
+        }
+        operation(&mut lock(&self.shared.state).cells, &self.shared.keys)
     }
 
     /// Reads or writes the cells, unless a fault is injected.
@@ -267,6 +289,23 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn set_anchors(
+        &self,
+        term: Term,
+        job: &JobName,
+        anchors: &Anchors,
+    ) -> Result<WriteOutcome, StoreError> {
+        self.run(|all, keys| {
+            cells::write(
+                all,
+                keys,
+                term,
+                &keys.of(job, JobKey::Anchor),
+                &cells::encode(anchors),
+            )
+        })
+    }
+
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
         self.run(|all, keys| cells::raise_terms(all, keys, term, above))
     }
@@ -296,6 +335,18 @@ impl Store for MemoryStore {
                 &cells::encode(&epoch),
             )
         })
+    }
+
+    async fn load_journal(&self) -> Result<Vec<Entry>, StoreError> {
+        self.run_journal(|all, keys| Ok(cells::journal(cells::Cells::below(all, &keys.journal())?)))
+    }
+
+    async fn write_journal(
+        &self,
+        term: Term,
+        blocks: &[Block],
+    ) -> Result<WriteOutcome, StoreError> {
+        self.run_journal(|all, keys| cells::write_journal(all, keys, term, blocks))
     }
 
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {
@@ -328,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_answer_leaves_the_commit_done_and_repeating_it_says_so() {
+    async fn a_lost_answer_leaves_the_commit_done_and_a_retry_reports_it() {
         let store = MemoryStore::new();
         let leader = store.campaign(&contract::leader("a")).await.unwrap();
         let job = contract::job("j");

@@ -27,7 +27,8 @@ pub use memory::{Fault, MemoryStore, StoreCopy};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use streamctl_core::stored::{DesiredState, Repair, Replays};
+use streamctl_core::journal::{Block, Entry};
+use streamctl_core::stored::{Anchors, DesiredState, Repair, Replays};
 use streamctl_proto::{Epoch, JobName, ManifestRef, ResolvedJob, Term};
 
 /// Largest stored form of a job version: etcd accepts requests of up to 1.5 MiB (its
@@ -48,6 +49,8 @@ pub struct StoredJob {
     pub replays: Replays,
     /// Manual repairs, oldest first.
     pub repairs: Vec<Repair>,
+    /// From which epoch on its history is kept.
+    pub anchors: Anchors,
     /// Why it must not be led: a stored value of it cannot be used.
     pub broken: Option<String>,
 }
@@ -57,6 +60,7 @@ impl StoredJob {
     pub fn new(job: ResolvedJob) -> Self {
         let head = None;
         let published = Epoch(0);
+        let anchors = Anchors::of(job.submitted_ms);
         Self {
             job,
             wanted: DesiredState::Running,
@@ -64,6 +68,7 @@ impl StoredJob {
             published,
             replays: Replays::default(),
             repairs: vec![],
+            anchors,
             broken: None,
         }
     }
@@ -165,6 +170,13 @@ pub trait Store: Send + Sync + 'static {
         job: &JobName,
         repairs: &[Repair],
     ) -> Result<WriteOutcome, StoreError>;
+    /// Replaces the anchor of a job, and the heads that may become it.
+    async fn set_anchors(
+        &self,
+        term: Term,
+        job: &JobName,
+        anchors: &Anchors,
+    ) -> Result<WriteOutcome, StoreError>;
     /// Makes every later term higher than `above`. For a store that was restored from a copy and
     /// counts terms again: a term is part of names that are never used twice. The calling term
     /// should end.
@@ -187,4 +199,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<WriteOutcome, StoreError>;
     /// Deletes a job; deleting a missing job succeeds.
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError>;
+    /// All entries of the journal. Blocks that cannot be read are left out.
+    async fn load_journal(&self) -> Result<Vec<Entry>, StoreError>;
+    /// Replaces these blocks of the journal; an empty one is removed.
+    async fn write_journal(&self, term: Term, blocks: &[Block])
+    -> Result<WriteOutcome, StoreError>;
 }

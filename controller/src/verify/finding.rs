@@ -46,8 +46,8 @@ impl Finding {
     pub fn hint(&self) -> &'static str {
         match self.kind {
             Kind::ManifestMissing | Kind::ManifestChanged => {
-                "restore it from a copy or an earlier version; nothing of streamctl ever deletes \
-                 or changes a manifest"
+                "restore it from a copy or an earlier version; streamctl deletes manifests only \
+                 before the anchor, and changes none"
             }
             Kind::ObjectMissing => {
                 "restore it, or take its epoch's rows from the stream again with `streamctl tail`; \

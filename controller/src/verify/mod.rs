@@ -6,6 +6,7 @@
 //! Rule: it only reads. The head comes from the store, not from the core, so that the verification
 //! covers what would survive a failure.
 
+mod ahead;
 pub mod chain;
 pub mod finding;
 mod objects;
@@ -13,17 +14,20 @@ mod replay;
 mod reporter;
 mod run;
 mod strays;
+mod tables;
 mod versions;
 
+pub use ahead::{READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};
 pub use replay::{FlightReplayer, Replayer};
 
-use crate::service::not_found;
+use crate::service::{no_epoch, not_found};
 use crate::store::{Store, StoreError, StoredJob};
 use run::Run;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use streamctl_engine::storage::Storages;
-use streamctl_proto::{JobName, describe, v1};
+use streamctl_proto::refusal::{CallRefusal, Reason};
+use streamctl_proto::{Epoch, JobName, describe, v1};
 use tokio::sync::{Semaphore, mpsc};
 use tonic::Status;
 
@@ -67,15 +71,17 @@ impl Verifier {
             let text = format!(
                 "this controller verifies {VERIFICATIONS_MAX} jobs at the moment; try again later"
             );
-            Status::resource_exhausted(text)
+            Status::from(CallRefusal::new(Reason::TooManyCalls, text))
         };
         let permit = Arc::clone(&self.permits)
             .try_acquire_owned()
             .map_err(busy)?;
-        let job = request
-            .job
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let job = request.job.parse().map_err(|error| {
+            Status::from(CallRefusal::new(
+                Reason::InvalidArgument,
+                format!("{error}"),
+            ))
+        })?;
         let stored = self.stored(&job).await?;
         let scope = Scope::new(request, &stored)?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -94,12 +100,18 @@ impl Verifier {
     /// The job as the store holds it now.
     async fn stored(&self, job: &JobName) -> Result<StoredJob, Status> {
         let jobs = self.store.load().await.map_err(|error| match error {
-            StoreError::Unavailable { .. } => Status::unavailable(describe(&error)),
-            error => Status::internal(describe(&error)),
+            StoreError::Unavailable { .. } => {
+                Status::from(CallRefusal::new(Reason::StoreUnavailable, describe(&error)))
+            }
+            error => Status::from(CallRefusal::new(Reason::Internal, describe(&error))),
         })?;
-        jobs.into_iter()
+        let stored = jobs
+            .into_iter()
             .find(|stored| stored.job.spec.name == *job)
-            .ok_or_else(|| not_found(job))
+            .ok_or_else(|| not_found(job))?;
+        let submitted_ms = stored.job.submitted_ms;
+        let anchors = stored.anchors.if_of(submitted_ms, stored.head.as_ref());
+        Ok(StoredJob { anchors, ..stored })
     }
 }
 
@@ -114,27 +126,30 @@ struct Scope {
 
 impl Scope {
     fn new(request: &v1::VerifyRequest, stored: &StoredJob) -> Result<Self, Status> {
-        let head = stored.head.as_ref().map_or(0, |head| head.epoch.0);
-        let from = request.from.max(1);
+        let first = stored.anchors.first_kept();
+        let last = stored.head.as_ref().map_or(Epoch(0), |head| head.epoch);
+        let head = last.0;
+        let from = if request.from == 0 {
+            first.0
+        } else {
+            request.from
+        };
         let to = if request.to == 0 { head } else { request.to };
-        let refused = |text: String| Err(Status::invalid_argument(text));
-        let job = &stored.job.spec.name;
-        let missing = |epoch: u64| {
-            let there = match head {
-                0 => "none is committed yet".to_owned(),
-                head => format!("epochs 1 to {head} are committed"),
-            };
-            Err(Status::not_found(format!(
-                "job {job} has no epoch {epoch}\n  hint: {there}"
+        let refused = |text: String| {
+            Err(Status::from(CallRefusal::new(
+                Reason::InvalidArgument,
+                text,
             )))
         };
+        let job = &stored.job.spec.name;
         let replay: BTreeSet<u64> = request.replay.iter().copied().collect();
         let named = [request.from, request.to]
             .into_iter()
             .filter(|epoch| *epoch > 0)
             .chain(replay.iter().copied());
-        if let Some(epoch) = named.into_iter().find(|epoch| !(1..=head).contains(epoch)) {
-            return missing(epoch);
+        let is_kept = |epoch: &u64| (first.0..=head).contains(epoch);
+        if let Some(epoch) = named.into_iter().find(|epoch| !is_kept(epoch)) {
+            return Err(no_epoch(job, epoch, first, last));
         }
         if from > to && request.from > 0 {
             return refused(format!(
@@ -157,9 +172,9 @@ impl Scope {
         })
     }
 
-    /// Whether the request covers every epoch that existed when it began.
+    /// Whether the request covers every epoch that was kept when it began.
     fn is_whole(&self, stored: &StoredJob) -> bool {
-        self.from == 1
+        self.from == stored.anchors.first_kept().0
             && stored
                 .head
                 .as_ref()

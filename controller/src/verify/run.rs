@@ -5,17 +5,19 @@
 //! Rule: each manifest is read once, and is trusted only as far as its successor, or the store,
 //! proves it.
 
+use super::ahead::Ahead;
 use super::chain::Chain;
 use super::finding::{Finding, Kind};
 use super::objects::Objects;
 use super::reporter::Reporter;
 use super::strays::{self, Names};
+use super::tables::{self, InTable};
 use super::versions::Versions;
 use super::{Scope, Verifier};
 use crate::checkpoints::{CheckpointError, Checkpoints};
 use crate::load::after_head;
 use crate::restored::{Standing, epoch_of};
-use crate::sink::{Committer, committer};
+use crate::sink::{Committer, Listing, committer};
 use crate::store::StoredJob;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,8 +47,14 @@ pub(super) struct Run<'v> {
     reporter: Reporter,
     /// Repairs of epochs that the walk has not reached yet, oldest first.
     repairs: BTreeMap<u64, Vec<EpochRepair>>,
+    /// Of a table.
+    listing: Option<Listing>,
+    /// Files whose rows another writer has put into other files.
+    rewritten: u64,
     /// A manifest could not be read, so what it names is not known.
     incomplete: bool,
+    /// The start of the earliest window that was checked.
+    oldest_ms: Option<i64>,
     /// Why it is not known whether epochs after the head were committed.
     unknown_after_head: Option<String>,
     summary: v1::VerifySummary,
@@ -63,6 +71,12 @@ impl<'v> Run<'v> {
             job: stored.job.spec.name.to_string(),
             from: scope.from,
             to: scope.to,
+            anchor: stored.anchors.anchor().map_or(0, |anchor| anchor.epoch.0),
+            anchor_ms: stored
+                .anchors
+                .anchor
+                .as_ref()
+                .map_or(0, |anchor| anchor.at_ms),
             ..Default::default()
         };
         let committer = committer(&verifier.storages, &stored.job);
@@ -78,7 +92,10 @@ impl<'v> Run<'v> {
             reporter: Reporter::new(sender),
             scope,
             repairs: BTreeMap::new(),
+            listing: None,
+            rewritten: 0,
             incomplete: false,
+            oldest_ms: None,
             unknown_after_head: None,
             summary,
         }
@@ -89,9 +106,13 @@ impl<'v> Run<'v> {
         if self.scope.is_whole(self.stored) {
             self.look_after_head().await;
         }
+        self.read_listing().await;
         self.walk().await;
         let found = self.objects.inspect_all().await;
         self.reporter.find(found).await;
+        self.reporter
+            .find(tables::of_rewritten(self.rewritten))
+            .await;
         if self.scope.is_whole(self.stored) {
             self.compare_listing().await;
         }
@@ -142,19 +163,48 @@ impl<'v> Run<'v> {
             .await;
     }
 
-    /// From the head to the first epoch requested, and one more for its step.
+    /// Of a table: what its readers are led to.
+    async fn read_listing(&mut self) {
+        match self.committer.listing().await {
+            Ok(None) => {}
+            Ok(Some(listing)) => {
+                let found = tables::of_table(&listing, self.scope.from..=self.scope.to);
+                self.reporter.find(found).await;
+                self.listing = Some(listing);
+            }
+            Err(error) => {
+                let text = format!("the table was not compared: {}", describe(&error));
+                let place = self.stored.job.spec.sink.place();
+                let finding = Finding::new(Kind::NotChecked, 0, &place, text);
+                self.reporter.find([finding]).await;
+            }
+        }
+    }
+
+    /// From the head to the first epoch requested, and one more for its step; never past the
+    /// anchor, before which manifests may be gone.
     async fn walk(&mut self) {
+        let first = self.stored.anchors.first_kept().0;
+        let below = self.scope.from.saturating_sub(1).max(first);
+        let last = self.stored.head.as_ref().map_or(0, |head| head.epoch.0);
+        let mut ahead = Ahead::new(&self.checkpoints, below..=last).await;
         let mut next = self.stored.head.clone();
         while let Some(reference) = next {
             let epoch = reference.epoch.0;
-            let manifest = match self.read(&reference).await {
+            if self.reached_anchor(&reference).await {
+                return;
+            }
+            let manifest = match read(&mut ahead, &reference).await {
                 Ok(manifest) => manifest,
                 Err(error) => {
+                    if self.was_cut(epoch).await {
+                        return self.stop_at_cut(epoch);
+                    }
                     let in_scope = epoch >= self.scope.from;
                     self.reporter.find([unreadable(&reference, &error)]).await;
                     self.chain.break_off();
                     self.incomplete = true;
-                    next = if in_scope && epoch > 1 {
+                    next = if in_scope && epoch > first {
                         self.around(epoch).await
                     } else {
                         None
@@ -187,6 +237,40 @@ impl<'v> Run<'v> {
         self.reporter.find(found).await;
     }
 
+    /// Whether the walk is past the anchor: what lies before is not checked. The anchor's manifest is
+    /// an epoch like any other; the step to it has no predecessor.
+    async fn reached_anchor(&mut self, reference: &ManifestRef) -> bool {
+        let Some(anchor) = self.stored.anchors.anchor() else {
+            return false;
+        };
+        if reference.epoch == anchor.epoch && reference != anchor {
+            let text = format!(
+                "the store's anchor is {}, and the epochs after it lead to {}",
+                anchor.digest, reference.digest
+            );
+            let finding = Finding::new(Kind::Anchor, anchor.epoch.0, &anchor.name, text);
+            self.reporter.find([finding]).await;
+        }
+        let is_past = reference.epoch < anchor.epoch;
+        if is_past {
+            self.chain.break_off();
+        }
+        is_past
+    }
+
+    /// Whether the anchor moved past this epoch since the verification began.
+    async fn was_cut(&self, epoch: u64) -> bool {
+        let now = self.verifier.stored(&self.stored.job.spec.name).await;
+        now.is_ok_and(|now| epoch < now.anchors.first_kept().0)
+    }
+
+    /// What is kept begins after this epoch now.
+    fn stop_at_cut(&mut self, epoch: u64) {
+        self.chain.break_off();
+        self.summary.from = self.summary.from.max(epoch + 1);
+        self.summary.anchor = epoch + 1;
+    }
+
     /// Checks one requested manifest.
     async fn take(&mut self, manifest: Manifest) {
         let epoch = manifest.epoch.0;
@@ -217,10 +301,25 @@ impl<'v> Run<'v> {
                     )])
                     .await;
             }
-            self.objects.add(epoch, object.staged.clone());
+            let listing = self
+                .listing
+                .as_ref()
+                .filter(|_| epoch <= self.stored.published.0);
+            let looked = listing.map(|listing| tables::of_object(listing, epoch, &object.staged));
+            match looked {
+                None => self.objects.add(epoch, object.staged.clone()),
+                Some(InTable::Rewritten) => self.rewritten += 1,
+                Some(InTable::Found(found)) => {
+                    self.reporter.find(found).await;
+                    self.objects.add(epoch, object.staged.clone());
+                }
+            }
         }
         let (made_by, wrong) = self.versions.of(&self.checkpoints, &manifest).await;
-        self.reporter.find(wrong).await;
+        if wrong.is_some() && !self.was_cut(epoch).await {
+            self.reporter.find(wrong).await;
+        }
+        self.oldest_ms = Some(manifest.window.start_ms);
         if self.scope.replay.contains(&epoch) {
             self.replay(&manifest, &repairs, made_by.as_deref()).await;
         }
@@ -230,17 +329,6 @@ impl<'v> Run<'v> {
             let found = self.objects.inspect_all().await;
             self.reporter.find(found).await;
         }
-    }
-
-    /// If the storage does not answer, the read is retried a few times.
-    async fn read(&self, reference: &ManifestRef) -> Result<Manifest, CheckpointError> {
-        for tried in 1..READ_TRIES_MAX {
-            match self.checkpoints.read_manifest(reference).await {
-                Err(error) if error.is_transient() => tokio::time::sleep(READ_WAIT * tried).await,
-                done => return done,
-            }
-        }
-        self.checkpoints.read_manifest(reference).await
     }
 
     /// An unreadable manifest names no other: the previous one is found by its name. It is not
@@ -351,11 +439,17 @@ impl<'v> Run<'v> {
             .await;
         let job = &self.stored.job.spec.name;
         let folders = strays::folders(self.versions.specs());
-        let mut listed = match strays::list(&*self.committer, job, &folders, &self.names).await {
+        let named = strays::Named {
+            job,
+            names: &self.names,
+            since_ms: self.oldest_ms.filter(|_| self.summary.anchor > 0),
+        };
+        let mut listed = match strays::list(&*self.committer, &folders, &named).await {
             Ok(listed) => listed,
             Err(finding) => return self.reporter.find([finding]).await,
         };
         self.summary.foreign_objects = listed.foreign;
+        self.summary.objects_before_anchor = listed.before;
         self.summary.listed = true;
         if listed.has_strays() {
             // An object that became visible meanwhile was committed before: the current head knows
@@ -411,6 +505,17 @@ impl<'v> Run<'v> {
             .map(|object| object.staged.key().to_owned())
             .collect())
     }
+}
+
+/// If the storage does not answer, the read is retried a few times.
+async fn read(ahead: &mut Ahead, reference: &ManifestRef) -> Result<Manifest, CheckpointError> {
+    for tried in 1..READ_TRIES_MAX {
+        match ahead.read(reference).await {
+            Err(error) if error.is_transient() => tokio::time::sleep(READ_WAIT * tried).await,
+            done => return done,
+        }
+    }
+    ahead.read(reference).await
 }
 
 /// What a repair means for the verification.

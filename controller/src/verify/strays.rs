@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use streamctl_engine::storage::ObjectInfo;
 use streamctl_proto::spec::Location;
-use streamctl_proto::staged_name::made_for_job;
+use streamctl_proto::staged_name::{made_for_job, window_start_ms};
 use streamctl_proto::{JobName, JobSpec, count, describe};
 
 /// Objects of a job whose names are compared with a listing: about 130 MiB.
@@ -59,6 +59,27 @@ pub struct Listed {
     more: HashSet<u128>,
     /// Objects without the job's name.
     pub foreign: u64,
+    /// Objects of windows before those that were checked: their manifests are not kept.
+    pub before: u64,
+}
+
+/// What a listing is compared with.
+pub struct Named<'a> {
+    pub job: &'a JobName,
+    pub names: &'a Names,
+    /// Windows that begin earlier have no manifest any more; `None`: all have.
+    pub since_ms: Option<i64>,
+}
+
+impl Named<'_> {
+    /// Whether the object belongs to a window whose manifest is not kept.
+    fn is_before(&self, file: &str) -> bool {
+        let Some(since_ms) = self.since_ms else {
+            return false;
+        };
+        // Only builds of long ago wrote another form.
+        window_start_ms(file, self.job).is_none_or(|start_ms| start_ms < since_ms)
+    }
 }
 
 /// The folders in which these versions of a job make objects visible, rows first. A folder inside
@@ -91,11 +112,13 @@ impl Listed {
         !self.strays.is_empty() || !self.more.is_empty()
     }
 
-    fn add(&mut self, location: String, job: &JobName, names: &Names) {
+    fn add(&mut self, location: String, named: &Named<'_>) {
         let name = location.rsplit('/').next().unwrap_or_default();
-        if !made_for_job(name, job.as_str()) {
+        if !made_for_job(name, named.job.as_str()) {
             self.foreign += 1;
-        } else if names.hashes.contains(&hash(&location)) {
+        } else if named.names.hashes.contains(&hash(&location)) {
+        } else if named.is_before(name) {
+            self.before += 1;
         } else if self.strays.len() < STRAYS_MAX {
             self.strays.push(location);
         } else if self.more.len() < NAMES_MAX {
@@ -114,15 +137,14 @@ impl Listed {
 /// Lists a job's folders, page by page.
 pub async fn list(
     committer: &dyn Committer,
-    job: &JobName,
     folders: &[Location],
-    names: &Names,
+    named: &Named<'_>,
 ) -> Result<Listed, Finding> {
     let mut listed = Listed::default();
     for folder in folders {
         let mut visit = |page: Vec<ObjectInfo>| {
             for object in page {
-                listed.add(object.location, job, names);
+                listed.add(object.location, named);
             }
         };
         let visited = committer.visit(folder, &mut visit).await;
@@ -168,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_committed_meanwhile_is_no_stray_however_many_there_are() {
         let memory = MemoryStorage::default();
-        let name = |n: usize| format!("memory://out/2026-11-24T00:45:00Z-sales-t1.1-{n}.json");
+        let name = |n: usize| format!("memory://out/20261124T004500Z-sales-t1.1-{n}.json");
         let locations: Vec<String> = (0..STRAYS_MAX + 500).map(name).collect();
         for location in &locations {
             memory.put(location, "{}");
@@ -176,14 +198,21 @@ mod tests {
         let storages = Storages::memory(memory);
         let job: JobName = "sales".parse().unwrap();
         let committer = committer(&storages, &contract::job("sales"));
-        let mut listed = list(
-            &*committer,
-            &job,
-            &[Location::folder("memory://out/")],
-            &Names::default(),
-        )
-        .await
-        .unwrap();
+        let names = Names::default();
+        let named = |since_ms| Named {
+            job: &job,
+            names: &names,
+            since_ms,
+        };
+        let folders = [Location::folder("memory://out/")];
+        let begins_ms = 1_795_481_100_000;
+        let later = named(Some(begins_ms + 1));
+        let before = list(&*committer, &folders, &later).await.unwrap();
+        assert!(!before.has_strays(), "nothing is known of their window");
+        assert_eq!(before.before, locations.len() as u64);
+        let mut listed = list(&*committer, &folders, &named(Some(begins_ms)))
+            .await
+            .unwrap();
         assert_eq!((listed.strays.len(), listed.more.len()), (STRAYS_MAX, 500));
         listed.remove(&locations[1..]);
         assert!(listed.has_strays());

@@ -1,5 +1,7 @@
 //! A small job in memory, verified after one change to it.
 
+mod anchor;
+
 use super::finding::{Kind, Severity};
 use super::*;
 use crate::checkpoints::Checkpoints;
@@ -117,8 +119,9 @@ impl Scene {
         folder.join(name.rsplit('/').next().unwrap())
     }
 
-    async fn commit(&mut self) {
-        let epoch = self.epochs.len() as u64 + 1;
+    /// The manifest of the epoch after this one, with three more records and an object.
+    fn manifest_after(&self, before: Option<&Manifest>, previous: Option<ManifestRef>) -> Manifest {
+        let epoch = before.map_or(0, |before| before.epoch.0) + 1;
         let counts = Counts {
             rows_in: ROWS,
             bytes_in: 30,
@@ -126,11 +129,7 @@ impl Scene {
             rows_out: ROWS,
             ..Counts::default()
         };
-        let mut totals = self
-            .epochs
-            .last()
-            .map(|manifest| manifest.totals)
-            .unwrap_or_default();
+        let mut totals = before.map(|before| before.totals).unwrap_or_default();
         totals.add(&counts);
         let from = at((epoch - 1) * ROWS);
         let to = at(epoch * ROWS);
@@ -146,18 +145,19 @@ impl Scene {
             size: TEXT.len() as u64,
             crc32c: 0x0b56_57bd,
             rows: ROWS,
+            table_file: None,
             staging: Staging::File {
                 staged_path: String::new(),
             },
         };
-        let manifest = Manifest {
+        Manifest {
             version: 2,
             job: self.job.spec.name.clone(),
             epoch: Epoch(epoch),
             window: window(epoch),
             term: Term(1),
             created_ms: 0,
-            previous: self.head(),
+            previous,
             made_by: Some(MadeBy {
                 job_version: self.job.job_version,
                 spec_digest: self.job.spec_digest.clone(),
@@ -180,7 +180,11 @@ impl Scene {
             unknown_keys: vec![],
             stages: StageTimes::default(),
             repair: None,
-        };
+        }
+    }
+
+    async fn commit(&mut self) {
+        let manifest = self.manifest_after(self.epochs.last(), self.head());
         let reference = Checkpoints::of(&self.storages(), &self.job)
             .write_manifest(&manifest)
             .await
@@ -452,9 +456,10 @@ async fn an_object_that_cannot_be_looked_at_is_not_called_lost() {
         };
         let read = scene.run_verify(v1::VerifyRequest::default()).await;
         assert_eq!(read.0, []);
-        // Of the manifests after the head, and of the objects.
-        scene.storage.fail_next(Op::List, away(), false);
-        scene.storage.fail_next(Op::List, away(), false);
+        // Of the manifests after the head, of those to read ahead, and of the objects.
+        for _ in 0..3 {
+            scene.storage.fail_next(Op::List, away(), false);
+        }
         scene.verify().await
     };
     assert_eq!(found, [(Kind::NotChecked, 0, "memory://out/".to_owned())]);
@@ -549,7 +554,7 @@ async fn a_manifest_that_was_changed_or_swapped_is_named() {
 }
 
 #[tokio::test]
-async fn where_nobody_can_say_which_manifest_was_committed_that_is_said() {
+async fn an_unknown_committed_manifest_is_named_as_such() {
     let scene = Scene::new(3).await;
     scene.storage.delete(&scene.manifest_location(3));
     let never_committed = Manifest {
@@ -697,7 +702,7 @@ async fn what_makes_no_sense_is_refused_before_it_begins() {
 }
 
 #[tokio::test]
-async fn a_verification_ends_with_whoever_asked_and_only_so_many_run() {
+async fn a_verification_ends_with_its_caller_and_a_limited_number_run() {
     let scene = Scene::new(3).await;
     let verifier = scene.verifier();
     let request = v1::VerifyRequest {
@@ -719,7 +724,7 @@ async fn a_verification_ends_with_whoever_asked_and_only_so_many_run() {
 }
 
 #[tokio::test]
-async fn what_a_replay_says_becomes_a_finding() {
+async fn the_result_of_a_replay_becomes_a_finding() {
     let mut scene = Scene::new(2).await;
     let replay = || v1::VerifyRequest {
         replay: vec![2],

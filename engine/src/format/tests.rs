@@ -209,7 +209,7 @@ fn values_become_their_columns_type_or_the_record_is_bad() {
 }
 
 #[test]
-fn hostile_records_are_bad_and_say_why() {
+fn hostile_records_are_bad_and_have_a_reason() {
     let deep = |levels: usize| format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
     let endless = format!("{{\"x\":{}", "[".repeat(100_000));
     let objects = format!("{{\"x\":{}1{}}}", "{\"a\":".repeat(64), "}".repeat(64));
@@ -642,7 +642,7 @@ fn p04_decimals_are_rounded_or_exact() {
 }
 
 #[test]
-fn a_bad_value_is_null_and_counted_if_the_job_says_so() {
+fn a_bad_value_is_null_and_counted_if_the_job_allows_it() {
     let columns = [
         ("id", DataType::Int32),
         ("price", DataType::Decimal128(10, 2)),
@@ -685,7 +685,7 @@ fn a_bad_value_is_null_and_counted_if_the_job_says_so() {
 }
 
 #[test]
-fn p09_a_row_of_a_file_that_does_not_fit_says_so() {
+fn p09_a_row_of_a_file_that_does_not_fit_is_named() {
     let format = PayloadFormat::Json(streamctl_proto::spec::JsonFormat { of_rows: true });
     let mut decoder = Decoder::new(&format, text_schema(&["a"]), &[0]).unwrap();
     let payloads: [&[u8]; 4] = [
@@ -749,7 +749,7 @@ fn a_value_that_is_overwritten_need_not_fit() {
 }
 
 #[test]
-fn columns_that_nobody_wants_are_skipped_but_must_be_json() {
+fn unused_columns_are_skipped_but_must_be_json() {
     let schema = schema(&[
         ("a", DataType::Utf8),
         ("n", DataType::Int32),

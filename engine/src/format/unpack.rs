@@ -123,7 +123,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn line_15_each_format_is_told_by_its_magic() {
+    fn line_15_each_format_is_recognized_by_its_magic() {
         let data = b"{\"id\":1}";
         for packed in [
             gzip(data),
@@ -142,7 +142,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn line_15_a_payload_that_breaks_off_or_lies_is_broken() {
+    fn line_15_a_truncated_or_false_payload_is_broken() {
         for packed in [gzip(&[7; 1_000]), zstd(&[7; 1_000]), snappy(&[7; 1_000])] {
             let half = &packed[..packed.len() - 3];
             let mut wrong = packed.clone();

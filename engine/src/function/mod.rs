@@ -4,6 +4,7 @@
 //! whether a result fits its columns ([`fit`]). Does not own: running the function (the worker).
 //! Rule: the columns of the result are fixed at submit; a later difference names the column.
 
+mod by;
 pub mod fit;
 pub mod schema;
 pub mod store;
@@ -92,7 +93,7 @@ pub async fn result_schema(
             hint: Some("submit it with the program `streamctl`, which packs the code".to_owned()),
         });
     }
-    check_on_published(given, function)?;
+    by::check(function, input)?;
     let learned = match &given.learner {
         Some(learner) => {
             let trial = Trial {
@@ -125,27 +126,13 @@ pub async fn result_schema(
             })?;
             Ok(declared)
         }
-        // The columns are known without a call.
-        (Some(declared), Err(LearnError::Unavailable { .. })) => Ok(declared),
+        // The columns are known without a call; whether the code has `on_published` is not.
+        (Some(declared), Err(LearnError::Unavailable { .. }))
+            if function.on_published.is_none() =>
+        {
+            Ok(declared)
+        }
         (Some(_), Err(error)) => Err(error),
-    }
-}
-
-/// Whether the code has the function that is called after publishing: then it is too late to learn
-/// that it has not.
-fn check_on_published(given: &Given, function: &FunctionSpec) -> Result<(), LearnError> {
-    let (Some(name), Some(code)) = (&function.on_published, &given.code) else {
-        return Ok(());
-    };
-    let is_there = |(file, bytes): (&str, &[u8])| {
-        file.ends_with(".py") && String::from_utf8_lossy(bytes).contains(name.as_str())
-    };
-    match code.files().any(is_there) {
-        true => Ok(()),
-        false => Err(LearnError::Function {
-            message: format!("on_published: the function's code does not define {name:?}"),
-            hint: Some(format!("add `def {name}(epoch, objects)` to the file")),
-        }),
     }
 }
 

@@ -110,6 +110,8 @@ pub fn fits(from: &Primitive, to: &Primitive) -> bool {
     match (from, to) {
         (P::Other(_), _) | (_, P::Other(_)) => false,
         (P::Int, P::Long) | (P::Float, P::Double) => true,
+        // A query's timestamps are moments in UTC.
+        (P::Timestamp, P::Timestamptz) => true,
         (
             P::Decimal { precision, scale },
             P::Decimal {
@@ -127,7 +129,7 @@ fn sql(r#type: &Type) -> String {
     match r#type {
         Type::Primitive(P::Long) => "BIGINT".into(),
         Type::Primitive(P::String) => "VARCHAR".into(),
-        Type::Primitive(P::Timestamptz) => "TIMESTAMP WITH TIME ZONE".into(),
+        Type::Primitive(P::Timestamptz) => "TIMESTAMP".into(),
         Type::Primitive(P::Binary) => "VARBINARY".into(),
         other => other.to_string().to_uppercase(),
     }
@@ -158,12 +160,14 @@ mod tests {
             field("a", false, P::Int),
             field("b", true, P::Float),
             field("c", false, decimal(9)),
+            field("d", false, P::Timestamp),
         ];
         let table = vec![
             field("c", false, decimal(18)),
             field("b", true, P::Double),
             field("a", false, P::Long),
             field("z", false, P::String),
+            field("d", false, P::Timestamptz),
         ];
         assert_eq!(found(result, table), Vec::<String>::new());
     }

@@ -23,7 +23,8 @@ pub mod schema;
 pub mod split;
 pub mod stats;
 mod stored;
+pub mod tables;
 pub mod transform;
 pub mod types;
 
-pub use stored::StoredFiles;
+pub use stored::{StoredFiles, storage_location};

@@ -127,11 +127,7 @@ pub fn decide<'a>(
     if !(2..=FORMAT_VERSION_MAX).contains(&base.format_version) {
         return Err(Stop::Version(base.format_version));
     }
-    let through = match summary::progress(base, writer) {
-        summary::Progress::Newer => return Err(Stop::NewerJob),
-        summary::Progress::None => 0,
-        summary::Progress::Through(epoch) => epoch,
-    };
+    let through = through(base, writer)?;
     let mut files = 0;
     let pending: Vec<_> = epochs
         .iter()
@@ -147,6 +143,31 @@ pub fn decide<'a>(
         Ok(Decision::Done)
     } else {
         Ok(Decision::Append(pending))
+    }
+}
+
+/// The last epoch in the table; 0: none is.
+///
+/// # Errors
+/// The table holds epochs of a later job of this name.
+pub fn through(base: &TableMetadata, writer: &Writer) -> Result<u64, Stop> {
+    match summary::progress(base, writer) {
+        summary::Progress::Newer => Err(Stop::NewerJob),
+        summary::Progress::None => Ok(0),
+        summary::Progress::Through(epoch) => Ok(epoch),
+    }
+}
+
+/// Whether a snapshot is of this job, whatever it does.
+pub fn is_own(snapshot: &Snapshot, writer: &Writer) -> bool {
+    summary::is_ours(snapshot, writer)
+}
+
+/// The epochs of this job that a snapshot states to add.
+pub fn epochs_of(snapshot: &Snapshot, writer: &Writer) -> Vec<u64> {
+    match is_own(snapshot, writer) {
+        true => summary::epochs(snapshot, writer),
+        false => vec![],
     }
 }
 

@@ -174,6 +174,67 @@ fn number(fields: &mut [Field], ids: &mut i32) {
     }
 }
 
+/// The one Arrow type of a table's type; `None`: no result is written in it.
+pub fn arrow_type(primitive: &Primitive) -> Option<DataType> {
+    use Primitive as P;
+    Some(match primitive {
+        P::Boolean => DataType::Boolean,
+        P::Int => DataType::Int32,
+        P::Long => DataType::Int64,
+        P::Float => DataType::Float32,
+        P::Double => DataType::Float64,
+        P::Decimal { precision, scale } => {
+            DataType::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))
+        }
+        P::Date => DataType::Date32,
+        P::Time => DataType::Time64(TimeUnit::Microsecond),
+        P::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+        P::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        P::String => DataType::Utf8,
+        P::Binary => DataType::Binary,
+        P::TimestampNs | P::TimestamptzNs | P::Uuid | P::Fixed(_) | P::Other(_) => return None,
+    })
+}
+
+/// The Arrow type in which a column of this type is written into a column of the table: that of
+/// the table, with the fields of structs in the order of the query. `compare` has found no
+/// difference; where there is one, the column keeps its type.
+pub fn written_type(column: &DataType, table: &Type) -> DataType {
+    let inner = |column: &FieldRef, table: &Field| -> FieldRef {
+        let data_type = written_type(column.data_type(), &table.r#type);
+        Arc::new(ArrowField::new(
+            column.name(),
+            data_type,
+            column.is_nullable(),
+        ))
+    };
+    match (column, table) {
+        (_, Type::Primitive(primitive)) => arrow_type(primitive).unwrap_or_else(|| column.clone()),
+        (DataType::Struct(columns), Type::Struct(fields)) => {
+            let column = |column: &FieldRef| {
+                let known = fields.iter().find(|field| field.name == *column.name());
+                known.map_or_else(|| Arc::clone(column), |field| inner(column, field))
+            };
+            DataType::Struct(columns.iter().map(column).collect())
+        }
+        (DataType::List(item), Type::List { element }) => DataType::List(inner(item, element)),
+        (DataType::Map(entries, sorted), Type::Map { key, value }) => {
+            let DataType::Struct(columns) = entries.data_type() else {
+                return column.clone();
+            };
+            let columns = columns.iter().zip([key, value]);
+            let columns = columns.map(|(column, field)| inner(column, field));
+            let entries = ArrowField::new(
+                entries.name(),
+                DataType::Struct(columns.collect()),
+                entries.is_nullable(),
+            );
+            DataType::Map(Arc::new(entries), *sorted)
+        }
+        (other, _) => other.clone(),
+    }
+}
+
 /// The writer's schema with the ids of the table's columns, by name. A column that the table does
 /// not have stays without an id; `compare` refuses it before.
 pub fn with_field_ids(columns: &ArrowSchema, table: &Schema) -> ArrowSchema {

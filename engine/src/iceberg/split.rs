@@ -6,13 +6,14 @@
 
 use super::datum::Datum;
 use super::partition::{BoundField, PartitionValues, folder, key};
+use super::schema::arrow_type;
 use super::transform::Transform;
 use super::types::{Primitive, Schema};
 use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
-    Schema as ArrowSchema, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    Schema as ArrowSchema, Time64MicrosecondType, TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
 use std::collections::HashMap;
@@ -121,27 +122,14 @@ impl Splitter {
 
 /// The column in the one Arrow type of the table's type.
 fn plain(column: &ArrayRef, source: &Primitive) -> Result<ArrayRef, ArrowError> {
-    use Primitive as P;
     let to = match source {
-        P::Boolean => DataType::Boolean,
-        P::Int => DataType::Int32,
-        P::Long => DataType::Int64,
-        P::Float => DataType::Float32,
-        P::Double => DataType::Float64,
-        P::Decimal { precision, scale } => {
-            DataType::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))
-        }
-        P::Date => DataType::Date32,
-        P::Time => DataType::Time64(TimeUnit::Microsecond),
-        P::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-        P::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        P::String => DataType::Utf8,
-        P::Uuid | P::Fixed(_) | P::Binary => DataType::Binary,
-        P::TimestampNs | P::TimestamptzNs | P::Other(_) => {
-            let reason = format!("rows cannot be partitioned by a column of type {source}");
-            return Err(ArrowError::SchemaError(reason));
-        }
+        Primitive::Uuid | Primitive::Fixed(_) => Some(DataType::Binary),
+        source => arrow_type(source),
     };
+    let to = to.ok_or_else(|| {
+        let reason = format!("rows cannot be partitioned by a column of type {source}");
+        ArrowError::SchemaError(reason)
+    })?;
     if *column.data_type() == to {
         return Ok(column.clone());
     }

@@ -14,8 +14,9 @@ pub struct StoredFiles {
     pub storage: Arc<dyn Storage>,
 }
 
-/// Other engines write `s3a://` and `file:` for the same places.
-fn location(text: &str) -> String {
+/// A location of a table as the project's storages name it: other engines write `s3a://` and
+/// `file:` for the same places.
+pub fn storage_location(text: &str) -> String {
     for scheme in ["s3a://", "s3n://"] {
         if let Some(rest) = text.strip_prefix(scheme) {
             return format!("s3://{rest}");
@@ -30,16 +31,16 @@ fn location(text: &str) -> String {
 #[async_trait]
 impl Files for StoredFiles {
     async fn get(&self, file: &str, limit: u64) -> Result<Bytes, FilesError> {
-        Ok(self.storage.get(&location(file), limit).await?)
+        Ok(self.storage.get(&storage_location(file), limit).await?)
     }
 
     async fn put_new(&self, file: &str, bytes: Bytes) -> Result<(), FilesError> {
-        self.storage.put_new(&location(file), bytes).await?;
+        self.storage.put_new(&storage_location(file), bytes).await?;
         Ok(())
     }
 
     async fn remove(&self, file: &str) -> Result<(), FilesError> {
-        Ok(self.storage.delete(&location(file)).await?)
+        Ok(self.storage.delete(&storage_location(file)).await?)
     }
 }
 
@@ -78,10 +79,10 @@ mod tests {
 
     #[test]
     fn other_engines_names_of_a_place_are_understood() {
-        assert_eq!(location("s3a://b/k"), "s3://b/k");
-        assert_eq!(location("file:///a/b"), "/a/b");
-        assert_eq!(location("file:/a/b"), "/a/b");
-        assert_eq!(location("/a/b"), "/a/b");
-        assert_eq!(location("s3://b/k"), "s3://b/k");
+        assert_eq!(storage_location("s3a://b/k"), "s3://b/k");
+        assert_eq!(storage_location("file:///a/b"), "/a/b");
+        assert_eq!(storage_location("file:/a/b"), "/a/b");
+        assert_eq!(storage_location("/a/b"), "/a/b");
+        assert_eq!(storage_location("s3://b/k"), "s3://b/k");
     }
 }

@@ -55,7 +55,7 @@ fn names(rows: &RecordBatch) -> Vec<String> {
 }
 
 #[test]
-fn p22_what_is_no_csv_with_a_header_is_told_with_file_and_line() {
+fn p22_a_file_that_is_no_csv_with_a_header_is_refused_with_file_and_line() {
     let refused = |text: &[u8]| csv(text).unwrap_err();
     for (case, text, reason) in [
         (
@@ -302,7 +302,7 @@ fn p23_an_all_null_column_and_a_narrower_number_take_the_type_of_the_others() {
 }
 
 #[test]
-fn p23_two_types_without_a_common_one_are_told_with_both_types_and_both_files() {
+fn p23_two_types_without_a_common_one_are_refused_with_both_types_and_files() {
     let error = tables(&[
         parquet(
             "a.parquet",

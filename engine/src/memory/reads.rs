@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_larger_than_all_room_passes_alone_and_who_gave_up_holds_nobody_up() {
+    async fn what_is_larger_than_all_room_passes_alone_and_a_cancelled_wait_holds_up_no_others() {
         let reads = reads(100);
         let small = reads.room(1, false).await.unwrap();
         {

@@ -57,6 +57,7 @@ pub(super) fn check(
             .keys()
             .map(String::as_str)
             .collect(),
+        takes_functions: !state.higher_order_functions().is_empty(),
         with: vec![],
         read: Read::default(),
     };
@@ -75,6 +76,8 @@ struct Walk<'a> {
     functions_of_rows: BTreeSet<&'a str>,
     functions_of_groups: BTreeSet<&'a str>,
     functions_of_windows: BTreeSet<&'a str>,
+    /// Whether functions may be arguments.
+    takes_functions: bool,
     /// The tables behind each name of a WITH, the innermost WITH last.
     with: Vec<BTreeMap<String, Read>>,
     read: Read,

@@ -36,7 +36,8 @@ use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Documentation, Expr, ExpressionPlacement, LogicalPlan, Operator,
     ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
-use size::{Arguments, bytes_of};
+use size::Arguments;
+pub(super) use size::bytes_of;
 use std::sync::{Arc, LazyLock};
 
 /// Most bytes that one call of a function may return, and all calls of one expression or projection
@@ -395,6 +396,7 @@ pub(super) fn makes_large_rows(plan: &LogicalPlan) -> Result<bool> {
                         Some(growth) => multiplied |= multiplies(growth, &call.args),
                         None => {}
                     },
+                    Expr::HigherOrderFunction(_) => multiplied = true,
                     Expr::Literal(value, _) => {
                         constants = constants.saturating_add(scalar_bytes(value)?)
                     }
@@ -445,6 +447,51 @@ fn multiplies(growth: Growth, args: &[Expr]) -> bool {
     }
 }
 
+/// Whether a call may return this much for this many rows, together with earlier calls.
+fn check(name: &str, bytes: u64, rows: usize) -> Result<()> {
+    let Err(TooMuch { given }) = budget::check(bytes) else {
+        return Ok(());
+    };
+    let of = if rows > 1 {
+        format!(" for {rows} rows")
+    } else {
+        String::new()
+    };
+    let beside = if given > 0 {
+        format!(" beside {} of other calls", mib(given))
+    } else {
+        String::new()
+    };
+    let bytes = mib(bytes);
+    let limit = FUNCTION_BYTES_MAX >> 20;
+    exec_err!("{name}() would make {bytes} of values{of}{beside}, the limit is {limit} MiB")
+}
+
+/// Charges what a function makes by copying each row's values so many times.
+///
+/// # Errors
+/// It would be more than functions may make.
+pub(super) fn charge_copies(
+    name: &str,
+    columns: &[ArrayRef],
+    copies: impl Fn(usize) -> u64,
+) -> Result<()> {
+    let mut bytes = 0_u64;
+    for column in columns {
+        for row in 0..column.len() {
+            let of_row = bytes_of(&column.slice(row, 1));
+            bytes = bytes.saturating_add(of_row.saturating_mul(copies(row)));
+        }
+    }
+    check(
+        name,
+        bytes,
+        columns.first().map_or(1, |column| column.len()),
+    )?;
+    budget::add(bytes);
+    Ok(())
+}
+
 /// A function with a limit on the result of one call.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
@@ -455,23 +502,7 @@ struct Bounded {
 impl Bounded {
     /// Whether the call may return this much, together with earlier calls.
     fn check(&self, bytes: u64, rows: usize) -> Result<()> {
-        let Err(TooMuch { given }) = budget::check(bytes) else {
-            return Ok(());
-        };
-        let of = if rows > 1 {
-            format!(" for {rows} rows")
-        } else {
-            String::new()
-        };
-        let beside = if given > 0 {
-            format!(" beside {} of other calls", mib(given))
-        } else {
-            String::new()
-        };
-        let name = self.inner.name();
-        let bytes = mib(bytes);
-        let limit = FUNCTION_BYTES_MAX >> 20;
-        exec_err!("{name}() would make {bytes} of values{of}{beside}, the limit is {limit} MiB")
+        check(self.inner.name(), bytes, rows)
     }
 
     /// The size of the call's result, as far as its arguments determine it.

@@ -5,7 +5,7 @@
 //! the threads on which it is planned ([`planning`]), whether it needs the whole window ([`rule`]),
 //! the columns of a record's place ([`record_columns`]), its execution over a stream of batches
 //! ([`open`]), the search for rows that it cannot take ([`steps`], [`naming`]), the count of rows
-//! without a match ([`unmatched`]), which rows of a lookup it can use ([`fit`], [`trial`]).
+//! without a match ([`unmatched`]), the figures of its operators ([`profile`]), which rows of a lookup it can use ([`fit`], [`trial`]).
 //! Does not own: decoding, lookup versions, writing results.
 //! Rule: a query is planned once per job; the stream is never the side of a join that is collected.
 
@@ -17,6 +17,7 @@ mod fit;
 mod functions;
 mod json_text;
 mod limits;
+mod map_keys;
 mod names;
 mod naming;
 mod open;
@@ -26,6 +27,7 @@ mod phrase;
 mod planning;
 mod pool;
 mod probe;
+mod profile;
 mod record_columns;
 mod rule;
 mod spark;
@@ -45,6 +47,7 @@ pub use fit::{Misfit, Needs, fit, lossless};
 pub use open::{OpenQuery, QueryInput, QueryOutput};
 pub use pace::Pace;
 pub use pool::QueryMemory;
+pub use profile::QueryProfile;
 pub use record_columns::RecordColumn;
 pub use steps::{BlamedRow, INPUT_BATCHES_MAX, Pushed};
 pub use texts::QueryText;

@@ -105,19 +105,20 @@ pub(super) fn of(statement: &Statement, name: fn(&Ident) -> String) -> Vec<Resul
             SetExpr::SetOperation { left, .. } => body = left,
             SetExpr::Query(inner) => body = &inner.body,
             SetExpr::Select(select) => {
-                return select
-                    .projection
-                    .iter()
-                    .map(|item| of_item(item, name))
-                    .collect();
+                let items = select.projection.iter();
+                return items.flat_map(|item| of_item(item, name)).collect();
             }
             _ => return vec![],
         }
     }
 }
 
-fn of_item(item: &SelectItem, name: fn(&Ident) -> String) -> ResultName {
-    match item {
+fn of_item(item: &SelectItem, name: fn(&Ident) -> String) -> Vec<ResultName> {
+    vec![match item {
+        SelectItem::ExprWithAliases { aliases, .. } => {
+            let names = aliases.iter().map(|alias| ResultName::Written(name(alias)));
+            return names.collect();
+        }
         SelectItem::ExprWithAlias { alias, .. } => ResultName::Written(name(alias)),
         SelectItem::UnnamedExpr(Expr::Identifier(column)) => ResultName::Written(name(column)),
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => match parts.last() {
@@ -129,7 +130,7 @@ fn of_item(item: &SelectItem, name: fn(&Ident) -> String) -> ResultName {
             ResultName::Missing(expr.to_string(), line.filter(|line| *line > 0))
         }
         _ => ResultName::All,
-    }
+    }]
 }
 
 /// Most characters of an expression that a message repeats.

@@ -9,6 +9,7 @@ use super::fit;
 use super::naming::{Tried, named};
 use super::pace::{Pace, paced};
 use super::pool::{QueryMemory, SharedPool};
+use super::profile::{QueryProfile, StepsPlan};
 use super::steps::{
     BlamedRow, Following, INPUT_BATCHES_MAX, Pushed, Split, Steps, arguments_below, split,
 };
@@ -40,6 +41,8 @@ pub struct OpenQuery {
     pub output: QueryOutput,
     /// Rows without a match; final when the output has ended.
     pub unmatched: UnmatchedCounter,
+    /// What its operators did; final when the output has ended.
+    pub profile: QueryProfile,
 }
 
 /// Takes the rows of one window. Dropping it ends the window.
@@ -288,7 +291,8 @@ pub(super) async fn open(
         ..resources
     };
     let started = start(query, &lookups, (sender, feed), resources, &unmatched).await;
-    let (to, from) = started.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
+    let Started { to, from, profile } =
+        started.map_err(|error| QueryError::at_start(&error, memory_bytes_max))?;
     Ok(OpenQuery {
         input: QueryInput {
             to,
@@ -299,7 +303,15 @@ pub(super) async fn open(
             memory_bytes_max,
         },
         unmatched,
+        profile,
     })
+}
+
+/// A query that runs.
+struct Started {
+    to: Destination,
+    from: ResultRows,
+    profile: QueryProfile,
 }
 
 async fn start(
@@ -308,7 +320,7 @@ async fn start(
     (sender, feed): (mpsc::Sender<PushedRows>, Feed),
     resources: QueryResources,
     unmatched: &UnmatchedCounter,
-) -> Result<(Destination, ResultRows), DataFusionError> {
+) -> Result<Started, DataFusionError> {
     let QueryResources {
         pool,
         memory_bytes_max,
@@ -329,11 +341,13 @@ async fn start(
     let task = Arc::new(TaskContext::from(&state));
     let Some(parts) = (if keeps { None } else { split(&plan, query)? }) else {
         let plan = finished(plan, unmatched, Tried::All)?;
+        let profile = QueryProfile::of_plan(&plan);
         let stream = execute_stream(plan, task)?;
-        return Ok((
-            Destination::Plan { sender, keeps },
-            ResultRows::Plan(stream),
-        ));
+        return Ok(Started {
+            to: Destination::Plan { sender, keeps },
+            from: ResultRows::Plan(stream),
+            profile,
+        });
     };
     drop((sender, plan));
     let runs = unmatched.of_runs();
@@ -345,7 +359,9 @@ async fn start(
             None => None,
         },
     };
-    let (steps, following) = parts.start(task, &pace, runs, memory_bytes_max)?;
+    let plan = Arc::new(StepsPlan::new(Arc::clone(&parts.steps)));
+    let profile = QueryProfile::of_steps(parts.rest.as_ref().map(|(rest, _)| rest), &plan);
+    let (steps, following) = parts.start(plan, task, &pace, runs, memory_bytes_max)?;
     let from = match following {
         Following::Plan(stream) => ResultRows::Plan(stream),
         Following::Rows { receiver, gathers } => ResultRows::Steps(Computed {
@@ -355,7 +371,11 @@ async fn start(
             gathered: None,
         }),
     };
-    Ok((Destination::Steps(Box::new(steps)), from))
+    Ok(Started {
+        to: Destination::Steps(Box::new(steps)),
+        from,
+        profile,
+    })
 }
 
 pub(super) async fn physical(

@@ -1,7 +1,7 @@
 //! What DataFusion requires of every operator with one input, and of every expression around
 //! another one.
 //!
-//! Owns: the common parts of our operators. Does not own: what they do with rows (`pace`,
+//! Owns: the common parts of our operators, their figures. Does not own: what they do with rows (`pace`,
 //! `unmatched`, `bounded`).
 //! Rule: rewriting a plan keeps the state of an operator or an expression.
 
@@ -9,20 +9,28 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::Stream;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 /// The behaviour of an operator with one input.
 pub(super) trait Operator: fmt::Debug + Send + Sync + Sized + 'static {
     const NAME: &'static str;
     /// Whether rows leave in the order in which they come.
     const KEEPS_ORDER: bool;
+    /// Whether its rows and its time are measured.
+    const IS_MEASURED: bool = true;
 
     /// The text after the name in a plan.
     fn details(&self) -> String {
@@ -50,6 +58,7 @@ pub(super) struct OperatorExec<O> {
     operator: Arc<O>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl<O: Operator> OperatorExec<O> {
@@ -63,6 +72,7 @@ impl<O: Operator> OperatorExec<O> {
             operator,
             input,
             properties,
+            metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 }
@@ -123,13 +133,81 @@ impl<O: Operator> ExecutionPlan for OperatorExec<O> {
         )
     }
 
+    fn metrics(&self) -> Option<MetricsSet> {
+        O::IS_MEASURED.then(|| self.metrics.clone_inner())
+    }
+
     fn execute(
         &self,
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let rows = self.input.execute(partition, context)?;
-        Ok(Arc::clone(&self.operator).run(rows, self.schema()))
+        let operator = Arc::clone(&self.operator);
+        if !O::IS_MEASURED {
+            return Ok(operator.run(rows, self.schema()));
+        }
+        let below_ns = Arc::new(AtomicU64::new(0));
+        let input = Input {
+            rows,
+            below_ns: Arc::clone(&below_ns),
+        };
+        Ok(Box::pin(Measured {
+            rows: operator.run(Box::pin(input), self.schema()),
+            below_ns,
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+        }))
+    }
+}
+
+/// The input of a measured operator.
+struct Input {
+    rows: SendableRecordBatchStream,
+    /// Time in its polls.
+    below_ns: Arc<AtomicU64>,
+}
+
+impl Stream for Input {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let began = Instant::now();
+        let polled = self.rows.as_mut().poll_next(context);
+        let spent = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.below_ns.fetch_add(spent, Ordering::Relaxed);
+        polled
+    }
+}
+
+impl RecordBatchStream for Input {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+}
+
+/// The rows of a measured operator. Its time is that of its polls, without those of its input.
+struct Measured {
+    rows: SendableRecordBatchStream,
+    below_ns: Arc<AtomicU64>,
+    metrics: BaselineMetrics,
+}
+
+impl Stream for Measured {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let began = Instant::now();
+        let polled = self.rows.as_mut().poll_next(context);
+        let below = Duration::from_nanos(self.below_ns.swap(0, Ordering::Relaxed));
+        let own = began.elapsed().saturating_sub(below);
+        self.metrics.elapsed_compute().add_duration(own);
+        self.metrics.record_poll(polled)
+    }
+}
+
+impl RecordBatchStream for Measured {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
     }
 }
 

@@ -157,6 +157,7 @@ struct Paced(Arc<Pace>);
 impl Operator for Paced {
     const NAME: &'static str = "PacedExec";
     const KEEPS_ORDER: bool = true;
+    const IS_MEASURED: bool = false;
 
     fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
         Arc::clone(input.properties())

@@ -6,6 +6,7 @@
 //! that a replay next week gives the same rows.
 
 use super::error::QueryError;
+use super::map_keys::MapKeys;
 use super::names::{self, ResultName};
 use super::phrase::closest;
 use super::probe::ProbeWithSource;
@@ -72,7 +73,7 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
         .with_config(config)
         .with_runtime_env(runtime)
         .with_table_function_list(vec![])
-        // They take functions as arguments, which may be of any size.
+        // They take functions as arguments, whose results may be of any size.
         .with_higher_order_functions(vec![])
         .with_optimizer_rules(interruptible(Optimizer::new().rules))
         .with_physical_optimizer_rules(rules)
@@ -83,16 +84,19 @@ pub(super) fn session(runtime: Arc<RuntimeEnv>, batch_rows: usize) -> SessionSta
 /// The settings under which a query of this dialect is planned.
 fn session_of(dialect: Dialect) -> SessionState {
     let state = session(Arc::new(RuntimeEnv::default()), BATCH_ROWS);
+    let first: Arc<dyn ExprPlanner> = match dialect {
+        Dialect::Datafusion => Arc::new(MapKeys),
+        Dialect::Spark => Arc::new(spark::Operators),
+    };
+    let planners = std::iter::once(first).chain(state.expr_planners().iter().cloned());
+    let planners = planners.collect();
+    let builder = SessionStateBuilder::new_from_existing(state).with_expr_planners(planners);
     match dialect {
-        Dialect::Datafusion => state,
-        Dialect::Spark => {
-            let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(spark::Operators)];
-            planners.extend(state.expr_planners().iter().cloned());
-            SessionStateBuilder::new_from_existing(state)
-                .with_scalar_functions(spark::functions())
-                .with_expr_planners(planners)
-                .build()
-        }
+        Dialect::Datafusion => builder.build(),
+        Dialect::Spark => builder
+            .with_scalar_functions(spark::functions())
+            .with_higher_order_functions(spark::higher_functions())
+            .build(),
     }
 }
 

@@ -16,6 +16,7 @@ use super::bounded::with_arguments_below;
 use super::error::{QueryError, with_advice};
 use super::naming::{is_of_rows, is_plain};
 use super::probe::reads_source;
+use super::profile::StepsPlan;
 use super::table::{Feed, PushedRows, RunRows, TableExec};
 use super::unmatched::UnmatchedCounter;
 use super::{Pace, QueryPlan};
@@ -29,7 +30,6 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode,
 };
@@ -265,7 +265,7 @@ fn has_subquery(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 
 /// Runs the first part of a plan, and passes its result on.
 pub(super) struct Steps {
-    plan: Arc<dyn ExecutionPlan>,
+    plan: Arc<StepsPlan>,
     rows: Arc<RunRows>,
     sender: mpsc::Sender<PushedRows>,
     task: Arc<TaskContext>,
@@ -351,9 +351,10 @@ pub(super) enum Following {
 }
 
 impl Split {
-    /// Starts the plan on one window.
+    /// Starts the plan on one window; `plan` is that of the steps.
     pub(super) fn start(
         self,
+        plan: Arc<StepsPlan>,
         task: Arc<TaskContext>,
         pace: &Arc<Pace>,
         unmatched: UnmatchedCounter,
@@ -373,7 +374,7 @@ impl Split {
             }
         };
         let steps = Steps {
-            plan: self.steps,
+            plan,
             rows: self.rows,
             sender,
             task,
@@ -487,12 +488,12 @@ impl Steps {
     fn begin(&mut self, rows: &RecordBatch) -> Result<SendableRecordBatchStream> {
         self.runs += 1;
         if self.runs > RUNS_MAX {
-            self.plan = reset_plan_states(Arc::clone(&self.plan))?;
+            self.plan.begin_anew()?;
             self.runs = 1;
         }
         self.rows.set(rows.clone());
         self.unmatched.begin_run();
-        execute_stream(Arc::clone(&self.plan), Arc::clone(&self.task))
+        execute_stream(self.plan.plan(), Arc::clone(&self.task))
     }
 
     /// Runs the plan on one row whose result cannot be held: first to see whether it fails. Inner

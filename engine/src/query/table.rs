@@ -21,6 +21,7 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
 };
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
@@ -239,6 +240,7 @@ pub(super) struct TableExec {
     projection: Vec<usize>,
     rows: Rows,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl TableExec {
@@ -248,6 +250,7 @@ impl TableExec {
             projection,
             rows,
             properties: incremental(schema, 1),
+            metrics: ExecutionPlanMetricsSet::new(),
         }
     }
 
@@ -268,6 +271,7 @@ impl TableExec {
             projection: self.projection.clone(),
             rows: Rows::Run(rows),
             properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
         }
     }
 
@@ -278,6 +282,7 @@ impl TableExec {
             projection: feed.columns.clone(),
             rows: Rows::Stream(Arc::new(feed)),
             properties: Arc::clone(replaced.properties()),
+            metrics: ExecutionPlanMetricsSet::new(),
         }
     }
 }
@@ -333,11 +338,37 @@ impl ExecutionPlan for TableExec {
         Ok(self)
     }
 
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self {
+            name: self.name.clone(),
+            projection: self.projection.clone(),
+            rows: self.rows.clone(),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
     fn execute(
         &self,
-        _partition: usize,
+        partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        let count = MetricBuilder::new(&self.metrics).output_rows(partition);
+        let rows = self.stream(context)?;
+        let counted = rows.inspect_ok(move |batch| count.add(batch.num_rows()));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            self.schema(),
+            counted,
+        )))
+    }
+}
+
+impl TableExec {
+    fn stream(&self, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         match &self.rows {
             Rows::Schema => internal_err!("table {} has no rows", self.name),

@@ -1,6 +1,7 @@
 //! The query from the callers' point of view.
 
 mod nested;
+mod profile;
 
 use super::*;
 use arrow::array::{ArrayRef, StringArray};
@@ -86,6 +87,7 @@ async fn run(plan: &QueryPlan, batches: Vec<RecordBatch>) -> (Vec<String>, Unmat
         mut input,
         mut output,
         unmatched,
+        ..
     } = plan.open(&lookups, LIMIT).await.unwrap();
     for batch in batches {
         let batch = batch.project(plan.source_columns()).unwrap();
@@ -713,7 +715,7 @@ async fn a_condition_on_both_sides_decides_who_is_a_partner() {
 }
 
 #[tokio::test]
-async fn only_so_many_keys_are_told_apart() {
+async fn only_a_limited_number_of_keys_are_counted_apart() {
     let rows = KEYS_TRACKED_MAX + 5;
     let keys: StringArray = (0..rows)
         .map(|row| Some(format!("{row}{}", "é".repeat(300))))
@@ -1157,6 +1159,7 @@ async fn good_rows(
         mut input,
         mut output,
         unmatched,
+        ..
     } = plan.open(&lookups, LIMIT).await.unwrap();
     let columns = plan.source_columns().to_vec();
     let pushed = async move {

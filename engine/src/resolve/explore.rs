@@ -12,7 +12,7 @@ use super::{lookup_rows, stream_address};
 use crate::catalog::{self, Asked};
 use crate::lookup::{rows, trial};
 use crate::query::{QueryPlan, QueryText};
-use crate::sink::layout;
+use crate::sink::{self, Place, layout};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub struct Explored {
     pub result: Option<SchemaRef>,
     /// The code of the job's function.
     pub function_code: Option<CodeDigest>,
+    /// What is known of the place where the rows go.
+    pub sink: sink::Found,
     /// What is right, but may not be expected.
     pub notes: Vec<String>,
     /// The problems that the user must fix.
@@ -75,7 +77,7 @@ impl Explored {
     /// Every problem; if there is none, the unavailable parts.
     pub fn job(
         self,
-        spec: JobSpec,
+        mut spec: JobSpec,
         spec_digest: String,
         now_ms: i64,
     ) -> Result<ResolvedJob, ResolveError> {
@@ -96,6 +98,9 @@ impl Explored {
             )])
             .into());
         };
+        if let Some(sink) = self.sink.sink {
+            spec.sink = sink;
+        }
         let lookups = self.lookups.iter();
         let lookups = lookups
             .map(|(name, lookup)| (name.clone(), lookup.rows.schema()))
@@ -202,6 +207,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         let columns = lookups.iter().map(schema).collect();
         result = result_schema(world, spec, plan, &columns, &mut log).await;
     }
+    let mut found = sink::Found::default();
     if let Some(result) = &result {
         let layout = layout(&spec.sink);
         let mut names = layout.refused_names(result);
@@ -210,8 +216,18 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
                 problem.field = result_field(spec).to_owned();
             }
         }
+        let types = layout.refused_types(result);
+        if names.is_empty() && types.is_empty() {
+            let place = Place {
+                storages: &world.storages,
+                foreign: &world.foreign,
+                spec,
+            };
+            found = layout.find(place, result).await;
+        }
         log.problems(names);
-        log.problems(layout.refused_types(result));
+        log.problems(types);
+        log.found(&mut found);
     }
     if places {
         check_places(world, spec, &mut log).await;
@@ -227,6 +243,7 @@ pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
         lookups,
         plan,
         result,
+        sink: found,
         function_code: code.map(FunctionCode::digest),
         problems,
         unavailable,

@@ -1,7 +1,7 @@
 //! The addresses and roles that a job may make the programs use.
 //!
-//! Owns: the rule for a stream's endpoint and role, from the job file or the catalog. Does not own:
-//! the caller's identity, S3 locations.
+//! Owns: the rule for a stream's endpoint and role, from the job file or the catalog, and for the
+//! address of a catalog of tables. Does not own: the caller's identity, S3 locations.
 //! Rule: a signed request goes only to the service's own address, to one that the cluster's
 //! operator allowed, or to one that a user with the role `admin` named; in plain text it goes only
 //! to this machine.
@@ -58,33 +58,57 @@ impl ForeignRule {
     }
 
     fn check_endpoint(&self, endpoint: &str) -> Option<Problem> {
-        if self.allows(endpoint) || is_of_the_service(endpoint) {
+        if is_of_the_service(endpoint) {
+            return None;
+        }
+        let named = Named {
+            field: "source.endpoint",
+            of: "of Kinesis",
+            sent: "are signed",
+        };
+        self.check_address(endpoint, &named)
+    }
+
+    /// The problem of the address of a catalog of tables; `service`: the AWS service that it should
+    /// be.
+    pub fn check_catalog(&self, address: &str, service: Option<&str>) -> Option<Problem> {
+        if service.is_some_and(|service| is_of(address, &[service])) {
+            return None;
+        }
+        let named = Named {
+            field: "sink.uri",
+            of: "that the operator allowed",
+            sent: "carry credentials and the table's statistics",
+        };
+        self.check_address(address, &named)
+    }
+
+    fn check_address(&self, endpoint: &str, named: &Named) -> Option<Problem> {
+        if self.allows(endpoint) {
             return None;
         }
         let plain = endpoint.strip_prefix("http://").map(host_of);
         if plain.is_some_and(|host| !is_loopback(host)) {
             let hint = "write https://, or have the controllers started with --allow-endpoint and this address";
             let message = format!(
-                "{endpoint}: requests to it are signed, and would go over the network unencrypted"
+                "{endpoint}: requests to it {}, and would go over the network unencrypted",
+                named.sent
             );
-            return Some(Problem::new(
-                "source.endpoint",
-                message,
-                Some(hint.to_owned()),
-            ));
+            return Some(Problem::new(named.field, message, Some(hint.to_owned())));
         }
         self.only_allowed.then(|| {
-            let message = format!("{endpoint} is not an address of Kinesis: a job with it needs the role admin");
-            let hint = "leave it out, have somebody with that role submit the job, or have the controllers started with \
+            let of = named.of;
+            let message = format!("{endpoint} is not an address {of}: a job with it needs the role admin");
+            let hint = "leave it out, have a user with that role submit the job, or have the controllers started with \
                         --allow-endpoint and this address";
-            Problem::new("source.endpoint", message, Some(hint.to_owned()))
+            Problem::new(named.field, message, Some(hint.to_owned()))
         })
     }
 
     fn check_role(&self, role: &str) -> Option<Problem> {
         (self.only_allowed && !self.allows(role)).then(|| {
             let message = format!("{role}: a job that assumes another role needs the role admin of streamctl");
-            let hint = "have somebody with that role submit the job, or have the controllers started with --allow-role \
+            let hint = "have a user with that role submit the job, or have the controllers started with --allow-role \
                         and this role";
             Problem::new("source.role_arn", message, Some(hint.to_owned()))
         })
@@ -93,6 +117,13 @@ impl ForeignRule {
     fn allows(&self, value: &str) -> bool {
         self.allowed.iter().any(|allowed| allowed == normal(value))
     }
+}
+
+/// How a message names an address.
+struct Named {
+    field: &'static str,
+    of: &'static str,
+    sent: &'static str,
 }
 
 fn normal(value: &str) -> &str {
@@ -111,6 +142,10 @@ fn host_of(rest: &str) -> &str {
 /// Whether an address is one of the service's own: `https://kinesis.<region>.amazonaws.com`. VPC
 /// endpoints do not count: anyone can create one that leads to their own service.
 pub(crate) fn is_of_the_service(endpoint: &str) -> bool {
+    is_of(endpoint, &SERVICE_NAMES)
+}
+
+fn is_of(endpoint: &str, names: &[&str]) -> bool {
     let Some(host) = endpoint.strip_prefix("https://").map(host_of) else {
         return false;
     };
@@ -125,7 +160,7 @@ pub(crate) fn is_of_the_service(endpoint: &str) -> bool {
                 .bytes()
                 .all(|c| c.is_ascii_alphanumeric() || c == b'-')
     };
-    name.is_some_and(|name| SERVICE_NAMES.contains(&name))
+    name.is_some_and(|name| names.contains(&name))
         && region.is_some_and(plain)
         && domain.is_some_and(|domain| SERVICE_DOMAINS.contains(&domain))
 }

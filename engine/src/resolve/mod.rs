@@ -14,7 +14,7 @@ use crate::catalog::{self, CatalogError, CatalogTable};
 use crate::function::{self, LearnError};
 use crate::lookup::{self, Listed, LookupError, rows};
 use crate::query::{self, QueryError, QueryPlan, QueryText, RecordColumn};
-use crate::sink::layout;
+use crate::sink::{self, NotMade, Place, layout};
 use crate::source::connector;
 use crate::storage::{StorageError, Storages};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -27,9 +27,7 @@ use streamctl_proto::function_code::CodeDigest;
 use streamctl_proto::resolved::{
     ColumnType, NestedColumns, RESOLVED_VERSION, RecordKeys, StreamAddress,
 };
-use streamctl_proto::spec::{
-    LookupSpec, Part, Per, Problem, Problems, SchemaFrom, StartingPosition,
-};
+use streamctl_proto::spec::{LookupSpec, Part, Problem, Problems, SchemaFrom, StartingPosition};
 use streamctl_proto::{JobSpec, JobVersion, Position, ResolvedJob};
 
 /// Largest file in the form of a GetTable response.
@@ -73,6 +71,34 @@ pub async fn resolve(
     explore(world, &spec, true)
         .await
         .job(spec, spec_digest, now_ms)
+}
+
+/// Makes what the job's sink lacks, such as a table, and pins it. Idempotent; for a submit that is
+/// not a dry run.
+///
+/// # Errors
+/// As for [`resolve`].
+pub async fn make_sink(world: &World, job: &mut ResolvedJob) -> Result<(), ResolveError> {
+    let result = output_schema(job).map_err(|error| {
+        let message = format!("its columns cannot be read: {error}");
+        Problems(vec![Problem::new(result_field(&job.spec), message, None)])
+    })?;
+    let place = Place {
+        storages: &world.storages,
+        foreign: &world.foreign,
+        spec: &job.spec,
+    };
+    match layout(&job.spec.sink).make(place, &result).await {
+        Ok(None) => Ok(()),
+        Ok(Some(sink)) => {
+            job.spec.sink = sink;
+            Ok(())
+        }
+        Err(NotMade::Problems(problems)) => Err(Problems(problems).into()),
+        Err(NotMade::Unavailable { field, reason }) => {
+            Err(ResolveError::Unavailable { field, reason })
+        }
+    }
 }
 
 /// The problems of a job that its file alone shows; sends no requests.
@@ -142,6 +168,7 @@ fn pinned(
         job_version: JobVersion::FIRST,
         previous: None,
         changed_ms: 0,
+        after_epoch: None,
         submitted_ms: now_ms,
         start,
         columns: source.columns,
@@ -155,6 +182,7 @@ fn pinned(
         output_schema: encoded(output)?,
         lookup_columns,
         function_code: source.function_code,
+        consumer: None,
         spec,
     })
 }
@@ -280,6 +308,14 @@ impl Log {
     fn problems(&mut self, problems: Vec<Problem>) {
         self.failures
             .extend(problems.into_iter().map(Failure::Problem));
+    }
+
+    /// Takes what a sink was found with.
+    fn found(&mut self, found: &mut sink::Found) {
+        self.problems(std::mem::take(&mut found.problems));
+        let unavailable = std::mem::take(&mut found.unavailable).into_iter();
+        let unavailable = unavailable.map(|(field, reason)| Failure::Unavailable { field, reason });
+        self.failures.extend(unavailable);
     }
 
     /// Splits the log: the problems that the user must fix, and the unavailable parts with their
@@ -506,8 +542,8 @@ fn result_field(spec: &JobSpec) -> &'static str {
 
 /// Whether a call of the job's function takes all rows of a window.
 fn needs_whole_window(spec: &JobSpec) -> bool {
-    let per = spec.function.as_ref().map(|function| function.per);
-    per == Some(Per::Window)
+    let function = spec.function.as_ref();
+    function.is_some_and(|function| function.per.needs_whole_window())
 }
 
 /// The columns of the job's result: those of its function, if it has one.

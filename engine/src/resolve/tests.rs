@@ -40,6 +40,7 @@ fn kinesis(schema: SchemaFrom) -> SourceSpec {
         role_arn: None,
         session_name: None,
         poll_interval: Duration::from_secs(1),
+        consumer: None,
         grace: GRACE_DEFAULT,
         aggregates: Default::default(),
         max_records_per_read: 10_000,
@@ -80,6 +81,7 @@ fn job(source: SourceSpec, sql: &str, partition_by: Vec<PartitionColumn>) -> Job
         function: None,
         retries_max: 3,
         query_errors: Default::default(),
+        keep: Default::default(),
     }
 }
 
@@ -243,7 +245,7 @@ async fn of_several_lookups_the_broken_one_is_named() {
 }
 
 #[test]
-fn what_the_file_alone_says_is_wrong_is_found_without_a_world() {
+fn problems_of_the_file_alone_are_found_without_a_world() {
     let wrong = |sql: &str, partition_by: &[PartitionColumn]| {
         let found = check_text(&job(generator(), sql, partition_by.to_vec()));
         found

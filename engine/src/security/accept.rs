@@ -670,8 +670,11 @@ mod tests {
             .connect(&format!("http://{address}"), |endpoint| endpoint)
             .await
             .unwrap();
-        let mut watch =
-            tokio::spawn(async move { JobsClient::new(line).list_jobs(ListJobsRequest {}).await });
+        let mut watch = tokio::spawn(async move {
+            JobsClient::new(line)
+                .list_jobs(ListJobsRequest::default())
+                .await
+        });
         begun.recv().await.expect("its call is under way");
         let mut idle = vec![];
         for _ in 0..12 {

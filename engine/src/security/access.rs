@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_is_told_lets_the_same_people_in_and_no_worker() {
+    fn what_a_worker_receives_admits_the_same_users_and_no_worker() {
         let [person, joins] = [(); 2].map(|()| Token::generate().unwrap());
         let text = line_for("p", Role::View, person.digest()).unwrap()
             + &line_for("w", Role::Worker, joins.digest()).unwrap()

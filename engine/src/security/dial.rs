@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -62,6 +63,8 @@ enum TokenSource {
 pub struct ClientConnection {
     channel: Channel,
     token: Option<HeaderValue>,
+    /// Metadata of every call.
+    marked: Option<(&'static str, HeaderValue)>,
     disconnect_reason: DisconnectReason,
 }
 
@@ -148,6 +151,7 @@ impl Dialer {
         Ok(ClientConnection {
             channel,
             token,
+            marked: None,
             disconnect_reason,
         })
     }
@@ -176,10 +180,11 @@ impl Dialer {
                     .await
             }
         };
-        let channel = channel.map_err(|error| Status::unavailable(root_cause(&error)))?;
+        let channel = channel.map_err(|error| unreachable(&error))?;
         Ok(ClientConnection {
             channel,
             token,
+            marked: None,
             disconnect_reason,
         })
     }
@@ -212,10 +217,11 @@ impl Dialer {
         let token = self.token();
         let host = endpoint.uri().host().unwrap_or_default().to_owned();
         if !https && token.is_some() && !is_loopback(&host) {
+            let text = format!("a token is not sent to {host} without TLS");
             let hint = "write https://, or ask without a token";
-            return Err(wrong(format!(
-                "a token is not sent to {host} without TLS\n  hint: {hint}"
-            )));
+            return Err(Status::from(
+                CallRefusal::new(Reason::InvalidArgument, text).hint(hint),
+            ));
         }
         let header = |token: Token| {
             let mut value = HeaderValue::try_from(token.header()).ok()?;
@@ -320,28 +326,30 @@ pub fn flight_url(location: &str) -> String {
     }
 }
 
-/// The root cause of an error, with a hint if it is about trust.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+/// A status with the root cause of an error, and a hint if it is about trust.
+fn unreachable(error: &(dyn Error + 'static)) -> Status {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    hinted(cause.to_string())
+    unreachable_because(cause.to_string())
 }
 
-/// A TLS error with a hint.
-fn hinted(text: String) -> String {
-    match trust_hint(&text) {
-        Some(hint) => format!("{text}\n  hint: {hint}"),
-        None => text,
-    }
+/// A status for a connection that could not be used, with a hint if it is about trust.
+fn unreachable_because(text: String) -> Status {
+    let hint = trust_hint(&text);
+    let refusal = CallRefusal::new(Reason::Unreachable, text);
+    Status::from(match hint {
+        Some(hint) => refusal.hint(hint),
+        None => refusal,
+    })
 }
 
 /// Adds the cause of a connection that broke after it was established: with TLS 1.3 a client learns
 /// only then that it was rejected. Statuses of the peer are unchanged.
 pub fn cause_of(status: Status) -> Status {
     match Error::source(&status) {
-        Some(source) => Status::unavailable(root_cause(source)),
+        Some(source) => unreachable(source),
         None => status,
     }
 }
@@ -431,6 +439,12 @@ impl ClientConnection {
         self.token = by.header().cloned();
         self
     }
+
+    /// The same connection, whose calls carry this metadata.
+    pub fn marked(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.marked = Some((name, value));
+        self
+    }
 }
 
 impl Service<Request<Body>> for ClientConnection {
@@ -447,6 +461,9 @@ impl Service<Request<Body>> for ClientConnection {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        if let Some((name, value)) = &self.marked {
+            request.headers_mut().insert(*name, value.clone());
         }
         let response = self.channel.call(request);
         let disconnect_reason = self.disconnect_reason.clone();
@@ -465,7 +482,7 @@ fn failed(
     disconnect_reason: &DisconnectReason,
 ) -> Box<dyn Error + Send + Sync> {
     match disconnect_reason.text() {
-        Some(text) => Box::new(Status::unavailable(hinted(text))),
+        Some(text) => Box::new(unreachable_because(text)),
         None => Box::new(error),
     }
 }

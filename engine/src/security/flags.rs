@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_loopback_there_is_tls_and_a_question_or_somebody_said_insecure() {
+    fn beyond_loopback_there_is_tls_and_authentication_or_insecure_is_set() {
         let [here, there]: [SocketAddr; 2] =
             ["127.0.0.1:1", "0.0.0.0:1"].map(|text| text.parse().unwrap());
         let check = |flags: SecurityFlags, authenticated| {

@@ -29,6 +29,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -138,7 +139,9 @@ impl Gate {
         let policy = Arc::clone(&self.policy.borrow());
         let table = match &*policy {
             Policy::Open => return self.check_user(peer).map(Judged::of),
-            Policy::Closed(why) => return Err(Status::unavailable(*why)),
+            Policy::Closed(why) => {
+                return Err(Status::from(CallRefusal::new(Reason::NotReady, *why)));
+            }
             Policy::Table(table) => table,
         };
         if let Some(text) = presented(headers, basic) {
@@ -177,10 +180,19 @@ impl Gate {
                 "this system does not report the user of this connection".to_owned()
             }
         };
-        Err(Status::permission_denied(format!(
-            "this program asks for no token, so it serves only the user who runs it, and {who}\n  hint: run it with --access \
-             and use a token (docs/security.md), or with --insecure if every user of this machine may use it"
-        )))
+        Err(Status::from(
+            CallRefusal::new(
+                Reason::PermissionDenied,
+                format!(
+                    "this program requires no token, so it serves only the user who \
+                 runs it, and {who}"
+                ),
+            )
+            .hint(
+                "run it with --access and use a token (docs/security.md), or with \
+                 --insecure if every user of this machine may use it",
+            ),
+        ))
     }
 
     /// Counts a call of this caller until its response begins; `None`: calls of workers are not
@@ -201,10 +213,19 @@ impl Gate {
         }
         let counted_for = CountedFor::of(caller, peer.map(|peer| peer.address.ip()));
         self.questions.take(&counted_for).map(Some).ok_or_else(|| {
-            Status::resource_exhausted(format!(
-                "{QUESTIONS_PER_CALLER_MAX} calls of this caller are worked on already\n  hint: wait for their answers, \
-                 make fewer calls at once, or give each program a token of its own"
-            ))
+            Status::from(
+                CallRefusal::new(
+                    Reason::TooManyCalls,
+                    format!(
+                        "{QUESTIONS_PER_CALLER_MAX} calls of this caller are worked on \
+                 already"
+                    ),
+                )
+                .hint(
+                    "wait for their answers, make fewer calls at once, or give each \
+                 program a token of its own",
+                ),
+            )
         })
     }
 
@@ -333,7 +354,10 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
         Err(status) => {
             let over = gate.note(peer.as_ref(), path, &status);
             let status = if over {
-                Status::resource_exhausted("refused too often: wait a while")
+                Status::from(CallRefusal::new(
+                    Reason::TooManyCalls,
+                    "refused too often: wait a while",
+                ))
             } else {
                 status
             };
@@ -345,17 +369,22 @@ async fn check_call(State(gate): State<Gate>, mut request: Request, next: Next) 
 /// The body of a response; the call is in flight until it is sent.
 pub(crate) fn during(call: Option<CallGuard>, body: Body) -> Body {
     match call {
-        Some(call) => Body::new(During { body, _call: call }),
+        Some(call) => held_by(body, call),
         None => body,
     }
 }
 
-struct During {
-    body: Body,
-    _call: CallGuard,
+/// A body that keeps something until it is sent.
+pub fn held_by(body: Body, kept: impl Send + Unpin + 'static) -> Body {
+    Body::new(Keeping { body, _kept: kept })
 }
 
-impl HttpBody for During {
+struct Keeping<K> {
+    body: Body,
+    _kept: K,
+}
+
+impl<K: Unpin> HttpBody for Keeping<K> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -424,10 +453,8 @@ async fn check_page(State(gate): State<Gate>, request: Request, next: Next) -> R
     };
     let mut response = match path.starts_with("/api/") {
         true => {
-            let (error, hint) = status
-                .message()
-                .split_once("\n  hint: ")
-                .unwrap_or((status.message(), ""));
+            let (error, hint) = CallRefusal::text_of(&status);
+            let hint = hint.unwrap_or_default();
             let json = serde_json::json!({ "error": error, "hint": hint }).to_string();
             (code, [(CONTENT_TYPE, "application/json")], json).into_response()
         }
@@ -571,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_lets_nobody_in_and_an_open_one_everybody() {
+    fn a_closed_gate_admits_no_caller_and_an_open_one_admits_all() {
         let closed = Gate::new(watch::channel(Arc::new(Policy::Closed("not yet"))).1);
         let check =
             |gate: &Gate| gate.check(&HeaderMap::new(), None, Need::Least(Role::View), false);
@@ -580,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_is_asked_another_user_of_this_machine_is_refused() {
+    fn without_authentication_another_user_of_this_machine_is_refused() {
         let gate = Gate::default().for_own_user();
         let check = |gate: &Gate, peer: &Peer| {
             gate.check(

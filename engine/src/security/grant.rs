@@ -39,6 +39,8 @@ pub enum Use {
     Rebuild,
     /// Calling its function without rows.
     Function,
+    /// Reading some records of its source, and running its query on them.
+    Preview,
 }
 
 impl Use {
@@ -46,7 +48,7 @@ impl Use {
     pub fn role(self) -> Role {
         match self {
             Self::Read => Role::View,
-            Self::Verify | Self::Rebuild | Self::Function => Role::Operate,
+            Self::Verify | Self::Rebuild | Self::Function | Self::Preview => Role::Operate,
         }
     }
 }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_says_what_it_was_made_for_and_only_to_its_own_key() {
+    fn a_grant_proves_its_purpose_to_its_own_key_alone() {
         let granter = Granter::new().unwrap();
         let other = Granter::new().unwrap();
         let proof = Proof::Token(Token::generate().unwrap().digest());

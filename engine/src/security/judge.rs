@@ -8,6 +8,7 @@ use super::grant::Grant;
 use super::methods::Need;
 use super::token::{GRANT_PREFIX, TokenDigest};
 use crate::clock::now_ms;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use tonic::Status;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,8 +75,9 @@ pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Ca
 }
 
 fn forbidden_to_grants() -> Status {
-    Status::permission_denied(
-        "a grant is not for this method\n  hint: show it to workers, for what GetFlightInfo named",
+    Status::from(
+        CallRefusal::new(Reason::PermissionDenied, "a grant is not for this method")
+            .hint("show it to workers, for what GetFlightInfo named"),
     )
 }
 
@@ -88,7 +90,7 @@ pub(super) fn permitted(caller: Caller, need: Need) -> Result<Caller, Status> {
 }
 
 pub(super) fn unauthenticated(what: &str, hint: &str) -> Status {
-    Status::unauthenticated(format!("{what}\n  hint: {hint}"))
+    Status::from(CallRefusal::new(Reason::Unauthenticated, what.to_string()).hint(hint))
 }
 
 fn forbidden(caller: &Caller, need: Need) -> Status {
@@ -99,7 +101,11 @@ fn forbidden(caller: &Caller, need: Need) -> Status {
     let name = caller.name.as_deref().unwrap_or_default();
     let role = caller.role.map_or("", Role::as_str);
     let hint = "use the token of somebody who has it, or have the role changed in the controllers' --access file";
-    Status::permission_denied(format!(
-        "this needs the role {needed}, and {name} has {role}\n  hint: {hint}"
-    ))
+    Status::from(
+        CallRefusal::new(
+            Reason::PermissionDenied,
+            format!("this needs the role {needed}, and {name} has {role}"),
+        )
+        .hint(hint),
+    )
 }

@@ -39,7 +39,15 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/streamctl.v1.Jobs/Submit", OPERATE),
     // Like a dry run of `Submit`, it reads locations that the caller names.
     ("/streamctl.v1.Jobs/Diff", OPERATE),
+    // They read places that the caller names, as a submit does.
+    ("/streamctl.v1.Jobs/Explain", OPERATE),
+    ("/streamctl.v1.Jobs/Preview", OPERATE),
     ("/streamctl.v1.Jobs/GetJob", VIEW),
+    ("/streamctl.v1.Jobs/GetJobSpec", VIEW),
+    ("/streamctl.v1.Jobs/ListJobVersions", VIEW),
+    // Unlike `Diff`, it reads nothing that the caller names.
+    ("/streamctl.v1.Jobs/CompareJobVersions", VIEW),
+    ("/streamctl.v1.Jobs/GetJobProfile", VIEW),
     ("/streamctl.v1.Jobs/WatchJob", VIEW),
     ("/streamctl.v1.Jobs/ListJobs", VIEW),
     ("/streamctl.v1.Jobs/StopJob", OPERATE),
@@ -50,7 +58,12 @@ pub const METHODS: &[(&str, Need)] = &[
     ("/streamctl.v1.Jobs/GetEpoch", Need::WorkerOr(Role::View)),
     ("/streamctl.v1.Jobs/ReplayDeadLetters", OPERATE),
     ("/streamctl.v1.Jobs/ListWorkers", VIEW),
+    ("/streamctl.v1.Jobs/GetJobHistory", VIEW),
+    ("/streamctl.v1.Jobs/GetWorker", VIEW),
     ("/streamctl.v1.Jobs/GetScaling", VIEW),
+    ("/streamctl.v1.Jobs/ListEvents", VIEW),
+    // Who may send a job file may learn what it waits for.
+    ("/streamctl.v1.Jobs/ListWaits", OPERATE),
     // It changes nothing, but reads everything again.
     ("/streamctl.v1.Jobs/Verify", OPERATE),
     ("/streamctl.v1.Workers/Session", Need::Worker),

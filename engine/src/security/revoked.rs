@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_ready_to_be_said_is_not_said_any_more_and_nothing_more_is_taken() {
+    async fn what_was_ready_to_send_is_dropped_and_nothing_more_is_taken() {
         let token = Token::generate().unwrap();
         let (policy, watched) = watch::channel(table(&line("w", Role::Worker, &token)));
         let pass = Pass {

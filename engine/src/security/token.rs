@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_its_token_and_nothing_of_it() {
+    fn a_digest_identifies_its_token_and_reveals_nothing_of_it() {
         let token = Token::generate().unwrap();
         let digest = token.digest();
         assert_eq!(TokenDigest::from_hex(&digest.to_hex()), Some(digest));

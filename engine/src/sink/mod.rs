@@ -7,11 +7,16 @@
 //! preview and every task agree.
 
 mod files;
+mod iceberg;
 
+pub use iceberg::{PinError, pinned_fields, pinned_schema, pinned_spec, writer};
+
+use crate::resolve::foreign::ForeignRule;
 use crate::storage::{StorageError, Storages};
 use crate::written::Form;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use streamctl_proto::JobSpec;
 use streamctl_proto::spec::{Problem, SinkKind};
 
 /// How a kind of sink writes a query's result.
@@ -26,11 +31,54 @@ pub trait Layout: Sync {
     fn refused_types(&self, result: &SchemaRef) -> Vec<Problem>;
     /// The places that it writes to and that are not there, each with its key below `[sink]`.
     async fn unreachable(&self, storages: &Storages) -> Vec<(&'static str, StorageError)>;
+    /// What another system states of the place where the rows go; changes nothing there.
+    async fn find(&self, _place: Place<'_>, _result: &SchemaRef) -> Found {
+        Found::default()
+    }
+    /// Makes what [`Self::find`] found to be missing. `None`: nothing is missing.
+    ///
+    /// # Errors
+    /// It cannot be made, or is another one now.
+    async fn make(
+        &self,
+        _place: Place<'_>,
+        _result: &SchemaRef,
+    ) -> Result<Option<SinkKind>, NotMade> {
+        Ok(None)
+    }
+}
+
+/// What a kind of sink is found with.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub storages: &'a Storages,
+    pub foreign: &'a ForeignRule,
+    pub spec: &'a JobSpec,
+}
+
+/// What is known of the place where rows go.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The settings with what was found pinned.
+    pub sink: Option<SinkKind>,
+    /// For users: what, and how it is, or will be.
+    pub facts: Vec<(&'static str, String)>,
+    pub problems: Vec<Problem>,
+    /// The key that needed a system that did not answer, and the reason.
+    pub unavailable: Vec<(String, String)>,
+}
+
+/// What could not be made at submit.
+#[derive(Clone, Debug)]
+pub enum NotMade {
+    Problems(Vec<Problem>),
+    Unavailable { field: String, reason: String },
 }
 
 /// The registry: the layout of each kind.
 pub fn layout(kind: &SinkKind) -> &dyn Layout {
     match kind {
         SinkKind::Files(sink) => sink,
+        SinkKind::Iceberg(sink) => sink,
     }
 }

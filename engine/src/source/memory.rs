@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_fails_when_told_to_and_goes_on_afterwards() {
+    async fn a_reader_fails_on_request_and_continues_afterwards() {
         let source = MemorySource::default();
         let shard = ShardId::from("a");
         source.push(&shard, 0, "x");

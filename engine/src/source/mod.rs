@@ -27,7 +27,7 @@ use bytes::Bytes;
 use kinesis::Reading;
 use sample::{SampleFrom, Sampling};
 use streamctl_proto::manifest::TimeGap;
-use streamctl_proto::resolved::StreamAddress;
+use streamctl_proto::resolved::{StreamAddress, StreamConsumer};
 use streamctl_proto::spec::{Problem, SourceKind};
 use streamctl_proto::{Epoch, Position, ResolvedJob, SequenceNumber, ShardId, Window};
 
@@ -154,11 +154,20 @@ pub struct Chunk {
     pub end: Option<Vec<Child>>,
 }
 
+impl Chunk {
+    /// Whether it has nothing new of its shard, except how far behind the tip it is.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.complete_to_ms.is_none() && self.end.is_none()
+    }
+}
+
 /// Counters of a reader since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReaderStats {
     /// Calls of the service, whatever their result.
     pub calls: u64,
+    /// Subscriptions that were granted.
+    pub subscriptions: u64,
     /// How often the service throttled a call.
     pub throttles: u64,
     pub iterator_renewals: u64,
@@ -318,6 +327,21 @@ pub trait Connector: Send + Sync {
     /// it has no stream.
     fn address(&self, _table: Option<&StreamAddress>) -> Result<Option<StreamAddress>, Problem> {
         Ok(None)
+    }
+
+    /// The consumer of a job that is about to be stored, registered if the job names one. `None`: it
+    /// reads without one.
+    async fn prepare(
+        &self,
+        _clients: &Clients,
+        _job: &ResolvedJob,
+    ) -> Result<Option<StreamConsumer>, ListError> {
+        Ok(None)
+    }
+
+    /// Deregisters what [`Self::prepare`] registered for the job.
+    async fn release(&self, _clients: &Clients, _job: &ResolvedJob) -> Result<(), ListError> {
+        Ok(())
     }
 
     /// Why nothing can be read although the listing is valid.

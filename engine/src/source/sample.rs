@@ -1,6 +1,7 @@
 //! Which records of a source a preview reads.
 
-use streamctl_proto::Position;
+use streamctl_proto::spec::StartingPosition;
+use streamctl_proto::{Position, v1};
 
 /// Which end of a source is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,17 @@ pub enum SampleFrom {
     Latest,
     /// The oldest records.
     Earliest,
+}
+
+impl SampleFrom {
+    /// The requested end; the end at which the job would start if none is requested.
+    pub fn of(requested: v1::PreviewFrom, start: StartingPosition) -> Self {
+        match (requested, start) {
+            (v1::PreviewFrom::Latest, _)
+            | (v1::PreviewFrom::Unspecified, StartingPosition::Latest) => Self::Latest,
+            (v1::PreviewFrom::Earliest | v1::PreviewFrom::Unspecified, _) => Self::Earliest,
+        }
+    }
 }
 
 /// Which records of a shard are wanted.

@@ -31,6 +31,7 @@ fn spec(kind: SourceKind) -> JobSpec {
         function: None,
         retries_max: 3,
         query_errors: Default::default(),
+        keep: Default::default(),
     }
 }
 
@@ -53,6 +54,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         job_version: Default::default(),
         previous: None,
         changed_ms: 0,
+        after_epoch: None,
         submitted_ms,
         start: Position::Start,
         columns: Vec::new(),
@@ -61,6 +63,7 @@ pub fn job(kind: SourceKind, submitted_ms: i64) -> ResolvedJob {
         reads_partition_keys: false,
         stream: None,
         stream_identity: None,
+        consumer: None,
         whole_window: false,
         query_digest: String::new(),
         output_schema: String::new(),

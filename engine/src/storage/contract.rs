@@ -29,7 +29,7 @@ pub async fn contract(storage: &dyn Storage, root: &Location) {
     a_listing_is_whole_and_in_order(storage, &below(root, "list")).await;
     strange_names_work(storage, &below(root, "names")).await;
     large_and_empty_objects_work(storage, &below(root, "sizes")).await;
-    what_is_not_there_is_said_so(storage, &below(root, "absent")).await;
+    what_is_missing_is_named(storage, &below(root, "absent")).await;
     an_abandoned_object_never_becomes_visible(storage, &below(root, "abandon")).await;
     a_sweep_takes_only_the_orphans_of_its_job(storage, &below(root, "sweep")).await;
     a_deleted_object_is_gone(storage, &below(root, "delete")).await;
@@ -310,7 +310,7 @@ async fn large_and_empty_objects_work(storage: &dyn Storage, root: &Location) {
     );
 }
 
-async fn what_is_not_there_is_said_so(storage: &dyn Storage, root: &Location) {
+async fn what_is_missing_is_named(storage: &dyn Storage, root: &Location) {
     let location = root.join("nothing/here");
     assert!(matches!(
         storage.get(&location, 10).await,
@@ -400,7 +400,7 @@ async fn a_sweep_takes_only_the_orphans_of_its_job(storage: &dyn Storage, root: 
         .expect("it can be published");
     let orphans = Orphans {
         job: "sales".parse().expect("a name"),
-        windows_before_ms: 1_795_483_620_000,
+        windows_before_ms: Some(1_795_483_620_000),
         tasks_before: TaskId {
             term: Term(2),
             counter: 7,

@@ -66,6 +66,8 @@ struct StagedBytes {
 #[derive(Debug)]
 struct Failure {
     op: Op,
+    /// So many operations succeed before.
+    passes: usize,
     error: StorageError,
     after_success: bool,
 }
@@ -74,8 +76,14 @@ impl MemoryStorage {
     /// Makes the next `op` fail with `error`. With `after_success` the operation takes effect
     /// first, as if the response were lost. Several failures queue up.
     pub fn fail_next(&self, op: Op, error: StorageError, after_success: bool) {
+        self.fail_after(0, op, error, after_success);
+    }
+
+    /// Like [`Self::fail_next`], after so many operations of this kind have succeeded.
+    pub fn fail_after(&self, passes: usize, op: Op, error: StorageError, after_success: bool) {
         self.lock().failures.push(Failure {
             op,
+            passes,
             error,
             after_success,
         });
@@ -131,6 +139,12 @@ impl MemoryStorage {
     ) -> Result<T, StorageError> {
         let mut state = self.lock();
         let failure = state.failures.iter().position(|failure| failure.op == op);
+        if let Some(failure) = failure.map(|at| &mut state.failures[at])
+            && failure.passes > 0
+        {
+            failure.passes -= 1;
+            return work(&mut state);
+        }
         match failure.map(|at| state.failures.remove(at)) {
             Some(failure) if failure.after_success => work(&mut state).and(Err(failure.error)),
             Some(failure) => Err(failure.error),
@@ -347,6 +361,7 @@ impl StagedWriter for MemoryWriter {
                 size,
                 crc32c,
                 rows,
+                table_file: None,
                 staging,
             })
         })

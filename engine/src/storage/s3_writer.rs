@@ -8,6 +8,7 @@
 use super::s3_error::{meaning, refused};
 use super::s3_place::{Place, abort};
 use super::{RefusalCause, StagedWriter, StorageError};
+use crate::calls::inherited;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -128,11 +129,11 @@ impl S3Writer {
         let location = self.location.clone();
         let upload_id = self.upload_id.clone();
         let sent = upload(client, location, upload_id, self.parts, bytes, crc32c);
-        self.in_flight.spawn(async move {
+        self.in_flight.spawn(inherited(async move {
             let part = sent.await;
             drop(room);
             part
-        });
+        }));
         Ok(())
     }
 
@@ -231,6 +232,7 @@ impl StagedWriter for S3Writer {
             size,
             crc32c,
             rows,
+            table_file: None,
             staging,
         })
     }

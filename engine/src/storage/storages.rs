@@ -1,4 +1,4 @@
-//! Which implementation serves which location.
+//! Which implementation serves which location, and the catalogs of tables and of files.
 //!
 //! Owns: the choice. Does not own: the operations.
 //! Rule: the location's text alone decides: `s3://`, else a path of the local disk. Tests also have
@@ -8,6 +8,8 @@
 use super::MemoryStorage;
 use super::{LocalStorage, S3Storage, Storage};
 use crate::aws::{Aws, AwsSettings};
+use crate::data_catalog::DataCatalogs;
+use crate::iceberg::tables::{TableSettings, Tables};
 use std::sync::Arc;
 
 /// All storages of a process; a clone shares them.
@@ -15,6 +17,8 @@ use std::sync::Arc;
 pub struct Storages {
     s3: ForS3,
     local: Arc<dyn Storage>,
+    tables: Tables,
+    data_catalogs: DataCatalogs,
     #[cfg(any(test, feature = "test-util"))]
     memory: Arc<dyn Storage>,
 }
@@ -31,6 +35,8 @@ impl Storages {
     /// S3 through these clients, and the local disk.
     pub fn new(aws: Aws) -> Self {
         Self {
+            tables: Tables::new(aws.clone(), TableSettings::default()),
+            data_catalogs: DataCatalogs::new(aws.clone()),
             s3: ForS3::Service(Arc::new(S3Storage::new(aws))),
             local: Arc::new(LocalStorage),
             #[cfg(any(test, feature = "test-util"))]
@@ -63,10 +69,38 @@ impl Storages {
         Self { s3, ..self }
     }
 
+    /// The same storages, with these settings for the catalogs of tables.
+    pub fn with_tables(self, settings: TableSettings) -> Self {
+        let tables = self.tables.with(settings);
+        Self { tables, ..self }
+    }
+
+    /// The catalogs of tables.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The same storages, with these catalogs of tables of files.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn with_data_catalogs(self, data_catalogs: DataCatalogs) -> Self {
+        Self {
+            data_catalogs,
+            ..self
+        }
+    }
+
+    /// The catalogs of tables of files.
+    pub fn data_catalogs(&self) -> &DataCatalogs {
+        &self.data_catalogs
+    }
+
     /// Uses one storage for every location.
     #[cfg(any(test, feature = "test-util"))]
     pub fn only(storage: Arc<dyn Storage>) -> Self {
+        let aws = Aws::new(AwsSettings::default());
         Self {
+            tables: Tables::new(aws.clone(), TableSettings::default()),
+            data_catalogs: DataCatalogs::new(aws),
             s3: ForS3::Given(Arc::clone(&storage)),
             local: Arc::clone(&storage),
             memory: storage,

@@ -1,12 +1,16 @@
 //! What a query's result is in the sink's files.
 //!
 //! Owns: names that readers take ([`names`]), the type of each written column and its values
-//! ([`types`], [`values`]), the text of JSON and CSV ([`json`], [`csv`]). Does not own: objects,
+//! ([`types`], [`values`]), the text of JSON and CSV ([`json`], [`csv`]), written rows as rows of the
+//! result again ([`back`]), its type in a table of the
+//! Data Catalog ([`hive`]). Does not own: objects,
 //! folders, compression (the worker's sink).
 //! Rule: the written schema follows from the result's schema and the sink's keys alone. Explain,
 //! preview, every task and every verification take it from here.
 
+pub mod back;
 pub mod csv;
+mod hive;
 pub mod json;
 mod names;
 mod types;
@@ -15,7 +19,9 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use hive::{NoColumn, table_type};
 pub use names::check_names;
+use types::Target;
 pub use types::Unwritable;
 
 use arrow::array::RecordBatch;
@@ -81,6 +87,18 @@ impl Form {
         }
     }
 
+    /// For the result of a query, in these types: one per column.
+    pub fn in_types(result: &SchemaRef, types: impl IntoIterator<Item = DataType>) -> Self {
+        let column = |(field, data_type): (&Arc<Field>, DataType)| {
+            Field::new(field.name(), data_type, field.is_nullable())
+        };
+        let columns: Vec<_> = result.fields().iter().zip(types).map(column).collect();
+        Self {
+            result: Arc::clone(result),
+            schema: Arc::new(Schema::new(columns)),
+        }
+    }
+
     /// The columns of the files and folders.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -115,6 +133,14 @@ pub fn unwritable(result: &Schema, sink: &FilesSink) -> Vec<(String, DataType, U
     result.fields().iter().filter_map(refused).collect()
 }
 
+/// The type of a column in the files of a table.
+///
+/// # Errors
+/// There is none.
+pub fn in_a_table(data_type: &DataType) -> Result<DataType, Unwritable> {
+    types::written(data_type, Target::Table)
+}
+
 fn written(field: &Field, format: SinkFormat) -> Result<DataType, Unwritable> {
-    types::written(field.data_type(), format)
+    types::written(field.data_type(), Target::Files(format))
 }

@@ -371,7 +371,7 @@ fn p33() -> RecordBatch {
 }
 
 #[test]
-fn p33_json_has_base64_the_words_of_java_and_no_null() {
+fn p33_json_has_base64_java_s_infinity_and_no_null() {
     let mut lines = vec![];
     json::write_lines(
         &p33(),
@@ -405,7 +405,7 @@ fn json_keeps_the_keys_of_maps_whose_values_are_null() {
 }
 
 #[test]
-fn p33_csv_tells_null_from_the_empty_text_and_has_base64_and_infinity() {
+fn p33_csv_distinguishes_null_from_the_empty_text_and_has_base64_and_infinity() {
     let text = |form: TextForm| {
         let mut lines = vec![];
         csv::write_rows(&p33(), form, true, &mut lines).unwrap();

@@ -10,6 +10,14 @@ use streamctl_proto::spec::SinkFormat;
 /// Most digits of a decimal in Hive and Spark.
 const DIGITS_MAX: u8 = 38;
 
+/// What rows are written into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Files(SinkFormat),
+    /// Parquet files of a table, whose format has a type for the time of a day.
+    Table,
+}
+
 /// Why a type cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unwritable {
@@ -45,15 +53,15 @@ impl Unwritable {
 /// | timestamps of every unit | microseconds |
 /// | `Date64` | `Date32` |
 /// | durations | `Int64`, microseconds |
-/// | `Time32`, `Time64` | text |
+/// | `Time32`, `Time64` | text; in a table microseconds |
 /// | views, large types, dictionaries | the plain type of their values |
 ///
 /// # Errors
 /// There is none.
-pub(super) fn written(data_type: &DataType, format: SinkFormat) -> Result<DataType, Unwritable> {
+pub(super) fn written(data_type: &DataType, target: Target) -> Result<DataType, Unwritable> {
     use DataType::*;
     let inner = |field: &Arc<Field>| -> Result<Arc<Field>, Unwritable> {
-        let data_type = written(field.data_type(), format)?;
+        let data_type = written(field.data_type(), target)?;
         Ok(Arc::new(Field::new(field.name(), data_type, true)))
     };
     Ok(match data_type {
@@ -66,17 +74,18 @@ pub(super) fn written(data_type: &DataType, format: SinkFormat) -> Result<DataTy
         Date64 => Date32,
         Timestamp(_, None) => Timestamp(TimeUnit::Microsecond, None),
         Timestamp(_, Some(_)) => Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        Time32(_) | Time64(_) if target == Target::Table => Time64(TimeUnit::Microsecond),
         Utf8 | LargeUtf8 | Utf8View | Time32(_) | Time64(_) => Utf8,
         Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => Binary,
         Decimal32(digits, scale)
         | Decimal64(digits, scale)
         | Decimal128(digits, scale)
         | Decimal256(digits, scale) => decimal(*digits, *scale)?,
-        Dictionary(_, value) => written(value, format)?,
-        RunEndEncoded(_, values) => written(values.data_type(), format)?,
+        Dictionary(_, value) => written(value, target)?,
+        RunEndEncoded(_, values) => written(values.data_type(), target)?,
         List(_) | LargeList(_) | ListView(_) | LargeListView(_) | FixedSizeList(..) | Struct(_)
         | Map(..)
-            if format == SinkFormat::Csv =>
+            if target == Target::Files(SinkFormat::Csv) =>
         {
             return Err(Unwritable::Nested);
         }
@@ -86,24 +95,26 @@ pub(super) fn written(data_type: &DataType, format: SinkFormat) -> Result<DataTy
         | LargeListView(item)
         | FixedSizeList(item, _) => List(inner(item)?),
         Struct(fields) => Struct(fields.iter().map(inner).collect::<Result<Fields, _>>()?),
-        Map(entries, _) => map(entries, format)?,
+        Map(entries, _) => map(entries, target)?,
         Interval(_) | Union(..) => return Err(Unwritable::NoType),
     })
 }
 
 /// JSON has no keys but texts.
-fn map(entries: &Arc<Field>, format: SinkFormat) -> Result<DataType, Unwritable> {
+fn map(entries: &Arc<Field>, target: Target) -> Result<DataType, Unwritable> {
     let DataType::Struct(fields) = entries.data_type() else {
         return Err(Unwritable::NoType);
     };
     let [key, value] = fields.as_ref() else {
         return Err(Unwritable::NoType);
     };
-    let key_type = match format {
-        SinkFormat::Json => DataType::Utf8,
-        SinkFormat::Parquet | SinkFormat::Csv => written(key.data_type(), format)?,
+    let key_type = match target {
+        Target::Files(SinkFormat::Json) => DataType::Utf8,
+        Target::Files(SinkFormat::Parquet | SinkFormat::Csv) | Target::Table => {
+            written(key.data_type(), target)?
+        }
     };
-    let value_type = written(value.data_type(), format)?;
+    let value_type = written(value.data_type(), target)?;
     let fields = vec![
         Field::new(key.name(), key_type, false),
         Field::new(value.name(), value_type, true),

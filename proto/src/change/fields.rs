@@ -37,6 +37,7 @@ pub(super) fn fields(job: &ResolvedJob) -> Fields {
     sink(&spec.sink, &mut all);
     all.push(("dead_letter.path".into(), spec.dead_letters().to_string()));
     all.push(("checkpoint.location".into(), spec.checkpoint.to_string()));
+    all.push(("checkpoint.keep".into(), spec.keep.text()));
     all.push(("retry.max".into(), spec.retries_max.to_string()));
     all
 }

@@ -72,6 +72,7 @@ fn job(text: &str) -> ResolvedJob {
         job_version: JobVersion::FIRST,
         previous: None,
         changed_ms: 0,
+        after_epoch: None,
         submitted_ms: 0,
         start: Position::Start,
         columns,
@@ -80,6 +81,7 @@ fn job(text: &str) -> ResolvedJob {
         reads_partition_keys: false,
         stream,
         stream_identity: None,
+        consumer: None,
         whole_window: false,
         query_digest: sha256_hex(spec.sql.as_bytes()),
         output_schema: String::new(),
@@ -96,7 +98,7 @@ fn changed(from: &str, to: &str) -> Vec<FieldChange> {
 }
 
 #[test]
-fn a_job_file_that_says_the_same_in_other_words_changes_nothing() {
+fn a_job_file_that_is_only_formatted_otherwise_changes_nothing() {
     for (from, to) in [
         ("1m", "60s"),
         ("name =", "# a comment\nname ="),
@@ -298,7 +300,7 @@ fn a_role_of_the_same_account_or_for_a_stream_by_arn_is_taken_over() {
 }
 
 #[test]
-fn rows_do_not_come_to_lie_among_dead_letters() {
+fn rows_are_not_written_among_dead_letters() {
     let dead = |path: &str| {
         job(&JOB.replace(
             "[checkpoint]",
@@ -317,7 +319,7 @@ fn rows_do_not_come_to_lie_among_dead_letters() {
 }
 
 #[test]
-fn a_change_is_told_on_one_line() {
+fn a_change_is_described_on_one_line() {
     let long = format!(
         "SELECT id,\n  {} FROM",
         "id, ".repeat(40).trim_end_matches(", ")

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_type_is_told_apart_from_a_type_with_other_arguments() {
+    fn an_unknown_type_is_distinguished_from_a_type_with_other_arguments() {
         assert_eq!(
             HiveType::parse("Strng"),
             Err(NotAType::Name("strng".into()))

@@ -5,6 +5,7 @@
 //! Rule: the parser reads a key by its declaration here, and `docs/job-file.md` is generated from
 //! it: a key that is not here does not exist.
 
+use super::keep::{KEEP_DEFAULT, Keep, KeepKind};
 use super::key::{
     Absent, AnyText, Ascii, Flag, Key, Kind, Part, Share, Size, Span, Special, Text, Whole, Word,
 };
@@ -372,10 +373,18 @@ pub(super) static LOCATION: Key<Special> = key(
     Absent::Refused("for example location = \"s3://my-bucket/checkpoint/\""),
     "their folder; a job goes on from what is there, and refuses what another one left",
 );
+pub(super) static KEEP: Key<KeepKind> = key(
+    "keep",
+    KeepKind,
+    Absent::Is(Keep::For(KEEP_DEFAULT)),
+    "how long [history](operations.md#history) is kept: manifests and earlier versions of the job. Longer than the age of the \
+     oldest copy of etcd that may be restored",
+);
+
 pub(super) static CHECKPOINT: Part = Part {
     title: "[checkpoint]",
     about: "Manifests and lookup versions. With etcd's heads, it is all that a job remembers.",
-    keys: &[&LOCATION],
+    keys: &[&LOCATION, &KEEP],
 };
 
 pub(super) static RETRIES: Key<Whole> = key(

@@ -81,7 +81,12 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         None => Some(Vec::new()),
     };
     let function = match root.entry(&keys::FUNCTION_TABLE) {
-        Some(entry) => entry.table().and_then(function::read).map(Some),
+        Some(entry) => {
+            let table = entry.table();
+            table
+                .and_then(|table| function::read(table, base_dir))
+                .map(Some)
+        }
         None => Some(None),
     };
     // Rows that only the function handles need no query.
@@ -102,8 +107,11 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         None => Some(None),
     };
     let checkpoint = table(&mut root, &keys::CHECKPOINT_TABLE);
-    let checkpoint =
-        checkpoint.and_then(|table| written_folder(table, &keys::LOCATION, base_dir, &mut places));
+    let checkpoint = checkpoint.and_then(|mut table| {
+        let keep = table.value(&keys::KEEP);
+        let location = written_folder(table, &keys::LOCATION, base_dir, &mut places);
+        Some((location?, keep?))
+    });
     let retries_max = match root.entry(&keys::RETRY_TABLE).map(|entry| entry.table()) {
         Some(table) => retry(table?),
         None => keys::RETRIES.default(),
@@ -112,6 +120,7 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
     location::refuse_overlaps(&places);
     location::refuse_long(&places, name.as_ref());
     let (sql, dialect, query_errors) = transform?;
+    let (checkpoint, keep) = checkpoint?;
     Some(JobSpec {
         name: name?,
         source: source?,
@@ -122,9 +131,10 @@ fn job(mut root: Table<'_>, base_dir: Option<&Path>) -> Option<JobSpec> {
         function: function?,
         sink: sink?,
         dead_letter: dead_letter?,
-        checkpoint: checkpoint?,
+        checkpoint,
         retries_max: u32::try_from(retries_max?).ok()?,
         query_errors,
+        keep,
     })
 }
 

@@ -32,7 +32,9 @@ fn parts() -> impl Iterator<Item = &'static Part> {
         &function::FUNCTION_SCHEMA,
         &sink::SINK,
     ];
-    let sinks = sink::KINDS.iter().map(|kind| kind.part);
+    let sinks = sink::KINDS
+        .iter()
+        .flat_map(|kind| [kind.part].into_iter().chain(kind.tables.iter().copied()));
     let after = [&keys::DEAD_LETTER, &keys::CHECKPOINT, &keys::RETRY];
     let formats = FORMATS.iter().filter_map(|format| format.part);
     before
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_described_is_what_the_parser_asks_for() {
+    fn the_described_keys_are_those_that_the_parser_reads() {
         for kind in ["kinesis", "files", "generator", "stdin"] {
             let known = known(kind);
             assert_eq!(known.len(), 10, "{known:?}");
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_says_what_it_is_for() {
+    fn every_key_has_a_description() {
         for table in reference() {
             assert!(!table.keys.is_empty(), "{}", table.title);
             for key in table.keys {

@@ -36,7 +36,7 @@ fn the_smallest_job_gets_the_defaults() {
     };
     assert_eq!(
         (poll_interval.as_millis(), max_records_per_read, stream),
-        (250, 10_000, None)
+        (500, 10_000, None)
     );
     let sink = FilesSink::new(Location::folder("s3://bucket/out/"));
     assert_eq!(spec.sink, SinkKind::Files(sink));
@@ -63,7 +63,9 @@ fn the_model_job_is_read_as_written() {
         spec.lookups[0].path.as_str(),
         "s3://my-bucket/input/lab4/country_lookup/"
     );
-    let SinkKind::Files(FilesSink { partition_by, .. }) = &spec.sink;
+    let SinkKind::Files(FilesSink { partition_by, .. }) = &spec.sink else {
+        panic!("it writes files");
+    };
     assert_eq!(partition_by.last(), Some(&PartitionColumn::IngestHour));
     assert_eq!(
         spec.dead_letter.unwrap().as_str(),
@@ -79,7 +81,9 @@ fn the_example_jobs_are_right() {
         panic!()
     };
     assert_eq!(path.as_str(), "/jobs/data/orders/");
-    let SinkKind::Files(sink) = &files.sink;
+    let SinkKind::Files(sink) = &files.sink else {
+        panic!("it writes files");
+    };
     assert_eq!(sink.extension(), "csv.gz");
     let generator = JobSpec::parse_in(GENERATOR, folder).unwrap();
     assert_eq!(generator.source.schema, SchemaFrom::BuiltIn);
@@ -99,7 +103,7 @@ fn columns_keep_the_order_of_the_file() {
 }
 
 #[test]
-fn every_problem_is_told_with_its_line() {
+fn every_problem_has_its_line() {
     let text = job("on_data_loss = \"ignore\"\npoll_interval = \"100ms\"\nmax_records_per_read = 20000\n[sink]\n")
         .replace("sink.path = \"s3://bucket/out/\"\n", "")
         + "path = \"s3://bucket/out/\"\nformat = \"parquett\"\npartition_buy = [\"region\"]\ntarget_size = 128\n";
@@ -128,13 +132,13 @@ fn what_is_missing_is_named_with_an_example() {
 }
 
 #[test]
-fn text_that_is_not_toml_is_told_with_its_line() {
+fn text_that_is_not_toml_is_refused_with_its_line() {
     let text = refusal("name = \"a\"\n[source\ntype = 1\n");
     assert!(text.starts_with("line 2: not TOML: "), "{text}");
 }
 
 #[test]
-fn a_key_of_another_source_is_told_where_it_belongs() {
+fn a_key_of_another_source_is_refused_with_where_it_belongs() {
     assert_eq!(
         refusal(&job("rate = 5\narrival_time = \"at\"\n")),
         "line 9: source.rate: does not belong here\n  hint: it is a key of type = \"generator\"\n\
@@ -246,7 +250,7 @@ fn a_lookup_is_a_folder_with_a_name_of_its_own() {
 }
 
 #[test]
-fn a_source_says_where_its_columns_come_from_once() {
+fn a_source_names_where_its_columns_come_from_once() {
     let two = job("schema_file = \"/t.json\"\n");
     assert!(refusal(&two).starts_with(
         "line 9: source.schema_file: the columns are already described by another key\n"
@@ -278,7 +282,7 @@ fn columns_differ_by_more_than_case() {
 }
 
 #[test]
-fn a_start_is_a_word_or_a_time_with_its_zone() {
+fn a_start_is_a_keyword_or_a_time_with_its_zone() {
     let start = |value: &str| JobSpec::parse(&job(&format!("starting_position = {value}\n")));
     let timestamp = StartingPosition::Timestamp(1_795_481_100_000);
     for good in [
@@ -301,7 +305,7 @@ fn a_start_is_a_word_or_a_time_with_its_zone() {
 }
 
 #[test]
-fn a_sink_is_files_unless_its_type_says_otherwise() {
+fn a_sink_without_a_type_is_files() {
     let with =
         |extra: &str| JobSpec::parse(&job("").replace("sink.path", &format!("{extra}sink.path")));
     let named = with("sink.type = \"files\"\n").unwrap();
@@ -309,7 +313,7 @@ fn a_sink_is_files_unless_its_type_says_otherwise() {
     let error = with("sink.type = \"file\"\n").unwrap_err().to_string();
     assert_eq!(
         error,
-        "line 4: sink.type: \"file\" is not one of files\n  hint: did you mean \"files\"?"
+        "line 4: sink.type: \"file\" is not one of files, iceberg\n  hint: did you mean \"files\"?"
     );
 }
 
@@ -383,7 +387,7 @@ fn a_line_of_a_text_is_found_where_it_stands_in_the_file() {
 }
 
 #[test]
-fn problems_are_told_in_the_order_of_the_file() {
+fn problems_are_listed_in_the_order_of_the_file() {
     let text = "name = \"a\"\n[source]\ntype = \"files\"\n[sink]\npath = \"/x\"\n";
     let problem = |field| Problem::new(field, "is wrong", None);
     let found = Problems(vec![
@@ -543,5 +547,32 @@ fn a_key_of_csv_belongs_to_csv_and_is_one_character() {
     ] {
         let text = refusal(&job(&format!("format = \"csv\"\n{keys}\n")));
         assert!(text.contains(reason), "{keys}: {text}");
+    }
+}
+
+#[test]
+fn history_is_kept_for_a_month_for_a_duration_or_for_ever() {
+    let with = |keep: &str| {
+        let keys = format!("\"\ncheckpoint.keep = \"{keep}\"\n[source]");
+        job("").replace("\"\n[source]", &keys)
+    };
+    let keep = |text: &str| JobSpec::parse(&with(text)).unwrap().keep;
+    assert_eq!(keep("90m").text(), "90m");
+    assert_eq!(
+        (keep("forever").ms(), keep("1m").ms()),
+        (None, Some(60_000))
+    );
+    let default = JobSpec::parse(&job("")).unwrap();
+    assert_eq!(default.keep.text(), "30d");
+    // Jobs of earlier builds have no such key, and their stored form stays as it is.
+    let stored = serde_json::to_string(&default).unwrap();
+    assert!(!stored.contains("keep"), "{stored}");
+    assert_eq!(serde_json::from_str::<JobSpec>(&stored).unwrap(), default);
+    let other = JobSpec::parse(&with("7d")).unwrap();
+    let stored = serde_json::to_string(&other).unwrap();
+    assert_eq!(serde_json::from_str::<JobSpec>(&stored).unwrap(), other);
+    for refused in ["59s", "always", "100000d"] {
+        let error = refusal(&with(refused));
+        assert!(error.contains("checkpoint.keep"), "{error}");
     }
 }

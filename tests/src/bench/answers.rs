@@ -1,10 +1,11 @@
 //! GetRecords responses in memory, which replace the SDK client's connection.
 //!
-//! Owns: their JSON, in the service's form; handing them out. Does not own: their reader.
+//! Owns: their JSON and CBOR, in the service's form; handing them out. Does not own: their reader.
 //! Rule: everything above the connection is the product's and the SDK's: requests are made, signed
 //! and sent.
 
 use super::data::Sales;
+use crate::kinesis::cbor;
 use anyhow::Context as _;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use aws_smithy_runtime_api::client::http::{
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use streamctl_engine::source::Record;
 use streamctl_engine::source::kinesis::answer::PartitionKeys;
-use streamctl_engine::source::kinesis::{Api, Service};
+use streamctl_engine::source::kinesis::{Api, Service, Spoken, Wire};
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::Semaphore;
 
@@ -27,22 +28,28 @@ use tokio::sync::Semaphore;
 #[derive(Clone, Debug)]
 pub struct Answers {
     bodies: Arc<Vec<Bytes>>,
+    wire: Wire,
 }
 
 impl Answers {
     /// One for each chunk of these records.
-    pub fn of(sales: &Sales) -> Self {
+    pub fn of(sales: &Sales, wire: Wire) -> Self {
+        let body = |records: &[Record]| match wire {
+            Wire::Json => body(records),
+            Wire::Cbor => cbor::response(&body(records)).into(),
+        };
         Self {
             bodies: Arc::new(sales.chunks().map(body).collect()),
+            wire,
         }
     }
 
-    /// Bytes of JSON.
+    /// Bytes of all responses.
     pub fn bytes(&self) -> u64 {
         self.bodies.iter().map(|body| body.len() as u64).sum()
     }
 
-    /// The JSON of the first response.
+    /// The bytes of the first response.
     pub fn first(&self) -> Option<&[u8]> {
         self.bodies.first().map(|body| &body[..])
     }
@@ -82,6 +89,7 @@ impl Answers {
             records_max: 10_000,
             partition_keys: PartitionKeys::Counted,
             timeout: Duration::from_secs(30),
+            spoken: Spoken::known(self.wire),
             calls: Arc::new(Semaphore::new(1)),
         }
     }
@@ -99,9 +107,11 @@ impl HttpConnector for Connection {
         let body = self.answers.bodies.get(index).cloned().unwrap_or_default();
         let status = 200.try_into().expect("200 is a status");
         let mut response = HttpResponse::new(status, SdkBody::from(body));
-        response
-            .headers_mut()
-            .insert("content-type", "application/x-amz-json-1.1");
+        let media_type = match self.answers.wire {
+            Wire::Json => "application/x-amz-json-1.1",
+            Wire::Cbor => cbor::MEDIA_TYPE,
+        };
+        response.headers_mut().insert("content-type", media_type);
         HttpConnectorFuture::ready(Ok(response))
     }
 }
@@ -129,7 +139,7 @@ fn body(records: &[Record]) -> Bytes {
     out.into()
 }
 
-/// Decodes all responses with the SDK's own decoder; returns the number of records.
+/// Decodes all responses, which are JSON, with the SDK's own decoder; returns the number of records.
 pub async fn by_the_sdk(answers: &Answers) -> anyhow::Result<usize> {
     let client = answers.client();
     let mut records = 0;

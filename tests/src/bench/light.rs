@@ -91,7 +91,7 @@ impl Light {
             tokio::select! {
                 biased;
                 _ = heartbeat.tick() => {
-                    let beat = v1::Heartbeat { memory_bytes: 1 << 20, busy_permille: Some(100), clock_skew_ms: None };
+                    let beat = v1::Heartbeat { memory_bytes: 1 << 20, busy_permille: Some(100), ..v1::Heartbeat::default() };
                     if !self.registry.send(worker_message::Message::Heartbeat(beat)) {
                         return;
                     }
@@ -245,6 +245,7 @@ impl Light {
             unmatched: vec![],
             null_values: vec![],
             unknown_keys: vec![],
+            operators: vec![],
             stages: StageTimes::default(),
         };
         task.done_ms = window.end_ms;

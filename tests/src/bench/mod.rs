@@ -7,6 +7,7 @@
 pub mod answers;
 pub mod control;
 pub mod data;
+pub mod function;
 mod job;
 pub mod latency;
 mod light;
@@ -21,6 +22,7 @@ use answers::Answers;
 use data::Sales;
 use pipeline::{Pipeline, Ran};
 use std::path::PathBuf;
+use streamctl_engine::source::kinesis::Wire;
 use table::{Figure, Table};
 
 #[derive(Clone, Debug)]
@@ -38,7 +40,8 @@ pub struct Options {
 pub fn pipeline(options: &Options) -> anyhow::Result<Table> {
     let sales = Sales::made(options.records);
     let files = sales.written(&options.folder)?;
-    let answers = Answers::of(&sales);
+    let answers = Answers::of(&sales, Wire::Cbor);
+    let json = Answers::of(&sales, Wire::Json);
     let pipeline = Pipeline::of_the_model_job(&options.folder)?;
     let mut table = Table::new("pipeline", sales.bytes());
     let checked = |ran: Ran| {
@@ -54,21 +57,25 @@ pub fn pipeline(options: &Options) -> anyhow::Result<Table> {
         })
     };
     for round in 0..options.rounds {
-        table.add("streamctl", checked(pipeline.run(&sales, 2 * round)?)?);
-        table.add(
-            "from GetRecords",
-            checked(pipeline.run_from(&answers, 2 * round + 1)?)?,
-        );
-        let (seconds, records) = pipeline.time(answers::by_the_product(&answers))?;
-        anyhow::ensure!(records as u64 == options.records, "{records} records");
-        table.add(
-            "its answers",
-            Figure {
-                seconds,
-                stages: vec![],
-            },
-        );
-        let (seconds, records) = pipeline.time(answers::by_the_sdk(&answers))?;
+        table.add("streamctl", checked(pipeline.run(&sales, 3 * round)?)?);
+        let forms = [
+            (&answers, "from GetRecords", "its answers"),
+            (&json, "from GetRecords, JSON", "its answers, JSON"),
+        ];
+        for (form, (answers, whole, decoded)) in forms.into_iter().enumerate() {
+            let number = 3 * round + 1 + form;
+            table.add(whole, checked(pipeline.run_from(answers, number)?)?);
+            let (seconds, records) = pipeline.time(answers::by_the_product(answers))?;
+            anyhow::ensure!(records as u64 == options.records, "{records} records");
+            table.add(
+                decoded,
+                Figure {
+                    seconds,
+                    stages: vec![],
+                },
+            );
+        }
+        let (seconds, records) = pipeline.time(answers::by_the_sdk(&json))?;
         anyhow::ensure!(records as u64 == options.records, "{records} records");
         table.add(
             "the SDK's",

@@ -1,7 +1,7 @@
 //! Measures, prints tables, writes the same as JSON to the file that `BENCH_JSON` names: `make
 //! bench`.
 //!
-//!     streamctl-bench [--only pipeline,latency,latency-s3,latency-kinesis,start,memory,scale,planning,swarm] [--seconds N]
+//!     streamctl-bench [--only pipeline,latency,latency-s3,latency-kinesis,start,memory,scale,planning,swarm,function] [--seconds N]
 //!                     [--records N] [--rounds N] [--peers duckdb,polars,spark] [--folder FOLDER]
 //!
 //! Owns: its settings. Does not own: the measurements (`streamctl_tests::bench`).
@@ -12,7 +12,7 @@
 )]
 
 use serde_json::Value;
-use streamctl_tests::bench::{self, Options, control, latency, live, swarm};
+use streamctl_tests::bench::{self, Options, control, function, latency, live, swarm};
 
 /// The number of records behind the figures of the issue: 643 MB.
 const RECORDS_DEFAULT: u64 = 2_000_000;
@@ -21,7 +21,9 @@ const ROUNDS_DEFAULT: usize = 3;
 const SECONDS_DEFAULT: u64 = 60;
 /// Long enough to read at least one whole window of 60 s.
 const MEMORY_SECONDS_MIN: u64 = 150;
-const BENCHES: [&str; 9] = [
+/// Rows of a call in the bench `function`, whatever `--records` is: a window of that many.
+const FUNCTION_ROWS_MAX: u64 = 200_000;
+const BENCHES: [&str; 10] = [
     "pipeline",
     "latency",
     "latency-s3",
@@ -31,6 +33,7 @@ const BENCHES: [&str; 9] = [
     "scale",
     "planning",
     "swarm",
+    "function",
 ];
 
 /// The selected benches and their settings.
@@ -105,6 +108,10 @@ impl Wanted {
             "scale" => live::scale_out(root, seconds),
             "planning" => control::planning(),
             "swarm" => swarm::swarm(root, seconds),
+            "function" => function::function(&Options {
+                records: self.pipeline.records.min(FUNCTION_ROWS_MAX),
+                ..self.pipeline.clone()
+            })?,
             _ => anyhow::bail!("there is no bench {bench}: {}", BENCHES.join(", ")),
         };
         println!("{sheet}");

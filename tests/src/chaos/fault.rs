@@ -41,6 +41,8 @@ pub enum To {
 pub enum Strike {
     /// `kill -9`; restarted after the fault's time.
     Kill(Who),
+    /// `kill -9` of the processes of functions on the worker with the most tasks.
+    KillFunctions,
     /// SIGSTOP, and SIGCONT after the fault's time.
     Pause(Who),
     /// The links of these (or of all our programs) to these servers, healed after the fault's time.
@@ -99,6 +101,8 @@ pub struct Fault {
     pub again_max: Option<Duration>,
     /// Running tasks must continue unchanged.
     pub keeps_tasks: bool,
+    /// The rows of the job go through a function.
+    pub has_function: bool,
 }
 
 const fn s(seconds: u64) -> Duration {
@@ -131,6 +135,7 @@ const fn kill(name: &'static str, who: Who) -> Fault {
         from: From::Fault,
         again_max: MOVED,
         keeps_tasks: false,
+        has_function: false,
     }
 }
 
@@ -358,6 +363,23 @@ pub const LIST: &[Fault] = &[
         ..outage("disk-full", Strike::FillDisk, SOON)
     },
     outage("sink-stands-still", Strike::StopSink, FIVE_MINUTES),
+    kill("function-worker-killed", Who::Worker).of_function(),
+    Fault {
+        notice: Notice::Nothing,
+        noticed_max: None,
+        again_max: BACK,
+        ..kill("function-process-killed", Who::Worker)
+    }
+    .with(Strike::KillFunctions, s(0))
+    .of_function(),
+    leader("function-leader-killed", Strike::Kill(Who::Leader), SOON).of_function(),
+    worker("function-worker-paused", Strike::Pause(Who::Worker), LONG).of_function(),
+    outage(
+        "function-s3-refuses",
+        Strike::Cut(Who::Programs, To::S3, Mode::Refuse),
+        MINUTE,
+    )
+    .of_function(),
 ];
 
 impl Fault {
@@ -365,6 +387,13 @@ impl Fault {
         Self {
             strike,
             lasts,
+            ..self
+        }
+    }
+
+    const fn of_function(self) -> Self {
+        Self {
+            has_function: true,
             ..self
         }
     }

@@ -36,7 +36,7 @@ pub struct Times {
 /// Strikes a whole system, and heals it.
 pub fn run(system: &mut System, fault: &Fault) -> Row {
     system.make_whole();
-    let scene = Scene::begin(system, fault.name);
+    let scene = Scene::begin(system, fault.name, fault.has_function);
     let before = system.watch.view();
     system.watch.begin_stillness();
     let mut begin = Moment::now();

@@ -29,6 +29,17 @@ const DONE_WITHIN: Duration = Duration::from_secs(120);
 /// Before the fault, a window of a running job is published within this time after its end.
 const FRESH_MS: i64 = 4_000;
 
+/// A function that fails if its batch is not the window's; on all workers.
+const FUNCTION_FILE: &str = "chaos_function.py";
+const FUNCTION: &str = "\
+def process_batch(frame, batch_id, context):
+    length = context.window_end - context.window_start
+    assert batch_id == context.window_start.timestamp() // length.total_seconds()
+    return frame
+";
+const FUNCTION_KEYS: &str =
+    "[function]\nfile = \"chaos_function.py\"\nframe = \"pyarrow\"\nper = \"batch\"\n";
+
 /// A running job, and what was written to its stream.
 pub struct Scene {
     job: String,
@@ -50,7 +61,7 @@ pub struct Verdict {
 impl Scene {
     /// Creates the stream, starts the load, submits the job, and waits until all workers have tasks
     /// and windows are published.
-    pub fn begin(system: &System, name: &str) -> Self {
+    pub fn begin(system: &System, name: &str, has_function: bool) -> Self {
         let python = &system.python;
         python.ask(
             "seed.py",
@@ -95,7 +106,13 @@ impl Scene {
             lookup: &lookup,
             place: &place,
         };
-        std::fs::write(&file, text.toml()).expect("the folder takes files");
+        let mut text = text.toml();
+        if has_function {
+            std::fs::write(system.folder().join(FUNCTION_FILE), FUNCTION)
+                .expect("the folder takes files");
+            text.push_str(FUNCTION_KEYS);
+        }
+        std::fs::write(&file, text).expect("the folder takes files");
         system.watch.follow(name);
         system.cluster.cli_ok(&[
             "submit",

@@ -8,6 +8,7 @@ use super::fault::{Strike, To, Who};
 use super::system::{System, etcd_name};
 use super::watch::View;
 use crate::places::binary;
+use crate::process::{children_of, signal};
 use crate::proxy::Mode;
 use crate::wait::{http_get, until};
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ impl System {
     pub fn strike(&mut self, strike: Strike, lasts: Duration, view: &View) -> Struck {
         match strike {
             Strike::Kill(who) => self.each(who, view, |system, part| system.kill(part)),
+            Strike::KillFunctions => self.kill_functions(view),
             Strike::Pause(who) => self.each(who, view, |system, part| system.pause(part)),
             Strike::Cut(who, to, mode) => self.cut_all(who, to, mode, view),
             Strike::Upgrade => self.upgrade(view),
@@ -45,7 +47,24 @@ impl System {
             Strike::Kill(_) | Strike::ReshardAndKill => self.start_parts(&struck.parts),
             Strike::Pause(_) => struck.parts.iter().for_each(|part| self.resume(part)),
             Strike::Cut(..) => self.links.heal(),
-            Strike::Upgrade | Strike::Storm(_) | Strike::FillDisk | Strike::StopSink => {}
+            Strike::KillFunctions
+            | Strike::Upgrade
+            | Strike::Storm(_)
+            | Strike::FillDisk
+            | Strike::StopSink => {}
+        }
+    }
+
+    /// The worker stays.
+    fn kill_functions(&mut self, view: &View) -> Struck {
+        let worker = busiest(view);
+        let process = self.cluster.process(&worker);
+        let pid = process.expect("it ran before the fault").pid();
+        let children = children_of(pid);
+        assert!(!children.is_empty(), "{worker} has called its function");
+        children.into_iter().for_each(|child| signal(child, "KILL"));
+        Struck {
+            parts: vec![worker],
         }
     }
 

@@ -7,6 +7,7 @@
 
 use super::watch::Watch;
 use crate::cluster::Cluster;
+use crate::places::function_python;
 use crate::proxy::{Links, Mode};
 use crate::python::Python;
 use crate::servers::{self, Etcd, Server};
@@ -69,7 +70,12 @@ impl System {
         let mut cluster =
             Cluster::empty(servers::env(&fronts), folder, &store, Some(links.clone()));
         CONTROLLERS.iter().for_each(|id| cluster.add_controller(id));
-        WORKERS.iter().for_each(|id| cluster.add_worker(id));
+        let python = function_python();
+        let python = python.to_str().expect("the servers' path is text");
+        let flags = ["--functions", "--function-python", python];
+        WORKERS
+            .iter()
+            .for_each(|id| cluster.add_worker_with(id, &flags));
         let python = Python::new(servers::env(&[
             ("S3", s3.port()),
             ("KINESIS", kinesis.port()),

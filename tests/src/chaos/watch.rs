@@ -4,6 +4,7 @@
 //! Rule: each controller is polled separately, so that one that hangs delays nothing; a controller
 //! that does not respond is not seen.
 
+use crate::cluster::of_leader;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -170,16 +171,16 @@ async fn ask(
     job: &str,
 ) -> Option<(BTreeSet<String>, Option<JobStatus>)> {
     let workers = client
-        .list_workers(ListWorkersRequest {})
+        .list_workers(of_leader(ListWorkersRequest::default()))
         .await
         .ok()?
         .into_inner()
         .workers;
     let status = client
-        .get_job(GetJobRequest {
+        .get_job(of_leader(GetJobRequest {
             job: job.to_owned(),
             brief: false,
-        })
+        }))
         .await;
     let workers = workers.into_iter().map(|worker| worker.worker).collect();
     Some((workers, status.ok().map(|status| status.into_inner())))

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use streamctl_engine::source::Record;
-use streamctl_engine::source::kinesis::answer::{Malformed, decode};
+use streamctl_engine::source::kinesis::Wire;
+use streamctl_engine::source::kinesis::answer::{Malformed, PartitionKeys, decode};
 use streamctl_proto::{Window, WindowSize};
 
 /// Arrival of records without one.
@@ -17,7 +18,8 @@ const NOW_MS: i64 = 77;
 
 pub fn answer(data: &[u8]) {
     let theirs: Result<Value, _> = serde_json::from_slice(data);
-    match (decode(data, NOW_MS), theirs) {
+    let ours = decode(Wire::Json, data, NOW_MS, PartitionKeys::Counted);
+    match (ours, theirs) {
         (Ok(ours), Ok(theirs)) => {
             let records = theirs["Records"]
                 .as_array()

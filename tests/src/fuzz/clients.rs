@@ -7,8 +7,8 @@
 use arrow_flight::FlightDescriptor;
 use prost::Message;
 use streamctl_controller::service::flight as controller_flight;
+use streamctl_proto::flight::PartTicket;
 use streamctl_proto::{JobName, v1};
-use streamctl_worker::flight as worker_flight;
 
 /// Longest refusal that is sent to a client: the limit of its HTTP library for a header.
 const REFUSAL_BYTES_MAX: usize = 16 << 10;
@@ -47,17 +47,10 @@ fn descriptor(data: &[u8]) {
 }
 
 fn ticket(data: &[u8]) {
-    match worker_flight::PartTicket::read(data) {
-        Ok(ticket) => {
-            let written = serde_json::to_vec(&ticket).expect("a ticket has only text keys");
-            let given: controller_flight::PartTicket =
-                serde_json::from_slice(&written).expect("both know its form");
-            assert_eq!(
-                (given.job, given.epoch, given.task),
-                (ticket.job, ticket.epoch, ticket.task)
-            );
-        }
-        Err(status) => refusal(&status),
+    if let Ok(ticket) = PartTicket::read(data) {
+        let written = serde_json::to_vec(&ticket).expect("a ticket has only text keys");
+        let again = PartTicket::read(&written).expect("it was one");
+        assert_eq!(again, ticket);
     }
 }
 

@@ -57,7 +57,7 @@ fn obey(registry: &Registry, tasks: &mut BTreeMap<TaskId, ResolvedJob>, message:
             for shard in &shards {
                 assert!(shard.next_window().is_none() && shard.ended().is_none());
                 for arrival_ms in [i64::MIN, -1, 0, 1_795_481_100_000, i64::MAX] {
-                    let mut clamp = Clamp::new(job.spec.window, shard.floor_ms());
+                    let mut clamp = Clamp::new(job.spec.window, shard.floor());
                     let first = clamp.place(arrival_ms);
                     let second = clamp.place(0);
                     assert!(first <= second, "windows do not go back");

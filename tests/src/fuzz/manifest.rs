@@ -57,6 +57,7 @@ fn load(manifest: Manifest) {
             replays: Default::default(),
             lookups: Default::default(),
             repairs: vec![],
+            anchors: Default::default(),
         }),
     );
     for now in [1, 2_000, 4_000] {

@@ -7,6 +7,7 @@
 //! direction), a body compares with it: "does not panic" alone finds little.
 
 pub mod answer;
+pub mod answer_cbor;
 pub mod clients;
 pub mod control;
 pub mod job_file;
@@ -22,10 +23,11 @@ pub mod workers;
 /// A fuzz target: its name, which is its folder's name in the corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("json", json::json),
     ("nested", nested::nested),
     ("answer", answer::answer),
+    ("answer_cbor", answer_cbor::answer_cbor),
     ("job_file", job_file::job_file),
     ("manifest", manifest::manifest),
     ("kpl", kpl::kpl),

@@ -257,6 +257,7 @@ impl<'a> World<'a> {
             worker,
             session,
             event: WorkerEvent::Joined {
+                facts: Default::default(),
                 process: 0,
                 flight_address,
                 tasks,
@@ -360,6 +361,7 @@ impl<'a> World<'a> {
                     worker,
                     session,
                     event: WorkerEvent::Heard {
+                        cpu_permille: None,
                         memory_bytes: 0,
                         busy_permille: None,
                         clock_skew_ms: None,
@@ -455,19 +457,27 @@ impl<'a> World<'a> {
                     event: JobEvent::HeadMoved { epoch: head.epoch },
                 }
             }
-            Effect::Publish { manifest, .. } => Event::Job {
-                job: manifest.job.clone(),
-                event: JobEvent::EpochPublished {
-                    epoch: manifest.epoch,
-                },
-            },
-            Effect::RecordPublished { job, epoch, .. } => {
-                self.oracle.published = epoch;
+            Effect::Publish { job, epochs } => {
+                let Some(last) = epochs.last() else { return };
+                let through = last.manifest.epoch;
                 Event::Job {
                     job,
-                    event: JobEvent::PublishedRecorded { epoch },
+                    event: JobEvent::EpochsPublished { through },
                 }
             }
+            Effect::RecordPublished { job, manifests } => {
+                let Some(last) = manifests.last() else { return };
+                let through = last.epoch;
+                self.oracle.published = through;
+                Event::Job {
+                    job,
+                    event: JobEvent::PublishedRecorded { through },
+                }
+            }
+            Effect::RecordAnchors { job, anchors } => Event::Job {
+                job,
+                event: JobEvent::AnchorsRecorded { anchors },
+            },
             Effect::RecordWanted { job, wanted } => {
                 self.oracle.wanted = wanted.clone();
                 Event::Job {
@@ -502,6 +512,7 @@ impl<'a> World<'a> {
             replays: Default::default(),
             lookups: Default::default(),
             repairs: vec![],
+            anchors: Default::default(),
         }));
     }
 

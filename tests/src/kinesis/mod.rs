@@ -1,12 +1,15 @@
 //! A Kinesis service in memory that speaks the real one's HTTP API and enforces its limits.
 //!
 //! Owns: streams and shards ([`stream`]), the responses ([`operations`]), the limits ([`limits`]),
+//! consumers of enhanced fan-out ([`consumers`]) and what they get ([`subscriptions`]),
 //! a script of faults and a record of all calls ([`script`]), HTTP ([`server`]), a producer
 //! ([`produce`]). Does not own: the required behaviour of a reader; no test's expectation is here.
 //! Rule: it responds as the service is documented to, by its own clock; it counts what its limits
 //! refuse.
 
+pub mod cbor;
 pub mod clock;
+mod consumers;
 mod error;
 pub mod limits;
 mod operations;
@@ -14,18 +17,23 @@ pub mod produce;
 pub mod script;
 mod server;
 pub mod stream;
+mod subscriptions;
 mod token;
 
+pub use consumers::FanoutLimits;
 pub use script::{Call, Fault};
 pub use stream::{Stream, Trimmed};
 
+use crate::pki::Files;
 use clock::FakeClock;
+use consumers::Consumers;
 use error::Refusal;
 use script::Script;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// The account of everything here.
 pub const ACCOUNT: &str = "123456789012";
@@ -36,6 +44,20 @@ struct Service {
     clock: FakeClock,
     streams: RwLock<BTreeMap<String, Arc<Stream>>>,
     script: Script,
+    speaks: RwLock<Speaks>,
+    consumers: Consumers,
+}
+
+/// The forms of requests that the fake understands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    /// As the real service.
+    #[default]
+    CborAndJson,
+    /// As some emulators: CBOR gets an error with this status, whose body is JSON.
+    Json { status: u16 },
+    /// As kinesis-mock: in CBOR payloads are base64, and errors have status 500 and no body.
+    LooseCbor,
 }
 
 /// A running fake. Clones share it; it ends with the runtime that started it.
@@ -55,14 +77,29 @@ impl FakeKinesis {
     pub async fn start_on(port: u16) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = format!("http://{}", listener.local_addr()?);
+        Ok(Self::serve(listener, address, None))
+    }
+
+    /// Starts on a free port with TLS, and with HTTP/2 for clients that speak it.
+    pub async fn start_with_tls(certificate: &Files) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.expect("a free port can be bound");
+        let port = listener.local_addr().expect("it is bound").port();
+        let address = format!("https://127.0.0.1:{port}");
+        Self::serve(listener, address, Some(server::acceptor(certificate)))
+    }
+
+    fn serve(listener: TcpListener, address: String, tls: Option<TlsAcceptor>) -> Self {
         let service = Service {
             clock: FakeClock::default(),
             streams: RwLock::default(),
             script: Script::default(),
+            speaks: RwLock::default(),
+            consumers: Consumers::default(),
         };
         let service = Arc::new(service);
-        tokio::spawn(server::serve(listener, Arc::clone(&service)));
-        Ok(Self { service, address })
+        tokio::spawn(server::serve(listener, Arc::clone(&service), tls));
+        Self { service, address }
     }
 
     /// Its address: `http://127.0.0.1:port`.
@@ -84,6 +121,20 @@ impl FakeKinesis {
     /// correct clocks.
     pub fn set_back(&self, by: Duration) {
         self.service.clock.set_back(by);
+    }
+
+    /// Which forms of requests it understands from now on.
+    pub fn speaks(&self, speaks: Speaks) {
+        *self
+            .service
+            .speaks
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = speaks;
+    }
+
+    /// The limits of enhanced fan-out from now on.
+    pub fn limit_fanout(&self, limits: FanoutLimits) {
+        self.service.consumers.set_limits(limits);
     }
 
     /// Creates a stream; replaces one with the same name.

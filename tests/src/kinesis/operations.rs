@@ -33,7 +33,7 @@ impl From<Value> for Answer {
     }
 }
 
-type Answered = Result<Answer, Refusal>;
+pub(super) type Answered = Result<Answer, Refusal>;
 
 /// Stream and shard of a request, as far as it names them.
 pub(super) fn about(body: &Value) -> (String, String) {
@@ -46,8 +46,13 @@ pub(super) fn about(body: &Value) -> (String, String) {
     let shard = ["ShardId", "ShardToSplit", "ShardToMerge"]
         .iter()
         .find_map(|key| body[*key].as_str());
+    let of_consumer = || {
+        let (_, stream) = body["ConsumerARN"].as_str()?.split_once(":stream/")?;
+        let (name, _) = stream.split_once('/')?;
+        Some(name.to_owned())
+    };
     (
-        stream_name(body).unwrap_or_default(),
+        stream_name(body).or_else(of_consumer).unwrap_or_default(),
         shard.unwrap_or_default().to_owned(),
     )
 }
@@ -65,7 +70,7 @@ fn stream_name(body: &Value) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn text<'v>(body: &'v Value, key: &str) -> Result<&'v str, Refusal> {
+pub(super) fn text<'v>(body: &'v Value, key: &str) -> Result<&'v str, Refusal> {
     body[key]
         .as_str()
         .ok_or_else(|| Refusal::invalid(format!("{key} is missing")))
@@ -77,6 +82,10 @@ impl Service {
             "GetRecords" => self.get_records(body),
             "GetShardIterator" => self.get_shard_iterator(body),
             "ListShards" => self.list_shards(body),
+            "RegisterStreamConsumer" => self.register_consumer(body),
+            "DescribeStreamConsumer" => self.describe_consumer(body),
+            "ListStreamConsumers" => self.list_consumers(body),
+            "DeregisterStreamConsumer" => self.deregister_consumer(body),
             "PutRecord" => self.put_record(body),
             "PutRecords" => self.put_records(body),
             "SplitShard" => self.split_shard(body),
@@ -106,13 +115,13 @@ impl Service {
         }
     }
 
-    fn named(&self, body: &Value) -> Result<Arc<Stream>, Refusal> {
+    pub(super) fn named(&self, body: &Value) -> Result<Arc<Stream>, Refusal> {
         let name = stream_name(body)
             .ok_or_else(|| Refusal::invalid("StreamName or StreamARN is missing"))?;
         self.find(&name)
     }
 
-    fn shard(&self, stream: &Stream, name: &str) -> Result<Arc<Shard>, Refusal> {
+    pub(super) fn shard(&self, stream: &Stream, name: &str) -> Result<Arc<Shard>, Refusal> {
         let there = stream.shards().into_iter().find(|shard| shard.name == name);
         there.ok_or_else(|| Refusal::no_shard(name, &stream.name))
     }
@@ -149,7 +158,7 @@ impl Service {
     }
 
     /// The number after which an iterator continues.
-    fn iterator_after(
+    pub(super) fn iterator_after(
         &self,
         stream: &Stream,
         shard: &Shard,
@@ -471,7 +480,7 @@ fn hash_range(shard: &Shard) -> Value {
     json!({ "StartingHashKey": shard.hash.0.to_string(), "EndingHashKey": shard.hash.1.to_string() })
 }
 
-fn child_shard(stream: &Stream, index: usize) -> Option<Value> {
+pub(super) fn child_shard(stream: &Stream, index: usize) -> Option<Value> {
     let shard = stream.shard_at(index)?;
     let parents: Vec<String> = shard
         .parents

@@ -22,6 +22,8 @@ pub enum Fault {
     Close,
     /// The response breaks off in the middle of its body.
     Cut,
+    /// A subscription stands and sends nothing.
+    Silence,
 }
 
 impl Fault {
@@ -64,6 +66,10 @@ pub struct Call {
     pub at_us: i64,
     /// The access key id that signed it.
     pub key: String,
+    /// It was in CBOR.
+    pub is_cbor: bool,
+    /// It came over HTTP/2.
+    pub is_http2: bool,
     pub body: Value,
     /// The error's code, if there was one; `Close` and `Cut` for those faults.
     pub error: Option<String>,

@@ -1,4 +1,4 @@
-//! HTTP: one request, one response, or the script's fault instead.
+//! HTTP/1.1 and HTTP/2: one request, one response, or the script's fault instead.
 //!
 //! Rule: signatures are not checked; the signer is recorded. Kinesis is JSON 1.1 by `x-amz-target`,
 //! STS a form.
@@ -6,7 +6,8 @@
 use super::error::Refusal;
 use super::operations::{Answer, about};
 use super::script::{Call, Fault};
-use super::{Service, operations};
+use super::{Service, Speaks, cbor, operations, subscriptions};
+use crate::pki::Files;
 use bytes::Bytes;
 use futures::StreamExt;
 use http_body_util::combinators::BoxBody;
@@ -14,28 +15,66 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use serde_json::{Value, json};
 use std::io;
-use std::sync::Arc;
-use tokio::net::{TcpListener, TcpStream};
+use std::sync::{Arc, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 type Body = BoxBody<Bytes, io::Error>;
 
 /// Serves until the runtime ends.
-pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
+pub(super) async fn serve(listener: TcpListener, service: Arc<Service>, tls: Option<TlsAcceptor>) {
     while let Ok((stream, _)) = listener.accept().await {
         let _delayed = stream.set_nodelay(true);
-        tokio::spawn(connection(stream, Arc::clone(&service)));
+        let service = Arc::clone(&service);
+        match tls.clone() {
+            None => _ = tokio::spawn(connection(stream, service)),
+            Some(tls) => {
+                tokio::spawn(async move {
+                    // A client that does not trust the certificate is gone.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        connection(stream, service).await;
+                    }
+                });
+            }
+        }
     }
 }
 
-async fn connection(stream: TcpStream, service: Arc<Service>) {
+/// TLS with this certificate; HTTP/2 first.
+pub(super) fn acceptor(certificate: &Files) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(&certificate.cert)
+        .and_then(Iterator::collect)
+        .expect("it is a certificate");
+    let key = PrivateKeyDer::from_pem_file(&certificate.key).expect("it is a key");
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("key and certificate match");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn connection<S>(stream: S, service: Arc<Service>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let answer = service_fn(move |request| respond(Arc::clone(&service), request));
     // The client disconnected, or a fault of the script: the connection is over, and the error is
     // ignored.
-    let _over = hyper::server::conn::http1::Builder::new()
+    let _over = auto::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), answer)
         .await;
 }
@@ -64,6 +103,8 @@ async fn respond(
         .unwrap_or_default()
         .to_owned();
     let key = access_key(header("authorization"));
+    let is_cbor = header("content-type") == cbor::MEDIA_TYPE;
+    let is_http2 = request.version() == Version::HTTP_2;
     let bytes = request
         .into_body()
         .collect()
@@ -77,7 +118,14 @@ async fn respond(
             &String::from_utf8_lossy(&bytes),
         ));
     }
-    let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let body: Value = match is_cbor {
+        true => cbor::request(&bytes),
+        false => serde_json::from_slice(&bytes).unwrap_or_default(),
+    };
+    let speaks = *service
+        .speaks
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
     let ((stream, shard), at_us) = (operations::about(&body), service.clock.now_us());
     let mut call = Call {
         operation,
@@ -85,12 +133,34 @@ async fn respond(
         shard,
         at_us,
         key,
+        is_cbor,
+        is_http2,
         body,
         error: None,
         records: 0,
         last: false,
     };
+    if let (true, Speaks::Json { status }) = (is_cbor, speaks) {
+        call.is_cbor = false;
+        let refusal = Refusal::new(status, "SerializationException", "no JSON");
+        return Ok(send(&service, call, Err(refusal), false));
+    }
     let fault = service.script.take(&call.operation, &call.shard);
+    let refused = matches!(fault, Some(Fault::Error { .. } | Fault::Close));
+    if call.operation == "SubscribeToShard" && !refused {
+        if let Some(Fault::Delay(time)) = fault {
+            tokio::time::sleep(time).await;
+        }
+        return Ok(
+            match subscriptions::subscribe(&service, &call.body, fault) {
+                Ok(response) => {
+                    service.script.note(call, false);
+                    response
+                }
+                Err(refusal) => send(&service, call, Err(refusal), false),
+            },
+        );
+    }
     let answered = match &fault {
         Some(Fault::Error {
             status,
@@ -106,7 +176,7 @@ async fn respond(
             tokio::time::sleep(*time).await;
             service.perform(&call.operation, &call.body)
         }
-        Some(Fault::Cut) | None => service.perform(&call.operation, &call.body),
+        Some(Fault::Cut | Fault::Silence) | None => service.perform(&call.operation, &call.body),
     };
     Ok(send(&service, call, answered, fault == Some(Fault::Cut)))
 }
@@ -118,7 +188,11 @@ fn send(
     answered: Result<Answer, Refusal>,
     cut: bool,
 ) -> Response<Body> {
-    let mut response = respond_to(service, call, answered, cut);
+    dated(service, respond_to(service, call, answered, cut))
+}
+
+/// A response with the service's time.
+pub(super) fn dated(service: &Service, mut response: Response<Body>) -> Response<Body> {
     if let Ok(date) = HeaderValue::from_str(&service.clock.http_date()) {
         response.headers_mut().insert(DATE, date);
     }
@@ -131,22 +205,40 @@ fn respond_to(
     answered: Result<Answer, Refusal>,
     cut: bool,
 ) -> Response<Body> {
-    const JSON: &str = "application/x-amz-json-1.1";
+    let is_cbor = call.is_cbor;
+    let speaks = *service
+        .speaks
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let is_loose = is_cbor && speaks == Speaks::LooseCbor;
+    let media_type = match is_cbor {
+        true => cbor::MEDIA_TYPE,
+        false => "application/x-amz-json-1.1",
+    };
+    let written = |json: Vec<u8>| match (is_cbor, is_loose) {
+        (true, true) => cbor::loose_response(&json),
+        (true, false) => cbor::response(&json),
+        (false, _) => json,
+    };
     match answered {
         Ok(answer) if cut => {
             call.error = Some("Cut".to_owned());
             service.script.note(call, false);
-            cut_response(JSON, answer.body)
+            cut_response(media_type, written(answer.body))
         }
         Ok(answer) => {
             (call.records, call.last) = (answer.records, answer.last);
             service.script.note(call, false);
-            response(200, JSON, answer.body.into())
+            response(200, media_type, written(answer.body).into())
         }
         Err(refusal) => {
             call.error = Some(refusal.code.clone());
             service.script.note(call, refusal.by_limit);
-            response(refusal.status, JSON, refusal.body().to_string().into())
+            if is_loose {
+                return response(500, "", Bytes::new());
+            }
+            let body = written(refusal.body().to_string().into_bytes());
+            response(refusal.status, media_type, body.into())
         }
     }
 }
@@ -213,6 +305,8 @@ fn assume_role(service: &Service, key: &str, form: &str) -> Response<Body> {
             shard,
             at_us,
             key,
+            is_cbor: false,
+            is_http2: false,
             body,
             error: None,
             records: 0,

@@ -175,6 +175,11 @@ impl Stream {
         self.sequence.fetch_add(SEQUENCE_STEP, Ordering::Relaxed) + SEQUENCE_STEP
     }
 
+    /// The last number that was given to anything.
+    pub(super) fn last_number(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
+    }
+
     fn add(&self, hash: (u128, u128), parents: Vec<usize>) -> usize {
         let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
         self.add_to(&mut shards, hash, parents)

@@ -59,6 +59,10 @@ pub struct SimJob {
     pub ordered: bool,
     /// Its defect; `None`: it must commit everything.
     pub illness: Option<Illness>,
+    /// Its rows go through a function, and have the number of their batch.
+    pub has_function: bool,
+    /// Its old epochs are removed.
+    pub forgets: bool,
     pub rate: u32,
     pub stream: SharedStream,
     /// Versions of the lookup so far.
@@ -98,6 +102,14 @@ impl SimJob {
             RETRIES
         };
         let records = rng.u32(3..200);
+        let function = match rng.u8(0..6) {
+            0 => Some("per = \"window\"\n"),
+            1 => Some("per = \"batch\"\n"),
+            2 => Some("per = \"key\"\nby = [\"k\"]\n"),
+            _ => None,
+        };
+        // Without a draw: the stories of the seeds stay as they are.
+        let forgets = rng.clone().u8(0..5) == 0;
         let common = Common {
             job: name.clone(),
             joins: kind != 1,
@@ -105,13 +117,17 @@ impl SimJob {
             interval,
             records,
             retries,
+            forgets,
             fails_on_bad_rows: illness == Some(Illness::FailingRecord),
+            function,
         };
         Self {
             name,
             texts: Arc::new(Texts::new(common, window_ms, kind == 0)),
             ordered: kind == 1,
             illness,
+            has_function: function.is_some(),
+            forgets,
             rate,
             stream: Arc::new(Mutex::new(stream)),
             lookup_version: 0,

@@ -2,13 +2,14 @@
 //! a seed determines.
 //!
 //! Owns: the world's services and network ([`weather`], [`store`], [`storage`], [`stream`],
-//! [`network`]), its processes ([`node`]), its jobs ([`job`], [`texts`]), its faults ([`chaos`]),
+//! [`network`]), its processes ([`node`]), its jobs ([`job`], [`texts`], [`function`]), its faults ([`chaos`]),
 //! the verdict ([`oracle`]). Does not own: the system itself: core, driver, sessions, tasks,
 //! decoding, queries and the Kinesis reader are the real ones.
 //! Rule: the same seed is the same story, event for event; whatever happens, the output contains
 //! every record of every job exactly once.
 
 pub mod chaos;
+pub mod function;
 pub mod job;
 pub mod network;
 pub mod node;

@@ -15,6 +15,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::sync::PoisonError;
 use streamctl_controller::store::Store as _;
 use streamctl_core::stored::DesiredState;
 use streamctl_engine::storage::Storage;
@@ -102,7 +103,16 @@ fn get(world: &World, location: &str) -> Result<Vec<u8>, String> {
         .ok_or_else(|| format!("{location} is not there"))
 }
 
-/// The manifests from the first epoch to the head.
+/// An object, or what it was before its removal.
+fn get_ever(world: &World, location: &str) -> Result<Vec<u8>, String> {
+    let removed = world.removed.lock().unwrap_or_else(PoisonError::into_inner);
+    match removed.get(location) {
+        Some(bytes) => Ok(bytes.to_vec()),
+        None => get(world, location),
+    }
+}
+
+/// The manifests from the first epoch to the head. Those from the anchor on must be there.
 fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
     let stored = world.stored(&job.name).ok_or("the job is gone")?;
     let stream_may_fail = job.stream().may_fail();
@@ -126,7 +136,12 @@ fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
         ));
     }
     while let Some(reference) = next {
-        let bytes = get(world, &job::checkpoint(&job.name).join(&reference.name))?;
+        let location = job::checkpoint(&job.name).join(&reference.name);
+        let bytes = if reference.epoch < stored.anchors.first_kept() {
+            get_ever(world, &location)?
+        } else {
+            get(world, &location)?
+        };
         let manifest = Manifest::decode(&bytes, &reference).map_err(|error| error.to_string())?;
         if manifest
             .previous
@@ -149,10 +164,19 @@ fn manifests(world: &World, job: &SimJob) -> Result<Vec<Manifest>, String> {
 
 /// The text of the version that made each epoch, from the store and the chain of its versions.
 fn texts(world: &World, job: &SimJob, manifests: &[Manifest]) -> Result<Vec<Text>, String> {
-    let mut version = world.stored(&job.name).ok_or("the job is gone")?.job;
+    let stored = world.stored(&job.name).ok_or("the job is gone")?;
+    let first = stored.anchors.first_kept();
+    let kept = manifests.iter().find(|manifest| manifest.epoch >= first);
+    let kept = kept.map_or(JobVersion::FIRST, Manifest::job_version);
+    let mut version = stored.job;
     let mut digests = BTreeMap::from([(version.job_version, version.spec_digest.clone())]);
     while let Some(before) = version.previous.take() {
-        let bytes = get(world, &job::checkpoint(&job.name).join(&before.name))?;
+        let location = job::checkpoint(&job.name).join(&before.name);
+        let bytes = if before.job_version < kept {
+            get_ever(world, &location)?
+        } else {
+            get(world, &location)?
+        };
         version = ResolvedJob::decode(&bytes, &before).map_err(|error| error.to_string())?;
         digests.insert(version.job_version, version.spec_digest.clone());
     }
@@ -362,6 +386,13 @@ fn objects(
                 return Err(format!(
                     "{location}: {line} is not of job file {}, epoch {epoch} is",
                     made_by.number
+                ));
+            }
+            let batch_id = manifest.window.start_ms.div_euclid(made_by.window_ms);
+            let expected = job.has_function.then_some(batch_id);
+            if line["batch_id"].as_i64() != expected {
+                return Err(format!(
+                    "{location}: {line} is of another batch than {expected:?}"
                 ));
             }
             let id = text("id");

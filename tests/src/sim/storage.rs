@@ -1,15 +1,17 @@
 //! Faulty object storage: the memory storage behind calls that are lost, late, or never answered.
 //!
-//! Owns: the faults, and the check that nothing becomes visible before its commit. Does not own:
+//! Owns: the faults, the checks that nothing becomes visible before its commit and that no manifest is
+//! removed before the store allows it. Does not own:
 //! objects.
 //! Rule: a response may be wrong; the stored data never is.
 
 use super::weather::{Fate, Weather};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use streamctl_controller::store::{MemoryStore, Store as _};
 use streamctl_engine::storage::{
     MemoryStorage, ObjectInfo, PutOutcome, RefusalCause, StagedWriter, Storage, StorageError,
 };
@@ -17,6 +19,9 @@ use streamctl_proto::report::{ObjectKind, StagedObject};
 use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::Orphans;
 use tokio::time::sleep;
+
+/// What was removed, for the verdict alone.
+pub type Removed = Arc<Mutex<BTreeMap<String, Bytes>>>;
 
 /// Objects in committed manifests.
 pub type Committed = Arc<Mutex<BTreeSet<String>>>;
@@ -28,6 +33,9 @@ pub struct FaultyStorage {
     pub place: String,
     pub weather: Arc<Weather>,
     pub committed: Committed,
+    pub removed: Removed,
+    /// The store's own view of itself.
+    pub store: MemoryStore,
 }
 
 impl std::fmt::Debug for FaultyStorage {
@@ -37,6 +45,26 @@ impl std::fmt::Debug for FaultyStorage {
 }
 
 impl FaultyStorage {
+    /// A manifest is removed only if it lies before the anchor that the store holds.
+    async fn may_be_removed(&self, location: &str) {
+        let Some((folder, file)) = location.rsplit_once("/epochs/") else {
+            return;
+        };
+        let epoch = file
+            .split_once('-')
+            .and_then(|(epoch, _)| epoch.parse().ok());
+        let jobs = self.store.load().await.unwrap_or_default();
+        let is_its = |name: &str| folder.ends_with(&format!("/{name}"));
+        let stored = jobs.iter().find(|it| is_its(it.job.spec.name.as_str()));
+        let first = stored.map_or(0, |stored| stored.anchors.first_kept().0);
+        if epoch.is_none_or(|epoch: u64| epoch >= first) {
+            self.weather.broken(format!(
+                "{} removes {location}, the first kept epoch is {first}",
+                self.place
+            ));
+        }
+    }
+
     async fn call<T>(
         &self,
         what: &str,
@@ -128,6 +156,18 @@ impl Storage for FaultyStorage {
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError> {
         self.call("abandon", &object.location, self.inner.abandon(object))
             .await
+    }
+
+    async fn delete(&self, location: &str) -> Result<(), StorageError> {
+        let work = async {
+            self.may_be_removed(location).await;
+            if let Ok(bytes) = self.inner.get(location, u64::MAX).await {
+                let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+                removed.insert(location.to_owned(), bytes);
+            }
+            Storage::delete(&self.inner, location).await
+        };
+        self.call("delete", location, work).await
     }
 
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {

@@ -17,8 +17,8 @@ use streamctl_controller::store::{
     CommitOutcome, CreateOutcome, LeaderRecord, Leadership, MemoryStore, Store, StoreError,
     StoredJob, WriteOutcome,
 };
-use streamctl_core::stored::Replays;
-use streamctl_core::stored::{DesiredState, Repair};
+use streamctl_core::journal::{Block, Entry};
+use streamctl_core::stored::{Anchors, DesiredState, Repair, Replays};
 use streamctl_engine::storage::{MemoryStorage, Storage};
 use streamctl_proto::{Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, Term};
 use tokio::time::{sleep, timeout};
@@ -295,6 +295,22 @@ impl Store for FaultyStore {
             .await
     }
 
+    async fn set_anchors(
+        &self,
+        term: Term,
+        job: &JobName,
+        anchors: &Anchors,
+    ) -> Result<WriteOutcome, StoreError> {
+        let work = async {
+            let outcome = self.inner.set_anchors(term, job, anchors).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "an anchor").await;
+            }
+            Ok(outcome)
+        };
+        self.call("set anchors", work).await
+    }
+
     async fn raise_terms(&self, term: Term, above: Term) -> Result<WriteOutcome, StoreError> {
         self.call("raise terms", self.inner.raise_terms(term, above))
             .await
@@ -332,6 +348,25 @@ impl Store for FaultyStore {
             Ok(outcome)
         };
         self.call("set published", work).await
+    }
+
+    async fn load_journal(&self) -> Result<Vec<Entry>, StoreError> {
+        self.call("load journal", self.inner.load_journal()).await
+    }
+
+    async fn write_journal(
+        &self,
+        term: Term,
+        blocks: &[Block],
+    ) -> Result<WriteOutcome, StoreError> {
+        let work = async {
+            let outcome = self.inner.write_journal(term, blocks).await?;
+            if outcome == WriteOutcome::Written {
+                self.must_lead(term, "the journal").await;
+            }
+            Ok(outcome)
+        };
+        self.call("write journal", work).await
     }
 
     async fn delete_job(&self, term: Term, job: &JobName) -> Result<WriteOutcome, StoreError> {

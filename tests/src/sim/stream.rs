@@ -19,7 +19,7 @@ use streamctl_engine::source::{ListError, ListedShard, Listing};
 use streamctl_engine::storage::RefusalCause;
 use streamctl_proto::resolved::{StreamAddress, StreamFacts, StreamIdentity};
 use streamctl_proto::spec::SourceKind;
-use streamctl_proto::{Clamp, ShardId, Window, WindowSize};
+use streamctl_proto::{Clamp, ShardId, Watermark, Window, WindowSize};
 use tokio::time::{Instant, sleep};
 
 /// When all streams were created: long before the world begins.
@@ -325,23 +325,23 @@ impl Stream {
     /// nor before the last of its parents. No fault may change it.
     pub fn windows(&self, size: WindowSize) -> BTreeMap<ShardId, Vec<Window>> {
         let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
-        let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
+        let mut ends: BTreeMap<&ShardId, Watermark> = BTreeMap::new();
         // Shards are named in the order of their creation.
         for (id, shard) in &self.shards {
-            let floor_ms = shard
+            let floor = shard
                 .parents
                 .iter()
                 .map(|parent| ends[parent])
                 .max()
-                .unwrap_or(i64::MIN);
-            let mut clamp = Clamp::new(size, floor_ms);
+                .unwrap_or_default();
+            let mut clamp = Clamp::new(size, floor);
             let placed = shard
                 .puts
                 .iter()
                 .map(|put| clamp.place(put.record.arrival_ms))
                 .collect();
             windows.insert(id.clone(), placed);
-            ends.insert(id, clamp.floor_ms());
+            ends.insert(id, clamp.floor());
         }
         windows
     }
@@ -410,6 +410,7 @@ impl Stream {
             } else {
                 vec![]
             },
+            continuation: None,
             left: None,
             date: None,
         })

@@ -5,8 +5,8 @@
 
 use super::chaos::{kill, refuse_controllers};
 use super::stream::AfterOutage;
-use super::tell_of;
 use super::world::{UserWish, World};
+use super::{tell, tell_of};
 use std::sync::atomic::Ordering;
 
 /// Seeds of each story: they determine sizes of windows, numbers of shards, and joins.
@@ -54,7 +54,7 @@ fn records_that_expired_during_an_outage_end_their_jobs_and_are_never_passed_ove
 }
 
 #[test]
-fn a_lookup_that_breaks_stays_in_use_as_it_was_whoever_leads() {
+fn a_lookup_that_breaks_stays_in_use_under_any_leader() {
     ends_well(|world| {
         for job in &world.jobs {
             world.break_lookup(job);
@@ -64,7 +64,7 @@ fn a_lookup_that_breaks_stays_in_use_as_it_was_whoever_leads() {
 }
 
 #[test]
-fn a_job_that_could_not_be_read_at_an_election_goes_on_once_it_can() {
+fn a_job_that_could_not_be_read_at_an_election_continues_once_it_can() {
     ends_well(|world| {
         let until_ms = world.weather.now_ms() + 5_000;
         refuse_controllers(world, until_ms);
@@ -107,6 +107,19 @@ fn a_stream_that_was_deleted_and_created_again_ends_its_job_and_no_other() {
         let wall_ms = world.weather.kinesis_ms();
         world.jobs[1].stream().create_again(wall_ms);
     });
+}
+
+#[test]
+fn a_job_whose_function_fails_loses_nothing_and_doubles_nothing() {
+    let mut failures = 0;
+    for seed in 0..12 {
+        let story = tell(seed, false);
+        assert_eq!(story.broken, None, "seed {seed}");
+        let of_functions = story.faults.iter();
+        let of_functions = of_functions.filter(|(name, _)| name.starts_with("function: "));
+        failures += of_functions.map(|(_, count)| *count).sum::<u64>();
+    }
+    assert!(failures > 0, "no function failed");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! Rule: every row contains the number of the text that made it, so that the verdict can compare it
 //! with its manifest.
 
+use super::function::{SCHEMA, SCHEMA_OF_LOOKUP};
 use super::job;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -38,8 +39,12 @@ pub struct Common {
     pub records: u32,
     /// `[retry] max`.
     pub retries: u32,
+    /// It keeps its history for a minute only; clocks jump by more.
+    pub forgets: bool,
     /// A record that its query cannot take fails its window.
     pub fails_on_bad_rows: bool,
+    /// Its rows go through a function, called as often as `per` of the first text requires.
+    pub function: Option<&'static str>,
 }
 
 /// All texts of a job, by the digest of the file.
@@ -91,7 +96,9 @@ impl Texts {
             interval,
             records,
             retries,
+            forgets,
             fails_on_bad_rows,
+            function,
         } = &self.common;
         let mut made = self.lock();
         let number = made.len() as u64 + 1;
@@ -119,6 +126,15 @@ impl Texts {
         } else {
             ""
         };
+        let function = match function {
+            None => String::new(),
+            Some(per) => {
+                let lookup = if *joins { SCHEMA_OF_LOOKUP } else { "" };
+                format!(
+                    "[function]\nurl = \"grpc://functions:1\"\ntimeout = \"2s\"\n{per}{SCHEMA}{lookup}"
+                )
+            }
+        };
         let sink = job::sink(job);
         let sink = if moves {
             format!("{sink}{number}/")
@@ -126,11 +142,12 @@ impl Texts {
             sink
         };
         let checkpoint = job::checkpoint(job).as_str().to_owned();
+        let keep = if *forgets { "keep = \"1m\"\n" } else { "" };
         let file = format!(
             "name = \"{job}\"\n[source]\ntype = \"kinesis\"\nstream = \"{job}\"\nstarting_position = \"trim_horizon\"\n\
              poll_interval = \"{interval}\"\nmax_records_per_read = {records}\n[source.schema]\nid = \"string\"\nk = \"string\"\nn = \"string\"\n\
-             [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\n{on_query_error}sql = \"{sql}\"\n[sink]\npath = \"{sink}\"\n\
-             format = \"json\"\ncompression = \"none\"\n{folders}[checkpoint]\nlocation = \"{checkpoint}\"\n[retry]\nmax = {retries}\n"
+             [window]\nsize = \"{window_ms}ms\"\n{lookup}[transform]\n{on_query_error}sql = \"{sql}\"\n{function}[sink]\npath = \"{sink}\"\n\
+             format = \"json\"\ncompression = \"none\"\n{folders}[checkpoint]\nlocation = \"{checkpoint}\"\n{keep}[retry]\nmax = {retries}\n"
         );
         let text = Text {
             number,

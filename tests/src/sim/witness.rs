@@ -51,7 +51,11 @@ impl Witness for Watcher {
                 .note(|| format!("{}     -> {}", self.place, effect_label(effect)));
             let routine = matches!(
                 effect,
-                Effect::ListShards { .. } | Effect::CheckLookup { .. } | Effect::Sweep { .. }
+                Effect::ListShards { .. }
+                    | Effect::CheckLookup { .. }
+                    | Effect::Sweep { .. }
+                    | Effect::RecordAnchors { .. }
+                    | Effect::Trim { .. }
             );
             if self.calm.load(Ordering::Relaxed) && !routine {
                 self.weather.broken(format!(
@@ -111,8 +115,8 @@ fn event_label(event: &Event) -> String {
                 let id = task.task;
                 let version = task.job_version;
                 format!(
-                    "{id} of {version} {base:?} reports {reports:?} to {} released {released}",
-                    task.watermark_ms
+                    "{id} of {version} {base:?} reports {reports:?} to {:?} released {released}",
+                    task.watermark
                 )
             };
             format!(
@@ -138,14 +142,11 @@ fn event_label(event: &Event) -> String {
         Event::Task {
             worker,
             task,
-            event:
-                TaskEvent::Progressed {
-                    watermark_ms,
-                    shards,
-                    ..
-                },
+            event: TaskEvent::Progressed {
+                watermark, shards, ..
+            },
         } => {
-            format!("Progressed {worker} {task} {watermark_ms} {shards:?}")
+            format!("Progressed {worker} {task} {watermark:?} {shards:?}")
         }
         Event::Job {
             job,
@@ -165,7 +166,10 @@ fn effect_label(effect: &Effect) -> String {
         Effect::RecordVersion { job, version } => {
             format!("RecordVersion {job} {}", version.job_version)
         }
-        Effect::Publish { manifest, .. } => format!("Publish {}", manifest.epoch),
+        Effect::Publish { epochs, .. } => {
+            let epochs = epochs.iter().map(|it| it.manifest.epoch.to_string());
+            format!("Publish {}", epochs.collect::<Vec<_>>().join(" "))
+        }
         Effect::MoveHead { head, .. } => format!("MoveHead {}", head.epoch),
         other => format!("{other:?}"),
     }

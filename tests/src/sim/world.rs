@@ -5,10 +5,11 @@
 //! Rule: time moves in ticks; within one, each process runs once, in a random order.
 
 use super::chaos::{self, Chaos};
+use super::function::Unreliable;
 use super::job::{self, Illness, SimJob};
 use super::network::{Dialler, Network, Presence};
 use super::node::{Body, Process};
-use super::storage::{Committed, FaultyStorage};
+use super::storage::{Committed, FaultyStorage, Removed};
 use super::store::{FaultyStore, Ledger};
 use super::stream::{AfterOutage, RETENTION_MS, SharedStream, Stream, StreamsAt};
 use super::texts::Text;
@@ -29,6 +30,7 @@ use streamctl_engine::resolve;
 use streamctl_engine::storage::{MemoryStorage, Storage, Storages};
 use streamctl_proto::v1::jobs_server::Jobs;
 use streamctl_proto::{Epoch, JobName, Manifest, Term, v1};
+use streamctl_worker::functions::Functions;
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::session::{self, Settings};
 use streamctl_worker::source::Sources;
@@ -117,6 +119,8 @@ pub struct World {
     pub ledger: Arc<Mutex<Ledger>>,
     pub objects: MemoryStorage,
     pub committed: Committed,
+    /// Old history.
+    pub removed: Removed,
     /// All jobs of the cluster.
     pub jobs: Vec<SimJob>,
     calm: Arc<AtomicBool>,
@@ -197,6 +201,7 @@ impl World {
             ledger: Arc::default(),
             objects,
             committed: Arc::default(),
+            removed: Arc::default(),
             jobs,
             calm: Arc::default(),
             renewed_ms: BTreeMap::new(),
@@ -721,6 +726,8 @@ impl World {
             place: place.to_owned(),
             weather,
             committed,
+            removed: Arc::clone(&self.removed),
+            store: self.store.clone(),
         }))
     }
 
@@ -813,6 +820,10 @@ impl World {
             network: Arc::clone(&self.network),
             worker: place.to_owned(),
         });
+        let functions = Functions::faked(Arc::new(Unreliable {
+            weather: Arc::clone(&self.weather),
+            place: place.to_owned(),
+        }));
         Process::start(
             self.weather.now_ms() - TICK_MS,
             Body::Worker,
@@ -830,7 +841,7 @@ impl World {
                     compute,
                     network,
                     meter,
-                    functions: Default::default(),
+                    functions,
                 };
                 let stop = async move {
                     let _gone = stopped.wait_for(|stopped| *stopped).await;

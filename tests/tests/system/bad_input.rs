@@ -426,7 +426,7 @@ fn what_is_missing_is_refused_at_submit_by_its_name() {
         "a refused job leaves nothing behind"
     );
     every_verb_finds_the_same_in_a_job_file(&scene);
-    an_unknown_job_is_told_with_one_hint_by_every_verb(&scene);
+    an_unknown_job_is_an_error_with_one_hint_in_every_verb(&scene);
 }
 
 /// All at once, with their lines, in the order of the file.
@@ -459,7 +459,7 @@ fn every_verb_finds_the_same_in_a_job_file(scene: &Scene) {
         let words = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{verb:?}: {words}");
         assert!(
-            words.starts_with(&format!("error: {file} is not a correct job file\n")),
+            words.starts_with(&format!("error: {file} is not a valid job file\n")),
             "{verb:?}: {words}"
         );
         let reported: Vec<&str> = words
@@ -476,7 +476,7 @@ fn every_verb_finds_the_same_in_a_job_file(scene: &Scene) {
     }
 }
 
-fn an_unknown_job_is_told_with_one_hint_by_every_verb(scene: &Scene) {
+fn an_unknown_job_is_an_error_with_one_hint_in_every_verb(scene: &Scene) {
     let file = scene.servers.folder().join("job.toml");
     std::fs::write(
         &file,
@@ -489,7 +489,7 @@ fn an_unknown_job_is_told_with_one_hint_by_every_verb(scene: &Scene) {
     .unwrap();
     let file = file.to_str().unwrap();
     let change = ["submit", file, "--change", "--if-version", "3"];
-    let verbs: [&[&str]; 13] = [
+    let verbs: [&[&str]; 15] = [
         &["status", "nope"],
         &["status", "nope", "--watch"],
         &["stop", "nope"],
@@ -498,6 +498,8 @@ fn an_unknown_job_is_told_with_one_hint_by_every_verb(scene: &Scene) {
         &["dead-letters", "nope"],
         &["dead-letters", "nope", "--replay"],
         &["scaling", "nope"],
+        &["events", "nope"],
+        &["why", "nope"],
         &["tail", "nope"],
         &["tail", "nope", "--from", "1"],
         &["verify", "nope"],
@@ -584,7 +586,7 @@ fn slowest_list(address: &str, stop: &AtomicBool) -> Duration {
             let mut jobs = JobsClient::connect(format!("http://{address}"))
                 .await
                 .expect("the leader lives");
-            jobs.list_jobs(ListJobsRequest {}).await
+            jobs.list_jobs(ListJobsRequest::default()).await
         });
         listed.expect("the leader still leads");
         slowest = slowest.max(began.elapsed());
@@ -662,7 +664,7 @@ fn a_job_that_costs_too_much_is_refused_in_time_and_nothing_waits_for_it() {
 }
 
 #[test]
-fn a_lookup_that_breaks_keeps_its_last_good_version_and_says_so() {
+fn a_lookup_that_breaks_keeps_its_last_good_version_and_names_the_reason() {
     let _alone = one_system_at_a_time();
     let scene = Scene::new();
     scene.submit(&JOB).unwrap();

@@ -76,7 +76,7 @@ fn heard(stream: &mut TcpStream, count: usize) -> std::io::Result<String> {
 }
 
 #[test]
-fn a_hole_keeps_what_was_said_and_gives_it_when_it_is_healed() {
+fn a_partition_holds_messages_and_delivers_them_when_it_heals() {
     let links = Links::default();
     let port = links.open("echo", echo());
     let mut stream = connect(port);
@@ -170,7 +170,7 @@ fn bytes_come_late_over_a_slow_link_and_as_an_error_from_a_failing_one() {
 }
 
 #[test]
-fn the_names_of_the_faults_are_told_to_who_asks_for_another() {
+fn an_unknown_fault_is_refused_with_the_names_of_the_faults() {
     assert!(Fault::named("worker-killed").is_ok());
     assert!(
         Fault::named("worker-kiled")

@@ -7,7 +7,9 @@
 //! clock jumps.
 
 mod emulator;
+mod fanout;
 mod jobs;
+mod wire;
 
 use arrow::array::Int64Array;
 use md5::{Digest, Md5};
@@ -173,6 +175,7 @@ fn resolved(address: &str) -> ResolvedJob {
         job_version: Default::default(),
         previous: None,
         changed_ms: 0,
+        after_epoch: None,
         submitted_ms: 0,
         start: Position::Timestamp(0),
         columns: vec![],
@@ -185,6 +188,7 @@ fn resolved(address: &str) -> ResolvedJob {
             ..StreamAddress::default()
         }),
         stream_identity: None,
+        consumer: None,
         whole_window: false,
         query_digest: String::new(),
         output_schema: String::new(),
@@ -575,7 +579,7 @@ async fn line_12_what_expired_unread_of_a_child_is_lost_since_its_parents_end() 
 }
 
 #[tokio::test]
-async fn line_12_a_shard_without_unread_records_goes_on_however_old_its_position_is() {
+async fn line_12_a_shard_without_unread_records_continues_at_any_age_of_its_position() {
     for trimmed in EXPIRED {
         let expiring = Expiring::new(trimmed, false).await;
         // An earlier reader knew 13 hours ago that nothing had come since "b".
@@ -742,7 +746,7 @@ async fn line_13_an_idle_shard_is_complete_up_to_now_but_for_the_grace_period() 
 }
 
 #[tokio::test]
-async fn line_14_aggregates_are_taken_apart_and_reading_goes_on_inside_them() {
+async fn line_14_aggregates_are_taken_apart_and_reading_continues_inside_them() {
     let scene = Scene::of(1).await;
     scene.stream.put_in(SHARD, b"before", 1_000);
     scene.stream.put_in(SHARD, AGGREGATE, 2_000);
@@ -993,7 +997,7 @@ async fn line_14_a_replay_of_any_range_inside_aggregates_gives_its_rows_again() 
 }
 
 #[tokio::test]
-async fn line_16_a_reader_counts_throttles_renewals_and_losses_and_says_how_far_behind_it_is() {
+async fn line_16_a_reader_counts_throttles_renewals_losses_and_its_lag() {
     let mut scene = Scene::with(&["a", "b"]).await;
     scene.job.spec.source.on_data_loss = OnDataLoss::Continue;
     if let SourceKind::Kinesis(KinesisSource {

@@ -89,6 +89,13 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
     browser.until("document.querySelector('tbody .spark path') !== null");
     browser.looks_good("jobs");
 
+    browser.click("[data-nav=events]");
+    browser.see("h1", "Events");
+    browser.see(".events", "job submitted");
+    browser.see(".events", "leader elected");
+    browser.looks_good("events");
+    browser.click("[data-nav=jobs]");
+
     browser.click("tbody a");
     browser.see("h1", "sales-by-country");
     browser.until("document.querySelectorAll('[data-chart=windows] .bar').length >= 3");
@@ -130,9 +137,11 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
         "country_lookup",
         "Reported up to",
         "3 open, 0 ended",
+        "job submitted",
     ] {
         browser.see(".card", text);
     }
+    the_query_and_the_past_are_shown(&mut browser);
     browser.looks_good("job");
     browser.kept_to(&origin);
 
@@ -145,7 +154,35 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
     browser.see("#connection", "live");
     browser.order(&json!({"do": "gone", "selector": "#lost"}));
     assert_eq!(browser.evaluate("document.body.dataset.mark"), "same page");
+    // A page that is opened anew has the past, also that of the process before.
+    browser.open("about:blank");
+    browser.open(&format!("{origin}/#/job/sales-by-country"));
+    browser.until("document.querySelectorAll('[data-timeline=rows] path.line').length >= 1");
+    wait::until("windows of the process before", SHOWN_WITHIN, || {
+        let found = browser.evaluate(
+            "fetch('/api/v1/jobs/sales-by-country/history').then((answer) => answer.json()).then(({ points, reading }) =>
+                !reading && points.some((point) => point.epochs > 0 && !point.stages.publish))",
+        );
+        (found == true).then_some(())
+    });
     browser.kept_to_while_away(&origin);
+}
+
+/// Operators as a graph and as a table, the job file, and lines with times as their axis.
+fn the_query_and_the_past_are_shown(browser: &mut Browser) {
+    browser.until("document.querySelectorAll('[data-key=plan] .operator').length >= 6");
+    browser.until("document.querySelector('[data-key=plan] :is(.hot, .warm)') !== null");
+    browser.click("[data-key=operators] summary");
+    browser.see("table.operators", "HashJoinExec");
+    browser.click("[data-key=file] summary");
+    browser.see("pre.file", "name = \"sales-by-country\"");
+    browser.click("[data-span='900000']");
+    for line in ["rows", "past-lag", "closed-to-published"] {
+        browser.until(&format!(
+            "document.querySelectorAll('[data-timeline={line}] path.line').length >= 1"
+        ));
+    }
+    browser.until("document.querySelectorAll('[data-timeline=rows] [data-mark]').length >= 2");
 }
 
 #[test]
@@ -172,7 +209,7 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     });
     browser.open(&format!("{origin}/"));
     browser.see("#cluster", "stands by");
-    browser.see("#cluster", "leads and is asked");
+    browser.see("#cluster", "data from the leader");
     browser.see(".empty", "No jobs yet");
     assert_eq!(leader, "controller-1");
 
@@ -220,6 +257,12 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.click("nav a[data-nav=workers]");
     browser.see("tbody tr", "worker-1");
     browser.looks_good("workers");
+    browser.click("tbody a");
+    browser.see("h1", "worker-1");
+    browser.see(".tile", "processors");
+    browser.until("document.querySelectorAll('[data-timeline=cpu] path.line').length >= 1");
+    browser.until("document.querySelectorAll('[data-timeline=memory] path.line').length >= 1");
+    browser.looks_good("worker");
     browser.open(&format!("{origin}/#/job/no-such-job"));
     browser.see(".problem.bad", "there is no job no-such-job");
 

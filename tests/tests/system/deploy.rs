@@ -557,7 +557,7 @@ fn every_flag_and_variable_of_the_compose_file_is_one_of_the_program() {
 /// What engines differ in: some build for every service that says how, look for the image in a
 /// registry where one does not, start one of what has no mode.
 #[test]
-fn the_compose_file_says_what_engines_would_else_each_do_in_their_way() {
+fn the_compose_file_sets_what_engines_do_differently_by_default() {
     let ours = ours();
     assert_eq!(ours.len(), 3, "two controllers and the workers");
     assert_eq!(

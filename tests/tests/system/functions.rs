@@ -7,22 +7,18 @@ use crate::model_job::{self, JOB, STEP};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use streamctl_tests::places::{binary, inherited, one_system_at_a_time, servers_folder};
-
-/// The interpreter with pyarrow, pandas and polars.
-fn python() -> PathBuf {
-    servers_folder().join("function/bin/python")
-}
+use streamctl_tests::places::{binary, function_python as python, inherited, one_system_at_a_time};
+use streamctl_tests::process::{children_of, signal};
 
 /// A folder with a job of the generator and a function.
-struct Scene {
+pub(super) struct Scene {
     root: tempfile::TempDir,
 }
 
-const RECORDS: u64 = 400;
+pub(super) const RECORDS: u64 = 400;
 
 impl Scene {
-    fn new(transform: &str, function: &str, more: &str) -> Self {
+    pub(super) fn new(transform: &str, function: &str, more: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let scene = Self { root };
         scene.write("transform.py", transform);
@@ -30,7 +26,7 @@ impl Scene {
         scene
     }
 
-    fn job(function: &str, more: &str) -> String {
+    pub(super) fn job(function: &str, more: &str) -> String {
         format!(
             "name = \"own\"\n[source]\ntype = \"generator\"\nseed = 7\nshards = 2\nrate = 4000\nrecords_per_shard = {}\n\
              [window]\nsize = \"1s\"\n[function]\n{function}\n[sink]\npath = \"out/\"\nformat = \"json\"\n\
@@ -39,28 +35,38 @@ impl Scene {
         )
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    /// Runs the program on the job file.
-    fn streamctl(&self, verb: &str, flags: &[&str]) -> Output {
+    /// The program on the job file.
+    pub(super) fn command(&self, verb: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(binary("streamctl"));
         command.env_clear().envs(inherited());
         command.env("STREAMCTL_FUNCTION_PYTHON", python());
         command.args([verb, "job.toml"]).args(flags);
-        command.current_dir(self.root.path()).output().unwrap()
+        command.current_dir(self.root.path());
+        command
     }
 
-    fn run(&self, flags: &[&str]) -> Output {
+    pub(super) fn streamctl(&self, verb: &str, flags: &[&str]) -> Output {
+        self.command(verb, flags).output().unwrap()
+    }
+
+    pub(super) fn run(&self, flags: &[&str]) -> Output {
         self.streamctl("run", flags)
     }
 
-    fn rows(&self) -> Vec<Value> {
+    pub(super) fn run_with(&self, env: &[(&str, &str)]) -> Output {
+        let mut command = self.command("run", &[]);
+        command.envs(env.iter().copied()).output().unwrap()
+    }
+
+    pub(super) fn rows(&self) -> Vec<Value> {
         rows(&self.path("out"))
     }
 }
@@ -69,7 +75,7 @@ fn rows(folder: &Path) -> Vec<Value> {
     json_lines(folder)
 }
 
-fn text(output: &Output) -> String {
+pub(super) fn text(output: &Output) -> String {
     format!(
         "{}\n{}",
         String::from_utf8_lossy(&output.stdout),
@@ -292,26 +298,4 @@ fn a_function_loses_and_doubles_nothing_when_its_process_its_worker_and_the_lead
             "epoch {epoch}"
         );
     }
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
-    let mut children = vec![];
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))
-        .unwrap()
-        .flatten()
-    {
-        let list = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(
-            list.split_whitespace()
-                .filter_map(|id| id.parse::<u32>().ok()),
-        );
-    }
-    children
-}
-
-fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .status();
-    assert!(status.is_ok_and(|status| status.success()));
 }

@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use streamctl_controller::metrics as controller;
 use streamctl_engine::metrics::{Kind, Metric};
@@ -103,6 +104,82 @@ fn alert_rules_fire_when_they_should_and_only_then() {
     promtool(&["test", "rules", "alerts_test.yaml"]);
 }
 
+/// `promtool check metrics` on an answer of `/metrics`.
+fn lint(answer: &str) {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    let mut checks = Command::new(program("promtool"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    let mut input = checks.stdin.take().expect("its input is a pipe");
+    input.write_all(body.as_bytes()).expect("promtool reads");
+    drop(input);
+    let output = checks.wait_with_output().expect("promtool ends");
+    let found = [output.stdout, output.stderr].concat();
+    let found = String::from_utf8_lossy(&found);
+    assert!(
+        output.status.success() && found.trim().is_empty(),
+        "{found}"
+    );
+}
+
+/// The alerts, each with the place of its runbook.
+fn alerts() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(root().join("deploy/prometheus/alerts.yaml")).unwrap();
+    let value = |line: &str, key: &str| {
+        let value = line.trim_start().strip_prefix(key)?;
+        Some(value.trim().to_owned())
+    };
+    let mut alerts: Vec<(String, String)> = vec![];
+    for line in text.lines() {
+        if let Some(name) = value(line, "- alert:") {
+            alerts.push((name, String::new()));
+        }
+        if let Some(place) = value(line, "runbook_url:") {
+            alerts.last_mut().expect("it belongs to an alert").1 = place;
+        }
+    }
+    assert!(alerts.len() >= 16, "{alerts:?}");
+    alerts
+}
+
+#[test]
+fn each_alert_fires_in_a_test_and_is_quiet_in_another() {
+    let tests = std::fs::read_to_string(root().join("deploy/prometheus/alerts_test.yaml")).unwrap();
+    for (alert, _) in alerts() {
+        let quiet = format!("alertname: {alert}, exp_alerts: []");
+        assert!(tests.contains(&quiet), "{alert} is quiet in no test");
+        let counted = format!("count(ALERTS{{alertname='{alert}', alertstate='firing'");
+        let one = "exp_samples: [{ labels: \"{}\", value: 1 }]";
+        let mut lines = tests.lines();
+        let fires = lines.any(|line| line.contains(&counted) && line.contains(one))
+            || tests.contains(&format!(
+                "alertname: {alert}\n        exp_alerts:\n          - "
+            ));
+        assert!(fires, "{alert} fires in no test");
+    }
+}
+
+#[test]
+fn each_alert_leads_to_what_to_look_at_and_what_to_do() {
+    let page = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    for (alert, place) in alerts() {
+        let anchor = alert.to_lowercase();
+        assert_eq!(place, format!("docs/operations.md#{anchor}"));
+        let (_, section) = page
+            .split_once(&format!("\n### {alert}\n"))
+            .unwrap_or_else(|| panic!("docs/operations.md has no section {alert}"));
+        let section = section.split("\n#").next().unwrap_or_default();
+        for part in ["\n- Look at: ", "\n- Do: "] {
+            assert!(section.contains(part), "{alert}: {part:?} is missing");
+        }
+    }
+}
+
 /// Every name of a metric in what is asked of Prometheus.
 fn names(text: &str) -> BTreeSet<&str> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -119,17 +196,17 @@ fn reported(answer: &str) -> BTreeSet<String> {
         .filter_map(|line| line.strip_prefix("# TYPE "));
     let name = |family: &str| {
         let (name, kind) = family.split_once(' ').expect("a family has a type");
-        if kind == "counter" {
-            format!("{name}_total")
-        } else {
-            name.to_owned()
+        // OpenMetrics names a family of counters without the ending of its samples.
+        match kind == "counter" && !name.ends_with("_total") {
+            true => format!("{name}_total"),
+            false => name.to_owned(),
         }
     };
     families.map(name).collect()
 }
 
 #[test]
-fn alerts_and_the_dashboard_ask_only_for_what_is_told() {
+fn alerts_and_the_dashboard_query_only_existing_metrics() {
     let known: BTreeSet<String> = all().map(|metric| metric.name.to_owned()).collect();
     for file in [
         "deploy/prometheus/alerts.yaml",
@@ -236,6 +313,9 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
         http_get(controller, "/metrics").unwrap(),
         http_get(worker, "/metrics").unwrap(),
     ];
+    for answer in &answers {
+        lint(answer);
+    }
     let reported = reported(&answers[0])
         .union(&reported(&answers[1]))
         .cloned()

@@ -144,7 +144,7 @@ fn endless_in(folder: &Path, name: &str, sql: &str) -> String {
 }
 
 #[test]
-fn a_job_whose_tasks_end_their_workers_is_stopped_and_the_other_one_goes_on() {
+fn a_job_whose_tasks_end_their_workers_is_stopped_and_the_other_one_continues() {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().expect("a folder can be made");
     let folder = folder.path();
@@ -212,7 +212,7 @@ fn a_job_whose_tasks_end_their_workers_is_stopped_and_the_other_one_goes_on() {
 }
 
 #[test]
-fn queries_that_compute_without_end_starve_nobody_are_named_and_stop_when_their_jobs_do() {
+fn queries_that_compute_without_end_starve_no_job_are_named_and_stop_with_their_jobs() {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().expect("a folder can be made");
     let folder = folder.path();

@@ -77,7 +77,7 @@ fn stand_in(servers: &Servers) -> PathBuf {
 }
 
 #[test]
-fn the_quick_start_works_word_for_word() {
+fn the_quick_start_works_as_written() {
     let _alone = one_system_at_a_time();
     let servers = Servers::start();
     let aws = stand_in(&servers);

@@ -17,7 +17,7 @@ use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::v1::{self, JobState, worker_message};
 use streamctl_proto::{
     Counts, LookupVersion, MESSAGE_BYTES_MAX, Manifest, Position, Report, ResolvedJob, ShardId,
-    ShardRange, StagedObject, TaskId, Term, Window, WindowSize, convert, names,
+    ShardRange, StagedObject, TaskId, Term, Watermark, Window, WindowSize, convert, names,
 };
 use streamctl_tests::Cluster;
 use streamctl_tests::here::{Place, json_lines};
@@ -301,6 +301,7 @@ fn large_report(task: TaskId, window: Window, out: &Path) -> Report {
             size: 1,
             crc32c: 1,
             rows: 1,
+            table_file: None,
             staging,
         }
     };
@@ -329,6 +330,7 @@ fn large_report(task: TaskId, window: Window, out: &Path) -> Report {
         unmatched: vec![],
         null_values: vec![],
         unknown_keys: vec![],
+        operators: vec![],
         stages: StageTimes::default(),
     }
 }
@@ -374,7 +376,7 @@ fn a_report_of_sixty_thousand_objects_is_committed_and_survives_a_new_session() 
             task,
             &"records.json".into(),
             &Position::after((OBJECTS as u64).into()),
-            window.start_ms,
+            Watermark::At(window.start_ms),
             &[],
         );
         registry.progress(
@@ -519,6 +521,7 @@ fn whatever_a_worker_names_the_controller_accepts() {
             unmatched: vec![key],
             null_values: vec![],
             unknown_keys: vec![],
+            operators: vec![],
             stages: StageTimes::default(),
         };
         let sent = Report::try_from(v1::Report::from(&report)).unwrap();

@@ -402,7 +402,7 @@ fn workers_come_while_one_cannot_keep_up_and_go_when_that_is_over_and_nothing_is
         .until_status("light", "no lag", SOON, |status| status.lag_ms < 2_000);
 
     the_log_explains_each_step(&follower.decisions, &follower.reported());
-    people_and_prometheus_are_told_the_same(follower.cluster);
+    the_status_and_prometheus_have_the_same_figures(follower.cluster);
     for job in ["heavy", "light"] {
         let proof: Value =
             serde_json::from_str(&follower.cluster.cli_ok(&["verify", job, "-o", "json"])).unwrap();
@@ -438,12 +438,12 @@ fn the_log_explains_each_step(decisions: &BTreeMap<(u64, i64), ScalingDecision>,
     );
     let last = all.last().unwrap();
     assert!(
-        last.to == 1 && last.from > 1 && last.reason.contains("would have done"),
+        last.to == 1 && last.from > 1 && last.reason.contains("would have been enough"),
         "{reported}"
     );
 }
 
-fn people_and_prometheus_are_told_the_same(cluster: &Cluster) {
+fn the_status_and_prometheus_have_the_same_figures(cluster: &Cluster) {
     let said: Value =
         serde_json::from_str(&cluster.cli_ok(&["scaling", "light", "-o", "json"])).unwrap();
     assert_eq!(

@@ -394,7 +394,7 @@ location = "{root}/checkpoint/"
 }
 
 #[test]
-fn everything_goes_on_behind_certificates_and_tokens_and_strangers_get_nothing() {
+fn everything_works_behind_certificates_and_tokens_and_strangers_get_nothing() {
     let _alone = one_system_at_a_time();
     let mut cluster = Secured::start();
     let file = job(cluster.folder.path());
@@ -794,7 +794,7 @@ fn ends(program: &str, flags: &[&str]) -> String {
 }
 
 #[test]
-fn what_others_reach_does_not_start_without_protection_unless_somebody_says_so() {
+fn a_reachable_address_does_not_start_without_protection_unless_insecure_is_set() {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let store = format!("file://{}", folder.path().join("state").display());

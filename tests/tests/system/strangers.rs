@@ -238,7 +238,7 @@ fn a_controller_on_loopback_without_tokens_serves_its_own_user_and_with_insecure
 }
 
 #[test]
-fn connections_that_say_nothing_are_closed_and_hold_up_nobody() {
+fn silent_connections_are_closed_and_hold_up_no_others() {
     let _alone = one_system_at_a_time();
     let folder = tempfile::tempdir().unwrap();
     let (_controller, port, _) = controller(folder.path(), "controller", &[]);

@@ -237,6 +237,34 @@ fn data_and_process_plumbing_do_not_know_each_other() {
 }
 
 #[test]
+fn only_the_local_mode_of_the_command_line_sees_controller_and_worker() {
+    let mut all = Vec::new();
+    files(&root().join("cli/src"), &mut all);
+    let local = root().join("cli/src/local");
+    let mut seen = 0;
+    for file in all {
+        let code = code(&file);
+        let sees = ["streamctl_controller", "streamctl_worker"]
+            .iter()
+            .any(|name| code.contains(name));
+        assert!(!sees || file.starts_with(&local), "{}", file.display());
+        seen += usize::from(sees);
+    }
+    assert!(seen > 2, "the local mode was not found");
+}
+
+#[test]
+fn services_see_jobs_of_the_core_through_views() {
+    let mut all = Vec::new();
+    files(&root().join("controller/src/service"), &mut all);
+    assert!(all.len() > 8);
+    for file in all {
+        let code = code(&file);
+        assert!(!code.contains("core.jobs"), "{}", file.display());
+    }
+}
+
+#[test]
 fn the_core_cannot_do_anything_but_decide() {
     let mut all = Vec::new();
     files(&root().join("controller/core/src"), &mut all);

@@ -27,7 +27,7 @@ fn etcd_comes_back_on_its_port_after_a_kill() {
 }
 
 #[test]
-fn a_process_dies_with_its_handle_and_tells_how_it_ended() {
+fn a_process_dies_with_its_handle_and_reports_how_it_ended() {
     let folder = tempfile::tempdir().unwrap();
     let shell = |script: &str| {
         Launch::new("shell", "/bin/sh".into(), &["-c", script], folder.path()).start()

@@ -54,12 +54,14 @@ fn top_shows_the_job_on_a_terminal_and_gives_it_back() {
 }
 
 /// The words that a terminal shows meanwhile, before the seconds that have passed.
-const VERBS: [(&[&str], &str); 11] = [
+const VERBS: [(&[&str], &str); 13] = [
     (&["status"], "asking for the jobs"),
     (&["status", "sales"], "asking for the job"),
     (&["list"], "asking for the jobs"),
     (&["workers"], "asking for the workers"),
     (&["scaling"], "asking what was measured and decided"),
+    (&["why", "sales"], "asking for the job"),
+    (&["events"], "reading the events"),
     (&["epochs", "sales"], "asking for the epochs"),
     (&["stop", "sales"], "stopping"),
     (&["dead-letters", "sales"], "looking for dead letters"),
@@ -69,7 +71,7 @@ const VERBS: [(&[&str], &str); 11] = [
 ];
 
 #[test]
-fn a_verb_that_waits_says_so_on_a_terminal_and_nowhere_else() {
+fn a_verb_that_waits_prints_so_on_a_terminal_and_nowhere_else() {
     let program = binary("streamctl");
     let verbs = json!(VERBS.map(|(words, _)| words)).to_string();
     let seen = Python::new(vec![]).ask(

@@ -51,7 +51,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn values_that_do_not_fit_are_null_and_counted_if_the_job_says_so() {
+fn values_that_do_not_fit_are_null_and_counted_if_the_job_allows_it() {
     let _alone = one_system_at_a_time();
     let root = tempfile::tempdir().unwrap();
     let records = concat!(
@@ -98,7 +98,7 @@ fn values_that_do_not_fit_are_null_and_counted_if_the_job_says_so() {
 }
 
 #[test]
-fn p09_empty_fields_of_a_csv_file_are_null_and_short_rows_say_so() {
+fn p09_empty_fields_of_a_csv_file_are_null_and_short_rows_are_named() {
     let _alone = one_system_at_a_time();
     let root = tempfile::tempdir().unwrap();
     let file =

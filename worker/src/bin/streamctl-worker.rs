@@ -49,7 +49,7 @@ struct Args {
     #[arg(long, env = "STREAMCTL_THREADS", value_name = "N")]
     threads: Option<usize>,
     /// Memory limit, at least 128MiB (default: 75 % of the machine or control group, at most
-    /// 16GiB).
+    /// 16GiB). A fifth of it is the most that one lookup or query has.
     #[arg(long, env = "STREAMCTL_MEMORY_LIMIT", value_name = "SIZE")]
     memory_limit: Option<MemoryLimit>,
     /// HTTP address for metrics and health (default: none).
@@ -77,7 +77,7 @@ struct Args {
 fn main() -> ExitCode {
     streamctl_worker::function::child_main_if_asked();
     let args = Args::parse();
-    args.seen.log_to_stderr("info");
+    args.seen.log_to_stderr("info,h2=error");
     ended(on_its_threads(args))
 }
 

@@ -84,7 +84,7 @@ pub struct Letters {
     after: u64,
 }
 
-struct OpenObject {
+pub(super) struct OpenObject {
     location: String,
     lines: BufReader<GzDecoder<bytes::buf::Reader<Bytes>>>,
     left: u64,
@@ -161,7 +161,10 @@ impl Letters {
 }
 
 /// Fetches an object, if it is still the committed one.
-async fn open(storages: &Storages, object: &StagedObject) -> Result<OpenObject, LettersError> {
+pub(super) async fn open(
+    storages: &Storages,
+    object: &StagedObject,
+) -> Result<OpenObject, LettersError> {
     let location = object.location.clone();
     let changed = |reason: String| LettersError::Changed {
         location: location.clone(),
@@ -195,7 +198,7 @@ async fn open(storages: &Storages, object: &StagedObject) -> Result<OpenObject, 
 }
 
 impl OpenObject {
-    fn changed(&self, reason: String) -> LettersError {
+    pub(super) fn changed(&self, reason: String) -> LettersError {
         LettersError::Changed {
             location: self.location.clone(),
             reason,
@@ -203,7 +206,7 @@ impl OpenObject {
     }
 
     /// The next line; `None` after the last.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, LettersError> {
+    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, LettersError> {
         let mut line = Vec::new();
         let read = (&mut self.lines)
             .take(LETTER_BYTES_MAX as u64)

@@ -6,17 +6,20 @@
 //! batches are in memory.
 
 use crate::dead_letter::read::{Letter, Letters, LettersError};
+use crate::dead_letter::rows::{RejectedLine, RejectedLines};
 use arrow::array::{
-    ArrayRef, BinaryBuilder, StringBuilder, TimestampMillisecondArray, UInt64Array,
+    ArrayRef, BinaryArray, BinaryBuilder, StringArray, StringBuilder, TimestampMillisecondArray,
+    UInt64Array,
 };
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow_flight::error::FlightError;
 use futures::{Stream, TryStreamExt};
 use std::sync::Arc;
-use streamctl_engine::dead_letters::dead_letter_schema;
+use streamctl_engine::dead_letters::{RECORD, ROW, dead_letter_schema};
 use streamctl_engine::storage::Storages;
-use streamctl_proto::{Manifest, describe};
+use streamctl_proto::refusal::{CallRefusal, Reason};
+use streamctl_proto::{Epoch, Manifest, describe};
 use tonic::Status;
 
 /// Most letters of one batch.
@@ -30,25 +33,51 @@ pub fn batches(
     manifest: &Manifest,
 ) -> impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static {
     let objects = manifest.dead_letter_objects().cloned().collect::<Vec<_>>();
-    let letters = Letters::new(storages, manifest.epoch, objects.into_iter(), 0);
-    let next = |mut letters: Letters| async {
-        let given = letters
-            .next(BATCH_LETTERS_MAX, BATCH_BYTES_MAX)
-            .await
-            .map_err(|error| failed(&error))?;
-        if given.is_empty() {
-            return Ok::<_, FlightError>(None);
-        }
-        Ok(Some((batch(&given)?, letters)))
+    let rejected = manifest.rejected_row_objects().cloned();
+    let listed = Listed {
+        epoch: manifest.epoch,
+        rows: RejectedLines::new(storages.clone(), rejected.collect::<Vec<_>>().into_iter()),
+        letters: Letters::new(storages, manifest.epoch, objects.into_iter(), 0),
     };
-    futures::stream::try_unfold(letters, next).into_stream()
+    let next = |mut listed: Listed| async {
+        let next = listed.next().await?;
+        Ok::<_, FlightError>(next.map(|batch| (batch, listed)))
+    };
+    futures::stream::try_unfold(listed, next).into_stream()
+}
+
+/// The dead letters of an epoch, then its rejected rows.
+struct Listed {
+    epoch: Epoch,
+    letters: Letters,
+    rows: RejectedLines,
+}
+
+impl Listed {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, FlightError> {
+        let letters = self.letters.next(BATCH_LETTERS_MAX, BATCH_BYTES_MAX).await;
+        let letters = letters.map_err(|error| failed(&error))?;
+        if !letters.is_empty() {
+            return Ok(Some(batch(&letters)?));
+        }
+        let rows = self.rows.next(BATCH_LETTERS_MAX, BATCH_BYTES_MAX).await;
+        let rows = rows.map_err(|error| failed(&error))?;
+        match rows.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(batch_of_rows(self.epoch, &rows)?)),
+        }
+    }
 }
 
 fn failed(error: &LettersError) -> FlightError {
     let text = describe(error);
     let status = match error {
-        LettersError::Gone { .. } | LettersError::Changed { .. } => Status::data_loss(text),
-        LettersError::Storage(_) => Status::unavailable(text),
+        LettersError::Gone { .. } | LettersError::Changed { .. } => {
+            Status::from(CallRefusal::new(Reason::CheckpointDamaged, text))
+        }
+        LettersError::Storage(_) => {
+            Status::from(CallRefusal::new(Reason::CheckpointUnavailable, text))
+        }
     };
     FlightError::Tonic(Box::new(status))
 }
@@ -83,6 +112,30 @@ fn batch(letters: &[Letter]) -> Result<RecordBatch, ArrowError> {
         texts(|letter| &letter.reason),
         Arc::new(payloads.finish()),
         Arc::new(UInt64Array::from_iter(replayed)),
+        texts(|_| RECORD),
+    ];
+    RecordBatch::try_new(dead_letter_schema(), columns)
+}
+
+fn batch_of_rows(epoch: Epoch, rows: &[RejectedLine]) -> Result<RecordBatch, ArrowError> {
+    let count = rows.len();
+    let repeated = |text: &str| Arc::new(StringArray::from(vec![text; count])) as ArrayRef;
+    let starts =
+        TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.window_start_ms));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt64Array::from(vec![epoch.0; count])),
+        repeated(""),
+        repeated(""),
+        Arc::new(UInt64Array::from(vec![0; count])),
+        Arc::new(starts.with_timezone("UTC")),
+        Arc::new(StringArray::from_iter_values(
+            rows.iter().map(|row| &row.reason),
+        )),
+        Arc::new(BinaryArray::from_iter_values(
+            rows.iter().map(|row| &row.row),
+        )),
+        Arc::new(UInt64Array::from(vec![None; count])),
+        repeated(ROW),
     ];
     RecordBatch::try_new(dead_letter_schema(), columns)
 }

@@ -7,11 +7,15 @@ use crate::results::Results;
 use crate::source::Sources;
 use crate::task::tests::{Bed, job, reports, shard};
 use arrow_flight::decode::FlightRecordBatchStream;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use streamctl_engine::aws::{Aws, AwsSettings};
 use streamctl_engine::security::grant::Granter;
 use streamctl_engine::source::memory::MemorySource;
 use streamctl_proto::MESSAGE_BYTES_MAX;
+use streamctl_proto::flight::TICKET_BYTES_MAX;
 use streamctl_proto::manifest::ManifestObject;
+use streamctl_proto::spec::{FilesSink, PartitionColumn, SinkFormat, SinkTypes};
 use streamctl_proto::v1::jobs_server::{Jobs, JobsServer};
 use streamctl_proto::verify::EpochOutcome;
 use tokio::net::TcpListener;
@@ -52,10 +56,58 @@ impl Jobs for Controller {
     ) -> Result<Response<v1::DiffResponse>, Status> {
         unknown()
     }
+    async fn explain(
+        &self,
+        _: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        unknown()
+    }
+    async fn preview(
+        &self,
+        _: Request<v1::PreviewRequest>,
+    ) -> Result<Response<v1::PreviewResponse>, Status> {
+        unknown()
+    }
     async fn get_job(
         &self,
         _: Request<v1::GetJobRequest>,
     ) -> Result<Response<v1::JobStatus>, Status> {
+        unknown()
+    }
+    async fn get_job_spec(
+        &self,
+        _: Request<v1::GetJobSpecRequest>,
+    ) -> Result<Response<v1::GetJobSpecResponse>, Status> {
+        unknown()
+    }
+    async fn list_job_versions(
+        &self,
+        _: Request<v1::ListJobVersionsRequest>,
+    ) -> Result<Response<v1::ListJobVersionsResponse>, Status> {
+        unknown()
+    }
+    async fn compare_job_versions(
+        &self,
+        _: Request<v1::CompareJobVersionsRequest>,
+    ) -> Result<Response<v1::CompareJobVersionsResponse>, Status> {
+        unknown()
+    }
+    async fn get_job_profile(
+        &self,
+        _: Request<v1::GetJobProfileRequest>,
+    ) -> Result<Response<v1::JobProfile>, Status> {
+        unknown()
+    }
+    async fn get_job_history(
+        &self,
+        _: Request<v1::GetJobHistoryRequest>,
+    ) -> Result<Response<v1::JobHistory>, Status> {
+        unknown()
+    }
+    async fn get_worker(
+        &self,
+        _: Request<v1::GetWorkerRequest>,
+    ) -> Result<Response<v1::WorkerDetails>, Status> {
         unknown()
     }
     async fn watch_job(
@@ -110,6 +162,18 @@ impl Jobs for Controller {
         &self,
         _: Request<v1::GetScalingRequest>,
     ) -> Result<Response<v1::ScalingStatus>, Status> {
+        unknown()
+    }
+    async fn list_waits(
+        &self,
+        _: Request<v1::ListWaitsRequest>,
+    ) -> Result<Response<v1::ListWaitsResponse>, Status> {
+        unknown()
+    }
+    async fn list_events(
+        &self,
+        _: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
         unknown()
     }
     async fn list_workers(
@@ -195,6 +259,7 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
             epoch,
             task: Some(task),
             dead_letters: false,
+            reread: false,
         })
         .unwrap()
     };
@@ -230,6 +295,112 @@ async fn rows_from_memory_and_by_replay_are_the_same_and_what_is_gone_is_data_lo
         get(&gone, ticket(1, report.task)).await.unwrap_err(),
         Code::DataLoss
     );
+}
+
+/// An answer's rows with the metadata in front of them.
+async fn get_from(
+    rows: &FlightRows,
+    ticket: &PartTicket,
+) -> Result<(PartMetadata, RecordBatch), Status> {
+    let ticket = Ticket::new(serde_json::to_vec(ticket).unwrap());
+    let given = rows.do_get(Request::new(ticket)).await?;
+    let data: Vec<FlightData> = given.into_inner().try_collect().await?;
+    let metadata = serde_json::from_slice(&data[0].app_metadata).unwrap();
+    let data = futures::stream::iter(data.into_iter().map(Ok));
+    let mut stream = FlightRecordBatchStream::new_from_flight_data(data);
+    let mut batches = vec![];
+    while let Some(batch) = stream.try_next().await.unwrap() {
+        batches.push(batch);
+    }
+    let schema = stream.schema().unwrap();
+    let all = arrow::compute::concat_batches(schema, &batches).unwrap();
+    Ok((metadata, all))
+}
+
+/// A job that partitions by a column, in a format.
+fn partitioned(format: SinkFormat) -> ResolvedJob {
+    let mut job = job("SELECT id, id * 0.5 AS half, k FROM source WHERE id <> 1");
+    job.spec.sink = FilesSink {
+        format,
+        types: SinkTypes::Hive,
+        partition_by: vec![
+            PartitionColumn::IngestDay,
+            PartitionColumn::Column("k".into()),
+        ],
+        ..crate::task::tests::sink()
+    }
+    .into();
+    job
+}
+
+#[tokio::test]
+async fn rows_that_left_memory_come_from_the_published_objects_and_outlive_the_source() {
+    for format in [SinkFormat::Parquet, SinkFormat::Json, SinkFormat::Csv] {
+        let mut bed = Bed::new(partitioned(format));
+        bed.push("a", 0, &[10; 20]);
+        bed.source.close(&shard("a"), vec![]);
+        bed.start(&["a"]);
+        let report = reports(&bed.finish().await).remove(0);
+        let kept = bed
+            .results
+            .get(&report.job, report.window, report.task)
+            .unwrap();
+        let schema = streamctl_engine::function::schema::encode(&kept.schema).unwrap();
+        bed.job.output_schema = STANDARD.encode(schema);
+        let committed = bed.publish(&report).await;
+        let controller = serve(v1::GetEpochResponse {
+            manifest_json: serde_json::to_string(&committed).unwrap(),
+            job_json: serde_json::to_string(&bed.job).unwrap(),
+        })
+        .await;
+        let ticket = PartTicket {
+            job: report.job.clone(),
+            epoch: 1,
+            task: Some(report.task),
+            dead_letters: false,
+            reread: false,
+        };
+        let empty = MemorySource::default();
+        empty.close(&shard("a"), vec![]);
+        let live = rows(&bed, Arc::clone(&bed.results), empty.clone(), &controller);
+        let (metadata, in_memory) = get_from(&live, &ticket).await.unwrap();
+        assert_eq!(
+            (metadata.rows_from, in_memory.num_rows()),
+            (RowsFrom::Memory, 19)
+        );
+
+        let later = rows(&bed, Arc::default(), empty, &controller);
+        let (metadata, published) = get_from(&later, &ticket).await.unwrap();
+        assert_eq!(metadata.rows_from, RowsFrom::Objects, "{metadata:?}");
+        assert_eq!(published.schema(), in_memory.schema());
+        assert_eq!(by_id(&published), by_id(&in_memory), "{format:?}");
+        let again = PartTicket {
+            reread: true,
+            ..ticket.clone()
+        };
+        let gone = get_from(&later, &again).await.unwrap_err();
+        assert_eq!(gone.code(), Code::DataLoss, "the source keeps nothing");
+
+        let location = &committed.objects[0].staged.location;
+        let size = usize::try_from(committed.objects[0].staged.size).unwrap();
+        bed.storage.delete(location);
+        bed.storage.put(location, vec![0; size]);
+        let changed = get_from(&later, &ticket).await.unwrap_err();
+        assert_eq!(changed.code(), Code::DataLoss, "{changed}");
+        bed.storage.delete(location);
+        let lost = get_from(&later, &ticket).await.unwrap_err();
+        assert!(
+            lost.message()
+                .contains("its published objects do not give these rows")
+                && lost.message().contains(location),
+            "{lost}"
+        );
+    }
+}
+
+fn by_id(rows: &RecordBatch) -> RecordBatch {
+    let order = arrow::compute::sort_to_indices(rows.column(0), None, None).unwrap();
+    arrow::compute::take_record_batch(rows, &order).unwrap()
 }
 
 #[tokio::test]
@@ -270,6 +441,7 @@ async fn rows_of_a_task_that_is_not_in_the_epoch_are_not_given_though_they_are_k
         epoch: 1,
         task: Some(report.task),
         dead_letters: false,
+        reread: false,
     };
     let response = get(&rows, serde_json::to_vec(&ticket).unwrap()).await;
     assert_eq!(response.unwrap_err(), Code::NotFound);
@@ -308,6 +480,7 @@ async fn an_epoch_whose_manifest_is_larger_than_a_message_is_read() {
         epoch: 1,
         task: Some(report.task),
         dead_letters: false,
+        reread: false,
     };
     let batches = get(&rows, serde_json::to_vec(&ticket).unwrap())
         .await
@@ -456,6 +629,7 @@ async fn a_caller_has_so_many_replays_at_once_and_others_do_not_notice() {
         epoch: 1,
         task: Some(report.task),
         dead_letters: false,
+        reread: false,
     };
     let ticket = serde_json::to_vec(&ticket).unwrap();
     let get = async |name: &str| {
@@ -565,6 +739,59 @@ async fn a_grant_is_for_one_use_of_one_job() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_job_to_preview_is_taken_from_a_controller_only_and_its_rows_are_the_answer() {
+    let bed = Bed::new(job("SELECT id FROM source WHERE id >= 2"));
+    bed.push("a", 1, &[1, 2, 3]);
+    bed.source.close(&"a".into(), vec![]);
+    let rows = rows(
+        &bed,
+        Arc::default(),
+        bed.source.clone(),
+        "http://127.0.0.1:1",
+    );
+    let order = v1::PreviewJob {
+        job_json: serde_json::to_string(&job("SELECT id FROM source WHERE id >= 2")).unwrap(),
+        shards: vec![v1::PreviewShard {
+            shard: "a".into(),
+            detail: String::new(),
+        }],
+        shards_in_all: 2,
+        records: 10,
+        from: v1::PreviewFrom::Earliest.into(),
+        timeout_ms: 5_000,
+        ..Default::default()
+    };
+    let send = async |grant: Grant| {
+        let mut request = Request::new(Action {
+            r#type: PREVIEW_ACTION.to_owned(),
+            body: order.encode_to_vec().into(),
+        });
+        let operator = Caller {
+            name: Some("ci".to_owned()),
+            role: Some(Role::Operate),
+        };
+        request.extensions_mut().insert(operator);
+        request.extensions_mut().insert(grant);
+        let mut results = rows.do_action(request).await?.into_inner();
+        results.next().await.unwrap()
+    };
+    let refused = send(granted("sales", Use::Function)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let result = send(granted("sales", Use::Preview)).await.unwrap();
+    let previewed = v1::PreviewedJob::decode(result.body).unwrap();
+    let Some(v1::previewed_job::Outcome::Preview(preview)) = previewed.outcome else {
+        panic!("{previewed:?}");
+    };
+    assert_eq!(
+        (preview.records, preview.shards, preview.shards_read),
+        (3, 2, 1)
+    );
+    let reader = arrow::ipc::reader::StreamReader::try_new(&preview.rows[..], None).unwrap();
+    let shown: usize = reader.map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(shown, 2);
 }
 
 #[tokio::test]

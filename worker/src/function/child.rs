@@ -389,6 +389,7 @@ impl End<'_> {
             Broken::InputTooLarge { bytes } => FunctionError::InputTooLarge { bytes, limit },
             Broken::ResultTooLarge { bytes } => FunctionError::ResultTooLarge { bytes, limit },
             Broken::Encode(error) => FunctionError::Encode(error),
+            Broken::NoRoom(error) => FunctionError::NoRoom(error),
         }
     }
 }
@@ -448,6 +449,7 @@ impl Function for Child {
         Ok(Outcome {
             result: returned.result,
             result_bytes: returned.result_bytes,
+            room: returned.room,
             dead: returned.dead,
             log: kept.lines,
             log_lines_dropped: kept.dropped,

@@ -3,6 +3,7 @@
 //! Rule: each error has the facts, the function's last log lines and what its reader does next. It
 //! does not decide about a retry.
 
+use super::NoRoom;
 use super::frame::RaisedHead;
 use super::log::{LogLine, plain};
 use super::sandbox::Missing;
@@ -193,6 +194,12 @@ pub enum FunctionError {
         bytes: u64,
         limit: u64,
     },
+    #[error(
+        "the result of the function has {} or more as Arrow, and there is no room for it: windows of \
+         this worker have {} together",
+        mib(.0.bytes), mib(.0.most)
+    )]
+    NoRoom(NoRoom),
     #[error("the rows cannot be sent to the function: {0}")]
     Encode(#[source] arrow::error::ArrowError),
     #[error("Python cannot be started: {python}: {problem}", python = .python.display())]
@@ -228,6 +235,7 @@ impl FunctionError {
             Self::Input(_)
             | Self::InputTooLarge { .. }
             | Self::ResultTooLarge { .. }
+            | Self::NoRoom(_)
             | Self::Encode(_)
             | Self::NoPython { .. }
             | Self::NotProtected { .. }
@@ -293,6 +301,9 @@ impl FunctionError {
             Self::Memory { .. } | Self::InputTooLarge { .. } | Self::ResultTooLarge { .. } => {
                 "raise function.memory, shorten the window, or select fewer rows and columns in \
                  the SQL; per = \"batch\" calls a row-wise function with parts of the window"
+            }
+            Self::NoRoom(_) => {
+                "start the workers with a larger --memory-limit, or return fewer rows and columns"
             }
             Self::TimeLimit { .. } => "raise function.timeout, or make the function faster",
             Self::Input(_) | Self::Encode(_) => "this is no fault of the function",

@@ -10,7 +10,9 @@ use super::frame::{
 use super::launch::Launch;
 use super::log::{Log, plain};
 use super::sandbox::Protection;
-use super::{Call, Code, DeadLetterRows, DeadRows, Input, InputError, Published};
+use super::{
+    Call, Code, DeadLetterRows, DeadRows, Input, InputError, NoRoom, Published, ResultRoom,
+};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -49,6 +51,13 @@ pub enum Broken {
         bytes: u64,
     },
     Encode(ArrowError),
+    NoRoom(NoRoom),
+}
+
+impl From<NoRoom> for Broken {
+    fn from(error: NoRoom) -> Self {
+        Self::NoRoom(error)
+    }
 }
 
 impl From<std::io::Error> for Broken {
@@ -92,6 +101,7 @@ pub struct Sent {
 pub struct Returned {
     pub result: Option<(SchemaRef, Vec<RecordBatch>)>,
     pub result_bytes: u64,
+    pub room: ResultRoom,
     pub dead: Vec<DeadRows>,
 }
 
@@ -148,6 +158,7 @@ impl Connection {
             name: &code.name,
             frame: code.frame,
             job: job.as_str(),
+            on_published: code.on_published.as_deref(),
         };
         // If it is closed already, the reason can still be read.
         let _ = frame::write(&mut self.stream, &order, &[]).await;
@@ -188,7 +199,7 @@ impl Connection {
         self.is_usable = false;
         let (mut reader, mut writer) = self.stream.split();
         let sending = send(&mut writer, &mut self.lookups, call, schema, input, limits);
-        let mut answer = pin!(receive(&mut reader, schema, limits.bytes, &self.log));
+        let mut answer = pin!(receive(&mut reader, call, schema, limits.bytes, &self.log));
         let sent = tokio::select! {
             sent = sending => match sent {
                 // Its last frame may have the reason.
@@ -269,6 +280,7 @@ async fn send(
             .map(|(name, rows)| (name.as_str(), rows.version.as_str()))
             .collect(),
         empty: call.empty,
+        by: &call.by,
     };
     write(writer, &order, &[], limits).await?;
     let mut sent = Sent::default();
@@ -338,11 +350,15 @@ async fn next<R: AsyncRead + Unpin>(
 
 async fn receive(
     reader: &mut ReadHalf<'_>,
+    call: &Call,
     input: &SchemaRef,
     bytes_max: u64,
     log: &Log,
 ) -> Result<Returned, Broken> {
-    let mut returned = Returned::default();
+    let mut returned = Returned {
+        room: ResultRoom::new(call.memory.clone()),
+        ..Returned::default()
+    };
     let mut bytes = 0;
     loop {
         let received = next(reader, bytes_max, log).await?;
@@ -350,10 +366,12 @@ async fn receive(
         if bytes > bytes_max {
             return Err(Broken::ResultTooLarge { bytes });
         }
+        returned.room.take(received.body.len())?;
         match received.head {
-            Answer::Rows => returned.add_rows(received.body)?,
+            Answer::Rows => returned.add_rows(received.body, call)?,
             Answer::Dead { reasons } => returned.add_dead(reasons, received.body, input)?,
-            Answer::Done { result, rows } => {
+            Answer::Done { result, rows, keys } => {
+                check_keys(call, keys).map_err(Broken::Protocol)?;
                 returned.check(result, rows)?;
                 return Ok(returned);
             }
@@ -363,12 +381,22 @@ async fn receive(
     }
 }
 
+/// A runner that does not know keys would give the function the rows of all of them.
+pub fn check_keys(call: &Call, keys: Option<u64>) -> Result<(), String> {
+    match call.by.is_empty() == keys.is_none() {
+        true => Ok(()),
+        false if keys.is_none() => Err("it is too old to call the function per key".to_owned()),
+        false => Err("it called the function per key".to_owned()),
+    }
+}
+
 impl Returned {
-    fn add_rows(&mut self, body: Vec<u8>) -> Result<(), Broken> {
+    fn add_rows(&mut self, body: Vec<u8>, call: &Call) -> Result<(), Broken> {
         self.result_bytes += body.len() as u64;
         let (schema, batches) = frame::decode(body)?;
         let (first, all) = self.result.get_or_insert_with(|| (schema.clone(), vec![]));
-        if first.fields() != schema.fields() {
+        // Calls of several keys may return several types; each must fit the job's columns.
+        if call.by.is_empty() && first.fields() != schema.fields() {
             let problem = "rows of one result have different schemas";
             return Err(Broken::Protocol(problem.into()));
         }

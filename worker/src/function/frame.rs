@@ -46,6 +46,8 @@ pub enum Order<'a> {
         name: &'a str,
         frame: Option<Frame>,
         job: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        on_published: Option<&'a str>,
     },
     Lookup {
         name: &'a str,
@@ -59,6 +61,9 @@ pub enum Order<'a> {
         job: &'a str,
         lookups: BTreeMap<&'a str, &'a str>,
         empty: bool,
+        /// One call for each value of these columns; empty: one call.
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        by: &'a [String],
     },
     Rows,
     End,
@@ -89,6 +94,9 @@ pub enum Answer {
         result: ResultKind,
         #[serde(default)]
         rows: Option<u64>,
+        /// Calls per key; `None`: the rows were given to one call.
+        #[serde(default)]
+        keys: Option<u64>,
     },
     Error(RaisedHead),
 }

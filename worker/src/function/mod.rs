@@ -11,6 +11,8 @@
 pub mod child;
 mod error;
 mod exchange;
+#[cfg(any(test, feature = "test-util"))]
+pub mod fake;
 pub mod frame;
 mod home;
 mod launch;
@@ -19,6 +21,7 @@ mod pool;
 mod process;
 mod python;
 pub mod remote;
+mod room;
 pub mod sandbox;
 #[cfg(test)]
 mod tests;
@@ -27,10 +30,11 @@ pub use child::{Child, ChildSettings};
 pub use error::{FunctionError, InputError, Raised};
 pub use home::sweep;
 pub use launch::child_main_if_asked;
-pub use log::{LogLine, LogSource};
+pub use log::{Level, LogLine, LogSource};
 pub use pool::{FunctionPool, Lease};
 pub use process::Launcher;
 pub use remote::{Remote, RemoteSettings};
+pub use room::{NoRoom, ResultRoom};
 pub use sandbox::{Layers, Protection};
 
 use arrow::datatypes::SchemaRef;
@@ -40,7 +44,9 @@ use futures::Stream;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::query::QueryMemory;
 use streamctl_proto::spec::Frame;
 use streamctl_proto::{JobName, LookupVersion, Window};
 
@@ -51,6 +57,9 @@ pub enum Runner {
     Child(ChildSettings),
     /// In a function server that the user runs.
     Remote(RemoteSettings),
+    /// Nowhere: a test decides what happens.
+    #[cfg(any(test, feature = "test-util"))]
+    Fake(Arc<dyn fake::Script>),
 }
 
 /// The user's code.
@@ -64,6 +73,8 @@ pub struct Code {
     pub name: String,
     /// `None`: by the function's annotation.
     pub frame: Option<Frame>,
+    /// The function that is called after publishing: the code must have it.
+    pub on_published: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +110,10 @@ pub struct Call {
     pub lookups: BTreeMap<String, LookupRows>,
     /// The call without rows that learns the result's schema.
     pub empty: bool,
+    /// The function is called once for each value of these columns; empty: once.
+    pub by: Vec<String>,
+    /// Has room for the result; `None`: only the limit of the function counts.
+    pub memory: Option<Arc<dyn QueryMemory>>,
 }
 
 /// The rows of a lookup at one version.
@@ -112,10 +127,13 @@ pub struct LookupRows {
 /// What a call returned.
 #[derive(Debug)]
 pub struct Outcome {
-    /// `None`: the function returned None. At most [`Limits::memory_bytes`] of encoded rows.
+    /// `None`: the function returned None. At most [`Limits::memory_bytes`] of encoded rows. Results
+    /// of keys may differ in their types: each batch has its own schema, the first has this one.
     pub result: Option<(SchemaRef, Vec<RecordBatch>)>,
-    /// Encoded bytes of the result, for the caller's memory budget.
+    /// Encoded bytes of the result.
     pub result_bytes: u64,
+    /// Their room in the worker's memory: keep it as long as the result.
+    pub room: ResultRoom,
     pub dead: Vec<DeadRows>,
     /// The newest lines since the previous call.
     pub log: Vec<LogLine>,

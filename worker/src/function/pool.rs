@@ -7,7 +7,7 @@ use super::{Child, Code, Function, FunctionError, Limits, Remote, Runner};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use streamctl_proto::JobName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// The functions of one task.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl FunctionPool {
-    /// `slots`: most calls at the same time, each with a child of its own.
+    /// `slots`: most calls at the same time that wait for each other, each with a child of its own.
     pub fn new(runner: Runner, code: Code, limits: Limits, job: JobName, slots: usize) -> Self {
         Self(Arc::new(Shared {
             runner,
@@ -50,13 +50,27 @@ impl FunctionPool {
     /// # Errors
     /// It cannot be started.
     pub async fn acquire(&self) -> Result<Lease, FunctionError> {
-        let closed = || FunctionError::NotStarted {
-            step: "slot".into(),
-            problem: "the task has ended".into(),
-            log: vec![],
-        };
         let permit = Arc::clone(&self.0.slots).acquire_owned().await;
         let permit = permit.map_err(|_| closed())?;
+        self.lease(Some(permit)).await
+    }
+
+    /// The same without a wait: if no slot is free, a function beyond them is started, and ends with
+    /// the call. For the call of a whole window: windows that hold the slots may wait for an older
+    /// one, and so may not be waited for.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn acquire_at_once(&self) -> Result<Lease, FunctionError> {
+        let permit = match Arc::clone(&self.0.slots).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(TryAcquireError::NoPermits) => None,
+            Err(TryAcquireError::Closed) => return Err(closed()),
+        };
+        self.lease(permit).await
+    }
+
+    async fn lease(&self, permit: Option<OwnedSemaphorePermit>) -> Result<Lease, FunctionError> {
         let idle = self.0.idle().pop();
         let function = match idle {
             Some(function) => function,
@@ -65,7 +79,7 @@ impl FunctionPool {
         Ok(Lease {
             function: Some(function),
             shared: Arc::clone(&self.0),
-            _permit: permit,
+            permit,
         })
     }
 
@@ -74,6 +88,14 @@ impl FunctionPool {
         self.0.slots.close();
         let idle = std::mem::take(&mut *self.0.idle());
         futures::future::join_all(idle.into_iter().map(|function| function.close())).await;
+    }
+}
+
+fn closed() -> FunctionError {
+    FunctionError::NotStarted {
+        step: "slot".into(),
+        problem: "the task has ended".into(),
+        log: vec![],
     }
 }
 
@@ -97,6 +119,11 @@ impl Shared {
             Runner::Remote(settings) => {
                 Box::new(Remote::connect(settings, &self.code, &self.limits).await?)
             }
+            #[cfg(any(test, feature = "test-util"))]
+            Runner::Fake(script) => {
+                let script = Arc::clone(script);
+                Box::new(super::fake::FakeFunction::new(script, self.limits.timeout))
+            }
         })
     }
 }
@@ -105,7 +132,8 @@ impl Shared {
 pub struct Lease {
     function: Option<Box<dyn Function>>,
     shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
+    /// `None`: beyond the slots.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Deref for Lease {
@@ -129,6 +157,7 @@ impl Drop for Lease {
         // Before the slot is free again.
         if let Some(function) = self.function.take()
             && function.is_usable()
+            && self.permit.is_some()
             && !self.shared.slots.is_closed()
         {
             self.shared.idle().push(function);

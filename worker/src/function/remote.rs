@@ -7,11 +7,12 @@
 //! window.
 
 use super::error::Phase;
+use super::exchange::check_keys;
 use super::frame::{self, Order, RaisedHead, ResultKind};
 use super::log::{Level, Log, LogLine};
 use super::{
-    Call, Code, DeadLetterRows, DeadRows, Function, FunctionError, Input, Limits, Outcome,
-    Published,
+    Call, Code, DeadLetterRows, DeadRows, Function, FunctionError, Input, Limits, NoRoom, Outcome,
+    Published, ResultRoom,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -28,6 +29,7 @@ use std::future::ready;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use streamctl_engine::calls::noted;
 use streamctl_engine::security::dial::flight_url;
 use streamctl_engine::security::{ClientConnection, Dialer};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -35,6 +37,9 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code as StatusCode, Request, Status};
+
+/// How a call that hangs names the server.
+const SERVICE: &str = "the function's server";
 
 /// Largest message in either direction.
 pub const SERVER_MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -81,6 +86,8 @@ pub struct Remote {
 enum Note {
     Done {
         result: ResultKind,
+        #[serde(default)]
+        keys: Option<u64>,
     },
     Dead {
         reasons: Vec<String>,
@@ -98,6 +105,7 @@ enum Broken {
     Status(Status),
     Protocol(String),
     ResultTooLarge { bytes: u64 },
+    NoRoom(NoRoom),
 }
 
 /// What came back.
@@ -109,6 +117,7 @@ struct Answer {
     bytes: u64,
     done: Option<ResultKind>,
     dead: Vec<DeadRows>,
+    room: ResultRoom,
 }
 
 impl Remote {
@@ -168,6 +177,7 @@ impl Remote {
                 job: call.job.as_str(),
                 lookups: BTreeMap::new(),
                 empty: call.empty,
+                by: &call.by,
             },
             name: &self.name,
         };
@@ -183,6 +193,7 @@ impl Remote {
             Broken::ResultTooLarge { bytes } => {
                 return FunctionError::ResultTooLarge { bytes, limit };
             }
+            Broken::NoRoom(error) => return FunctionError::NoRoom(error),
         };
         if let Some(head) = raised(status.message()) {
             return FunctionError::Raised {
@@ -262,6 +273,7 @@ async fn send(
 async fn receive(
     mut client: FlightServiceClient<ClientConnection>,
     request: Outgoing,
+    call: &Call,
     bytes_max: u64,
     log: &Log,
 ) -> Result<Answer, Broken> {
@@ -269,14 +281,19 @@ async fn receive(
     request.set_timeout(EXCHANGE_TIMEOUT);
     let response = client.do_exchange(request).await.map_err(Broken::Status)?;
     let mut messages = response.into_inner();
-    let mut answer = Answer::default();
+    let mut answer = Answer {
+        room: ResultRoom::new(call.memory.clone()),
+        ..Answer::default()
+    };
     while let Some(message) = messages.try_next().await.map_err(Broken::Status)? {
         if !message.app_metadata.is_empty() {
-            answer.note(&message.app_metadata, log)?;
+            answer.note(&message.app_metadata, call, log)?;
         }
         if !message.data_header.is_empty() {
             frame::append(&mut answer.stream, &message.data_header, &message.data_body);
         }
+        let part = message.data_header.len() + message.data_body.len();
+        answer.room.take(part).map_err(Broken::NoRoom)?;
         let bytes = answer.bytes + answer.stream.len() as u64;
         if bytes > bytes_max {
             return Err(Broken::ResultTooLarge { bytes });
@@ -286,11 +303,14 @@ async fn receive(
 }
 
 impl Answer {
-    fn note(&mut self, json: &[u8], log: &Log) -> Result<(), Broken> {
+    fn note(&mut self, json: &[u8], call: &Call, log: &Log) -> Result<(), Broken> {
         let note = serde_json::from_slice(json)
             .map_err(|error| Broken::Protocol(format!("a note that is none: {error}")))?;
         match note {
-            Note::Done { result } => self.done = Some(result),
+            Note::Done { result, keys } => {
+                check_keys(call, keys).map_err(Broken::Protocol)?;
+                self.done = Some(result);
+            }
             Note::Log { level, text } => log.ring().add_text(level, &text),
             Note::Dead { reasons, rows_json } => {
                 self.bytes += rows_json.len() as u64;
@@ -353,14 +373,14 @@ impl Function for Remote {
         });
         let sending = send(queue, input, bytes_max).boxed();
         let client = self.client.clone();
-        let mut answer = receive(client, Outgoing(request.boxed()), bytes_max, &log).boxed();
+        let mut answer = receive(client, Outgoing(request.boxed()), &call, bytes_max, &log).boxed();
         let early = tokio::select! {
             sent = sending => Ok(sent?),
             early = &mut answer => Err(early),
         };
         let begun = Instant::now();
         let (sent, answered) = match early {
-            Ok(sent) => match timeout(limit, answer).await {
+            Ok(sent) => match timeout(limit, noted(SERVICE, "DoExchange", answer)).await {
                 Ok(answered) => (sent, answered),
                 Err(_) => {
                     return Err(FunctionError::TimeLimit {
@@ -398,6 +418,7 @@ impl Function for Remote {
         Ok(Outcome {
             result,
             result_bytes,
+            room: answer.room,
             dead: answer.dead,
             log: kept.lines,
             log_lines_dropped: kept.dropped,

@@ -1,71 +1,57 @@
 //! Python environments of functions with requirements.
 //!
-//! Owns: making one per file of requirements, once. Does not own: the interpreter it is made of.
+//! Owns: making one per file of requirements, once. Does not own: the interpreter it is made of,
+//! what the file comes to (`pinned`).
 //! Rule: only wheels whose hashes are pinned are installed: no code of a package runs outside the
 //! sandbox.
 
 use super::Settings;
+use super::environment_error::EnvironmentError;
+use super::pinned::{packages, pinned};
+use super::steps::run;
+use super::wheels;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use streamctl_engine::storage::Storages;
+use streamctl_proto::function_code::FunctionCode;
 use streamctl_proto::manifest::sha256_hex;
+use streamctl_proto::spec::{Location, Requirements};
 use tokio::process::Command;
 use tokio::sync::{Mutex, OnceCell};
 
-/// How long making an environment may take.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
-/// Last characters of an installer's output that an error shows.
-const OUTPUT_CHARS_MAX: usize = 2_000;
 /// Written last, so that an environment with it is complete.
 const COMPLETE: &str = ".streamctl-complete";
 
-/// An environment cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EnvironmentError {
-    #[error(
-        "function.requirements: {0:?} has no hash: what is installed would not be what was submitted"
-    )]
-    NoHash(String),
-    #[error("function.requirements: {0:?} is not a package pinned with `==`")]
-    NotPinned(String),
-    #[error("{program} cannot be started: {reason}")]
-    Start { program: String, reason: String },
-    #[error("{step} failed: {output}")]
-    Step { step: &'static str, output: String },
-    #[error("{step} took longer than {INSTALL_TIMEOUT:?}")]
-    Timeout { step: &'static str },
-    #[error("the environment of the function cannot be written: {0}")]
-    Folder(String),
+/// What an environment is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub requirements: &'a Requirements,
+    pub code: &'a FunctionCode,
+    /// The code on this machine.
+    pub code_folder: &'a Path,
+    /// The folder with the wheels; `None`: that of the worker, else its package index.
+    pub wheels: Option<&'a Location>,
+    pub storages: &'a Storages,
 }
 
-impl EnvironmentError {
-    /// What to do.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::NoHash(_) | Self::NotPinned(_) => {
-                "write the file with: uv pip compile --generate-hashes requirements.in -o requirements.txt"
-                    .to_owned()
-            }
-            Self::Start { .. } => {
-                "install Python 3.10 or later with venv on the workers, or name it with --function-python"
-                    .to_owned()
-            }
-            Self::Step { .. } | Self::Timeout { .. } => {
-                "give the workers a package index that they reach (PIP_INDEX_URL), or a folder of wheels: --function-wheels"
-                    .to_owned()
-            }
-            Self::Folder(_) => {
-                "give the worker a folder that it may write to: --function-folder".to_owned()
-            }
+impl Wanted<'_> {
+    /// Names the environment: whatever it is made by, the pinned hashes decide what is in it.
+    fn digest(&self, python: &Path) -> String {
+        let mut all = python.as_os_str().as_encoded_bytes().to_vec();
+        for name in self.requirements.files() {
+            let bytes = self.code.get(&name).unwrap_or_default();
+            all.extend_from_slice(sha256_hex(name.as_bytes()).as_bytes());
+            all.extend_from_slice(sha256_hex(bytes).as_bytes());
         }
+        sha256_hex(&all)
     }
 }
 
 /// The environments of a worker, by their requirements.
 pub(super) struct Environments {
     python: PathBuf,
+    uv: PathBuf,
     wheels: Option<PathBuf>,
     folder: PathBuf,
     made: Mutex<BTreeMap<String, Arc<OnceCell<PathBuf>>>>,
@@ -75,6 +61,7 @@ impl Environments {
     pub(super) fn new(settings: &Settings, folder: &Path) -> Self {
         Self {
             python: settings.python.clone(),
+            uv: settings.uv.clone(),
             wheels: settings.wheels.clone(),
             folder: folder.to_owned(),
             made: Mutex::default(),
@@ -83,25 +70,30 @@ impl Environments {
 
     /// The folder of the environment with these requirements. The first caller makes it, the others
     /// wait.
-    pub(super) async fn folder_for(
-        &self,
-        requirements: &[u8],
-    ) -> Result<PathBuf, EnvironmentError> {
-        check(&String::from_utf8_lossy(requirements))?;
-        let name = sha256_hex(&[requirements, self.python.as_os_str().as_encoded_bytes()].concat());
+    pub(super) async fn folder_for(&self, wanted: Wanted<'_>) -> Result<PathBuf, EnvironmentError> {
+        let name = wanted.digest(&self.python);
         let cell = Arc::clone(self.made.lock().await.entry(name.clone()).or_default());
-        let made = cell
-            .get_or_try_init(|| self.make(&name, requirements))
-            .await?;
+        let made = cell.get_or_try_init(|| self.make(&name, wanted)).await?;
         Ok(made.clone())
     }
 
-    async fn make(&self, name: &str, requirements: &[u8]) -> Result<PathBuf, EnvironmentError> {
+    async fn make(&self, name: &str, wanted: Wanted<'_>) -> Result<PathBuf, EnvironmentError> {
         let folder = self.folder.join(format!("environment-{name}"));
         let python = folder.join("bin/python");
         if folder.join(COMPLETE).exists() {
             return Ok(folder);
         }
+        let requirements = wanted.requirements;
+        let code_folder = wanted.code_folder;
+        let pinned = pinned(
+            requirements,
+            wanted.code,
+            code_folder,
+            &self.uv,
+            &self.python,
+        )
+        .await?;
+        let packages = packages(&pinned)?;
         let failed = |error: std::io::Error| EnvironmentError::Folder(error.to_string());
         if folder.exists() {
             // An earlier process was ended while it made it.
@@ -113,10 +105,17 @@ impl Environments {
             .arg(&folder);
         run("making a Python environment", venv).await?;
         self.share_packages(&python).await?;
+        let fetched = folder.join("wheels");
+        let wheels = match wanted.wheels {
+            Some(from) if from.bucket_and_prefix().is_none() => Some(PathBuf::from(from.as_str())),
+            Some(from) => {
+                wheels::fetch(wanted.storages, from, &packages, &fetched).await?;
+                Some(fetched.clone())
+            }
+            None => self.wheels.clone(),
+        };
         let file = folder.join("requirements.txt");
-        tokio::fs::write(&file, requirements)
-            .await
-            .map_err(failed)?;
+        tokio::fs::write(&file, pinned).await.map_err(failed)?;
         let mut pip = Command::new(&python);
         pip.args([
             "-m",
@@ -127,11 +126,16 @@ impl Environments {
             "--disable-pip-version-check",
         ]);
         pip.args(["--require-hashes", "--only-binary", ":all:", "--no-deps"]);
-        if let Some(wheels) = &self.wheels {
+        // What the worker's Python has in this version was made of other bytes, perhaps.
+        pip.arg("--ignore-installed");
+        if let Some(wheels) = &wheels {
             pip.arg("--no-index").arg("--find-links").arg(wheels);
         }
         pip.arg("-r").arg(&file);
         run("installing the packages of a function", pip).await?;
+        if fetched.is_dir() {
+            tokio::fs::remove_dir_all(&fetched).await.map_err(failed)?;
+        }
         tokio::fs::write(folder.join(COMPLETE), b"")
             .await
             .map_err(failed)?;
@@ -157,110 +161,60 @@ impl Environments {
     }
 }
 
-/// Every package is pinned, with hashes: the file alone decides what is installed.
-fn check(requirements: &str) -> Result<(), EnvironmentError> {
-    let joined = requirements.replace("\\\r\n", " ").replace("\\\n", " ");
-    for line in joined.lines() {
-        let line = line.split(" #").next().unwrap_or(line).trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let name = line.split_whitespace().next().unwrap_or(line).to_owned();
-        if line.starts_with('-') || !name.contains("==") {
-            return Err(EnvironmentError::NotPinned(name));
-        }
-        if !line.contains("--hash=sha256:") {
-            return Err(EnvironmentError::NoHash(name));
-        }
-    }
-    Ok(())
-}
-
-/// Returns what it prints.
-async fn run(step: &'static str, mut command: Command) -> Result<String, EnvironmentError> {
-    let program = command
-        .as_std()
-        .get_program()
-        .to_string_lossy()
-        .into_owned();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let start = |error: std::io::Error| EnvironmentError::Start {
-        program,
-        reason: error.to_string(),
-    };
-    let output = tokio::time::timeout(INSTALL_TIMEOUT, command.output())
-        .await
-        .map_err(|_| EnvironmentError::Timeout { step })?
-        .map_err(start)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(EnvironmentError::Step {
-        step,
-        output: last_of(&output),
-    })
-}
-
-fn last_of(output: &Output) -> String {
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = text.trim();
-    let skipped = text.chars().count().saturating_sub(OUTPUT_CHARS_MAX);
-    text.chars().skip(skipped).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use streamctl_engine::security::dial::DialerFiles;
+    use streamctl_engine::storage::MemoryStorage;
 
-    #[test]
-    fn only_pinned_packages_with_hashes_are_installed() {
-        let good = "# made by uv\nnumpy==2.0.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n\nsix==1.0 --hash=sha256:cc  # via x\n";
-        assert_eq!(check(good), Ok(()));
-        for (text, expected) in [
-            (
-                "numpy==2.0.0",
-                EnvironmentError::NoHash("numpy==2.0.0".into()),
-            ),
-            (
-                "numpy --hash=sha256:aa",
-                EnvironmentError::NotPinned("numpy".into()),
-            ),
-            ("-r other.txt", EnvironmentError::NotPinned("-r".into())),
-            (
-                "--index-url=http://x/",
-                EnvironmentError::NotPinned("--index-url=http://x/".into()),
-            ),
-            (
-                "./local --hash=sha256:aa",
-                EnvironmentError::NotPinned("./local".into()),
-            ),
-        ] {
-            assert_eq!(check(text), Err(expected), "{text}");
+    fn settings(python: &str, uv: &str) -> Settings {
+        Settings {
+            python: python.into(),
+            uv: uv.into(),
+            folder: None,
+            wheels: None,
+            servers: DialerFiles::default(),
+            require_sandbox: true,
         }
+    }
+
+    /// The error of an environment of these files.
+    async fn error_of(settings: Settings, requirements: &str, files: &[&str]) -> EnvironmentError {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files.iter().map(|name| ((*name).to_owned(), Vec::new()));
+        let code = FunctionCode::new(files.collect()).unwrap();
+        let environments = Environments::new(&settings, folder.path());
+        let wanted = Wanted {
+            requirements: &Requirements::new(requirements).unwrap(),
+            code: &code,
+            code_folder: folder.path(),
+            wheels: None,
+            storages: &Storages::memory(MemoryStorage::default()),
+        };
+        environments.folder_for(wanted).await.unwrap_err()
     }
 
     #[tokio::test]
     async fn an_interpreter_that_is_not_there_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            python: "/no/such/python3".into(),
-            folder: None,
-            wheels: None,
-            require_sandbox: true,
-        };
-        let environments = Environments::new(&settings, folder.path());
-        let error = environments.folder_for(b"").await.unwrap_err();
+        let error = error_of(settings("/no/such/python3", "uv"), "r.txt", &["r.txt"]).await;
         assert!(
             matches!(&error, EnvironmentError::Start { program, .. } if program == "/no/such/python3"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_lock_needs_uv_and_its_absence_has_a_way_out() {
+        for (requirements, files) in [
+            ("uv.lock", ["pyproject.toml", "uv.lock"]),
+            ("t.py", ["t.py", "t.py.lock"]),
+        ] {
+            let error = error_of(settings("python3", "/no/such/uv"), requirements, &files).await;
+            assert!(
+                matches!(&error, EnvironmentError::NoUv { program, .. } if program == "/no/such/uv"),
+                "{error}"
+            );
+            assert!(error.hint().contains("--function-uv"), "{}", error.hint());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a worker cannot run the function of a job, before any call.
 
-use super::environment::EnvironmentError;
-use crate::function::FunctionError;
+use super::environment_error::EnvironmentError;
+use crate::function::{FunctionError, NoRoom};
 use streamctl_engine::function::fit::FitError;
 use streamctl_engine::function::store::StoreCodeError;
 use streamctl_engine::storage::StorageError;
@@ -44,6 +44,8 @@ impl FunctionsError {
             self,
             Self::Stored(StoreCodeError::Storage(StorageError::Unavailable { .. }))
                 | Self::Call(FunctionError::NotReached { .. })
+                | Self::Environment(EnvironmentError::Wheels { may_pass: true, .. })
+                | Self::Call(FunctionError::NoRoom(NoRoom { others: true, .. }))
         )
     }
 

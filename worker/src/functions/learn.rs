@@ -14,17 +14,23 @@ use std::collections::BTreeMap;
 use streamctl_engine::function::fit;
 use streamctl_engine::function::schema::{decode, encode};
 use streamctl_engine::function::{LearnError, Learner, Trial};
+use streamctl_engine::storage::Storages;
 use streamctl_proto::function_code::FunctionCode;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{JobSpec, LookupVersion, Window, v1};
 use tonic::Status;
 
 /// Calls functions in this process's own children.
-pub struct HereLearner(pub Functions);
+pub struct HereLearner {
+    pub functions: Functions,
+    /// Where its wheels may be.
+    pub storages: Storages,
+}
 
 #[async_trait]
 impl Learner for HereLearner {
     async fn result_of(&self, trial: Trial<'_>) -> Result<Option<SchemaRef>, LearnError> {
-        let learned = learn(&self.0, trial).await;
+        let learned = learn(&self.functions, &self.storages, trial).await;
         learned.map_err(|error| match error {
             FunctionsError::NotAllowed | FunctionsError::Folder(_) => LearnError::Unavailable {
                 reason: format!("{error}: {}", error.hint()),
@@ -42,6 +48,7 @@ impl Learner for HereLearner {
 
 async fn learn(
     functions: &Functions,
+    storages: &Storages,
     trial: Trial<'_>,
 ) -> Result<Option<SchemaRef>, FunctionsError> {
     let Trial {
@@ -60,7 +67,7 @@ async fn learn(
         };
         (name.clone(), rows)
     };
-    let pool = functions.pool(spec, function, code).await?;
+    let pool = functions.pool(storages, spec, function, code).await?;
     let mut process = pool.acquire().await?;
     let call = Call {
         batch_id: 0,
@@ -76,6 +83,12 @@ async fn learn(
         },
         // A type may be missing if the job file has it.
         empty: !is_declared,
+        // One call, but a runner that knows no keys is found now.
+        by: match is_declared {
+            true => Vec::new(),
+            false => function.per.key_columns().to_vec(),
+        },
+        memory: None,
     };
     let no_rows = RecordBatch::new_empty(input.clone());
     let mut input_rows = futures::stream::iter([Ok(no_rows)]);
@@ -105,9 +118,10 @@ async fn learn(
 /// This worker cannot tell; another one may.
 pub async fn learn_action(
     functions: &Functions,
+    storages: &Storages,
     request: v1::LearnFunction,
 ) -> Result<v1::LearnedFunction, Status> {
-    let invalid = |error: String| Status::invalid_argument(error);
+    let invalid = |error: String| Status::from(CallRefusal::new(Reason::InvalidArgument, error));
     let spec: JobSpec =
         serde_json::from_str(&request.job_json).map_err(|error| invalid(error.to_string()))?;
     let function = spec
@@ -117,7 +131,10 @@ pub async fn learn_action(
     let input = decode(&request.input_schema).map_err(|error| invalid(error.to_string()))?;
     let code = FunctionCode::try_from(request.function_code)
         .map_err(|error| invalid(error.to_string()))?;
-    let learner = HereLearner(functions.clone());
+    let learner = HereLearner {
+        functions: functions.clone(),
+        storages: storages.clone(),
+    };
     let mut lookups = BTreeMap::new();
     for lookup in request.lookups {
         let schema = decode(&lookup.schema).map_err(|error| invalid(error.to_string()))?;
@@ -133,9 +150,9 @@ pub async fn learn_action(
     match learner.result_of(trial).await {
         Ok(schema) => Ok(v1::LearnedFunction {
             result_schema: match schema {
-                Some(schema) => {
-                    encode(&schema).map_err(|error| Status::internal(error.to_string()))?
-                }
+                Some(schema) => encode(&schema).map_err(|error| {
+                    Status::from(CallRefusal::new(Reason::Internal, error.to_string()))
+                })?,
                 None => Vec::new(),
             },
             ..Default::default()
@@ -145,6 +162,9 @@ pub async fn learn_action(
             hint: hint.unwrap_or_default(),
             ..Default::default()
         }),
-        Err(LearnError::Unavailable { reason }) => Err(Status::failed_precondition(reason)),
+        Err(LearnError::Unavailable { reason }) => Err(Status::from(CallRefusal::new(
+            Reason::WorkerUnavailable,
+            reason,
+        ))),
     }
 }

@@ -7,26 +7,33 @@
 
 mod code;
 mod environment;
+mod environment_error;
 mod error;
 mod flags;
 mod learn;
+mod lines;
+mod pinned;
 mod published;
+mod steps;
+mod wheels;
 
 pub use error::FunctionsError;
 pub use flags::FunctionFlags;
 pub use learn::{HereLearner, learn_action};
+pub use lines::log_lines;
 pub use published::published_action;
 
 use crate::function::{
     self as process, ChildSettings, Code, Launcher, Layers, Limits, Module, RemoteSettings, Runner,
 };
-use environment::Environments;
+use environment::{Environments, Wanted};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use streamctl_engine::function::store;
 use streamctl_engine::security::Dialer;
+use streamctl_engine::security::dial::DialerFiles;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::function_code::FunctionCode;
 use streamctl_proto::spec::{FunctionPlace, FunctionSpec};
@@ -40,16 +47,20 @@ const RUNNER: &str = include_str!("../../../python/streamctl/_runner.py");
 pub struct Settings {
     /// The interpreter of functions without requirements, and of their environments.
     pub python: PathBuf,
+    /// Reads the locks of functions.
+    pub uv: PathBuf,
     /// Where code and environments are kept; `None`: a private folder that ends with the process.
     pub folder: Option<PathBuf>,
-    /// Where packages are taken from instead of an index.
+    /// Where packages are taken from instead of an index, unless a job names its own folder.
     pub wheels: Option<PathBuf>,
+    /// Trust and token for function servers: they are no part of the cluster.
+    pub servers: DialerFiles,
     /// Whether functions are refused where a promise of the sandbox is not kept.
     pub require_sandbox: bool,
 }
 
-/// Calls of one task's function at the same time: a task has two windows in work, and one more only
-/// if it is older than both.
+/// Functions of one task that are kept: a task has two windows in work, and further ones only while
+/// they are older than these.
 const SLOTS_PER_TASK: usize = 3;
 /// Time to connect to a function server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +73,9 @@ pub struct Functions {
     allowed: Option<Arc<Allowed>>,
     /// Code that need not be stored: that of a preview.
     given: Option<FunctionCode>,
+    /// Takes the place of every function.
+    #[cfg(any(test, feature = "test-util"))]
+    fake: Option<Arc<dyn process::fake::Script>>,
 }
 
 struct Allowed {
@@ -69,6 +83,8 @@ struct Allowed {
     folder: PathBuf,
     environments: Environments,
     launcher: Launcher,
+    /// Connects to function servers; not the worker's own, which has its token.
+    servers: Dialer,
     published: published::Pools,
     /// Removes the folder with the process.
     _private: Option<tempfile::TempDir>,
@@ -94,18 +110,38 @@ impl Functions {
         process::sweep(&folder);
         let launcher = Launcher::own_program()?;
         let environments = Environments::new(&settings, &folder);
+        let servers = Dialer::new(settings.servers.clone()).map_err(std::io::Error::other)?;
         let allowed = Some(Arc::new(Allowed {
             settings,
             folder,
             environments,
             launcher,
+            servers,
             published: published::Pools::default(),
             _private: private,
         }));
         Ok(Self {
             allowed,
-            given: None,
+            ..Self::default()
         })
+    }
+
+    /// A worker whose functions are all played by this script.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn faked(script: Arc<dyn process::fake::Script>) -> Self {
+        Self {
+            fake: Some(script),
+            ..Self::default()
+        }
+    }
+
+    /// Whether functions run here.
+    fn is_allowed(&self) -> bool {
+        #[cfg(any(test, feature = "test-util"))]
+        if self.fake.is_some() {
+            return true;
+        }
+        self.allowed.is_some()
     }
 
     /// The same, with code that need not be stored.
@@ -118,7 +154,7 @@ impl Functions {
 
     /// Whether this worker can run the job: it has no function, or functions run here.
     pub fn can_run(&self, job: &ResolvedJob) -> bool {
-        job.spec.function.is_none() || self.allowed.is_some()
+        job.spec.function.is_none() || self.is_allowed()
     }
 
     /// The processes of the function of a stored job; `None` if the job has none.
@@ -133,7 +169,7 @@ impl Functions {
         let Some(function) = &job.spec.function else {
             return Ok(None);
         };
-        if self.allowed.is_none() {
+        if !self.is_allowed() {
             return Err(FunctionsError::NotAllowed);
         }
         let code = match &job.function_code {
@@ -143,49 +179,56 @@ impl Functions {
             },
             None => None,
         };
-        let pool = self.pool(&job.spec, function, code.as_ref()).await?;
-        Ok(Some(Arc::new(pool)))
+        let pool = self.pool(storages, &job.spec, function, code.as_ref());
+        Ok(Some(Arc::new(pool.await?)))
     }
 
     /// The processes of a function with this code.
     async fn pool(
         &self,
+        storages: &Storages,
         spec: &JobSpec,
         function: &FunctionSpec,
         code: Option<&FunctionCode>,
     ) -> Result<process::FunctionPool, FunctionsError> {
-        let Some(allowed) = &self.allowed else {
-            return Err(FunctionsError::NotAllowed);
-        };
         let limits = Limits {
             timeout: function.timeout,
             memory_bytes: function.memory_bytes,
             network: function.network,
         };
+        #[cfg(any(test, feature = "test-util"))]
+        if let Some(script) = &self.fake {
+            let runner = Runner::Fake(Arc::clone(script));
+            let job = spec.name.clone();
+            let slots = SLOTS_PER_TASK;
+            return Ok(process::FunctionPool::new(
+                runner,
+                no_code(function),
+                limits,
+                job,
+                slots,
+            ));
+        }
+        let Some(allowed) = &self.allowed else {
+            return Err(FunctionsError::NotAllowed);
+        };
         let (runner, code) = match &function.place {
             FunctionPlace::Url(url) => {
                 let runner = Runner::Remote(RemoteSettings {
                     url: url.clone(),
-                    // Not the worker's own: a function server is no part of the cluster.
-                    dialer: Dialer::default(),
+                    dialer: allowed.servers.clone(),
                     connect_timeout: CONNECT_TIMEOUT,
                 });
-                let code = Code {
-                    folder: PathBuf::new(),
-                    module: Module::Module(String::new()),
-                    name: function.name.clone(),
-                    frame: function.frame,
-                };
-                (runner, code)
+                (runner, no_code(function))
             }
             FunctionPlace::File(path) => {
                 allowed
-                    .child(function, Module::File(path.clone()), code)
+                    .child(storages, function, Module::File(path.clone()), code)
                     .await?
             }
             FunctionPlace::Module(name) => {
                 allowed
-                    .child(function, Module::Module(name.clone()), code)
+                    .child(storages, function, Module::Module(name.clone()), code)
                     .await?
             }
         };
@@ -200,10 +243,22 @@ impl Functions {
     }
 }
 
+/// A function whose code is elsewhere.
+fn no_code(function: &FunctionSpec) -> Code {
+    Code {
+        folder: PathBuf::new(),
+        module: Module::Module(String::new()),
+        name: function.name.clone(),
+        frame: function.frame,
+        on_published: None,
+    }
+}
+
 impl Allowed {
     /// A function in a child of this process.
     async fn child(
         &self,
+        storages: &Storages,
         function: &FunctionSpec,
         module: Module,
         code: Option<&FunctionCode>,
@@ -212,9 +267,19 @@ impl Allowed {
         let folder = code::lay_out(&self.folder, code).await?;
         let environment = match &function.requirements {
             None => None,
-            Some(file) => {
-                let requirements = code.get(file).ok_or(FunctionsError::NoCode)?;
-                Some(self.environments.folder_for(requirements).await?)
+            Some(requirements) => {
+                let is_there = |name: &String| code.get(name).is_some();
+                if !requirements.files().iter().all(is_there) {
+                    return Err(FunctionsError::NoCode);
+                }
+                let wanted = Wanted {
+                    requirements,
+                    code,
+                    code_folder: &folder,
+                    wheels: function.wheels.as_ref(),
+                    storages,
+                };
+                Some(self.environments.folder_for(wanted).await?)
             }
         };
         let runner = Runner::Child(ChildSettings {
@@ -233,6 +298,7 @@ impl Allowed {
             module,
             name: function.name.clone(),
             frame: function.frame,
+            on_published: function.on_published.clone(),
         };
         Ok((runner, code))
     }

@@ -4,10 +4,12 @@
 //! controller).
 //! Rule: a success is reported only after the function has returned.
 
-use super::{Functions, FunctionsError};
+use super::{Functions, FunctionsError, log_lines};
 use crate::function::{self as process, Published, PublishedObject};
 use std::sync::Arc;
 use streamctl_engine::storage::Storages;
+use streamctl_proto::function_code::CodeDigest;
+use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{JobName, ResolvedJob, v1};
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -15,8 +17,10 @@ use tonic::Status;
 /// Jobs whose process is kept: the last that published.
 const KEPT_MAX: usize = 4;
 
-/// The name and the digest of a job's version, and its processes; the last used first.
-type Kept = Vec<((JobName, String), Arc<process::FunctionPool>)>;
+/// The name of a job, and the digests of its file and its code.
+type VersionKey = (JobName, String, Option<CodeDigest>);
+/// The processes of job versions; the last used first.
+type Kept = Vec<(VersionKey, Arc<process::FunctionPool>)>;
 
 /// Processes of the last jobs that published.
 #[derive(Default)]
@@ -29,7 +33,11 @@ impl Pools {
         storages: &Storages,
         job: &ResolvedJob,
     ) -> Result<Arc<process::FunctionPool>, FunctionsError> {
-        let key = (job.spec.name.clone(), job.spec_digest.clone());
+        let key = (
+            job.spec.name.clone(),
+            job.spec_digest.clone(),
+            job.function_code.clone(),
+        );
         let mut guard = self.0.lock().await;
         let kept: &mut Kept = &mut guard;
         let found = kept.iter().position(|(other, _)| *other == key);
@@ -60,7 +68,7 @@ pub async fn published_action(
     storages: &Storages,
     request: v1::PublishedEpoch,
 ) -> Result<(), Status> {
-    let invalid = |error: String| Status::invalid_argument(error);
+    let invalid = |error: String| Status::from(CallRefusal::new(Reason::InvalidArgument, error));
     let job: ResolvedJob =
         serde_json::from_str(&request.job_json).map_err(|error| invalid(error.to_string()))?;
     let name = job.spec.function.as_ref();
@@ -82,8 +90,10 @@ pub async fn published_action(
     called.map_err(|error| {
         let text = error.report();
         match error {
-            FunctionsError::NotAllowed => Status::failed_precondition(text),
-            _ => Status::aborted(text),
+            FunctionsError::NotAllowed => {
+                Status::from(CallRefusal::new(Reason::WorkerUnavailable, text))
+            }
+            _ => Status::from(CallRefusal::new(Reason::JobBusy, text)),
         }
     })
 }
@@ -99,8 +109,7 @@ async fn call(
     };
     let pool = allowed.published.get(functions, storages, job).await?;
     let mut process = pool.acquire().await?;
-    for line in process.published(published).await? {
-        tracing::info!(job = %job.spec.name, line = line.text, "function");
-    }
+    let lines = process.published(published).await?;
+    log_lines(&job.spec.name, &lines, 0);
     Ok(())
 }

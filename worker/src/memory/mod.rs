@@ -264,7 +264,7 @@ mod tests {
     use std::str::FromStr as _;
 
     #[test]
-    fn the_shares_leave_a_quarter_to_what_nobody_counts() {
+    fn the_shares_leave_a_quarter_for_uncounted_memory() {
         let all = [
             READS_PERCENT,
             FILES_PERCENT,

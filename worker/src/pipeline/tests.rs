@@ -245,7 +245,7 @@ async fn a_bad_record_is_left_out_of_its_group() {
 }
 
 #[tokio::test]
-async fn bad_payloads_and_bad_rows_of_one_batch_are_told_apart() {
+async fn bad_payloads_and_bad_rows_of_one_batch_are_distinguished() {
     let records = [
         "not json",
         P52[0],
@@ -334,7 +334,7 @@ async fn a_preview_shows_the_bad_rows_with_their_reasons() {
     };
     let context = bed.context();
     let (plan, tables) = context.plan(&BTreeMap::new()).await.unwrap();
-    let outcome = preview::compute(&context, &plan, &tables, &sample)
+    let outcome = preview::compute(&context, &plan, &tables, &sample, &Arc::default())
         .await
         .unwrap();
     let rows: usize = outcome.batches.iter().map(RecordBatch::num_rows).sum();

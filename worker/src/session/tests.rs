@@ -217,11 +217,12 @@ fn opened(opening: &v1::WindowOpening) -> Message {
         task: opening.task,
         window: opening.window,
         lookups: vec![],
+        attempt: 1,
     })
 }
 
 #[tokio::test]
-async fn a_follower_s_word_leads_to_the_leader() {
+async fn a_follower_s_answer_leads_to_the_leader() {
     let (leader, mut lines) = controller(None).await;
     let (follower, _none) = controller(Some(leader)).await;
     let worker = Worker::start(&[&follower]);
@@ -332,7 +333,7 @@ async fn a_stop_hands_the_shards_back_and_what_was_read_is_reported() {
 }
 
 #[tokio::test]
-async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
+async fn a_new_connection_begins_with_what_runs_and_requests_windows_again() {
     let (address, mut lines) = controller(None).await;
     let worker = Worker::start(&[&address]);
     let mut line = next(&mut lines).await;
@@ -369,7 +370,7 @@ async fn a_new_line_begins_with_what_runs_and_asks_again_for_windows() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_none_ends_the_line_and_the_task_goes_on() {
+async fn an_invalid_message_ends_the_connection_and_the_task_continues() {
     let (address, mut lines) = controller(None).await;
     let worker = Worker::start(&[&address]);
     let line = next(&mut lines).await;

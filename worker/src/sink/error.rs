@@ -18,7 +18,7 @@ pub enum SinkError {
     /// Each value would be an object.
     #[error(
         "one window has more than {limit} partitions; partition by columns with fewer values, or \
-         by ingest_hour and coarser only"
+         by the hour and coarser only"
     )]
     TooManyPartitions {
         /// The most folders of one window.
@@ -47,6 +47,12 @@ pub enum SinkError {
     },
     #[error("every column of the result is a partition; leave at least one to be written")]
     NoColumns,
+    /// A published object does not hold the rows that it had.
+    #[error("{location} cannot be read back: {reason}")]
+    ReadBack { location: String, reason: String },
+    /// The job's table is not as this build stores it.
+    #[error("rows cannot be written into the job's table: {0}")]
+    Table(String),
 }
 
 /// Rows cannot be written in the sink's format.

@@ -11,26 +11,31 @@ mod compress;
 mod error;
 mod files;
 mod gzip_lines;
+mod iceberg;
 mod object;
+mod objects;
+pub(crate) mod read_back;
 pub(crate) mod stored;
 
 pub(crate) use compress::Compressed;
 pub use error::{EncodeError, SinkError};
 #[cfg(test)]
-pub(crate) use files::OBJECT_BYTES_ALWAYS;
-#[cfg(test)]
 pub(crate) use files::tests;
 pub(crate) use gzip_lines::{GzipLines, LinesPlace};
 pub(crate) use object::{ObjectWriter, abandon_all};
+#[cfg(test)]
+pub(crate) use objects::OBJECT_BYTES_ALWAYS;
 
 use crate::function::DeadRows;
 use crate::memory::Holding;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use read_back::ReadBack;
 use std::sync::Arc;
 use stored::StoredRows;
 use streamctl_engine::storage::Storages;
+use streamctl_engine::written::back::NotExact;
 use streamctl_proto::report::StagedObject;
 use streamctl_proto::spec::{Location, SinkKind};
 use streamctl_proto::{JobName, TaskId, Window};
@@ -56,12 +61,28 @@ pub trait Sink: Sync {
     fn part_of(&self, staged: &StagedObject) -> String;
     /// The rows of a window, to compare what is stored with what the query returns.
     fn rows(&self, result: &SchemaRef, window: Window) -> Result<Box<dyn StoredRows>, SinkError>;
+    /// Reads the objects of a window back as rows of the result.
+    fn read_back(
+        &self,
+        result: &SchemaRef,
+        window: Window,
+    ) -> Result<Box<dyn ReadBack>, NotReadBack>;
+}
+
+/// Why the objects of a window do not give its rows back.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReadBack {
+    #[error(transparent)]
+    NotExact(#[from] NotExact),
+    #[error(transparent)]
+    Sink(#[from] SinkError),
 }
 
 /// The registry: the worker's half of each kind.
 pub fn of(kind: &SinkKind) -> &dyn Sink {
     match kind {
         SinkKind::Files(sink) => sink,
+        SinkKind::Iceberg(sink) => sink,
     }
 }
 

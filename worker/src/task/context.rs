@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use streamctl_engine::catalog::arrow_schema;
 use streamctl_engine::format::json::with_keys;
 use streamctl_engine::format::{Decoded, Decoder};
@@ -42,7 +42,6 @@ pub struct Context {
     /// What this worker may run.
     functions: Functions,
     pool: OnceCell<Option<Arc<FunctionPool>>>,
-    attempts: AtomicU32,
 }
 
 pub struct DecodedNext {
@@ -72,7 +71,6 @@ impl Context {
             plan: Mutex::default(),
             functions,
             pool: OnceCell::new(),
-            attempts: AtomicU32::new(0),
         }
     }
 
@@ -198,11 +196,6 @@ impl Context {
     pub async fn function_pool(&self) -> Result<Option<Arc<FunctionPool>>, FunctionsError> {
         let make = || self.functions.pool_of(&self.storages, &self.job);
         Ok(self.pool.get_or_try_init(make).await?.clone())
-    }
-
-    /// The number of the next call of the job's function in this task, from 1.
-    pub fn next_attempt(&self) -> u32 {
-        self.attempts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Notes the size of the largest new record; returns the largest so far.

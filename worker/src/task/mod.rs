@@ -32,9 +32,10 @@ use shards::ShardState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use streamctl_engine::calls::Calls;
 use streamctl_engine::traces::now;
 use streamctl_proto::v1::task_ended::Why;
-use streamctl_proto::{LookupVersion, ShardId, ShardRange, TaskId, Window};
+use streamctl_proto::{LookupVersion, ShardId, ShardRange, TaskId, Watermark, Window};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -54,7 +55,7 @@ pub const COMMANDS_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Use these lookup versions for this window.
-    Open(Window, BTreeMap<String, LookupVersion>),
+    Open(Opening),
     /// Stop reading, report the records read, end.
     Release,
     /// Finish windows that end at or before this time, then end.
@@ -62,14 +63,22 @@ pub enum Command {
     Cancel,
 }
 
+/// What the controller answers for a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    pub window: Window,
+    /// The lookup versions of the window.
+    pub lookups: BTreeMap<String, LookupVersion>,
+    /// Which try at the window it is, from 1.
+    pub attempt: u32,
+}
+
 /// A window of the task.
 enum State {
     /// The controller has not named its lookup versions yet.
     Asked,
     /// The versions are named, but there is no memory for one more window.
-    Named {
-        lookups: BTreeMap<String, LookupVersion>,
-    },
+    Named(Opening),
     Open {
         feed: mpsc::UnboundedSender<Feed>,
         abort: AbortHandle,
@@ -123,11 +132,16 @@ struct Task {
     reads: mpsc::Sender<Read>,
     work: JoinSet<(Window, Arc<Workload>, Result<Finished, TaskError>)>,
     told_ended: Vec<bool>,
-    told_watermark_ms: i64,
+    told_watermark: Watermark,
     told_first_records: bool,
-    until_ms: i64,
+    /// It takes nothing of windows that end after this.
+    until: Watermark,
     releasing: bool,
     counted: Work,
+    /// Calls of its readers that are not answered.
+    reading: Calls,
+    /// Calls of its windows that are not answered.
+    calls: Calls,
 }
 
 /// Runs a task to its end and reports the ending to the controller.
@@ -149,11 +163,13 @@ pub async fn run(parts: Parts, shards: Vec<ShardState>, commands: mpsc::Receiver
         reads,
         work: JoinSet::new(),
         told_ended,
-        told_watermark_ms: i64::MIN,
+        told_watermark: Watermark::Unknown,
         told_first_records: false,
-        until_ms: i64::MAX,
+        until: Watermark::Ended,
         releasing: false,
         counted: meter.work.begin(),
+        reading: Calls::default(),
+        calls: Calls::default(),
     };
     tracing::info!(%job, task = %id, shards = task.shards.len(), "task started");
     match task.run(received, commands).await {
@@ -202,7 +218,7 @@ impl Task {
                         self.abort();
                         return Ok(Why::Cancelled);
                     }
-                    Some(Command::Open(window, lookups)) => self.open(window, lookups),
+                    Some(Command::Open(opening)) => self.open(opening),
                     Some(Command::Release) => self.release(),
                     Some(Command::Drain(until_ms)) => self.drain(until_ms),
                 },
@@ -218,7 +234,7 @@ impl Task {
                 }
                 // Some reader waits for memory, or memory is free: handled below.
                 Ok(()) = changes.changed() => {}
-                _ = figures.tick() => self.tell_progress(self.told_watermark_ms),
+                _ = figures.tick() => self.tell_progress(self.told_watermark),
                 1.. = received.recv_many(&mut reads, READS_AT_ONCE_MAX), if !self.releasing => {
                     for read in reads.drain(..) {
                         self.read(read)?;
@@ -253,13 +269,16 @@ impl Task {
         let (number, reader) = &mut self.reader_of[index];
         *number += 1;
         let context = Arc::clone(&self.parts.context);
-        *reader = Some(self.readers.spawn(reader::run(
+        let calls = self.reading.clone();
+        // On the heap: the work is large, and each wrapper would copy it on the stack.
+        let read = Box::pin(reader::run(
             index,
             *number,
             to_read,
             context,
             self.reads.clone(),
-        )));
+        ));
+        *reader = Some(self.readers.spawn(async move { calls.watch(read).await }));
     }
 
     fn read(&mut self, read: Read) -> Result<(), TaskError> {
@@ -282,7 +301,7 @@ impl Task {
         shard.offer(chunk, stats, room);
         if lost {
             // Send it before any later report: the manifest of what follows names the gap.
-            self.tell_progress(self.told_watermark_ms);
+            self.tell_progress(self.told_watermark);
         }
         Ok(())
     }
@@ -305,7 +324,7 @@ impl Task {
         if !self.told_first_records && self.shards.iter().any(|shard| shard.records > 0) {
             // A user has just submitted the job and is watching it.
             self.told_first_records = true;
-            self.tell_progress(self.told_watermark_ms);
+            self.tell_progress(self.told_watermark);
         }
         self.report()?;
         if self.parts.context.budget.is_short() {
@@ -341,7 +360,7 @@ impl Task {
     fn take(&mut self, index: usize) {
         while let Some(window) = self.shards[index]
             .next_window()
-            .filter(|window| window.end_ms <= self.until_ms)
+            .filter(|window| self.until.is_past(*window))
         {
             match self.windows.get_mut(&window) {
                 None => return self.ask(window),
@@ -408,13 +427,14 @@ impl Task {
         self.windows.keys().all(|open| *open > window)
     }
 
-    fn open(&mut self, window: Window, lookups: BTreeMap<String, LookupVersion>) {
-        let late = self.releasing || window.end_ms > self.until_ms;
+    fn open(&mut self, opening: Opening) {
+        let window = opening.window;
+        let late = self.releasing || !self.until.is_past(window);
         if late
             || !self
                 .parts
                 .registry
-                .window_opened(self.parts.id, window, &lookups)
+                .window_opened(self.parts.id, window, &opening.lookups)
         {
             return;
         }
@@ -422,13 +442,13 @@ impl Task {
         // later. The records that the first opening's work has taken would be lost.
         let asked = |open: &&mut OpenWindow| matches!(open.state, State::Asked);
         if let Some(open) = self.windows.get_mut(&window).filter(asked) {
-            open.state = State::Named { lookups };
+            open.state = State::Named(opening);
         }
     }
 
     /// Begins the work on windows that may open and have memory, the oldest first.
     fn start_windows(&mut self) {
-        let named = |open: &OpenWindow| matches!(open.state, State::Named { .. });
+        let named = |open: &OpenWindow| matches!(open.state, State::Named(_));
         let waiting: Vec<Window> = self
             .windows
             .iter()
@@ -462,15 +482,17 @@ impl Task {
         let Some(open) = self.windows.get_mut(&window) else {
             return;
         };
-        let State::Named { lookups } = &mut open.state else {
+        let State::Named(opening) = &mut open.state else {
             return;
         };
-        let lookups = std::mem::take(lookups);
+        let attempt = opening.attempt;
+        let lookups = std::mem::take(&mut opening.lookups);
         let (feed, feeds) = mpsc::unbounded_channel(); // Bounded by the readers' permits, which travel with the records.
         let which = WindowKey {
             task: self.parts.id,
             window,
             lookups: lookups.clone(),
+            attempt,
         };
         let context = Arc::clone(&self.parts.context);
         let results = Arc::clone(&self.parts.results);
@@ -480,6 +502,9 @@ impl Task {
                 window::run(context, which, memory, results, &workload.pace, feeds).await;
             (window, workload, finished)
         };
+        let calls = self.calls.clone();
+        let work = Box::pin(work);
+        let work = async move { calls.watch(work).await };
         let work = self.counted.clone().count(work);
         let abort = self
             .parts
@@ -495,18 +520,18 @@ impl Task {
     /// Closes windows that are over for every shard. Returns true if there was one: room for the
     /// next.
     fn close_windows(&mut self) -> bool {
-        let watermark_ms = self.watermark_ms();
+        let watermark = self.watermark();
         let over: Vec<Window> = self
             .windows
             .range(..)
             .map(|(window, _)| *window)
-            .filter(|window| window.end_ms <= watermark_ms)
+            .filter(|window| watermark.is_past(*window))
             .collect();
         let mut closed = false;
         for window in over {
             closed |= self.close(window);
             for shard in &mut self.shards {
-                shard.close_before(window.end_ms);
+                shard.close_before(Watermark::At(window.end_ms));
             }
         }
         closed
@@ -539,15 +564,15 @@ impl Task {
     /// A shard that waits for its parents holds no window open: its parents do, until they have
     /// ended. Otherwise, parents with more than [`WINDOWS_OPEN_MAX`] windows would wait for their
     /// children.
-    fn watermark_ms(&self) -> i64 {
+    fn watermark(&self) -> Watermark {
         let unread = |shard: &ShardState| shard.ended().is_none() || shard.next_window().is_some();
         let waiting = |shard: &&ShardState| shard.after.is_empty() && unread(shard);
         self.shards
             .iter()
             .filter(waiting)
-            .map(ShardState::watermark_ms)
+            .map(ShardState::watermark)
             .min()
-            .unwrap_or(i64::MAX)
+            .unwrap_or(Watermark::Ended)
     }
 
     /// The work on a window is over. Ignore the result of a window that was dropped meanwhile.
@@ -565,7 +590,7 @@ impl Task {
         let result = result?;
         match &mut open.state {
             State::Closing { done, .. } => *done = Some(Box::new(result)),
-            State::Asked | State::Named { .. } | State::Open { .. } => {
+            State::Asked | State::Named(_) | State::Open { .. } => {
                 return Err(TaskError::Panicked("a window ended by itself".into()));
             }
         }
@@ -593,24 +618,24 @@ impl Task {
             let ranges = std::mem::take(&mut open.ranges);
             self.report_window(window, ranges, lookups, *finished)?;
         }
-        let unfinished_ms = self
+        let unfinished = self
             .windows
             .keys()
             .next()
-            .map_or(i64::MAX, |window| window.start_ms);
-        let reached_ms = self.watermark_ms().min(unfinished_ms).min(self.until_ms);
-        let watermark_ms = if self.releasing {
-            self.told_watermark_ms
+            .map_or(Watermark::Ended, |window| Watermark::At(window.start_ms));
+        let reached = self.watermark().min(unfinished).min(self.until);
+        let watermark = if self.releasing {
+            self.told_watermark
         } else {
-            reached_ms
+            reached
         };
-        if watermark_ms > self.told_watermark_ms {
+        if watermark > self.told_watermark {
             // A sent watermark holds: a record that is out of order by more than the reader allowed
             // for goes into a later window.
             for shard in &mut self.shards {
-                shard.close_before(watermark_ms);
+                shard.close_before(watermark);
             }
-            self.tell_progress(watermark_ms);
+            self.tell_progress(watermark);
         }
         Ok(())
     }
@@ -627,7 +652,7 @@ impl Task {
                 continue;
             };
             match &open.state {
-                State::Asked | State::Named { .. } => {
+                State::Asked | State::Named(_) => {
                     self.windows.remove(&window);
                 }
                 // Opened for records that were dropped and have not come again yet: there is
@@ -649,10 +674,16 @@ impl Task {
     /// reads it again.
     fn drain(&mut self, until_ms: i64) {
         let size_ms = self.parts.context.job.spec.window.ms();
-        self.until_ms = until_ms.saturating_sub(until_ms.rem_euclid(size_ms));
-        let until_ms = self.until_ms;
+        let until = match Watermark::from_wire(until_ms) {
+            Watermark::At(until_ms) => {
+                Watermark::At(until_ms.saturating_sub(until_ms.rem_euclid(size_ms)))
+            }
+            Watermark::Unknown => Watermark::Unknown,
+            Watermark::Ended => Watermark::Ended,
+        };
+        self.until = until;
         self.windows.retain(|window, open| {
-            let drop = window.end_ms > until_ms && !matches!(open.state, State::Closing { .. });
+            let drop = !until.is_past(*window) && !matches!(open.state, State::Closing { .. });
             if let (true, State::Open { abort, .. }) = (drop, &open.state) {
                 abort.abort();
             }
@@ -681,6 +712,6 @@ impl Task {
         {
             return Some(Why::Completed);
         }
-        (self.told_watermark_ms >= self.until_ms).then_some(Why::Released)
+        (self.told_watermark >= self.until).then_some(Why::Released)
     }
 }

@@ -9,10 +9,18 @@ use super::window::Finished;
 use super::{Task, TaskError};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
+use streamctl_engine::calls::Unanswered;
 use streamctl_engine::metrics::stages_named;
 use streamctl_engine::traces::{Place, Span, WindowTrace, now};
 use streamctl_proto::report::StageTimes;
-use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, Window, v1};
+use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, Watermark, Window, v1};
+
+/// Calls that take longer are sent to the controller, which decides when they hang.
+const HANGING_AFTER: Duration = Duration::from_secs(2);
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// When the last shard of a task passed a window's end.
 #[derive(Clone, Copy)]
@@ -78,6 +86,7 @@ impl Task {
             null_values,
             unknown_keys,
             stages,
+            operators,
             rows,
             ..
         } = finished;
@@ -113,6 +122,7 @@ impl Task {
             null_values,
             unknown_keys,
             stages,
+            operators,
         };
         self.parts.registry.report(report)?;
         Ok(())
@@ -168,8 +178,8 @@ impl Task {
     }
 
     /// Sends the time up to which every window is reported, and the position of each shard.
-    pub(super) fn tell_progress(&mut self, watermark_ms: i64) {
-        self.told_watermark_ms = watermark_ms;
+    pub(super) fn tell_progress(&mut self, watermark: Watermark) {
+        self.told_watermark = watermark;
         let progress = |shard: &ShardState| v1::ShardProgress {
             shard: shard.id.to_string(),
             lag_ms: shard.lag_ms,
@@ -185,12 +195,30 @@ impl Task {
         let shards = self.shards.iter().map(progress).collect();
         let progress = v1::Progress {
             task: None,
-            watermark_ms,
+            watermark_ms: watermark.to_wire(),
             shards,
             work_us: self.counted.us(),
-            computing_ms: u64::try_from(self.computing().as_millis()).unwrap_or(u64::MAX),
+            computing_ms: millis(self.computing()),
+            calls: self.hanging_calls(),
         };
         self.parts.registry.progress(self.parts.id, progress);
+    }
+
+    /// A service that hangs reports no error.
+    fn hanging_calls(&self) -> Vec<v1::HangingCalls> {
+        let hanging = |calls: Unanswered, reads: bool| v1::HangingCalls {
+            service: calls.service,
+            operation: calls.operation,
+            count: u32::try_from(calls.count).unwrap_or(u32::MAX),
+            age_ms: millis(calls.age),
+            reads,
+        };
+        let reading = self.reading.unanswered(HANGING_AFTER).into_iter();
+        let others = self.calls.unanswered(HANGING_AFTER).into_iter();
+        reading
+            .map(|calls| hanging(calls, true))
+            .chain(others.map(|calls| hanging(calls, false)))
+            .collect()
     }
 
     /// Reports which shards have ended, once each, and starts those that waited for them.
@@ -202,8 +230,8 @@ impl Task {
             };
             let id = shard.id.clone();
             let registry = &self.parts.registry;
-            registry.shard_ended(self.parts.id, &id, &shard.at, shard.floor_ms(), children);
-            let floor_ms = shard.floor_ms();
+            let floor = shard.floor();
+            registry.shard_ended(self.parts.id, &id, &shard.at, floor, children);
             self.told_ended[index] = true;
             for child in 0..self.shards.len() {
                 let after = &mut self.shards[child].after;
@@ -211,7 +239,7 @@ impl Task {
                 after.retain(|parent| *parent != id);
                 let starts = waited && after.is_empty();
                 if waited {
-                    self.shards[child].close_before(floor_ms);
+                    self.shards[child].close_before(floor);
                 }
                 if starts {
                     self.start_reader(child);

@@ -7,7 +7,7 @@ use super::reader::Room;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use streamctl_engine::source::{Child, Chunk, ReaderStats, Record, ShardToRead};
-use streamctl_proto::{Clamp, Position, ShardId, Window, WindowSize};
+use streamctl_proto::{Clamp, Position, ShardId, Watermark, Window, WindowSize};
 
 /// A chunk with waiting records.
 struct Waiting {
@@ -47,7 +47,7 @@ pub struct ShardState {
     pub last_arrival_ms: i64,
     clamp: Clamp,
     size: WindowSize,
-    complete_to_ms: i64,
+    complete_to_ms: Option<i64>,
     waiting: VecDeque<Waiting>,
     ended: Option<Vec<Child>>,
     /// The figures of earlier readers.
@@ -73,7 +73,7 @@ impl ShardState {
         after: Vec<ShardId>,
         detail: String,
         size: WindowSize,
-        floor_ms: i64,
+        floor: Watermark,
     ) -> Self {
         Self {
             id,
@@ -87,9 +87,9 @@ impl ShardState {
             records: 0,
             bytes: 0,
             last_arrival_ms: 0,
-            clamp: Clamp::new(size, floor_ms),
+            clamp: Clamp::new(size, floor),
             size,
-            complete_to_ms: i64::MIN,
+            complete_to_ms: None,
             waiting: VecDeque::new(),
             ended: None,
             earlier: ReaderStats::default(),
@@ -101,6 +101,7 @@ impl ShardState {
     pub fn count(&mut self, stats: ReaderStats) {
         self.stats = ReaderStats {
             calls: self.earlier.calls + stats.calls,
+            subscriptions: self.earlier.subscriptions + stats.subscriptions,
             throttles: self.earlier.throttles + stats.throttles,
             iterator_renewals: self.earlier.iterator_renewals + stats.iterator_renewals,
             data_losses: self.earlier.data_losses + stats.data_losses,
@@ -139,9 +140,7 @@ impl ShardState {
             let Some(done) = self.waiting.pop_front() else {
                 return;
             };
-            self.complete_to_ms = self
-                .complete_to_ms
-                .max(done.complete_to_ms.unwrap_or(i64::MIN));
+            self.complete_to_ms = self.complete_to_ms.max(done.complete_to_ms);
             if let Some(children) = done.end {
                 self.ended = Some(children);
             }
@@ -157,7 +156,7 @@ impl ShardState {
         self.waiting.clear();
         self.earlier = self.stats;
         // The records come again, and must go into the same windows.
-        self.clamp.close_before(window.start_ms);
+        self.clamp.close_before(Watermark::At(window.start_ms));
         self.parked = Some(window);
         true
     }
@@ -213,36 +212,32 @@ impl ShardState {
     }
 
     /// No record of a window that ends at or before this is taken any more.
-    pub fn watermark_ms(&self) -> i64 {
+    pub fn watermark(&self) -> Watermark {
         if let Some(next) = self.next_window() {
-            return next.start_ms;
+            return Watermark::At(next.start_ms);
         }
         if self.ended.is_some() {
-            return i64::MAX;
+            return Watermark::Ended;
         }
-        let complete_ms = match self.complete_to_ms {
-            i64::MIN => i64::MIN,
-            time_ms => self.size.window_of(time_ms).start_ms,
-        };
-        self.clamp.floor_ms().max(complete_ms)
+        let complete = self.complete_to_ms.map_or(Watermark::Unknown, |time_ms| {
+            Watermark::At(self.size.window_of(time_ms).start_ms)
+        });
+        self.clamp.floor().max(complete)
     }
 
     /// Windows that end at or before this are closed for this shard.
-    pub fn close_before(&mut self, time_ms: i64) {
-        if time_ms != i64::MAX {
-            self.clamp.close_before(time_ms);
-        }
+    pub fn close_before(&mut self, watermark: Watermark) {
+        self.clamp.close_before(watermark);
     }
 
     /// The start of the last taken record's window, or of the earliest that is still open.
-    pub fn floor_ms(&self) -> i64 {
-        self.clamp.floor_ms()
+    pub fn floor(&self) -> Watermark {
+        self.clamp.floor()
     }
 
     /// Every record that arrived before this time is taken; `None` if unknown.
     pub fn known_to_ms(&self) -> Option<i64> {
-        let floor_ms = Some(self.clamp.floor_ms()).filter(|floor_ms| *floor_ms > i64::MIN);
-        self.read_to_ms.max(floor_ms)
+        self.read_to_ms.max(self.clamp.floor().time_ms())
     }
 
     /// The children of a shard that was read to its end and taken completely.
@@ -278,7 +273,14 @@ mod tests {
 
     fn shard() -> ShardState {
         let size = WindowSize::from_ms(10).unwrap();
-        ShardState::new("s".into(), Position::Start, vec![], String::new(), size, 0)
+        ShardState::new(
+            "s".into(),
+            Position::Start,
+            vec![],
+            String::new(),
+            size,
+            Watermark::At(0),
+        )
     }
 
     #[test]
@@ -294,7 +296,7 @@ mod tests {
             (taken.from, taken.records.len(), &shard.at),
             (Position::Start, 2, &Position::after(2.into()))
         );
-        assert_eq!(shard.watermark_ms(), 10);
+        assert_eq!(shard.watermark(), Watermark::At(10));
         assert_eq!(
             shard.take().unwrap().records.len(),
             2,
@@ -311,11 +313,11 @@ mod tests {
             ReaderStats::default(),
             Room::for_test(),
         );
-        assert_eq!(shard.watermark_ms(), 0, "a record waits");
+        assert_eq!(shard.watermark(), Watermark::At(0), "a record waits");
         shard.take();
         assert_eq!(
-            shard.watermark_ms(),
-            30,
+            shard.watermark(),
+            Watermark::At(30),
             "the window that holds 35 is not over"
         );
     }
@@ -334,7 +336,7 @@ mod tests {
         assert!(shard.ended().is_none());
         shard.take();
         assert!(shard.ended().is_some());
-        assert_eq!(shard.watermark_ms(), i64::MAX);
+        assert_eq!(shard.watermark(), Watermark::Ended);
     }
 
     #[test]
@@ -350,13 +352,13 @@ mod tests {
         let window = shard.next_window();
         assert!(shard.park() && !shard.park());
         assert_eq!(
-            (&shard.at, shard.next_window(), shard.watermark_ms()),
-            (&at, window, 20)
+            (&shard.at, shard.next_window(), shard.watermark()),
+            (&at, window, Watermark::At(20))
         );
         assert!(shard.unpark() && !shard.unpark());
         assert_eq!(
-            (shard.next_window(), shard.watermark_ms()),
-            (None, 20),
+            (shard.next_window(), shard.watermark()),
+            (None, Watermark::At(20)),
             "nothing before it comes"
         );
         shard.offer(

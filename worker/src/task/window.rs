@@ -16,8 +16,9 @@ use arrow::record_batch::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError};
+use streamctl_engine::query::{BATCH_ROWS, Pace, QueryError, QueryMemory};
 use streamctl_engine::source::Record;
+use streamctl_proto::profile::{OPERATORS_MAX, OperatorFigures};
 use streamctl_proto::report::{
     NullValues, StageTimes, UnknownKey, UnmatchedKey, most_null, most_unknown, sum_null,
     sum_unknown,
@@ -49,6 +50,8 @@ pub struct Finished {
     pub null_values: Vec<NullValues>,
     pub unknown_keys: Vec<UnknownKey>,
     pub stages: StageTimes,
+    /// What the query's operators did, from the result down.
+    pub operators: Vec<OperatorFigures>,
     /// When the last record was decoded, the last row computed, the last object staged.
     pub over: [Instant; 3],
     pub rows: Rows,
@@ -60,20 +63,30 @@ pub struct WindowKey {
     pub task: TaskId,
     pub window: Window,
     pub lookups: BTreeMap<String, LookupVersion>,
+    /// Which try at the window it is, from 1.
+    pub attempt: u32,
 }
 
 impl WindowKey {
     /// What the job's function is given besides rows.
-    pub(crate) fn given(&self, tables: BTreeMap<String, RecordBatch>) -> CallContext {
-        given(self.window, &self.lookups, tables)
+    pub(crate) fn given(
+        &self,
+        tables: BTreeMap<String, RecordBatch>,
+        memory: Arc<dyn QueryMemory>,
+    ) -> CallContext {
+        CallContext {
+            attempt: self.attempt,
+            ..given(self.window, &self.lookups, tables, memory)
+        }
     }
 }
 
-/// What a job's function is given besides rows.
+/// What a job's function is given besides rows, at the first try.
 pub(crate) fn given(
     window: Window,
     versions: &BTreeMap<String, LookupVersion>,
     tables: BTreeMap<String, RecordBatch>,
+    memory: Arc<dyn QueryMemory>,
 ) -> CallContext {
     let versioned = |(name, rows): (String, RecordBatch)| {
         let version = versions.get(&name)?.clone();
@@ -81,6 +94,8 @@ pub(crate) fn given(
     };
     CallContext {
         window,
+        attempt: 1,
+        memory: Some(memory),
         lookups: tables.into_iter().filter_map(versioned).collect(),
     }
 }
@@ -108,12 +123,13 @@ pub async fn run(
         input,
         output,
         unmatched,
+        profile,
     } = Pipeline::new(
         &context,
         &plan,
         Some(which.window),
         open,
-        which.given(tables),
+        which.given(tables, Arc::clone(&memory.query) as _),
         Arc::clone(pace),
     )?;
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
@@ -131,7 +147,7 @@ pub async fn run(
         })
     };
     let worked = work(fed, drain(output, sink, rows, &query_memory, pace)).await;
-    let (fed, (sink, rows, rows_dead, spent, computed)) = match worked {
+    let (fed, drained) = match worked {
         Ok(worked) => worked,
         Err(error) => {
             dead.abort().await;
@@ -145,6 +161,17 @@ pub async fn run(
         mut stages,
         decoded,
     } = fed;
+    let Drained {
+        sink,
+        rows,
+        rows_dead,
+        stages: spent,
+        function,
+        computed,
+    } = drained;
+    let operators = operators(profile.operators(), function);
+    // It holds the plan, and with it the rows of lookups.
+    drop(profile);
     let began = Instant::now();
     let Staged {
         mut objects,
@@ -177,9 +204,28 @@ pub async fn run(
         null_values: most_null(null_values.iter()),
         unknown_keys: most_unknown(unknown_keys.iter()),
         stages,
+        operators,
         over,
         rows,
     })
+}
+
+/// The job's function reads the result of the query.
+fn operators(
+    query: Vec<OperatorFigures>,
+    function: Option<OperatorFigures>,
+) -> Vec<OperatorFigures> {
+    let Some(function) = function else {
+        return query;
+    };
+    let below = query.into_iter().map(|operator| OperatorFigures {
+        depth: operator.depth.saturating_add(1),
+        ..operator
+    });
+    std::iter::once(function)
+        .chain(below)
+        .take(OPERATORS_MAX)
+        .collect()
 }
 
 /// What became of the records.
@@ -192,8 +238,18 @@ struct Fed {
     decoded: Instant,
 }
 
-/// With the number of rows that the function put aside, and the time when it ended.
-type Drained = (Box<dyn Writer>, Rows, u64, StageTimes, Instant);
+/// What became of the result.
+struct Drained {
+    sink: Box<dyn Writer>,
+    rows: Rows,
+    /// Rows that the function put aside.
+    rows_dead: u64,
+    stages: StageTimes,
+    /// What the job's function did.
+    function: Option<OperatorFigures>,
+    /// When the last row was computed.
+    computed: Instant,
+}
 
 /// Feeds and drains at the same time. If the result cannot be written, the input is not awaited: it
 /// ends with the window, which may be an hour away.
@@ -213,8 +269,8 @@ async fn work(
     match (fed, drained) {
         (Ok(fed), Ok(drained)) => Ok((fed, drained)),
         // The query can fail because its input broke off, so the input's own error comes first.
-        (Err(error), Ok((sink, ..))) => {
-            sink.abort().await;
+        (Err(error), Ok(drained)) => {
+            drained.sink.abort().await;
             Err(error)
         }
         (Err(error), Err(_)) | (Ok(_), Err(error)) => Err(error),
@@ -386,7 +442,16 @@ async fn drain(
         stages.transform_us += micros(computed);
         let produced = match next {
             Ok(Some(produced)) => produced,
-            Ok(None) => return Ok((sink, rows, rows_dead, stages, Instant::now())),
+            Ok(None) => {
+                return Ok(Drained {
+                    sink,
+                    rows,
+                    rows_dead,
+                    stages,
+                    function: output.function(),
+                    computed: Instant::now(),
+                });
+            }
             Err(error) => {
                 sink.abort().await;
                 return Err(match error {

@@ -4,11 +4,20 @@
 //! between them (`frames`).
 //! Rule: whatever is named and not carried over is noted with its line.
 
-use super::super::flow::{Sink, StepId, StepKind, Stream};
+use super::super::flow::{Sink, SinkTable, StepId, StepKind, Stream};
 use super::super::options;
 use super::super::python::{Call, Expr};
 use super::{Script, TIME, Value, without_time};
 use std::collections::BTreeMap;
+
+/// Whether a target's settings have its table kept up to date.
+fn updates_catalog(settings: &Value) -> bool {
+    settings.get("enableUpdateCatalog").and_then(Value::text) == Some("true")
+}
+
+fn behavior(settings: &Value) -> Option<&str> {
+    settings.get("updateBehavior").and_then(Value::text)
+}
 
 impl Script<'_> {
     fn options(&mut self, call: &Call, names: &[&str]) -> BTreeMap<String, String> {
@@ -157,6 +166,7 @@ impl Script<'_> {
                 .get("partitionKeys")
                 .map(Value::texts)
                 .unwrap_or_default(),
+            catalog: None,
         };
         self.sink(sink, call.line);
         Value::Unknown
@@ -184,9 +194,13 @@ impl Script<'_> {
             .get("partitionKeys")
             .map(Value::texts)
             .unwrap_or_default();
+        let catalog = updates_catalog(&options)
+            .then(|| SinkTable::named(Some(database), Some(table), behavior(&options)))
+            .flatten();
         let sink = Sink {
             input,
             partition_by,
+            catalog,
             ..Sink::default()
         };
         self.sink(sink, call.line);
@@ -208,31 +222,69 @@ impl Script<'_> {
                 if let Some(format) = call.args.first().map(|arg| self.value(arg)) {
                     sink.push(("format".to_owned(), format));
                 }
-                sink.extend(call.named.iter().map(|(key, value)| (key.clone(), self.value(value))));
+                sink.extend(
+                    call.named
+                        .iter()
+                        .map(|(key, value)| (key.clone(), self.value(value))),
+                );
             }
-            "setCatalogInfo" => self.note(
-                call.line,
-                "no table is made or updated in the catalog: create it over the sink's folder, with partition projection or a crawler",
-            ),
+            "setCatalogInfo" => {
+                for (place, name) in ["catalogDatabase", "catalogTableName"]
+                    .into_iter()
+                    .enumerate()
+                {
+                    if let Some(value) = self.named(call, name, place) {
+                        sink.push((name.to_owned(), value));
+                    }
+                }
+            }
             "writeFrame" => {
-                let input = call.args.first().map(|arg| self.value(arg)).and_then(|value| value.frame());
+                let input = call
+                    .args
+                    .first()
+                    .map(|arg| self.value(arg))
+                    .and_then(|value| value.frame());
                 let all = Value::Dict(sink.clone());
-                let texts = sink.iter().filter_map(|(key, value)| Some((key.to_lowercase(), value.text()?.to_owned())));
+                let texts = sink.iter().filter_map(|(key, value)| {
+                    Some((key.to_lowercase(), value.text()?.to_owned()))
+                });
                 let mut settings: BTreeMap<String, String> = texts.collect();
-                for key in ["connection_type", "transformation_ctx", "format", "enableupdatecatalog", "updatebehavior"] {
+                for key in [
+                    "connection_type",
+                    "transformation_ctx",
+                    "format",
+                    "enableupdatecatalog",
+                    "updatebehavior",
+                    "catalogdatabase",
+                    "catalogtablename",
+                ] {
                     settings.remove(key);
                 }
                 for text in options::target(&settings) {
                     self.note(call.line, text);
                 }
                 let text = |key: &str| all.get(key).and_then(Value::text).map(str::to_owned);
+                let named = SinkTable::named(
+                    text("catalogDatabase"),
+                    text("catalogTableName"),
+                    behavior(&all),
+                );
+                let catalog = named.filter(|_| updates_catalog(&all));
+                if updates_catalog(&all) && catalog.is_none() {
+                    let note = "the table that is updated in the catalog is not understood: name it in [sink] catalog";
+                    self.note(call.line, note);
+                }
                 if let Some(input) = input {
                     let sink = Sink {
+                        catalog,
                         input,
                         path: text("path").unwrap_or_default(),
                         format: text("format").unwrap_or_default(),
                         compression: text("compression"),
-                        partition_by: all.get("partitionKeys").map(Value::texts).unwrap_or_default(),
+                        partition_by: all
+                            .get("partitionKeys")
+                            .map(Value::texts)
+                            .unwrap_or_default(),
                     };
                     self.sink(sink, call.line);
                 }
@@ -302,6 +354,7 @@ impl Script<'_> {
                     format: text("format").unwrap_or_default(),
                     compression: text("compression"),
                     partition_by: keys.map(Value::texts).unwrap_or_default(),
+                    catalog: None,
                 };
                 self.sink(sink, call.line);
                 return Value::Unknown;

@@ -24,6 +24,7 @@ fn batch(payloads: &[&[u8]]) -> RecordBatch {
             )),
             Arc::new(BinaryArray::from_iter_values(payloads)),
             Arc::new(replayed),
+            Arc::new(StringArray::from(vec!["record"; n])),
         ],
     )
     .unwrap()
@@ -104,7 +105,7 @@ fn raw_gives_the_bytes_and_nothing_else() {
 }
 
 #[test]
-fn a_limit_cuts_off_and_says_where_to_go_on() {
+fn a_limit_cuts_off_and_names_where_to_continue() {
     let limited = DeadLettersArgs {
         limit: Some(3),
         raw: true,

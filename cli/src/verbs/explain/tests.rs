@@ -35,12 +35,12 @@ pub(crate) fn generated(folder: &Path) -> PathBuf {
 
 async fn explain(file: PathBuf, format: Format) -> (Result<(), CliError>, String) {
     let (mut out, data, _) = captured(format);
-    let result = run(&ExplainArgs { file }, nowhere(), &mut out).await;
+    let result = run_local(&file, nowhere(), &mut out).await;
     (result, data.text())
 }
 
 #[tokio::test]
-async fn all_that_a_job_would_do_is_told() {
+async fn all_that_a_job_would_do_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let (result, text) = explain(generated(folder.path()), Format::Table).await;
     result.unwrap();
@@ -77,19 +77,4 @@ async fn what_is_wrong_is_named_after_what_is_known() {
         (&Value::Null, &"transform.sql".into())
     );
     assert_eq!(json["source_columns"].as_array().unwrap().len(), 14);
-}
-
-#[test]
-fn durations_are_said_as_a_job_file_says_them() {
-    let show = |ms| duration(Duration::from_millis(ms));
-    assert_eq!(
-        [
-            show(250),
-            show(1_000),
-            show(90_000),
-            show(60_000),
-            show(7_200_000)
-        ],
-        ["250ms", "1s", "90s", "1m", "2h"]
-    );
 }

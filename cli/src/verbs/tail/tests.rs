@@ -11,6 +11,7 @@ use arrow_flight::{
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use serde_json::json;
 use std::sync::{Arc, Mutex};
 use streamctl_engine::security::grant::{Granter, Use};
 use streamctl_engine::security::{Dialer, Token};
@@ -179,6 +180,7 @@ async fn tail(
         to,
         epochs: 1,
         committed: false,
+        reread: false,
     };
     (
         run(&args, &controller, &mut out).await,
@@ -224,7 +226,7 @@ async fn a_location_that_does_not_answer_is_passed_over() {
 }
 
 #[tokio::test]
-async fn rows_that_break_off_are_an_error_that_says_where_to_go_on() {
+async fn rows_that_break_off_are_an_error_that_names_where_to_continue() {
     let (result, _, _) = tail(
         FakeFlight {
             broken: Some(2),
@@ -289,6 +291,7 @@ async fn shown_to_a_worker(
         to: Some(3),
         epochs: 1,
         committed: false,
+        reread: false,
     };
     let result = run(&args, &controller, &mut out).await;
     if result.is_ok() {

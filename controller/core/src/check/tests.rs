@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing;
 use std::collections::BTreeMap;
+use streamctl_proto::profile::OperatorFigures;
 use streamctl_proto::report::{StageTimes, Staging, UnmatchedKey};
 use streamctl_proto::spec::{FilesSink, Location, PartitionColumn};
 use streamctl_proto::{Counts, ShardRange, Term, WindowSize};
@@ -26,6 +27,7 @@ fn object(kind: ObjectKind, folder: &str, extension: &str, rows: u64) -> StagedO
         size: 10,
         crc32c: 1,
         rows,
+        table_file: None,
         staging,
     }
 }
@@ -80,6 +82,33 @@ fn report() -> Report {
         null_values: vec![],
         unknown_keys: vec![],
         stages: StageTimes::default(),
+        operators: vec![],
+    }
+}
+
+#[test]
+fn a_plan_that_is_no_tree_or_too_large_is_refused() {
+    let plan = |depths: &[u32]| -> Vec<OperatorFigures> {
+        let operator = |depth: &u32| OperatorFigures::new(*depth as usize, "FilterExec", "");
+        depths.iter().map(operator).collect()
+    };
+    let mut good = report();
+    good.operators = plan(&[0, 1, 2, 2, 1]);
+    assert_eq!(check_report(&job(), &good), Ok(()));
+    let long = "x".repeat(OPERATOR_NAME_CHARS_MAX + 1);
+    for wrong in [
+        plan(&[1]),
+        plan(&[0, 2]),
+        plan(&[0; OPERATORS_MAX + 1]),
+        vec![OperatorFigures {
+            name: long,
+            ..OperatorFigures::default()
+        }],
+    ] {
+        assert_eq!(
+            refused(|report| report.operators.clone_from(&wrong)),
+            "operators"
+        );
     }
 }
 
@@ -310,11 +339,12 @@ fn lookups_and_keys_are_those_of_the_job() {
 }
 
 #[test]
-fn time_is_over_only_for_who_has_read_to_the_end() {
-    assert!(check_watermark(i64::MIN, false).is_ok() && check_watermark(BEGIN_MS, false).is_ok());
-    assert!(check_watermark(i64::MAX, true).is_ok());
-    assert!(
-        check_watermark(i64::MAX, false).is_err() && check_watermark(i64::MAX / 2, true).is_err()
-    );
-    assert!(check_watermark(i64::MIN + 1, true).is_err());
+fn only_a_task_whose_shards_have_ended_reports_the_end() {
+    assert!(check_watermark(Watermark::Unknown, false).is_ok());
+    assert!(check_watermark(Watermark::At(BEGIN_MS), false).is_ok());
+    assert!(check_watermark(Watermark::Ended, true).is_ok());
+    assert!(check_watermark(Watermark::Ended, false).is_err());
+    for no_time in [i64::MAX / 2, i64::MIN + 1] {
+        assert!(check_watermark(Watermark::At(no_time), true).is_err());
+    }
 }

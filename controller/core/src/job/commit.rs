@@ -4,6 +4,8 @@
 //! Does not own: the store and its readers (effects). Rule: `committed` moves when the store holds
 //! the head, and only forward (I3).
 
+use super::history::Sample;
+use super::profile::WindowProfile;
 use super::{Job, OpenWindow, PUBLISH_BACKLOG_MAX, RECENT_EPOCHS_MAX, Shard, is_dead_letters};
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::manifest::{
@@ -13,7 +15,7 @@ use streamctl_proto::report::{
     NullValues, StageTimes, UNMATCHED_KEYS_MAX, UnknownKey, UnmatchedKey, most_null, most_unknown,
 };
 use streamctl_proto::{
-    Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Window,
+    Counts, Epoch, JobVersion, Manifest, Position, Report, ShardId, TaskId, Term, Watermark, Window,
 };
 
 /// An epoch that is being committed.
@@ -92,7 +94,7 @@ impl Job {
             Some(window) => window,
             None => self.idle_window(now_ms)?,
         };
-        self.all_past(window.end_ms).then_some(window)
+        self.all_past(window).then_some(window)
     }
 
     /// The manifest of the next epoch.
@@ -176,10 +178,8 @@ impl Job {
                 String::new()
             };
             let expires = self.lists_again() && !is_dead_letters(id);
-            let read_to_ms = expires.then(|| match position == shard.reached {
-                true => window.end_ms.max(shard.floor_ms),
-                false => window.end_ms,
-            });
+            let floor_ms = shard.floor.time_ms().filter(|_| position == shard.reached);
+            let read_to_ms = expires.then(|| window.end_ms.max(floor_ms.unwrap_or(window.end_ms)));
             (
                 id.clone(),
                 Frontier {
@@ -244,12 +244,13 @@ impl Job {
                     shard.listed = true;
                 }
                 shard.committed = frontier.position.clone();
-                shard.read_to_ms = frontier.read_to_ms.unwrap_or(manifest.window.end_ms);
+                shard.read_to_ms = frontier.read_to_ms.or(Some(manifest.window.end_ms));
                 shard.committed_lost = frontier.lost;
             }
         }
+        self.head_end = Watermark::At(manifest.window.end_ms);
         for shard in self.shards.values_mut() {
-            shard.floor_ms = shard.floor_ms.max(manifest.window.end_ms);
+            shard.floor = shard.floor.max(self.head_end);
         }
         let forgotten: Vec<ShardId> = self
             .shards
@@ -260,14 +261,19 @@ impl Job {
         for id in forgotten {
             self.shards.remove(&id);
         }
+        let open = self.windows.get(&manifest.window);
+        if let Some(profile) = WindowProfile::of(&manifest, open) {
+            self.profiles.push(profile);
+        }
         self.windows.retain(|window, _| *window > manifest.window);
-        self.head_end_ms = manifest.window.end_ms;
+        self.tries.retain(|window, _| *window > manifest.window);
         self.totals = manifest.totals;
         self.forget_failures();
         self.refusal_rounds = 0;
         let mut figures = EpochFigures::of(&manifest, &reference.name);
-        figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms));
+        figures.stages.commit_us = micros(now_ms.saturating_sub(since_ms)).max(1);
         figures.head_moved_ms = Some(now_ms);
+        self.history.add(now_ms, &Sample::of_epoch(&figures));
         self.recent.push_back(figures);
         if self.recent.len() > RECENT_EPOCHS_MAX {
             self.recent.pop_front();
@@ -277,27 +283,22 @@ impl Job {
         Some(manifest)
     }
 
-    /// The store recorded that the oldest unpublished epoch is published; update its figures.
-    pub fn published(&mut self, epoch: Epoch, now_ms: i64) {
-        self.publishing.pop_front();
-        self.published = epoch;
-        if self
-            .stuck
-            .as_ref()
-            .is_some_and(|stuck| stuck.epoch <= epoch)
-        {
-            self.stuck = None;
+    /// The store recorded that unpublished epochs are published; update their figures.
+    pub fn published(&mut self, through: Epoch, now_ms: i64) {
+        let before = std::mem::replace(&mut self.published, through);
+        self.publishing.retain(|manifest| manifest.epoch > through);
+        self.stuck.take_if(|stuck| stuck.epoch <= through);
+        let newest_first = self.recent.iter_mut().rev();
+        let published = newest_first
+            .skip_while(|figures| figures.epoch > through)
+            .take_while(|figures| figures.epoch > before);
+        for figures in published {
+            if let Some(since_ms) = figures.head_moved_ms {
+                figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms)).max(1);
+                let stages = Sample::of_stages(&figures.stages);
+                self.history.add(now_ms, &stages);
+            }
         }
-        let figures = self
-            .recent
-            .iter_mut()
-            .rev()
-            .find(|figures| figures.epoch == epoch);
-        let Some((figures, since_ms)) = figures.and_then(|it| it.head_moved_ms.map(|ms| (it, ms)))
-        else {
-            return;
-        };
-        figures.stages.publish_us = micros(now_ms.saturating_sub(since_ms));
     }
 
     /// The keys of staged objects that may still become visible.

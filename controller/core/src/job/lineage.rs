@@ -7,7 +7,7 @@
 use super::super::event::{EndedShard, KnownShard};
 use super::{Job, Shard, is_dead_letters};
 use std::ops::Bound;
-use streamctl_proto::{Position, ShardId};
+use streamctl_proto::{Position, ShardId, Watermark, Window};
 
 impl Job {
     /// Adds shards that the source lists. Those of the first listing of a new job begin at the
@@ -65,7 +65,7 @@ impl Job {
         // A task that reads the shard again knows no less than the first one.
         if shard.end.as_ref() != Some(&ended.last) && !shard.done() {
             shard.end = Some(ended.last.clone());
-            shard.end_floor_ms = ended.floor_ms.max(shard.floor_ms);
+            shard.end_floor = ended.floor.max(shard.floor);
             if unclear {
                 self.listing.needed = self.listing.asked + 1;
             }
@@ -102,13 +102,13 @@ impl Job {
 
     /// A child continues no earlier than its parents ended.
     pub(super) fn raise_floor(&mut self, id: &ShardId) {
-        let floor_ms = self.parents_floor_ms(id);
+        let floor = self.parents_floor(id);
         if let Some(shard) = self.shards.get_mut(id) {
-            shard.floor_ms = shard.floor_ms.max(floor_ms);
+            shard.floor = shard.floor.max(floor);
         }
     }
 
-    fn parents_floor_ms(&self, id: &ShardId) -> i64 {
+    fn parents_floor(&self, id: &ShardId) -> Watermark {
         let parents = self
             .shards
             .get(id)
@@ -116,18 +116,18 @@ impl Job {
             .flat_map(|shard| &shard.parents);
         parents
             .filter_map(|parent| self.shards.get(parent))
-            .map(|parent| parent.end_floor_ms)
+            .map(|parent| parent.end_floor)
             .max()
-            .unwrap_or(i64::MIN)
+            .unwrap_or_default()
     }
 
     /// The end of the last window that is committed or being committed. No earlier window takes a
     /// record.
-    pub(crate) fn base_end_ms(&self) -> i64 {
+    pub(crate) fn base_end(&self) -> Watermark {
         self.committing
             .as_ref()
-            .map_or(self.head_end_ms, |committing| {
-                committing.manifest.window.end_ms
+            .map_or(self.head_end, |committing| {
+                Watermark::At(committing.manifest.window.end_ms)
             })
     }
 
@@ -140,7 +140,7 @@ impl Job {
         detail: String,
     ) {
         self.rearranged();
-        let shard = Shard::new(from, parents, detail, self.base_end_ms());
+        let shard = Shard::new(from, parents, detail, self.base_end());
         self.shards.insert(id.clone(), shard);
         self.raise_floor(id);
     }
@@ -154,40 +154,41 @@ impl Job {
     }
 
     /// No more records will arrive for a window that ends at or before this time.
-    pub fn watermark_ms(&self) -> i64 {
+    pub fn watermark(&self) -> Watermark {
         self.shards
             .values()
-            .map(|shard| self.shard_watermark_ms(shard))
+            .map(|shard| self.shard_watermark(shard))
             .min()
-            .unwrap_or(i64::MAX)
+            .unwrap_or(Watermark::Ended)
     }
 
-    fn shard_watermark_ms(&self, shard: &Shard) -> i64 {
+    fn shard_watermark(&self, shard: &Shard) -> Watermark {
         // A shard that waits for its parents does not hold back the watermark; its parents do,
         // until they have ended. Otherwise a parent that is more than [`WINDOWS_AHEAD_MAX`] windows
         // behind would wait for its own child.
         if shard.done() || !self.parents_ended(shard) {
-            return i64::MAX;
+            return Watermark::Ended;
         }
         let task = shard
             .task
             .and_then(|id| self.tasks.get(&id))
-            .map_or(i64::MIN, |task| task.watermark_ms);
-        shard.at_most(task.max(shard.floor_ms))
+            .map(|task| task.watermark)
+            .unwrap_or_default();
+        shard.at_most(task.max(shard.floor))
     }
 
-    /// Whether the watermark has reached this time. Continues at the shard that blocked the last
+    /// Whether the watermark is past this window. Continues at the shard that blocked the last
     /// check, so each shard is checked once per window, however many tasks report.
-    pub(super) fn all_past(&mut self, end_ms: i64) -> bool {
+    pub(super) fn all_past(&mut self, window: Window) -> bool {
         let from = match &self.not_past {
-            Some((asked_ms, shard)) if *asked_ms == end_ms => Bound::Included(shard),
+            Some((checked, shard)) if *checked == window => Bound::Included(shard),
             _ => Bound::Unbounded,
         };
         let mut rest = self.shards.range((from, Bound::Unbounded));
         let in_the_way = rest
-            .find(|(_, shard)| self.shard_watermark_ms(shard) < end_ms)
+            .find(|(_, shard)| !self.shard_watermark(shard).is_past(window))
             .map(|(id, _)| id.clone());
-        self.not_past = in_the_way.map(|id| (end_ms, id));
+        self.not_past = in_the_way.map(|id| (window, id));
         self.not_past.is_none()
     }
 }

@@ -7,7 +7,9 @@
 
 use super::{ASKED_MAX, Job, WINDOWS_AHEAD_MAX};
 use std::collections::{BTreeMap, BTreeSet};
-use streamctl_proto::{LookupVersion, Position, Report, ShardId, ShardRange, TaskId, Window};
+use streamctl_proto::{
+    LookupVersion, Position, Report, ShardId, ShardRange, TaskId, Watermark, Window,
+};
 
 /// A window that a task has opened and no head holds.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +25,7 @@ pub struct OpenWindow {
 impl Job {
     /// Accepts a report, or returns the reason for its refusal. A duplicate is no error.
     pub fn accept(&mut self, report: &Report) -> Result<(), &'static str> {
-        if report.window.end_ms <= self.head_end_ms {
+        if self.head_end.is_past(report.window) {
             let held = |(id, range): (&ShardId, &ShardRange)| {
                 self.shards
                     .get(id)
@@ -60,7 +62,7 @@ impl Job {
     pub fn has_all_of(&self, reports: &[Report]) -> bool {
         reports
             .iter()
-            .all(|r| r.window.end_ms <= self.head_end_ms || self.reported(r.task, r.window))
+            .all(|r| self.head_end.is_past(r.window) || self.reported(r.task, r.window))
     }
 
     /// Adds a report whose ranges continue from the positions of the shards (I2).
@@ -79,13 +81,12 @@ impl Job {
             if !self.parents_ended(shard) {
                 return Err("it has records of a shard whose parents have not ended");
             }
-            let over = |end: &Position| {
-                !range.to.reaches(end) || report.window.start_ms > shard.end_floor_ms
-            };
+            let begin = Watermark::At(report.window.start_ms);
+            let over = |end: &Position| !range.to.reaches(end) || begin > shard.end_floor;
             if shard.end.as_ref().is_some_and(over) {
                 return Err("it has records after the end of their shard");
             }
-            if report.window.start_ms < shard.floor_ms && report.window.end_ms <= shard.floor_ms {
+            if begin < shard.floor && shard.floor.is_past(report.window) {
                 return Err("its window was closed before");
             }
         }
@@ -109,7 +110,7 @@ impl Job {
         for (id, range) in &report.ranges {
             if let Some(shard) = self.shards.get_mut(id) {
                 shard.reached = range.to.clone();
-                shard.floor_ms = shard.floor_ms.max(report.window.start_ms);
+                shard.floor = shard.floor.max(Watermark::At(report.window.start_ms));
                 self.plan_due |= shard.done();
             }
         }
@@ -125,16 +126,15 @@ impl Job {
             .committing
             .as_ref()
             .map(|committing| &committing.manifest);
-        let base_end_ms = self.base_end_ms();
-        self.windows
-            .retain(|window, _| window.end_ms <= base_end_ms);
+        let base_end = self.base_end();
+        self.windows.retain(|window, _| base_end.is_past(*window));
         self.waiting.clear();
         for (id, shard) in &mut self.shards {
             let position = base
                 .and_then(|manifest| manifest.frontier.get(id))
                 .map(|frontier| &frontier.position);
             shard.reached = position.unwrap_or(&shard.committed).clone();
-            shard.floor_ms = base_end_ms;
+            shard.floor = base_end;
         }
         for id in self.shards.keys().cloned().collect::<Vec<_>>() {
             self.raise_floor(&id);
@@ -148,9 +148,9 @@ impl Job {
         if !self.resolved.whole_window || !self.tasks.is_empty() {
             return;
         }
-        let past_ms = self.watermark_ms();
+        let watermark = self.watermark();
         let partial = |(window, open): (&Window, &OpenWindow)| {
-            window.end_ms > past_ms && !open.reports.is_empty()
+            !watermark.is_past(*window) && !open.reports.is_empty()
         };
         let Some(first) = self
             .windows
@@ -173,7 +173,7 @@ impl Job {
         for (id, position) in back {
             if let Some(shard) = self.shards.get_mut(&id) {
                 shard.reached = position;
-                shard.floor_ms = shard.floor_ms.min(first.start_ms);
+                shard.floor = shard.floor.min(Watermark::At(first.start_ms));
             }
         }
         self.windows.retain(|window, _| *window < first);

@@ -5,7 +5,10 @@
 
 use super::super::event::ShardStats;
 use streamctl_proto::manifest::TimeGap;
-use streamctl_proto::{Position, ShardId, TaskId, WorkerId};
+use streamctl_proto::{Position, ShardId, TaskId, Watermark, WorkerId};
+
+/// Tasks report every second; an older report is not of a shard that is being read.
+const REPORTED_MS: i64 = 2_500;
 
 /// A shard of a job.
 #[derive(Clone, Debug)]
@@ -19,11 +22,11 @@ pub struct Shard {
     /// The position after the accepted reports.
     pub reached: Position,
     /// The start of the earliest window that may still take its records.
-    pub floor_ms: i64,
+    pub floor: Watermark,
     /// Its last record, once a task has seen the end.
     pub end: Option<Position>,
     /// No child takes a record in a window that starts earlier; known with `end`.
-    pub end_floor_ms: i64,
+    pub end_floor: Watermark,
     /// The last listing that was requested when its end was committed. Only a later one can show
     /// that the shard is gone.
     pub ended_at_listing: u64,
@@ -33,9 +36,11 @@ pub struct Shard {
     /// The source still lists it. A shard that is read and no longer listed is forgotten.
     pub listed: bool,
     pub stats: ShardStats,
+    /// When a task last reported `stats`; none: not to this leader.
+    pub reported_ms: Option<i64>,
     /// Every record that arrived before this time was read when the head was committed, by the
-    /// source's clock.
-    pub read_to_ms: i64,
+    /// source's clock. None: no head has it.
+    pub read_to_ms: Option<i64>,
     /// The last gap in the records read, whether a head holds it or not.
     pub lost: Option<TimeGap>,
     pub committed_lost: Option<TimeGap>,
@@ -43,14 +48,14 @@ pub struct Shard {
 
 impl Shard {
     /// A shard of which nothing has been read.
-    pub fn new(from: Position, parents: Vec<ShardId>, detail: String, floor_ms: i64) -> Self {
+    pub fn new(from: Position, parents: Vec<ShardId>, detail: String, floor: Watermark) -> Self {
         let committed = from.clone();
         let reached = from;
         let end = None;
         let task = None;
         let last_worker = None;
         let stats = ShardStats::default();
-        let end_floor_ms = i64::MIN;
+        let end_floor = Watermark::Unknown;
         let ended_at_listing = 0;
         let listed = true;
         Self {
@@ -58,17 +63,38 @@ impl Shard {
             detail,
             committed,
             reached,
-            floor_ms,
+            floor,
             end,
-            end_floor_ms,
+            end_floor,
             ended_at_listing,
             task,
             last_worker,
             listed,
             stats,
-            read_to_ms: i64::MIN,
+            reported_ms: None,
+            read_to_ms: None,
             lost: None,
             committed_lost: None,
+        }
+    }
+
+    /// How far it is behind the tip of its stream. A lag that is not reported any more grows with
+    /// time: nothing is read.
+    pub fn lag_ms(&self, now: i64) -> u64 {
+        let known = match self.reported_ms {
+            Some(reported_ms) => Some((self.stats.lag_ms, reported_ms)),
+            None => self
+                .read_to_ms
+                .filter(|_| self.task.is_none())
+                .map(|at_ms| (0, at_ms)),
+        };
+        let Some((lag_ms, at_ms)) = known.filter(|_| !self.done()) else {
+            return self.stats.lag_ms;
+        };
+        let silent_ms = now.saturating_sub(at_ms).max(0);
+        match silent_ms > REPORTED_MS {
+            true => lag_ms.saturating_add(silent_ms.unsigned_abs()),
+            false => lag_ms,
         }
     }
 
@@ -96,12 +122,12 @@ impl Shard {
 
     /// Limits the watermark to the window of its last record until that is reported: its children
     /// continue there (I5).
-    pub(super) fn at_most(&self, watermark_ms: i64) -> i64 {
+    pub(super) fn at_most(&self, watermark: Watermark) -> Watermark {
         let waits = self.end.is_some() && !self.done();
         if waits {
-            watermark_ms.min(self.end_floor_ms)
+            watermark.min(self.end_floor)
         } else {
-            watermark_ms
+            watermark
         }
     }
 

@@ -6,7 +6,7 @@
 //! refused.
 
 use super::super::effect::Effect;
-use super::{Job, NEVER_MS, TaskState, is_dead_letters};
+use super::{Job, TaskState, is_dead_letters};
 use streamctl_proto::manifest::time_text;
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{Position, ShardId, Window};
@@ -68,13 +68,13 @@ impl Job {
             .shards
             .get(id)
             .filter(|_| self.lists_again() && !is_dead_letters(id))?;
-        let known_ms = shard.floor_ms.max(shard.read_to_ms);
-        Some(match shard.reached {
+        let known_ms = shard.floor.time_ms().max(shard.read_to_ms);
+        match shard.reached {
             Position::Start | Position::Timestamp(_) => {
-                known_ms.max(self.resolved.promised_from_ms())
+                known_ms.max(Some(self.resolved.promised_from_ms()))
             }
             Position::After { .. } | Position::End => known_ms,
-        })
+        }
     }
 
     /// For an idle job with an old head: the last window that every shard is past. What the head
@@ -83,16 +83,15 @@ impl Job {
     /// like one that did not read.
     pub(super) fn idle_window(&mut self, now_ms: i64) -> Option<Window> {
         let every_ms = self.stream.as_ref()?.retention_ms / IDLE_EPOCHS_PER_RETENTION;
-        if !self.runs() || !self.windows.is_empty() || now_ms < self.idle_check_at_ms {
+        let waits = self.idle_check_at_ms.is_some_and(|at_ms| now_ms < at_ms);
+        if !self.runs() || !self.windows.is_empty() || waits {
             return None;
         }
-        self.idle_check_at_ms = now_ms.saturating_add(IDLE_CHECK_INTERVAL_MS);
-        let read_to_ms = self.watermark_ms();
-        let recorded_ms = match self.head {
-            Some(_) => self.head_end_ms,
-            None => self.resolved.promised_from_ms(),
-        };
-        let due = read_to_ms < NEVER_MS && read_to_ms.saturating_sub(recorded_ms) >= every_ms;
+        self.idle_check_at_ms = Some(now_ms.saturating_add(IDLE_CHECK_INTERVAL_MS));
+        let read_to_ms = self.watermark().time_ms()?;
+        let promised_ms = self.resolved.promised_from_ms();
+        let recorded_ms = self.head_end.time_ms().unwrap_or(promised_ms);
+        let due = read_to_ms.saturating_sub(recorded_ms) >= every_ms;
         let size = self.resolved.spec.window;
         let end_ms = size.window_of(read_to_ms).start_ms;
         let window = size.window_of(end_ms.saturating_sub(1));

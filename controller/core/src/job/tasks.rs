@@ -3,9 +3,10 @@
 //! Does not own: where tasks run ([`super::super::assign`]). Rule: when a task ends, what it
 //! reported stays and what it did not report is read again.
 
-use super::{Job, NEVER_MS, TASK_WORKERS_MAX};
-use std::collections::BTreeSet;
-use streamctl_proto::{JobVersion, ShardId, TaskId, Window, WorkerId};
+use super::super::hanging::HangingCalls;
+use super::{Job, TASK_WORKERS_MAX};
+use std::collections::{BTreeMap, BTreeSet};
+use streamctl_proto::{JobVersion, ShardId, TaskId, Watermark, Window, WorkerId};
 
 /// The state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +35,14 @@ pub struct Task {
     /// How long the stream keeps records, as sent to the task.
     pub retention_ms: Option<i64>,
     /// Every window that ends at or before this is reported.
-    pub watermark_ms: i64,
+    pub watermark: Watermark,
     pub state: TaskState,
     /// Time spent working on its windows.
     pub work_us: u64,
     /// How long the work on one of its windows has been computing without a wait, as last reported.
     pub computing_ms: u64,
+    /// Calls to outside services that its worker waits for.
+    pub hanging: HangingCalls,
     /// When this leader started or adopted it.
     pub given_ms: i64,
 }
@@ -70,24 +73,30 @@ impl Job {
             job_version: self.resolved.job_version,
             shards,
             retention_ms,
-            watermark_ms: i64::MIN,
+            watermark: Watermark::Unknown,
             state: TaskState::Running,
             work_us: 0,
             computing_ms: 0,
+            hanging: HangingCalls::default(),
             given_ms: now,
         };
         self.tasks.insert(id, task);
     }
 
+    /// No task starts yet: the job waits after a failure.
+    pub fn is_paused(&self, now: i64) -> bool {
+        self.pause_until_ms.is_some_and(|until_ms| now < until_ms)
+    }
+
     /// Counts a failure of a task. The wait before the next try grows with the number of failures.
     /// Tasks that fail together fail for one reason and count once.
     pub fn count_failure(&mut self, now: i64, waits: [i64; 3]) {
-        if now < self.pause_until_ms {
+        if self.is_paused(now) {
             return;
         }
         self.failures += 1;
         let wait = waits[(self.failures as usize - 1).min(waits.len() - 1)];
-        self.pause_until_ms = now + wait;
+        self.pause_until_ms = Some(now + wait);
     }
 
     /// Failures before now no longer count: the job made progress, or a user acted on it.
@@ -98,20 +107,20 @@ impl Job {
         }
     }
 
-    /// A task has reported everything before `watermark_ms`. The final watermark holds only for
-    /// shards that have ended; a shard that continues would have no later window.
-    pub fn progress(&mut self, id: TaskId, watermark_ms: i64) {
+    /// A task has reported everything before the watermark. The end holds only for shards that have
+    /// ended; a shard that continues would have no later window.
+    pub fn progress(&mut self, id: TaskId, watermark: Watermark) {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
         let open = |id| self.shards.get(id).is_some_and(|shard| !shard.ended());
-        if watermark_ms > NEVER_MS && task.shards.iter().any(open) {
+        if watermark == Watermark::Ended && task.shards.iter().any(open) {
             return;
         }
-        task.watermark_ms = task.watermark_ms.max(watermark_ms);
+        task.watermark = task.watermark.max(watermark);
         for shard in &task.shards {
             if let Some(shard) = self.shards.get_mut(shard) {
-                shard.floor_ms = shard.floor_ms.max(shard.at_most(watermark_ms));
+                shard.floor = shard.floor.max(shard.at_most(watermark));
             }
         }
     }
@@ -127,11 +136,19 @@ impl Job {
             }
         }
         self.waiting.retain(|(_, waiting)| *waiting != id);
-        for open in self.windows.values_mut() {
-            open.readers.remove(&id);
+        for (window, open) in &mut self.windows {
+            if open.readers.remove(&id) {
+                count_try(&mut self.tries, *window);
+            }
         }
         self.windows
             .retain(|_, open| !open.reports.is_empty() || !open.readers.is_empty());
         Some(task)
     }
+}
+
+/// A task has opened this window and did not report it: the next one tries again.
+pub(crate) fn count_try(tries: &mut BTreeMap<Window, u32>, window: Window) {
+    let count = tries.entry(window).or_default();
+    *count = count.saturating_add(1);
 }

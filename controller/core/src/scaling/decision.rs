@@ -134,7 +134,7 @@ pub fn out_words(
 
 pub fn in_words(to: u32, after_ms: i64, busy: f64) -> String {
     format!(
-        "{to} would have done for {}; the workers are {} busy",
+        "{to} would have been enough for {}; the workers are {} busy",
         seconds(after_ms),
         percent(busy)
     )

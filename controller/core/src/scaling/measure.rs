@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_does_not_say_how_busy_it_is_is_taken_to_be_like_the_others() {
+    fn a_worker_that_does_not_report_its_load_counts_like_the_others() {
         let measured = Looks::at(&[Some(400), None])
             .task("a", 1, 1_000, &[(10, 0)])
             .measured();

@@ -83,7 +83,7 @@ impl Scaler {
             wishes: VecDeque::new(),
             measured: None,
             active: false,
-            doing: "waiting for the workers that are there".into(),
+            doing: "measuring the current workers".into(),
             log: Log::default(),
         }
     }

@@ -4,9 +4,11 @@
 //! `store`).
 //! Rule: what an earlier release wrote can be read; a new field has a default.
 
+mod anchors;
 mod repairs;
 mod replays;
 
+pub use anchors::{Anchors, WAYPOINTS_MAX, Waypoint};
 pub use repairs::{REPAIRS_KEPT_MAX, Repair, Repaired, remembered};
 pub use replays::{REPLAYS_DONE_MAX, REPLAYS_WANTED_MAX, Replays, WantedReplay};
 

@@ -140,7 +140,7 @@ fn a_job_whose_tasks_end_their_workers_fails_and_the_others_are_acquitted() {
 }
 
 #[test]
-fn a_worker_that_may_be_dead_acquits_nobody() {
+fn a_worker_that_may_be_dead_acquits_no_task() {
     let mut jobs = Jobs::running("good poison", "a", "w1 w2");
     let settings = &mut jobs.0.core.settings;
     // Shorter than it takes to detect that a worker is gone.

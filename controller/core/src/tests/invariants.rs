@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::invariants::{check, check_step};
+use crate::stored::Waypoint;
+use streamctl_proto::ManifestRef;
 
 fn named(core: &Core) -> &'static str {
     check(core).expect_err("the state is broken").rule
@@ -92,8 +94,8 @@ fn i3_is_broken_by_a_position_that_goes_back() {
 #[test]
 fn i4_is_broken_by_a_commit_that_a_shard_is_not_past() {
     let core = broken(|job| {
-        job.tasks.values_mut().next().unwrap().watermark_ms = 0;
-        job.shards.values_mut().next().unwrap().floor_ms = 0;
+        job.tasks.values_mut().next().unwrap().watermark = Watermark::At(0);
+        job.shards.values_mut().next().unwrap().floor = Watermark::At(0);
     });
     assert_eq!(named(&core), "I4");
 }
@@ -176,4 +178,21 @@ fn i9_is_broken_by_a_version_that_keeps_something_of_the_one_before() {
             "I9"
         );
     }
+}
+
+#[test]
+fn i11_is_broken_by_an_anchor_past_what_is_published_and_by_one_that_goes_back() {
+    let anchor = || {
+        let head = ManifestRef {
+            epoch: Epoch(9),
+            name: String::new(),
+            digest: String::new(),
+        };
+        Some(Waypoint { head, at_ms: 0 })
+    };
+    let cut = broken(|job| job.retention.now.anchor = anchor());
+    assert_eq!(named(&cut), "I11");
+    let later = broken(|job| job.retention.stored.anchor = anchor());
+    let back = check_step(&later, &good().core).expect_err("it went back");
+    assert_eq!(back.rule, "I11");
 }

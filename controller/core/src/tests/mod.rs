@@ -11,11 +11,13 @@ mod invariants;
 mod refusals;
 mod refused_messages;
 mod replays;
+mod retention;
 mod scaling;
 mod sim;
 mod stories;
 mod stream;
 mod versions;
+mod why;
 
 use super::*;
 use crate::stored::{Replays, WantedReplay};
@@ -24,7 +26,7 @@ use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::spec::{Location, LookupFormat, LookupSpec};
 use streamctl_proto::{
     Counts, Duplicates, Epoch, JobVersion, LookupVersion, Manifest, Position, Report, ShardRange,
-    WindowSize,
+    Watermark, WindowSize,
 };
 
 /// Length of a window in every test.
@@ -129,7 +131,8 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         rows_out: rows,
         ..Counts::default()
     };
-    let (lookups, objects, unmatched, null_values, unknown_keys, stages) = Default::default();
+    let (lookups, objects, unmatched, null_values, unknown_keys, stages, operators) =
+        Default::default();
     Report {
         task,
         job: "sales".parse().unwrap(),
@@ -142,6 +145,7 @@ fn report(task: TaskId, window: Window, text: &str) -> Report {
         null_values,
         unknown_keys,
         stages,
+        operators,
     }
 }
 
@@ -150,7 +154,7 @@ fn ended(name: &str, last: u64, window: i64, children: &[&str]) -> EndedShard {
     EndedShard {
         shard: shard(name),
         last: at(last),
-        floor_ms: window * WINDOW_MS,
+        floor: Watermark::At(window * WINDOW_MS),
         children: children.iter().map(|child| known(child)).collect(),
     }
 }
@@ -233,6 +237,7 @@ impl Story {
                 .map(|head| head.lookups.clone())
                 .unwrap_or_default(),
             repairs: self.job().repairs.clone(),
+            anchors: self.job().retention.stored.clone(),
         }));
         next
     }
@@ -255,6 +260,8 @@ impl Story {
                 | Effect::RecordPublished { .. }
                 | Effect::RecordRepairs { .. }
                 | Effect::RecordReplays { .. }
+                | Effect::RecordAnchors { .. }
+                | Effect::Trim { .. }
                 | Effect::RecordVersion { .. }
                 | Effect::RecordWanted { .. } => self.store.push(effect.clone()),
                 _ => self.effects.push(effect.clone()),
@@ -310,6 +317,7 @@ impl Story {
             worker: worker(name),
             session,
             event: WorkerEvent::Joined {
+                facts: Default::default(),
                 process: 0,
                 flight_address,
                 tasks,
@@ -327,6 +335,7 @@ impl Story {
             worker: worker(name),
             session,
             event: WorkerEvent::Joined {
+                facts: Default::default(),
                 process: session,
                 flight_address,
                 tasks: vec![],
@@ -344,6 +353,7 @@ impl Story {
             worker: worker(name),
             session,
             event: WorkerEvent::Joined {
+                facts: Default::default(),
                 process,
                 flight_address,
                 tasks: vec![],
@@ -400,6 +410,7 @@ impl Story {
                     worker,
                     session,
                     event: WorkerEvent::Heard {
+                        cpu_permille: None,
                         memory_bytes,
                         busy_permille,
                         clock_skew_ms,
@@ -435,9 +446,10 @@ impl Story {
             worker,
             task,
             event: TaskEvent::Progressed {
-                watermark_ms: n * WINDOW_MS,
+                watermark: Watermark::At(n * WINDOW_MS),
                 work_us: 0,
                 computing_ms: 0,
+                hanging: vec![],
                 shards: vec![],
             },
         })
@@ -499,23 +511,37 @@ impl Story {
                 job,
                 event: JobEvent::HeadMoved { epoch: head.epoch },
             }),
-            Effect::Publish { manifest, .. } => self.tell(Event::Job {
+            Effect::Publish { epochs, .. } => self.tell(Event::Job {
                 job,
-                event: JobEvent::EpochPublished {
-                    epoch: manifest.epoch,
+                event: JobEvent::EpochsPublished {
+                    through: epochs.last().unwrap().manifest.epoch,
                 },
             }),
-            Effect::RecordPublished { epoch, .. } => {
-                self.published.push(epoch);
+            Effect::RecordPublished { manifests, .. } => {
+                self.published.extend(manifests.iter().map(|it| it.epoch));
+                let through = *self.published.last().unwrap();
                 self.tell(Event::Job {
                     job,
-                    event: JobEvent::PublishedRecorded { epoch },
+                    event: JobEvent::PublishedRecorded { through },
                 })
             }
             Effect::RecordReplays { replays, .. } => self.tell(Event::Job {
                 job,
                 event: JobEvent::ReplaysRecorded { replays },
             }),
+            Effect::RecordAnchors { anchors, .. } => self.tell(Event::Job {
+                job,
+                event: JobEvent::AnchorsRecorded { anchors },
+            }),
+            Effect::Trim { anchor, .. } => {
+                self.manifests.retain(|kept| kept.epoch >= anchor.epoch);
+                self.tell(Event::Job {
+                    job,
+                    event: JobEvent::Trimmed {
+                        is_more_left: false,
+                    },
+                })
+            }
             Effect::RecordVersion { version, .. } => self.tell(Event::Job {
                 job,
                 event: JobEvent::VersionRecorded {
@@ -568,7 +594,7 @@ fn runs(task: TaskId, base: &str) -> RunningTask {
         submitted_ms: None,
         base,
         reports: vec![],
-        watermark_ms: i64::MIN,
+        watermark: Watermark::Unknown,
         windows: vec![],
         ended: vec![],
         lost: BTreeMap::new(),
@@ -590,7 +616,7 @@ fn released(effects: &[Effect], task: TaskId) -> bool {
 }
 
 /// The shards of every started task: worker, shard, position, floor.
-fn started(effects: &[Effect]) -> Vec<(String, String, Position, i64)> {
+fn started(effects: &[Effect]) -> Vec<(String, String, Position, Watermark)> {
     let mut all = vec![];
     for effect in effects {
         let Effect::StartTask { worker, shards, .. } = effect else {
@@ -601,7 +627,7 @@ fn started(effects: &[Effect]) -> Vec<(String, String, Position, i64)> {
                 worker.to_string(),
                 s.shard.to_string(),
                 s.from.clone(),
-                s.floor_ms,
+                s.floor,
             )
         };
         all.extend(shards.iter().map(one));

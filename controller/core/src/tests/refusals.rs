@@ -33,6 +33,7 @@ fn stages(story: &mut Story, name: &str, n: i64, from: u64) {
         crc32c: 1,
         rows: 1,
         kind: streamctl_proto::report::ObjectKind::Data,
+        table_file: None,
         staging: streamctl_proto::report::Staging::File {
             staged_path: "/out/.a.staged".into(),
         },

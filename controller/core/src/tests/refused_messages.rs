@@ -70,9 +70,10 @@ fn every_kind_of_message_about_a_task_is_refused_alike() {
             worker,
             task,
             event: TaskEvent::Progressed {
-                watermark_ms: i64::MAX,
+                watermark: Watermark::Ended,
                 work_us: 0,
                 computing_ms: 0,
+                hanging: vec![],
                 shards: vec![],
             },
         },
@@ -220,6 +221,7 @@ fn joined(worker: &str, tasks: Vec<RunningTask>) -> Event {
         worker: WorkerId::new(worker),
         session: 1_000,
         event: WorkerEvent::Joined {
+            facts: Default::default(),
             process: 0,
             flight_address: String::new(),
             tasks,
@@ -256,7 +258,7 @@ fn at_a_hello_only_the_refused_task_is_cancelled() {
 }
 
 #[test]
-fn what_an_offered_task_says_is_refused_before_its_adoption_too() {
+fn messages_of_an_offered_task_are_refused_before_its_adoption_too() {
     let mut new = Story::of(bounded()).next_leader(2);
     let offered = of_before(1, "a 0..0");
     new.tell_admitted(joined("w1", vec![offered.clone()]));
@@ -291,6 +293,7 @@ fn a_report_of_a_deleted_job_never_enters_another_of_its_name() {
             replays: Default::default(),
             lookups: BTreeMap::new(),
             repairs: vec![],
+            anchors: Default::default(),
         }));
         let mut running = RunningTask {
             submitted_ms: Some(submitted_ms),

@@ -69,7 +69,12 @@ fn a_replay_is_stored_before_anything_is_read_and_ends_as_a_shard_does() {
     let given = started(&story.store_works());
     assert_eq!(
         given,
-        [("w1".into(), id(1), Position::Start, w(2).start_ms)],
+        [(
+            "w1".into(),
+            id(1),
+            Position::Start,
+            Watermark::At(w(2).start_ms)
+        )],
         "one epoch after the other"
     );
     reads_three(&mut story, 1, 4);
@@ -131,7 +136,7 @@ fn what_was_asked_for_twice_is_read_once() {
 }
 
 #[test]
-fn a_new_leader_reads_what_is_stored_and_goes_on_where_a_head_left_it() {
+fn a_new_leader_reads_what_is_stored_and_continues_at_the_head() {
     let mut story = with_two_epochs(kinesis());
     replay(&mut story, &[1]);
     assert!(
@@ -213,6 +218,7 @@ fn a_completed_job_whose_leader_died_with_the_request_runs_under_the_next() {
         replays: replays.clone(),
         lookups: BTreeMap::new(),
         repairs: vec![],
+        anchors: story.job().retention.stored.clone(),
     }));
     let runs = |effect: &Effect| {
         matches!(
@@ -227,7 +233,7 @@ fn a_completed_job_whose_leader_died_with_the_request_runs_under_the_next() {
 }
 
 #[test]
-fn a_stopped_job_is_not_asked_and_goes_on_with_what_it_was_asked_before() {
+fn a_stopped_job_takes_no_requests_and_continues_with_earlier_ones() {
     let mut story = with_two_epochs(kinesis());
     replay(&mut story, &[1]);
     story.store_works();
@@ -252,7 +258,7 @@ fn a_stopped_job_is_not_asked_and_goes_on_with_what_it_was_asked_before() {
 }
 
 #[test]
-fn an_end_of_dead_letters_asks_for_no_listing() {
+fn an_end_of_dead_letters_needs_no_listing() {
     let mut story = with_two_epochs(kinesis());
     replay(&mut story, &[1]);
     story.store_works();

@@ -30,6 +30,7 @@ impl Story {
                     worker,
                     session,
                     event: WorkerEvent::Heard {
+                        cpu_permille: None,
                         memory_bytes: 0,
                         busy_permille: Some(1_000),
                         clock_skew_ms: None,
@@ -59,9 +60,10 @@ impl Story {
                     worker,
                     task: id,
                     event: TaskEvent::Progressed {
-                        watermark_ms: 0,
+                        watermark: Watermark::At(0),
                         work_us,
                         computing_ms: 0,
+                        hanging: vec![],
                         shards,
                     },
                 });
@@ -76,7 +78,7 @@ impl Story {
 }
 
 #[test]
-fn a_job_that_is_too_much_for_its_worker_gets_more_and_its_part_is_told() {
+fn a_job_that_is_too_much_for_its_worker_gets_more_and_its_share_is_shown() {
     let mut story = Story::running(kinesis(), "a b c d", "w1");
     assert_eq!(
         story.scaling().desired,
@@ -192,7 +194,7 @@ fn a_new_leader_takes_over_as_many_workers_as_there_are() {
 }
 
 #[test]
-fn a_worker_is_as_busy_as_it_said_last() {
+fn a_worker_is_as_busy_as_it_last_reported() {
     let mut story = Story::running(bounded(), "a", "w1 w2");
     let says = |story: &mut Story, name: &str, busy_permille| {
         let session = story.session(name);
@@ -200,6 +202,7 @@ fn a_worker_is_as_busy_as_it_said_last() {
             worker: worker(name),
             session,
             event: WorkerEvent::Heard {
+                cpu_permille: None,
                 memory_bytes: 0,
                 busy_permille,
                 clock_skew_ms: None,

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::deletion::NoDeletion;
-use crate::effect::HeadRepair;
+use crate::effect::{HeadRepair, Unpublished};
 use crate::event::Stuck;
+use crate::job::PUBLISH_BACKLOG_MAX;
 use crate::stored::{Repair, Repaired};
 use crate::versions::NoTakeOver;
 use streamctl_proto::ManifestRef;
@@ -11,7 +12,7 @@ use streamctl_proto::manifest::{EpochRepair, ManifestObject, objects_after};
 use streamctl_proto::report::{ObjectKind, StagedObject, Staging, object_name};
 use streamctl_proto::staged_name::Orphans;
 
-const FROM_THE_START: i64 = i64::MIN;
+const FROM_THE_START: Watermark = Watermark::Unknown;
 
 #[test]
 fn a_job_is_listed_assigned_reported_committed_and_published() {
@@ -46,7 +47,30 @@ fn a_job_is_listed_assigned_reported_committed_and_published() {
 }
 
 #[test]
-fn who_had_a_task_of_a_job_hears_of_its_commits_and_nobody_else() {
+fn a_window_counts_its_tries_on_all_workers_until_it_is_committed() {
+    let mut story = Story::running(bounded(), "a", "w1 w2");
+    let attempt = |effects: &[Effect]| match effects {
+        [Effect::OpenWindow { attempt, .. }] => *attempt,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(attempt(&story.asks("a", 0)), 1);
+    let (first, _) = story.owner("a");
+    story.falls_silent(first.as_str());
+    story.after(3_100);
+    assert_ne!(story.owner("a").0, first);
+    assert_eq!(attempt(&story.asks("a", 0)), 2);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 1);
+    story.store_works();
+    assert_eq!(attempt(&story.asks("a", 1)), 1, "another window");
+    assert!(
+        story.job().tries.is_empty(),
+        "what is committed is forgotten"
+    );
+}
+
+#[test]
+fn only_workers_that_had_a_task_of_a_job_are_notified_of_its_commits() {
     let mut story = Story::running(bounded(), "a", "w1 w2");
     let commit = |story: &mut Story, n: i64, range: &str| {
         story.asks("a", n);
@@ -201,6 +225,7 @@ fn a_stale_session_changes_nothing() {
             worker: worker("w1"),
             session: stale,
             event: WorkerEvent::Heard {
+                cpu_permille: None,
                 memory_bytes: 1,
                 busy_permille: None,
                 clock_skew_ms: None,
@@ -221,7 +246,7 @@ fn what_a_silent_worker_reported_survives_it() {
     story.reports(0, "a 0..5");
     story.falls_silent(lost.as_str());
     let given = started(&story.after(3_100));
-    assert_eq!(given, [("w2".into(), "a".into(), at(5), 0)]);
+    assert_eq!(given, [("w2".into(), "a".into(), at(5), Watermark::At(0))]);
     story.asks("a", 0);
     story.reports(0, "a 5..7");
     story.is_past("a", 1);
@@ -258,7 +283,12 @@ fn a_leaving_worker_hands_its_shards_on_where_they_stand() {
     let heir = story.owner("b").0;
     assert_eq!(
         given,
-        [(heir.to_string(), "a".into(), at(3), 4 * WINDOW_MS)]
+        [(
+            heir.to_string(),
+            "a".into(),
+            at(3),
+            Watermark::At(4 * WINDOW_MS)
+        )]
     );
 }
 
@@ -337,7 +367,7 @@ fn many_small_tasks_of_a_worker_become_one_and_stay_so() {
 fn children_of_a_split_are_read_after_their_parent() {
     let mut story = Story::running(kinesis(), "a", "w1");
     let given = started(&story.shard_ends("a", 9, 5, &["b<a", "c<a"]));
-    let floor = 5 * WINDOW_MS;
+    let floor = Watermark::At(5 * WINDOW_MS);
     assert_eq!(
         given,
         [
@@ -361,7 +391,7 @@ fn a_child_that_waits_for_its_parent_holds_back_no_window() {
     );
     story.shard_ends("a", 5, 3, &["b<a"]);
     assert!(
-        story.job().watermark_ms() <= w(3).start_ms,
+        story.job().watermark() <= Watermark::At(w(3).start_ms),
         "from its parent's end on the child counts"
     );
 }
@@ -374,7 +404,7 @@ fn a_child_of_a_merge_waits_for_both_parents() {
     assert_eq!(given.len(), 1);
     assert_eq!(
         given[0].3,
-        7 * WINDOW_MS,
+        Watermark::At(7 * WINDOW_MS),
         "the later of its parents' last windows"
     );
 }
@@ -400,7 +430,7 @@ fn a_parent_that_is_many_windows_behind_does_not_wait_for_its_children() {
     assert!(
         given
             .iter()
-            .all(|(.., floor_ms)| *floor_ms >= w(5 + last as i64 - 1).end_ms),
+            .all(|(.., floor)| floor.is_past(w(5 + last as i64 - 1))),
         "{given:?}"
     );
 }
@@ -478,7 +508,7 @@ fn an_end_without_children_is_listed_before_the_next_commit() {
     let given = started(&story.lists("a b<a"));
     assert_eq!(
         given[0].3,
-        5 * WINDOW_MS,
+        Watermark::At(5 * WINDOW_MS),
         "the child takes no window before that of its parent's last record"
     );
     story.is_past("b", 6);
@@ -491,7 +521,7 @@ fn an_end_without_children_is_listed_before_the_next_commit() {
 }
 
 #[test]
-fn an_end_that_was_said_on_a_broken_line_is_listed_too() {
+fn an_end_that_was_sent_on_a_broken_connection_is_listed_too() {
     let mut story = Story::running(kinesis(), "a", "w1");
     let task = story.task("a");
     story.asks("a", 5);
@@ -499,7 +529,7 @@ fn an_end_that_was_said_on_a_broken_line_is_listed_too() {
     let mut running = runs(task, "a 0..9");
     running.reports = vec![report(task, w(5), "a 0..9")];
     running.ended = vec![ended("a", 9, 5, &[])];
-    running.watermark_ms = i64::MAX;
+    running.watermark = Watermark::Ended;
     story.joins("w1", vec![running]);
     assert!(story.store.is_empty(), "children may be missing");
     assert_eq!(story.job().listing.asked, 2);
@@ -514,7 +544,7 @@ fn a_child_that_is_found_while_an_epoch_is_committed_begins_after_it() {
     assert!(story.job().committing.is_some());
     story.shard_ends("a", 5, 5, &["b<a"]);
     story.store_works();
-    assert!(story.shard("b").floor_ms >= w(5).end_ms);
+    assert!(story.shard("b").floor.is_past(w(5)));
 }
 
 #[test]
@@ -662,7 +692,7 @@ fn a_drain_finishes_the_windows_that_are_open_or_asked_for() {
 }
 
 #[test]
-fn a_drain_goes_on_at_another_worker_when_one_is_lost_or_has_to_wait() {
+fn a_drain_continues_on_another_worker_when_one_is_lost_or_must_wait() {
     for lost in [true, false] {
         let mut story = Story::running(bounded(), "a b", "w1 w2");
         story.asks("a", 0);
@@ -719,7 +749,7 @@ fn a_drain_goes_on_at_another_worker_when_one_is_lost_or_has_to_wait() {
 }
 
 #[test]
-fn a_drain_that_cannot_be_finished_is_given_up_and_says_what_it_leaves() {
+fn a_drain_that_cannot_finish_is_given_up_and_reports_what_it_leaves() {
     let mut story = Story::running(bounded(), "a", "w1");
     story.asks("a", 0);
     let name = story.name();
@@ -922,7 +952,7 @@ fn a_slow_task_opens_no_more_windows_below_those_of_a_fast_one_while_nothing_is_
 }
 
 #[test]
-fn a_window_that_nobody_reads_any_more_does_not_hold_up_others() {
+fn a_window_that_no_task_reads_any_more_does_not_hold_up_others() {
     let mut story = Story::running(bounded(), "a", "w1");
     for n in 0..2 {
         story.asks("a", n);
@@ -955,7 +985,7 @@ fn a_new_leader_publishes_first_and_adopts_what_chains_on_to_the_head() {
     let (old, _, task) = a_leader_that_dies();
     let mut new = old.next_leader(2);
     assert!(
-        matches!(&new.store[..], [Effect::Publish { manifest, .. }] if manifest.epoch == Epoch(1))
+        matches!(&new.store[..], [Effect::Publish { epochs, .. }] if epochs[0].manifest.epoch == Epoch(1))
     );
     let mut running = runs(task, "a 0..0");
     running.reports = vec![report(task, w(0), "a 0..5"), report(task, w(1), "a 5..7")];
@@ -973,7 +1003,7 @@ fn a_new_leader_publishes_first_and_adopts_what_chains_on_to_the_head() {
 }
 
 #[test]
-fn what_a_task_says_before_it_is_adopted_counts() {
+fn messages_of_a_task_before_its_adoption_count() {
     let (old, id, task) = a_leader_that_dies();
     let mut new = old.next_leader(2);
     let mut running = runs(task, "a 5..5");
@@ -993,9 +1023,10 @@ fn what_a_task_says_before_it_is_adopted_counts() {
         worker,
         task,
         event: TaskEvent::Progressed {
-            watermark_ms: w(2).start_ms,
+            watermark: Watermark::At(w(2).start_ms),
             work_us: 0,
             computing_ms: 0,
+            hanging: vec![],
             shards,
         },
     }));
@@ -1024,7 +1055,10 @@ fn a_task_that_ends_before_it_is_adopted_is_not_waited_for() {
         }),
     });
     let given = started(&new.after(4_000));
-    assert_eq!(given, [("w1".into(), "a".into(), at(5), w(0).end_ms)]);
+    assert_eq!(
+        given,
+        [("w1".into(), "a".into(), at(5), Watermark::At(w(0).end_ms))]
+    );
 }
 
 #[test]
@@ -1076,7 +1110,7 @@ fn a_new_leader_cancels_what_does_not_chain_on() {
     assert!(cancelled(&effects, task));
     assert_eq!(
         started(&effects),
-        [("w1".into(), "a".into(), at(5), w(0).end_ms)]
+        [("w1".into(), "a".into(), at(5), Watermark::At(w(0).end_ms))]
     );
 }
 
@@ -1125,14 +1159,14 @@ fn a_new_leader_cancels_one_of_two_tasks_that_joined_with_different_versions_and
 }
 
 #[test]
-fn what_was_said_on_a_broken_line_is_taken_when_the_worker_is_back() {
+fn messages_of_a_broken_connection_are_taken_when_the_worker_is_back() {
     let mut story = Story::running(bounded(), "a", "w1");
     let task = story.task("a");
     story.asks("a", 0);
     story.breaks("w1");
     let mut running = runs(task, "a 0..0");
     running.reports = vec![report(task, w(0), "a 0..5")];
-    running.watermark_ms = w(0).end_ms;
+    running.watermark = Watermark::At(w(0).end_ms);
     story.joins("w1", vec![running.clone()]);
     story.joins("w1", vec![running]);
     story.store_works();
@@ -1153,6 +1187,7 @@ fn a_hello_that_a_later_one_overtook_changes_nothing() {
         worker: worker("w1"),
         session,
         event: WorkerEvent::Joined {
+            facts: Default::default(),
             process: 0,
             flight_address,
             tasks: vec![stale],
@@ -1168,7 +1203,7 @@ fn a_hello_that_a_later_one_overtook_changes_nothing() {
 }
 
 #[test]
-fn a_release_that_was_lost_with_the_line_is_said_again() {
+fn a_release_that_was_lost_with_the_connection_is_sent_again() {
     let mut story = Story::running(whole(kinesis()), "a", "w1");
     let task = story.task("a");
     let effects = story.shard_ends("a", 9, 5, &["c<a"]);
@@ -1188,14 +1223,14 @@ fn a_report_that_is_refused_after_a_broken_line_takes_no_watermark_with_it() {
     story.breaks("w1");
     let mut running = runs(task, "a 0..0");
     running.reports = vec![report(task, w(0), "a 2..5")];
-    running.watermark_ms = w(7).end_ms;
+    running.watermark = Watermark::At(w(7).end_ms);
     let effects = story.joins("w1", vec![running]);
     assert!(cancelled(&effects, task));
     assert_eq!(started(&effects)[0].3, FROM_THE_START);
 }
 
 #[test]
-fn a_task_that_the_core_does_not_know_is_told_so_when_it_says_how_far_it_is() {
+fn an_unknown_task_is_cancelled_when_it_reports_progress() {
     let mut story = Story::running(bounded(), "a", "w1");
     let task = TaskId {
         term: Term(1),
@@ -1205,9 +1240,10 @@ fn a_task_that_the_core_does_not_know_is_told_so_when_it_says_how_far_it_is() {
         worker: worker("w1"),
         task,
         event: TaskEvent::Progressed {
-            watermark_ms: 0,
+            watermark: Watermark::At(0),
             work_us: 0,
             computing_ms: 0,
+            hanging: vec![],
             shards: vec![],
         },
     });
@@ -1335,6 +1371,7 @@ fn loaded(job: &ResolvedJob, wanted: DesiredState) -> Event {
         replays: Default::default(),
         lookups: BTreeMap::new(),
         repairs: vec![],
+        anchors: Default::default(),
     })
 }
 
@@ -1406,7 +1443,7 @@ fn a_job_that_could_not_be_read_is_read_again_when_it_is_resumed_and_every_minut
 }
 
 #[test]
-fn a_head_that_an_older_store_lost_is_moved_once_and_the_job_goes_on_from_there() {
+fn a_head_that_an_older_store_lost_is_moved_once_and_the_job_continues_from_there() {
     let mut story = Story::empty(2);
     let job = bounded();
     story.tell(unreadable(&job));
@@ -1598,13 +1635,15 @@ fn an_epoch_that_has_lost_objects_stops_its_job_and_is_published_as_it_was_repai
     );
 
     let effects = story.store_works();
-    let published = effects.iter().filter_map(|effect| match effect {
-        Effect::Publish { manifest, repairs } => {
-            Some((manifest.epoch.0, objects_after(manifest, repairs)))
-        }
+    let published = effects.iter().find_map(|effect| match effect {
+        Effect::Publish { epochs, .. } => Some(epochs),
         _ => None,
     });
-    let published: Vec<_> = published.collect();
+    let objects = |epoch: &Unpublished| {
+        let objects = objects_after(&epoch.manifest, &epoch.repairs);
+        (epoch.manifest.epoch.0, objects)
+    };
+    let published: Vec<_> = published.unwrap().iter().map(objects).collect();
     let numbers: Vec<_> = published.iter().map(|(epoch, _)| *epoch).collect();
     assert_eq!(numbers, [1, 2, 3], "and what came after it goes on");
     let [object] = &published[0].1[..] else {
@@ -1636,6 +1675,65 @@ fn an_epoch_that_has_lost_objects_stops_its_job_and_is_published_as_it_was_repai
     assert!(story.job().runs());
 }
 
+/// The epochs of each request to publish.
+fn requested(effects: &[Effect]) -> Vec<Vec<u64>> {
+    let numbers = |epochs: &[Unpublished]| epochs.iter().map(|it| it.manifest.epoch.0).collect();
+    let of = |effect: &Effect| match effect {
+        Effect::Publish { epochs, .. } => Some(numbers(epochs)),
+        _ => None,
+    };
+    effects.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_backlog_is_published_together_and_recorded_once() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let backlog = i64::try_from(PUBLISH_BACKLOG_MAX).unwrap();
+    for window in 0..=backlog {
+        story.asks("a", window);
+        let from = u64::try_from(window).unwrap();
+        story.reports(window, &format!("a {from}..{}", from + 1));
+        story.is_past("a", window + 1);
+        story.store_commits();
+    }
+    assert_eq!(story.job().publishing.len(), PUBLISH_BACKLOG_MAX);
+    assert_eq!(requested(&story.store), [[1]], "the sink is busy with it");
+    let publish = story.store.remove(0);
+    story.store_does(publish);
+    let record = story.store.remove(0);
+    let next = story.store_does(record);
+    assert_eq!(requested(&next), [(2..=8).collect::<Vec<_>>()]);
+
+    // The sink takes the first three, and a repeated outcome counts once.
+    let taken = Event::Job {
+        job: story.name(),
+        event: JobEvent::EpochsPublished { through: Epoch(4) },
+    };
+    story.store.clear();
+    let effects = story.tell(taken.clone());
+    let [Effect::RecordPublished { manifests, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    let numbers: Vec<_> = manifests.iter().map(|it| it.epoch.0).collect();
+    assert_eq!(numbers, [2, 3, 4]);
+    let of = |manifest: &Manifest| manifest.encode().1;
+    let expected: Vec<_> = story.manifests[1..4].iter().map(of).collect();
+    assert_eq!(*manifests, expected, "each by its own manifest");
+    let record = story.store.remove(0);
+    let next = story.store_does(record);
+    assert_eq!(requested(&next), [[5, 6, 7, 8]]);
+    assert_eq!(story.job().published, Epoch(4));
+    assert_eq!(story.tell(taken), []);
+
+    // The answer is lost with the leader: the next one hands over the same epochs.
+    let mut next = story.next_leader(2);
+    assert_eq!(requested(&next.store), [[5, 6, 7, 8]]);
+    next.store_works();
+    assert_eq!(next.job().published, Epoch(8));
+    let once: Vec<_> = (1..=8).map(Epoch).collect();
+    assert_eq!(next.published, once);
+}
+
 #[test]
 fn a_new_leader_publishes_an_epoch_as_it_was_repaired_and_a_repair_may_be_lost_too() {
     let mut story = stuck();
@@ -1652,10 +1750,11 @@ fn a_new_leader_publishes_an_epoch_as_it_was_repaired_and_a_repair_may_be_lost_t
     story.store_commits();
 
     let mut next = story.next_leader(2);
-    let [Effect::Publish { manifest, repairs }] = &next.store[..] else {
+    let [Effect::Publish { epochs, .. }] = &next.store[..] else {
         panic!("{:?}", next.store)
     };
-    assert_eq!((manifest.epoch, repairs.len()), (Epoch(1), 1));
+    let first = &epochs[0];
+    assert_eq!((first.manifest.epoch, first.repairs.len()), (Epoch(1), 1));
     next.loses(1, &staged_at(late, 0));
     let again = next.begins_repair(1);
     next.is_repaired(again, &staged_at(late, 0), 0);
@@ -1913,21 +2012,22 @@ fn a_store_and_a_sink_that_hang_are_named_in_the_status() {
 }
 
 #[test]
-fn a_task_that_says_all_is_over_before_its_shards_have_ended_is_not_believed() {
+fn an_end_that_is_reported_before_the_shards_have_ended_is_ignored() {
     let mut story = Story::running(kinesis(), "a b", "w1");
     let (worker, task) = story.owner("a");
     story.tell(Event::Task {
         worker,
         task,
         event: TaskEvent::Progressed {
-            watermark_ms: i64::MAX,
+            watermark: Watermark::Ended,
             work_us: 0,
             computing_ms: 0,
+            hanging: vec![],
             shards: vec![],
         },
     });
     assert!(
-        story.shard("a").floor_ms < i64::MAX,
+        story.shard("a").floor < Watermark::Ended,
         "no window would be left to it"
     );
 }
@@ -2008,6 +2108,34 @@ fn orphans(story: &mut Story) -> Orphans {
     swept.expect("orphans are looked for")
 }
 
+#[test]
+fn what_a_stopped_job_left_of_committed_windows_is_swept_too() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    story.asks("a", 0);
+    story.reports(0, "a 0..5");
+    story.is_past("a", 1);
+    story.store_works();
+    assert_eq!(story.committed(), [0]);
+    let (_, lost) = story.owner("a");
+    let job = story.name();
+    let drain = false;
+    story.tell(Event::Job {
+        job,
+        event: JobEvent::StopRequested { drain },
+    });
+    story.store_works();
+    assert_eq!(story.job().wanted, DesiredState::Stopped);
+    let orphans = orphans(&mut story);
+    assert!(
+        orphans.include(&staged_at(lost, 0)),
+        "its window is committed"
+    );
+    assert!(
+        !orphans.include(&staged_at(lost, 1)),
+        "the job may be resumed"
+    );
+}
+
 /// The location where a task stages its first object of the n-th window.
 fn staged_at(task: TaskId, n: i64) -> String {
     format!(
@@ -2027,6 +2155,7 @@ fn staged(task: TaskId, n: i64) -> StagedObject {
         size: 1,
         crc32c: 1,
         rows: 1,
+        table_file: None,
         staging,
     }
 }
@@ -2085,7 +2214,7 @@ fn what_a_task_of_a_partitioned_worker_staged_is_there_when_a_later_leader_adopt
     let mut running = runs(task, "a 0..0");
     running.reports = vec![report(task, w(0), "a 0..5")];
     running.reports[0].objects = vec![staged(task, 0)];
-    running.watermark_ms = WINDOW_MS;
+    running.watermark = Watermark::At(WINDOW_MS);
     next.joins(cut_off.as_str(), vec![running]);
     next.after(2_000);
     assert_eq!(next.owner("a"), (cut_off, task), "it is adopted");

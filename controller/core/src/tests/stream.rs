@@ -58,7 +58,7 @@ fn reads(story: &mut Story, n: i64, range: &str) {
 }
 
 #[test]
-fn a_task_is_told_up_to_when_its_shards_are_read_and_how_long_records_are_kept() {
+fn a_task_is_sent_up_to_when_its_shards_are_read_and_how_long_records_are_kept() {
     let mut story = reading(facts(1, DAY_MS));
     assert_eq!(
         reported(&story.effects),
@@ -132,7 +132,7 @@ fn a_stream_that_was_created_again_is_refused_however_long_ago_it_was_pinned() {
 }
 
 #[test]
-fn a_listing_that_says_nothing_of_the_stream_leaves_what_is_known() {
+fn a_listing_without_stream_facts_leaves_what_is_known() {
     let mut story = reading(facts(1, DAY_MS));
     story.stream = None;
     story.after(10_000);
@@ -142,7 +142,7 @@ fn a_listing_that_says_nothing_of_the_stream_leaves_what_is_known() {
 }
 
 #[test]
-fn a_retention_that_changes_is_told_to_tasks_at_once() {
+fn a_changed_retention_is_sent_to_tasks_at_once() {
     let mut story = reading(facts(1, DAY_MS));
     let (worker, task) = story.owner("a");
     story.after(10_000);
@@ -158,7 +158,7 @@ fn a_retention_that_changes_is_told_to_tasks_at_once() {
 }
 
 #[test]
-fn a_task_that_a_new_leader_adopts_is_told_another_retention() {
+fn a_task_that_a_new_leader_adopts_is_sent_a_changed_retention() {
     let mut story = reading(facts(1, DAY_MS));
     reads(&mut story, 1_000, "a 0..5");
     let task = story.task("a");
@@ -176,13 +176,13 @@ fn a_task_that_a_new_leader_adopts_is_told_another_retention() {
 }
 
 #[test]
-fn a_gap_stands_in_the_manifests_once_it_is_known_whoever_leads() {
+fn a_known_gap_is_in_the_manifests_under_any_leader() {
     let mut story = reading(facts(1, DAY_MS));
     let gap = TimeGap {
         from_ms: 5_000,
         to_ms: 9_000,
     };
-    let progressed = |story: &Story, watermark_ms| {
+    let progressed = |story: &Story, watermark| {
         let (worker, task) = story.owner("a");
         let stats = ShardStats {
             lost: Some(gap),
@@ -192,9 +192,10 @@ fn a_gap_stands_in_the_manifests_once_it_is_known_whoever_leads() {
             worker,
             task,
             event: TaskEvent::Progressed {
-                watermark_ms,
+                watermark: Watermark::At(watermark),
                 work_us: 0,
                 computing_ms: 0,
+                hanging: vec![],
                 shards: vec![(shard("a"), stats)],
             },
         }
@@ -234,7 +235,7 @@ fn a_gap_stands_in_the_manifests_once_it_is_known_whoever_leads() {
 
 #[test]
 fn gaps_that_no_head_holds_grow_together() {
-    let mut one = job::Shard::new(Position::Start, vec![], String::new(), 0);
+    let mut one = job::Shard::new(Position::Start, vec![], String::new(), Watermark::At(0));
     let gap = |from_ms, to_ms| Some(TimeGap { from_ms, to_ms });
     one.note_lost(gap(10, 20));
     one.note_lost(gap(30, 40));

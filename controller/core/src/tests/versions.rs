@@ -73,11 +73,14 @@ fn a_version_takes_over_after_the_last_epoch_and_from_where_that_stands() {
         (story.version(), story.job().took_over_after),
         (2, Epoch(1))
     );
+    assert_eq!(story.job().resolved.first_epoch(), Some(Epoch(2)));
     let begins = started(&effects);
-    assert!(begins.iter().any(
-        |(_, shard, from, floor_ms)| (shard.as_str(), from, *floor_ms)
-            == ("a", &at(5), w(1_000).end_ms)
-    ));
+    assert!(
+        begins
+            .iter()
+            .any(|(_, shard, from, floor)| (shard.as_str(), from, *floor)
+                == ("a", &at(5), Watermark::At(w(1_000).end_ms)))
+    );
     assert!(
         begins
             .iter()
@@ -118,6 +121,7 @@ fn an_epoch_on_its_way_is_the_last_of_its_version() {
         (2, vec![1_000, 1_001], vec![1, 1])
     );
     assert_eq!(story.job().took_over_after, Epoch(2));
+    assert_eq!(story.job().resolved.after_epoch, Some(Epoch(2)));
 }
 
 #[test]
@@ -192,7 +196,7 @@ fn tasks_that_wait_for_adoption_go_with_the_version_that_they_are_of() {
 }
 
 #[test]
-fn a_failed_job_goes_on_with_a_version_that_mends_it() {
+fn a_failed_job_continues_with_a_version_that_fixes_it() {
     let mut story = under_way();
     let owner = story.owner("a");
     story.task_ends(
@@ -256,8 +260,8 @@ fn windows_shrink_to_a_part_at_any_epoch_and_grow_only_where_both_end() {
     story.changes(three);
     story.store_works();
     assert_eq!(
-        (story.version(), story.shard("a").floor_ms),
-        (2, 1_002 * WINDOW_MS)
+        (story.version(), story.shard("a").floor),
+        (2, Watermark::At(1_002 * WINDOW_MS))
     );
     story.changes(sized(next(&story, "k"), 1));
     story.store_works();

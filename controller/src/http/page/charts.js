@@ -1,4 +1,4 @@
-// Small charts: bars over time, a line over time, a bar of a share, a tree of shards.
+// Small charts: bars over time, a bar of a share, a tree of shards.
 //
 // Owns: how figures become shapes. Does not own: the figures, colours (style.css).
 // Rule: a chart never is the only place of a figure: what it shows is also text beside it, or in a table.
@@ -14,7 +14,7 @@ export function roundUp(n) {
 
 /**
  * Stacked bars, one per window, the newest at the right.
- * `bars`: `[{ key, label, parts: [number, …] }]`; `kinds`: a class for each part; `axis`: how its top is written.
+ * `bars`: `[{ key, label, parts: [number, …], gap }]`, `gap`: why it does not follow the one before; `kinds`: a class for each part; `axis`: how its top is written.
  */
 export function bars({ id, name, bars: list, kinds, axis, width, height = 160, slots, selected, ticks = [] }) {
   const [left, right, top, bottom] = [46, 4, 8, 20];
@@ -34,7 +34,8 @@ export function bars({ id, name, bars: list, kinds, axis, width, height = 160, s
     });
     const chosen = bar.key === selected;
     return h("g", { class: chosen ? "bar chosen" : "bar", "data-pick": bar.key, "data-key": `b${bar.key}` },
-      h("rect", { class: "touch", x, y: top, width: step, height: inner }), shapes, hint(bar.label));
+      h("rect", { class: "touch", x, y: top, width: step, height: inner }), shapes, hint(bar.label),
+      bar.gap && h("g", { class: "gap" }, h("line", { x1: x, x2: x, y1: top, y2: top + inner }), hint(bar.gap)));
   });
   const at = list.findIndex((bar) => bar.key === selected);
   return h("svg", {
@@ -60,24 +61,6 @@ function grid(left, width, top, inner, most, axis) {
       h("line", { class: "grid", x1: left, x2: width - 4, y1: y, y2: y }),
       h("text", { class: "tick", x: left - 6, y: y + 4, "text-anchor": "end" }, axis(most * part)));
   });
-}
-
-/** A line over time; `points`: `[[ms, number], …]`; the newest at the right. */
-export function line({ id, name, points, axis, span, width, least = 1, height = 160, kind = "line-a" }) {
-  const [left, right, top, bottom] = [46, 4, 8, 8];
-  const most = Math.max(least, roundUp(Math.max(0, ...points.map(([, value]) => value))));
-  const inner = height - top - bottom;
-  const end = points.at(-1)?.[0] ?? 0;
-  const place = ([ms, value]) =>
-    [left + (1 - (end - ms) / span) * (width - left - right), top + inner * (1 - value / most)].map((n) => Math.round(n * 10) / 10);
-  const places = points.filter(([ms]) => end - ms <= span).map(place);
-  const path = places.map(([x, y], at) => `${at ? "L" : "M"}${x} ${y}`).join("");
-  const area = places.length > 1 ? `${path}L${places.at(-1)[0]} ${top + inner}L${places[0][0]} ${top + inner}Z` : "";
-  return h("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name, "data-key": `chart-${id}` },
-    grid(left, width, top, inner, most, axis),
-    area && h("path", { class: `area ${kind}`, d: area }),
-    path && h("path", { class: `line ${kind}`, d: path }),
-    places.length > 0 && h("circle", { class: `dot ${kind}`, cx: places.at(-1)[0], cy: places.at(-1)[1], r: 3 }));
 }
 
 /** A very small line without axes. */

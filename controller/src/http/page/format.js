@@ -35,6 +35,8 @@ export const share = (permille) => (permille === undefined || permille === null 
 
 /** `14:03:20`, of the reader's zone. */
 export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
+/** `14:03`, of the reader's zone. */
+export const minute = (ms) => clock(ms).slice(0, 5);
 /** `2026-11-24 14:03:20`, of the reader's zone. */
 export const moment = (ms) => `${new Date(ms).toLocaleDateString("sv-SE")} ${clock(ms)}`;
 /** For programs and tooltips: UTC. */
@@ -44,8 +46,9 @@ export const utc = (ms) => new Date(ms).toISOString();
 export const stages = (epoch) => {
   const us = epoch.stages ?? {};
   const last = (name) => us[`last_${name}_us`] ?? 0;
+  // Only the leader that committed and published an epoch knows these.
   return [["decode", last("decode")], ["transform", last("transform")], ["stage", last("stage")], ["report", us.report_us ?? 0],
-    ["commit", us.commit_us ?? 0], ["publish", us.publish_us ?? 0]].map(([name, us]) => [name, us / 1000]);
+    ["commit", us.commit_us], ["publish", us.publish_us]].map(([name, us]) => [name, (us ?? 0) / 1000, us !== null && us !== undefined]);
 };
 
 /** The beginning of a digest. */

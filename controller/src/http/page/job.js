@@ -3,14 +3,16 @@
 // Rule: pure: from what is known to what is shown.
 
 import { h } from "./dom.js";
-import { bars, line, lineage, share } from "./charts.js";
+import { bars, lineage, share } from "./charts.js";
+import { eventsOf } from "./events.js";
 import { badge, tile } from "./overview.js";
+import { historyOf, stagesOf } from "./history.js";
+import { planOf } from "./plan.js";
+import { versionsOf } from "./versions.js";
 import * as f from "./format.js";
 
 /** Windows in a chart. */
 export const WINDOWS_SHOWN = 60;
-/** Length of the lines over time. */
-const SPAN_MS = 5 * 60 * 1000;
 /** More shards than this are not drawn as a tree. */
 const LINEAGE_MAX = 64;
 /** Bars have at least so many places. */
@@ -19,7 +21,7 @@ const WINDOWS_LEAST = 24;
 const PAIR_WIDTH = 856;
 const ROWS = ["out", "unmatched", "dead"];
 
-export function jobPage({ job, epochs, history, now, selected, refused, width }) {
+export function jobPage({ job, epochs, events, history, profile, versions, past, span, now, selected, refused, width }) {
   if (refused) return missing(refused);
   if (!job) return h("p", { class: "card" }, "Loading…");
   const shown = epochs.slice(-WINDOWS_SHOWN);
@@ -29,15 +31,28 @@ export function jobPage({ job, epochs, history, now, selected, refused, width })
   return [
     h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Jobs"), " / "),
     h("h1", { class: "job" }, h("span", { class: "name" }, job.job), " ", badge(job.state)),
-    problems(job),
+    problems(job, now),
     tiles(job, shown, history, now),
     windows(shown, picked, space),
-    h("div", { class: "pair" }, stages(shown, picked, space), delays(shown, history, job, space)),
+    h("div", { class: "pair" }, stages(shown, picked, space), stagesOf(past)),
+    historyOf({ past: past && { ...past, window_ms: windowOf(shown) }, span, now, late: delays(shown) }, space),
+    planOf({ profile }),
     shards(job, now),
     h("div", { class: "pair" }, lookups(job, now), tasks(job)),
+    eventsOf(job.job, events),
+    versionsOf({ versions }),
     about(job),
   ];
 }
+
+/** Windows side by side; a mark shows a gap in time between two of them. */
+const gapBefore = (epochs, index) => {
+  const [before, epoch] = [epochs[index - 1], epochs[index]];
+  return before && epoch.window.start_ms > before.window.end_ms ? `no window from ${f.moment(before.window.end_ms)} to ${f.moment(epoch.window.start_ms)}` : undefined;
+};
+
+/** The length of a window. */
+const windowOf = (epochs) => (epochs.length > 0 ? epochs.at(-1).window.end_ms - epochs.at(-1).window.start_ms : 0);
 
 /** The width of a chart in a card across the page, and in one of a pair. */
 function room(width) {
@@ -49,15 +64,20 @@ function missing({ message, hint }) {
   return [h("h1", {}, "No such job"), h("section", { class: "card problem bad" }, h("p", {}, message), hint && h("p", { class: "hint" }, hint), h("p", {}, h("a", { href: "#/" }, "All jobs")))];
 }
 
-function problems(job) {
+/** What each stage waits for, and since when. */
+function waits(list, now) {
+  const line = (wait) => h("li", { class: "message" }, h("strong", {}, wait.stage), ` ${wait.text}`, wait.since_ms && h("span", { class: "times" }, ` since ${f.duration(Math.max(0, now - wait.since_ms))}`));
+  return list.length > 0 && h("section", { class: "card problem warn", "data-key": "p-waits" }, h("h2", {}, "Waits for"), h("ul", {}, list.map(line)));
+}
+
+function problems(job, now) {
   const bad = (title, text, hint) =>
-    h("section", { class: "card problem bad", "data-key": `p-${title}` }, h("h2", {}, title), h("p", { class: "said" }, text), hint && h("p", { class: "hint" }, h("strong", {}, "What to do: "), hint));
+    h("section", { class: "card problem bad", "data-key": `p-${title}` }, h("h2", {}, title), h("p", { class: "message" }, text), hint && h("p", { class: "hint" }, h("strong", {}, "What to do: "), hint));
   const lookups = job.lookups.filter((lookup) => lookup.problem);
   return [
     job.error && bad("Stopped with an error", job.error, job.hint),
-    job.waiting_on.length > 0 && h("section", { class: "card problem warn", "data-key": "p-waits" }, h("h2", {}, "Waits for"),
-      h("ul", {}, job.waiting_on.map((what) => h("li", { class: "said" }, what)))),
-    lookups.map((lookup) => h("section", { class: "card problem warn", "data-key": `p-${lookup.name}` }, h("h2", {}, `Lookup ${lookup.name} stays at its version`), h("p", { class: "said" }, lookup.problem))),
+    waits(job.waits.filter((wait) => !wait.normal), now),
+    lookups.map((lookup) => h("section", { class: "card problem warn", "data-key": `p-${lookup.name}` }, h("h2", {}, `Lookup ${lookup.name} stays at its version`), h("p", { class: "message" }, lookup.problem))),
   ];
 }
 
@@ -68,7 +88,8 @@ function tiles(job, epochs, history, now) {
   const tail = epochs.slice(-6);
   const sum = (key) => tail.reduce((total, epoch) => total + epoch.counts[key], 0);
   const live = ["running", "waiting", "draining", "starting"].includes(job.state);
-  const rate = (key) => (over > 0 && live ? f.rate(sum(key) / over) : "–");
+  const quiet = last && now - last.committed_ms > last.window.end_ms - last.window.start_ms + 5000;
+  const rate = (key) => (over > 0 && live ? f.rate(quiet ? 0 : sum(key) / over) : "–");
   const reading = readingNow(history);
   const part = (n) => (job.totals.rows_in ? `${((100 * n) / job.totals.rows_in).toFixed(n ? 2 : 0)} % of all` : "");
   return h("dl", { class: "tiles" },
@@ -99,8 +120,8 @@ function legend(kinds) {
 }
 
 function windows(epochs, picked, { full, slots }) {
-  const list = epochs.map((epoch) => ({
-    key: epoch.epoch, label: words(epoch), parts: [epoch.counts.rows_out, epoch.counts.rows_unmatched, epoch.counts.rows_dead],
+  const list = epochs.map((epoch, index) => ({
+    gap: gapBefore(epochs, index), key: epoch.epoch, label: words(epoch), parts: [epoch.counts.rows_out, epoch.counts.rows_unmatched, epoch.counts.rows_dead],
   }));
   return h("section", { class: "card", "data-key": "windows" },
     h("div", { class: "head" }, h("h2", {}, "Windows"), legend([["out", "rows out"], ["unmatched", "unmatched"], ["dead", "dead letters"]])),
@@ -125,7 +146,7 @@ function details(epoch) {
       fact("Read", f.bytes(epoch.counts.bytes_in)),
       fact("Objects", `${f.count(epoch.objects)}, ${f.bytes(epoch.bytes_out)}`),
       fact("Committed", `${f.duration(Math.max(0, delay))} after its end`),
-      f.stages(epoch).map(([name, ms]) => fact(`${name[0].toUpperCase()}${name.slice(1)}`, f.duration(ms)))),
+      f.stages(epoch).map(([name, ms, known]) => fact(`${name[0].toUpperCase()}${name.slice(1)}`, known ? f.duration(ms) : "–"))),
     epoch.unmatched.length > 0 && h("p", { class: "keys" }, "Keys without a partner: ",
       epoch.unmatched.slice(0, 8).map((key) => h("span", { class: "key", title: `lookup ${key.lookup}` }, h("q", {}, key.key), ` ${f.count(key.rows)}`))),
     h("p", { class: "path" }, `Version ${epoch.job_version} of the job, `, h("code", {}, epoch.manifest)));
@@ -145,9 +166,9 @@ function table(epochs) {
 
 function stages(epochs, picked, { half, slots }) {
   const names = f.stages(epochs.at(-1) ?? {}).map(([name]) => name);
-  const list = epochs.map((epoch) => {
+  const list = epochs.map((epoch, index) => {
     const times = f.stages(epoch);
-    return { key: epoch.epoch, label: `window ${f.clock(epoch.window.start_ms)}: ${times.map(([name, ms]) => `${name} ${f.duration(ms)}`).join(", ")}`, parts: times.map(([, ms]) => ms) };
+    return { gap: gapBefore(epochs, index), key: epoch.epoch, label: `window ${f.clock(epoch.window.start_ms)}: ${times.map(([name, ms]) => `${name} ${f.duration(ms)}`).join(", ")}`, parts: times.map(([, ms]) => ms) };
   });
   const kinds = names.map((_, at) => `stage-${at % 6}`);
   return h("section", { class: "card", "data-key": "stages" },
@@ -156,35 +177,42 @@ function stages(epochs, picked, { half, slots }) {
       : bars({ id: "stages", name: "What each window waited for on its way out, stage after stage; arrow keys choose one", bars: list, kinds, axis: f.duration, width: half, slots, selected: picked?.epoch, ticks: ticks(epochs) }));
 }
 
-function delays(epochs, history, job, { half }) {
-  const points = history.map((point) => [point.ms, point.lag]);
+/** How late the shown windows were committed. */
+function delays(epochs) {
   const late = epochs.map((epoch) => Math.max(0, epoch.committed_ms - epoch.window.end_ms)).sort((a, b) => a - b);
-  const at = (part) => (late.length ? f.duration(late[Math.min(late.length - 1, Math.floor(part * late.length))]) : "–");
-  return h("section", { class: "card", "data-key": "delays" },
-    h("div", { class: "head" }, h("h2", {}, "Lag"), h("p", { class: "note" }, `now ${f.duration(job.lag_ms)}`)),
-    line({ id: "lag", name: `Lag of the last minutes, now ${f.duration(job.lag_ms)}`, points, axis: f.duration, span: SPAN_MS, width: half, least: 1000 }),
-    late.length > 0 && h("p", { class: "note" }, `From a window's end to its commit: ${at(0.5)} in the middle, ${at(0.95)} at the slow end, of ${f.count(late.length)} windows.`));
+  const at = (part) => f.duration(late[Math.min(late.length - 1, Math.floor(part * late.length))]);
+  return late.length > 0 ? `From a window's end to its commit: median ${at(0.5)}, 95th percentile ${at(0.95)}, ${f.count(late.length)} windows.` : "";
 }
 
 function shards(job, now) {
+  const reads = !["stopped", "completed", "failed"].includes(job.state);
   if (job.shards.length === 0) return h("section", { class: "card" }, h("h2", {}, "Shards"), h("p", { class: "empty" }, "None is known yet."));
   const worst = Math.max(1000, ...job.shards.map((shard) => shard.lag_ms));
   const tree = job.shards.length <= LINEAGE_MAX ? lineage(job.shards) : undefined;
   const names = ["Shard", "Worker", "Lag", "Records", "Bytes", "Throttled", "Last record", "Committed position"];
+  const ended = job.shards.filter((shard) => shard.ended);
+  const open = job.shards.filter((shard) => !shard.ended);
+  const rows = (list, label) => shardTable(list, label, { names, worst, now, reads });
   return h("section", { class: "card", "data-key": "shards" },
     h("div", { class: "head" }, h("h2", {}, "Shards"), h("p", { class: "note" }, `${f.count(job.shards_open)} open, ${f.count(job.shards_ended)} ended${job.shards_omitted ? `; the ${f.count(job.shards.length)} farthest behind are shown` : ""}`)),
     tree && h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Where shards come from" }, tree),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Shards as a table" }, h("table", { class: "broad" },
+    open.length === 0
+      ? rows(ended, "Ended shards as a table")
+      : [rows(open, "Shards as a table"), ended.length > 0 && h("details", { "data-key": "ended" }, h("summary", {}, `${f.count(ended.length)} ended`), rows(ended, "Ended shards as a table"))]);
+}
+
+function shardTable(list, label, { names, worst, now, reads }) {
+  return list.length > 0 && h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, h("table", { class: "broad" },
       h("thead", {}, h("tr", {}, names.map((name, at) => h("th", { scope: "col", class: at > 2 && at < 6 ? "number" : "" }, name)))),
-      h("tbody", {}, job.shards.map((shard) => h("tr", { "data-key": shard.shard, class: shard.ended ? "ended" : "" },
+      h("tbody", {}, list.map((shard) => h("tr", { "data-key": shard.shard, class: shard.ended ? "ended" : "" },
         h("th", { scope: "row" }, h("code", {}, shard.shard), shard.parents.length > 0 && h("span", { class: "remark" }, `from ${shard.parents.join(" and ")}`)),
-        h("td", {}, shard.ended ? "read to its end" : shard.worker || h("em", {}, "nobody yet")),
+        h("td", {}, shard.ended ? "read to its end" : shard.worker || (reads ? h("em", {}, "not assigned") : "–")),
         h("td", {}, shard.ended ? "–" : share(shard.lag_ms, worst, f.duration(shard.lag_ms))),
         h("td", { class: "number" }, f.count(shard.records)),
         h("td", { class: "number" }, f.bytes(shard.bytes)),
         h("td", { class: "number" }, f.count(shard.throttles)),
         h("td", {}, shard.last_arrival_ms ? `${f.duration(Math.max(0, now - shard.last_arrival_ms))} ago` : "–", shard.data_losses > 0 && h("span", { class: "remark bad" }, `records were lost ${f.count(shard.data_losses)} times`)),
-        h("td", {}, h("code", { class: "position", title: shard.committed }, shard.committed))))))));
+        h("td", {}, h("code", { class: "position", title: shard.committed }, shard.committed)))))));
 }
 
 function lookups(job, now) {
@@ -200,7 +228,7 @@ function lookups(job, now) {
 
 function tasks(job) {
   return h("section", { class: "card", "data-key": "tasks" }, h("h2", {}, "Tasks"),
-    job.tasks.length === 0 ? h("p", { class: "empty" }, "No worker has a part of it.")
+    job.tasks.length === 0 ? h("p", { class: "empty" }, "No tasks.")
       : h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["Task", "Worker", "Shards", "Reported up to"].map((name, at) => h("th", { scope: "col", class: at === 2 ? "number" : "" }, name)))),
         h("tbody", {}, job.tasks.map((task) => h("tr", { "data-key": task.task },
           h("th", { scope: "row" }, h("code", {}, task.task)),
@@ -218,6 +246,8 @@ function about(job) {
     fact("Submitted", f.moment(job.submitted_ms)),
     fact("Version", job.changed_ms ? `${job.job_version}, since ${f.moment(job.changed_ms)}` : `${job.job_version}`),
     fact("Job file", h("code", { title: job.spec_digest }, f.digest(job.spec_digest))),
-    fact("Tasks that failed", f.count(job.retries))),
+    fact("Tasks that failed", f.count(job.retries)),
+    // Here it moves nothing when it comes and goes.
+    fact("Waits now for", job.waits.filter((wait) => wait.normal).map((wait) => wait.text).join("; ") || "–")),
   h("p", { class: "path" }, "Writes to ", h("code", {}, job.sink)));
 }

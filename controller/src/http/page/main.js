@@ -6,8 +6,12 @@
 
 import { again, get, isLine } from "./api.js";
 import { h, show } from "./dom.js";
+import { eventsPage } from "./events.js";
 import { jobsPage, workersPage } from "./overview.js";
+import { SPANS } from "./history.js";
 import { WINDOWS_SHOWN, jobPage } from "./job.js";
+import { fetchVersions } from "./versions.js";
+import { workerPage } from "./worker.js";
 import * as f from "./format.js";
 
 /** Points of the lines over time. */
@@ -16,17 +20,24 @@ const HISTORY_MAX = 400;
 const SPARKS_MAX = 12;
 /** Windows in a job's small line. */
 const SPARK_WINDOWS = 30;
+/** Events that are kept here; the controllers keep about as many. */
+const EVENTS_MAX = 1024;
+/** Time between two looks at the past. */
+const PAST_INTERVAL_MS = 5000;
 
 const known = {
   cluster: undefined, jobs: [], workers: [], loaded: false,
   recent: new Map(), asked: new Set(),
+  events: [], eventsToken: "", eventsProblem: "",
   job: undefined, epochs: [], history: [], selected: undefined, refused: undefined,
+  versions: undefined, version: undefined, profile: undefined,
+  span: SPANS[1][1], past: undefined, worker: undefined,
   offset: 0, seen: undefined, line: { ok: undefined },
 };
 
 const page = () => {
   const [, kind, name] = location.hash.split("/");
-  return kind === "job" ? { kind, name: decodeURIComponent(name ?? "") } : { kind: kind || "jobs" };
+  return ["job", "worker"].includes(kind) ? { kind, name: decodeURIComponent(name ?? "") } : { kind: kind || "jobs" };
 };
 const now = () => Date.now() + known.offset;
 
@@ -35,9 +46,41 @@ async function ask() {
   const [cluster, { jobs }, { workers }] = await Promise.all([get("cluster"), get("jobs"), get("workers")]);
   Object.assign(known, { cluster, jobs, workers, loaded: true, offset: cluster.now_ms - Date.now() });
   remember(jobs);
+  // A leader of an earlier version has none: that is no fault of the line.
+  await askEvents().catch((error) => { if (isLine(error) && error.status !== 503) throw error; known.eventsProblem = error.message; });
   if (kind === "job") await askJob(name);
+  else if (kind === "worker") await askWorker(name);
   else await firstWindows(jobs);
   known.seen = Date.now();
+}
+
+async function askWorker(name) {
+  try {
+    const worker = await get(`workers/${encodeURIComponent(name)}?span_ms=${known.span}`);
+    if (page().name === name) Object.assign(known, { worker, refused: undefined });
+  } catch (error) {
+    if (isLine(error)) throw error;
+    known.refused = error;
+  }
+}
+
+/** A point is of ten seconds at least: there is nothing new in between. */
+async function askPast(path, span) {
+  const old = known.past;
+  if (old && old.span === span && Date.now() - old.read < PAST_INTERVAL_MS) return old;
+  const past = await get(`${path}/history?span_ms=${span}`).catch(() => undefined);
+  return past ? { ...past, span, read: Date.now() } : old;
+}
+
+/** Only what is new; an event that happened again takes the place of what was known of it. */
+async function askEvents() {
+  for (let more = true; more;) {
+    const page = await get(`events?limit=500&after=${encodeURIComponent(known.eventsToken)}`);
+    const ids = new Set(page.events.map((event) => event.id));
+    known.events = [...known.events.filter((event) => !ids.has(event.id)), ...page.events].slice(-EVENTS_MAX);
+    Object.assign(known, { eventsToken: page.next_page_token, eventsProblem: page.problem });
+    more = page.more;
+  }
 }
 
 /** The small lines go on with every window that is seen. */
@@ -79,6 +122,12 @@ async function askJob(name) {
     const records = job.shards.reduce((sum, shard) => sum + shard.records, 0);
     known.history = [...known.history, { ms: Date.now(), lag: job.lag_ms, records }].slice(-HISTORY_MAX);
     Object.assign(known, { job, refused: undefined });
+    // A leader of an earlier version has neither: that is no fault of the line.
+    const isNew = known.profile === undefined || known.profile.last?.epoch !== job.epoch;
+    const profile = isNew ? await get(`${path}/profile`).catch(() => known.profile) : known.profile;
+    const versions = await fetchVersions(job, known.versions, known.version).catch(() => known.versions);
+    const past = await askPast(path, known.span);
+    if (page().name === name) Object.assign(known, { profile, versions, past });
   } catch (error) {
     if (isLine(error)) throw error;
     known.refused = error;
@@ -96,7 +145,7 @@ function draw() {
   const main = document.getElementById("main");
   drawLine();
   for (const link of document.querySelectorAll("[data-nav]")) {
-    const here = link.dataset.nav === (kind === "workers" ? "workers" : "jobs");
+    const here = link.dataset.nav === ({ workers: "workers", worker: "workers", events: "events" }[kind] ?? "jobs");
     if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (!known.loaded) return show(main, h("p", { class: "card" }, known.line.ok === false ? `There is no answer yet: ${known.line.error.message}` : "Loading…"));
@@ -104,14 +153,16 @@ function draw() {
   const width = main.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
   const facts = { ...known, now: now(), width };
   if (kind === "job") show(main, jobPage(facts));
+  else if (kind === "worker") show(main, workerPage(facts));
   else if (kind === "workers") show(main, workersPage(facts));
+  else if (kind === "events") show(main, eventsPage(facts));
   else show(main, jobsPage(facts));
   document.title = title(kind);
 }
 
 function title(kind) {
   const failed = known.jobs.filter((job) => job.state === "failed").length;
-  const what = kind === "job" ? `${page().name} · ${known.job?.state ?? "…"}` : kind === "workers" ? "workers" : `${known.jobs.length} jobs`;
+  const what = kind === "job" ? `${page().name} · ${known.job?.state ?? "…"}` : kind === "worker" ? `${page().name} · worker` : ["workers", "events"].includes(kind) ? kind : `${known.jobs.length} jobs`;
   return `${failed ? `(${failed} failed) ` : ""}${what} – streamctl`;
 }
 
@@ -135,7 +186,7 @@ function drawLine() {
   if (!cluster) return;
   const where = document.getElementById("cluster");
   if (cluster.leads) show(where, h("strong", {}, cluster.controller), ` leads, term ${cluster.term}`);
-  else if (cluster.leader) show(where, h("strong", {}, cluster.controller), " stands by; ", h("strong", {}, cluster.leader), " leads and is asked");
+  else if (cluster.leader) show(where, h("strong", {}, cluster.controller), " stands by; data from the leader, ", h("strong", {}, cluster.leader));
   else show(where, h("strong", {}, cluster.controller), " stands by; no controller leads at the moment");
   show(document.getElementById("foot"), `streamctl ${cluster.version} · times are of your zone · `, h("a", { href: "/metrics" }, "metrics"), " · ", h("a", { href: "/api/v1/jobs" }, "JSON"));
 }
@@ -143,7 +194,9 @@ function drawLine() {
 /** Another job: nothing of the one before is shown. */
 function turn() {
   const { kind, name } = page();
-  if (kind !== "job" || known.job?.job !== name) Object.assign(known, { job: undefined, epochs: [], history: [], selected: undefined, refused: undefined });
+  if (kind !== "job" || known.job?.job !== name) Object.assign(known, { job: undefined, epochs: [], history: [], selected: undefined, refused: undefined, versions: undefined, version: undefined, profile: undefined, past: undefined });
+  if (kind !== "worker" || known.worker?.worker.worker !== name) known.worker = undefined;
+  if (kind === "worker") known.refused = undefined;
   draw();
   askNow();
 }
@@ -156,6 +209,16 @@ function pick(epoch) {
 document.addEventListener("click", (event) => {
   const bar = event.target.closest("[data-pick]");
   if (bar) pick(Number(bar.dataset.pick));
+  const span = event.target.closest("[data-span]");
+  if (span) {
+    known.span = Number(span.dataset.span);
+    askNow();
+  }
+  const version = event.target.closest("[data-version]");
+  if (version) {
+    known.version = Number(version.dataset.version);
+    askNow();
+  }
   if (event.target.closest("[data-action=retry]")) askNow();
 });
 

@@ -16,13 +16,15 @@ export const tile = (name, value, note, kind) =>
   h("div", { class: `tile ${kind ?? ""}`, "data-key": `tile-${name}` },
     h("dt", {}, name), h("dd", {}, value), note && h("p", { class: "note" }, note));
 
-/** Rows per second of the last window, while it is recent; undefined when nothing was read lately. */
+/** Rows per second of the last window; 0 when a window has passed since without rows; undefined when nothing is read. */
 export function lastRate(job, now, which = "rows_in") {
   const epoch = job.last_epoch;
   if (!epoch) return undefined;
   const length = epoch.window.end_ms - epoch.window.start_ms;
-  const recent = now - epoch.committed_ms < 3 * length + 10000;
-  return recent && ["running", "waiting", "draining"].includes(job.state) ? (epoch.counts[which] * 1000) / length : undefined;
+  if (!["running", "waiting", "draining"].includes(job.state)) return undefined;
+  // The next window is committed a moment after its end.
+  const recent = now - epoch.committed_ms < length + 5000;
+  return recent ? (epoch.counts[which] * 1000) / length : 0;
 }
 
 export function jobsPage({ jobs, workers, now, recent }) {
@@ -36,8 +38,8 @@ export function jobsPage({ jobs, workers, now, recent }) {
     h("h1", {}, "Jobs"),
     h("dl", { class: "tiles" },
       tile("Running", f.count(of("running", "draining")), jobs.length === 1 ? "of 1 job" : `of ${f.count(jobs.length)} jobs`),
-      tile("Waiting", f.count(waiting), waiting ? "see what for below" : "nothing is waited for", waiting ? "warn" : ""),
-      tile("Failed", f.count(failed), failed ? "they need somebody" : "none", failed ? "bad" : ""),
+      tile("Waiting", f.count(waiting), waiting ? "reasons below" : "none", waiting ? "warn" : ""),
+      tile("Failed", f.count(failed), failed ? "need attention" : "none", failed ? "bad" : ""),
       tile("Rows in", f.rate(rows), "last windows, all jobs"),
       tile("Farthest behind", f.duration(lag), "of all running jobs"),
       tile("Workers", f.count(workers.length), workers.length ? `${f.bytes(workers.reduce((sum, w) => sum + w.memory_bytes, 0))} of memory` : "none is connected", workers.length ? "" : "warn")),
@@ -73,7 +75,7 @@ export function workersPage({ workers }) {
       : h("section", { class: "card", "aria-label": "All workers" }, h("table", { class: "list" },
         h("thead", {}, h("tr", {}, ["Worker", "State", "Tasks", "Busy", "Memory", "Flight address"].map((name, at) => h("th", { scope: "col", class: at > 1 && at < 5 ? "number" : "" }, name)))),
         h("tbody", {}, workers.map((worker) => h("tr", { "data-key": worker.worker },
-          h("th", { scope: "row" }, worker.worker),
+          h("th", { scope: "row" }, h("a", { href: `#/worker/${encodeURIComponent(worker.worker)}` }, worker.worker)),
           h("td", { "data-name": "State" }, h("span", { class: worker.leaving ? "state draining" : "state running" }, worker.leaving ? "leaving" : "ready")),
           h("td", { class: "number", "data-name": "Tasks" }, f.count(worker.tasks)),
           h("td", { class: "number", "data-name": "Busy" }, f.share(worker.busy_permille)),

@@ -82,6 +82,7 @@ fn object(location: String) -> StagedObject {
         size: 1,
         crc32c: 1,
         rows: 1,
+        table_file: None,
         staging,
     }
 }

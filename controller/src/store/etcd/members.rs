@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use streamctl_engine::calls::noted;
 use streamctl_engine::security::files::Reloading;
 use streamctl_engine::security::{Dialer, SecurityError, tls};
 use tokio::sync::{Mutex, mpsc};
@@ -154,7 +155,7 @@ impl Members {
             self.log_in(member).await?;
             request(self.clients[member].clone()).await
         };
-        let response = match timeout(limit, requested).await {
+        let response = match timeout(limit, noted("etcd", "a request", requested)).await {
             Ok(response) => response.map_err(Failure::Etcd),
             Err(_late) => Err(Failure::Late(limit)),
         };

@@ -53,6 +53,7 @@ fn object(counter: u64, kind: ObjectKind, rows: u64, location: String) -> Manife
             size: 1,
             crc32c: 1,
             rows,
+            table_file: None,
             staging,
         },
     }

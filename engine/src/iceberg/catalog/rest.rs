@@ -14,6 +14,7 @@ pub use auth::{Auth, Secret, Service};
 use super::super::metadata::TableMetadata;
 use super::request::{CommitRequest, NewTable};
 use super::{Catalog, CatalogError, CommitOutcome, Created, TableName};
+use crate::calls::noted;
 use crate::clock::Clock;
 use answer::Meaning;
 use async_trait::async_trait;
@@ -27,6 +28,8 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 use transport::{Call, Failure, Reply, Transport};
 
+/// How a call that hangs names the catalog.
+const SERVICE: &str = "the Iceberg catalog";
 /// Separates the parts of a namespace in an address.
 const NAMESPACE_SEPARATOR: &str = "\u{1f}";
 
@@ -141,6 +144,10 @@ impl RestCatalog {
     /// Sends with credentials; once more with new ones if the catalog states that these are too
     /// old.
     async fn call(&self, call: &Call) -> Result<Reply, Failure> {
+        noted(SERVICE, call.method.name(), self.call_now(call)).await
+    }
+
+    async fn call_now(&self, call: &Call) -> Result<Reply, Failure> {
         let headers = self.signer.headers(&self.transport, call).await?;
         let reply = self.transport.send(call, &headers).await?;
         if answer::meaning(&reply) != Meaning::Unauthorized {

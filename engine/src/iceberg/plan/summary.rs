@@ -65,6 +65,18 @@ pub(super) fn is_ours(snapshot: &Snapshot, writer: &Writer) -> bool {
         && snapshot.summary.get(JOB) == Some(&writer.job)
 }
 
+/// The epochs that a snapshot of ours states to add; those of an earlier job of this name do not
+/// count.
+pub(super) fn epochs(snapshot: &Snapshot, writer: &Writer) -> Vec<u64> {
+    let submitted = snapshot.summary.get(SUBMITTED);
+    if submitted.and_then(|text| text.parse().ok()) != Some(writer.submitted_ms) {
+        return vec![];
+    }
+    let epochs = snapshot.summary.get(EPOCHS);
+    let epochs = epochs.map_or("", String::as_str).split(',');
+    epochs.filter_map(|epoch| epoch.parse().ok()).collect()
+}
+
 fn marker_name(writer: &Writer) -> String {
     format!("streamctl.{}.{}", writer.cluster, writer.job)
 }

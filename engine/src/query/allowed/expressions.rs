@@ -5,8 +5,8 @@ use crate::query::QueryError;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, ArrayElemTypeDef, CaseWhen, CeilFloorKind, DataType, DateTimeField, Expr,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, Interval, MapEntry, ObjectName, ObjectNamePart, Subscript, TypedString,
-    Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
+    FunctionArguments, Interval, LambdaFunction, MapEntry, ObjectName, ObjectNamePart, Subscript,
+    TypedString, Value, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 
 /// Functions that support IGNORE NULLS and RESPECT NULLS.
@@ -253,6 +253,11 @@ impl Walk<'_> {
             )),
             Expr::OuterJoin(_) => Err(refused_with("(+)", "write LEFT JOIN")),
             Expr::Prior(_) => Err(refused("PRIOR")),
+            Expr::Lambda(LambdaFunction {
+                params: _,
+                body,
+                syntax: _,
+            }) if self.takes_functions => self.expr(body),
             Expr::Lambda(_) => Err(refused_with(
                 "a function as an argument (x -> ...)",
                 "write unnest(list) and a SELECT over it",

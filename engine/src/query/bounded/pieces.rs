@@ -22,7 +22,9 @@ use datafusion::common::{Result, exec_err};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::expressions::{Column, Literal};
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, ScalarFunctionExpr};
+use datafusion::physical_expr::{
+    HigherOrderFunctionExpr, LexOrdering, PhysicalExpr, PhysicalSortExpr, ScalarFunctionExpr,
+};
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::utils::JoinFilter;
@@ -139,7 +141,8 @@ fn growing_condition(filter: Option<&JoinFilter>) -> Result<Option<JoinFilter>> 
 fn grows(expr: &Arc<dyn PhysicalExpr>) -> Result<bool> {
     let is_growing = |part: &Arc<dyn PhysicalExpr>| {
         let call = part.downcast_ref::<ScalarFunctionExpr>();
-        Ok(call.is_some_and(|call| call.fun().inner().is::<Bounded>()))
+        let is_bounded = call.is_some_and(|call| call.fun().inner().is::<Bounded>());
+        Ok(is_bounded || part.is::<HigherOrderFunctionExpr>())
     };
     expr.exists(is_growing)
 }

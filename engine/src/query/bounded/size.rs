@@ -22,7 +22,7 @@ const MONTH_DAYS: i128 = 28;
 const DAY_NANOS: i128 = 86_400 * 1_000_000_000;
 
 /// The bytes of an array's values, without unused parts of its buffers.
-pub(super) fn bytes_of(array: &ArrayRef) -> u64 {
+pub(in crate::query) fn bytes_of(array: &ArrayRef) -> u64 {
     match array.data_type() {
         DataType::Utf8View => {
             let lengths = array.as_string_view().lengths();

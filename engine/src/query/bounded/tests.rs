@@ -141,7 +141,7 @@ const FROM_A_ROW: [(&str, &str, &str); 27] = [
 ];
 
 #[tokio::test]
-async fn a_row_that_asks_for_too_much_is_an_error_that_names_the_function_and_the_limit() {
+async fn a_row_that_needs_too_much_is_an_error_that_names_the_function_and_the_limit() {
     for (name, expression, expected) in FROM_A_ROW {
         let plan = typed(&format!("SELECT {expression} AS r FROM source"))
             .unwrap_or_else(|error| panic!("{expression}: {error}"));

@@ -179,6 +179,58 @@ fn compute(
     }
 }
 
+fn try_type(op: &str, given: &Given<'_>) -> Result<DataType, Refusal> {
+    let kinds = [given.kind(0), given.kind(1)];
+    let are_numbers = kinds.iter().all(|kind| types::is_number(kind));
+    type_of(op, (kinds[0], None), (kinds[1], None))
+        .filter(|_| are_numbers)
+        .ok_or_else(|| given.refuse("takes two numbers", "cast its arguments"))
+}
+
+/// An operation that gives NULL where the result does not fit, instead of wrapping.
+fn tried(
+    rows: &Rows<'_>,
+    whole: impl Fn(i64, i64) -> Option<i64>,
+    other: fn(&Rows<'_>) -> Result<ArrayRef>,
+) -> Result<ArrayRef> {
+    let bits = match rows.gives {
+        DataType::Int8 => i8::BITS,
+        DataType::Int16 => i16::BITS,
+        DataType::Int32 => i32::BITS,
+        DataType::Int64 => i64::BITS,
+        _ => return other(rows),
+    };
+    let spare = i64::BITS - bits;
+    rows.values(|row| {
+        let value = whole(row.long(0)?, row.long(1)?)?;
+        (value << spare >> spare == value).then_some(Value::Whole(value))
+    })
+}
+
+pub(super) fn try_add_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    try_type("+", given)
+}
+
+pub(super) fn try_add(rows: &Rows<'_>) -> Result<ArrayRef> {
+    tried(rows, i64::checked_add, add)
+}
+
+pub(super) fn try_subtract_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    try_type("-", given)
+}
+
+pub(super) fn try_subtract(rows: &Rows<'_>) -> Result<ArrayRef> {
+    tried(rows, i64::checked_sub, subtract)
+}
+
+pub(super) fn try_multiply_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    try_type("*", given)
+}
+
+pub(super) fn try_multiply(rows: &Rows<'_>) -> Result<ArrayRef> {
+    tried(rows, i64::checked_mul, multiply)
+}
+
 /// The unscaled number and the scale.
 fn unscaled(value: Value<'_>) -> Option<(i256, i32)> {
     match value {
@@ -596,7 +648,7 @@ pub(super) fn as_type(given: &Given<'_>) -> Result<DataType, Refusal> {
     let unknown = || {
         Refusal::new(
             format!("there is no type {text} in dialect \"spark\""),
-            "the types are: BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, DATE, TIMESTAMP",
+            "the types are: BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, BINARY, DATE, TIMESTAMP",
         )
     };
     let to = types::named(&text).ok_or_else(unknown)?;
@@ -622,6 +674,8 @@ fn converts(from: &DataType, to: &DataType) -> bool {
     let time = types::TIME;
     match from {
         DataType::Utf8 => true,
+        DataType::Binary => *to == DataType::Utf8,
+        _ if *to == DataType::Binary => false,
         DataType::Boolean => types::is_number(to) && !is_decimal(to) || *to == DataType::Utf8,
         DataType::Date32 => *to == DataType::Utf8 || *to == time,
         from if *from == time => {

@@ -9,8 +9,8 @@ use super::types::{self, TIME, is_atomic, is_number, is_time, is_whole, plain};
 use super::value::{Reader, Value, collected};
 use crate::query::bounded::{self, Growth};
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
-    StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
+    Int64Array, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, exec_err};
@@ -98,8 +98,8 @@ pub(super) struct Function {
     pub name: &'static str,
     /// A letter for each argument, `?` before those that may be missing, `*` after one that may
     /// be repeated: T text, I int, L bigint, D double, N any number, B boolean, d date, t
-    /// timestamp, A any single value, X list, M map, Y list or map, V and W anything, K a key of an
-    /// extreme.
+    /// timestamp, Z text or binary, A any single value but binary, X list, M map, Y list or map, V and
+    /// W anything, K a key of an extreme.
     pub args: &'static str,
     pub gives: Gives,
     pub run: fn(&Rows<'_>) -> Result<ArrayRef>,
@@ -198,6 +198,7 @@ fn described(letter: char) -> &'static str {
         't' => "timestamp",
         'X' => "array",
         'M' => "map",
+        'Z' => "string or binary",
         'Y' => "array or map",
         _ => "value",
     }
@@ -222,6 +223,7 @@ fn takes(letter: char, data_type: &DataType) -> bool {
         'D' => is_text || is_number(data_type),
         'N' => is_number(data_type),
         'B' => *data_type == DataType::Boolean,
+        'Z' => is_atomic(data_type) || *data_type == DataType::Binary,
         'd' | 't' => is_text || is_time(data_type),
         'X' => matches!(data_type, DataType::List(_)),
         'M' => matches!(data_type, DataType::Map(..)),
@@ -329,6 +331,14 @@ impl<'a> Rows<'a> {
         Ok(Arc::new(texts.collect::<StringArray>()))
     }
 
+    pub(super) fn binaries<'r, T: Into<Cow<'r, [u8]>>>(
+        &'r self,
+        of: impl Fn(Row<'r>) -> Option<T>,
+    ) -> Result<ArrayRef> {
+        let values = self.each().map(|row| of(row).map(Into::into));
+        Ok(Arc::new(values.collect::<BinaryArray>()))
+    }
+
     pub(super) fn ints(&self, of: impl Fn(Row<'_>) -> Option<i32>) -> Result<ArrayRef> {
         Ok(Arc::new(self.each().map(of).collect::<Int32Array>()))
     }
@@ -390,6 +400,11 @@ impl<'r> Row<'r> {
         }
     }
 
+    /// Which row of the batch it is.
+    pub(super) fn number(self) -> usize {
+        self.row
+    }
+
     /// The number of arguments.
     pub(super) fn args(self) -> usize {
         self.rows.args()
@@ -424,6 +439,11 @@ impl<'r> Row<'r> {
 
     pub(super) fn text(self, place: usize) -> Option<Cow<'r, str>> {
         self.value(place).map(Value::text)
+    }
+
+    /// The bytes of a text or of a binary value.
+    pub(super) fn bytes(self, place: usize) -> Option<Cow<'r, [u8]>> {
+        self.value(place).map(Value::bytes)
     }
 
     pub(super) fn int(self, place: usize) -> Option<i32> {

@@ -188,6 +188,10 @@ fn leading_time(text: &str) -> Option<(NaiveTime, &str)> {
         rest = after;
         read += 1;
     }
+    // A zone follows seconds alone.
+    if read < 3 && !rest.is_empty() {
+        return None;
+    }
     let mut micros = 0;
     if read == 3
         && let Some(after) = rest.strip_prefix('.')

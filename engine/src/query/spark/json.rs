@@ -1,18 +1,19 @@
 //! JSON inside of a text.
 //!
-//! Owns: `get_json_object` and `json_array_length`. Does not own: the decoding of records.
-//! Rule: a path is a constant; a text that is no JSON is NULL.
+//! Owns: `get_json_object`, `json_tuple`, `json_array_length`. Does not own: tokens (`jackson`),
+//! values of a schema (`from_json`), the decoding of records.
+//! Rule: a path and a name are constants; a text that is no JSON is NULL.
 
 use super::call::{Given, Refusal, Rows};
-use super::number::double_text;
-use arrow::array::ArrayRef;
-use datafusion::common::Result;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use super::jackson::{Beyond, Fault, Token, Tokens};
+use arrow::array::{ArrayRef, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::{Result, exec_err};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-/// Most steps of a path, and most levels of a value that is written again.
-const LEVELS_MAX: usize = 128;
+/// Most steps of a path.
+const STEPS_MAX: usize = 128;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ fn path(text: &str) -> Option<Vec<Step>> {
             rest = &after[end + 1..];
         }
     }
-    (steps.len() <= LEVELS_MAX).then_some(steps)
+    (steps.len() <= STEPS_MAX).then_some(steps)
 }
 
 pub(super) fn with_path(given: &Given<'_>) -> Result<(), Refusal> {
@@ -62,99 +63,154 @@ pub(super) fn with_path(given: &Given<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The entries of an object in their order.
-struct Entries<'j>(Vec<(String, &'j RawValue)>);
-
-impl<'de: 'j, 'j> Deserialize<'de> for Entries<'j> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        struct Read<'j>(std::marker::PhantomData<&'j ()>);
-        impl<'de: 'j, 'j> Visitor<'de> for Read<'j> {
-            type Value = Entries<'j>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(
-                self,
-                mut map: M,
-            ) -> std::result::Result<Self::Value, M::Error> {
-                let mut entries = vec![];
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        from.deserialize_map(Read(std::marker::PhantomData))
-    }
-}
-
-/// The first JSON value of a text: Spark reads no further.
-fn first(text: &str) -> Option<&RawValue> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-    values.next()?.ok()
-}
-
-/// The value at the path's end, if it is there and not null.
-fn found<'j>(value: &'j RawValue, steps: &[Step]) -> Option<&'j RawValue> {
+/// Writes the value at the path's end, if it is there. Everything around it is read, too: a fault
+/// there makes the result NULL.
+fn found(tokens: &mut Tokens<'_>, steps: &[Step], out: &mut String) -> Result<bool, Fault> {
     let Some((step, rest)) = steps.split_first() else {
-        return (value.get() != "null").then_some(value);
+        match tokens.current {
+            Some(Token::Text) => out.push_str(&tokens.whole_text()?),
+            _ => tokens.copy(out)?,
+        }
+        return Ok(true);
     };
-    match step {
-        Step::Key(key) => {
-            let Entries(entries) = serde_json::from_str(value.get()).ok()?;
-            let mut hits = entries.into_iter().filter(|(name, _)| name == key);
-            hits.find_map(|(_, inner)| found(inner, rest))
+    let mut is_found = false;
+    match (tokens.current, step) {
+        (Some(Token::StartObject), Step::Key(key)) => {
+            while goes_on(tokens, Token::EndObject)? {
+                let is_key = tokens.current == Some(Token::FieldName) && !is_found;
+                if is_key && tokens.name() == Some(key) {
+                    if tokens.next()? != Some(Token::Null) {
+                        is_found = found(tokens, rest, out)?;
+                    }
+                } else {
+                    tokens.skip_children()?;
+                }
+            }
         }
-        Step::Place(place) => {
-            let elements: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
-            found(elements.get(*place)?, rest)
+        (Some(Token::StartArray), Step::Place(wanted)) => {
+            let mut place = 0_usize;
+            while goes_on(tokens, Token::EndArray)? {
+                if place == *wanted {
+                    is_found = found(tokens, rest, out)?;
+                } else {
+                    tokens.skip_children()?;
+                }
+                place += 1;
+            }
         }
+        _ => tokens.skip_children()?,
     }
+    Ok(is_found)
 }
 
-/// A value as Jackson writes it: without blanks, numbers in its own form.
-fn write(out: &mut String, value: &RawValue, levels: usize) -> Option<()> {
-    if levels > LEVELS_MAX {
-        return None;
+/// The end of the text inside of something is a fault.
+fn goes_on(tokens: &mut Tokens<'_>, end: Token) -> Result<bool, Fault> {
+    tokens.next()?.map(|token| token != end).ok_or(Fault)
+}
+
+/// A JSON text whose first token was read.
+fn begun(text: &str) -> Option<Tokens<'_>> {
+    let mut tokens = Tokens::new(text, Beyond::Controls);
+    tokens.next().ok().flatten().map(|_| tokens)
+}
+
+pub(super) fn get_json_object(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let steps = rows.constant_text(1).and_then(|text| path(&text));
+    rows.texts(|row| {
+        let text = row.text(0)?;
+        let mut tokens = begun(&text)?;
+        let mut out = String::new();
+        let is_found = found(&mut tokens, steps.as_ref()?, &mut out);
+        is_found.is_ok_and(|is_found| is_found).then_some(out)
+    })
+}
+
+pub(super) fn json_array_length(rows: &Rows<'_>) -> Result<ArrayRef> {
+    fn length(text: &str) -> Result<Option<i32>, Fault> {
+        let mut tokens = Tokens::new(text, Beyond::Controls);
+        if tokens.next()? != Some(Token::StartArray) {
+            return Ok(None);
+        }
+        let mut length = 0;
+        while goes_on(&mut tokens, Token::EndArray)? {
+            length += 1;
+            tokens.skip_children()?;
+        }
+        Ok(Some(length))
     }
-    let text = value.get();
-    match text.as_bytes().first()? {
-        b'{' => {
-            let Entries(entries) = serde_json::from_str(text).ok()?;
-            out.push('{');
-            for (place, (key, inner)) in entries.iter().enumerate() {
-                if place > 0 {
-                    out.push(',');
-                }
-                write_text(out, key);
-                out.push(':');
-                write(out, inner, levels + 1)?;
-            }
-            out.push('}');
-        }
-        b'[' => {
-            let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            out.push('[');
-            for (place, inner) in elements.iter().enumerate() {
-                if place > 0 {
-                    out.push(',');
-                }
-                write(out, inner, levels + 1)?;
-            }
-            out.push(']');
-        }
-        b'"' => {
-            let inner: String = serde_json::from_str(text).ok()?;
-            write_text(out, &inner);
-        }
-        b'-' | b'0'..=b'9' if text.contains(['.', 'e', 'E']) => {
-            out.push_str(&double_text(text.parse().ok()?))
-        }
-        _ => out.push_str(text),
+    rows.ints(|row| length(&row.text(0)?).ok().flatten())
+}
+
+/// The names of the columns of `json_tuple` as fields: it is written as a view.
+pub(super) fn tuple_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    if *given.kind(0) != DataType::Utf8 {
+        return Err(given.refuse("reads a text alone", "name a column of the type string"));
     }
-    Some(())
+    let mut fields = vec![];
+    for place in 1..given.types.len() {
+        given.constant_text(place)?;
+        fields.push(Field::new(format!("c{}", place - 1), DataType::Utf8, true));
+    }
+    Ok(DataType::Struct(fields.into()))
+}
+
+pub(super) fn json_tuple(rows: &Rows<'_>) -> Result<ArrayRef> {
+    fn values(text: &str, names: &[String]) -> Result<Vec<Option<String>>, Fault> {
+        let mut values = vec![None; names.len()];
+        let mut tokens = Tokens::new(text, Beyond::Controls);
+        if tokens.next()? != Some(Token::StartObject) {
+            return Ok(values);
+        }
+        while goes_on(&mut tokens, Token::EndObject)? {
+            let is_wanted = |name: &str| names.iter().any(|one| one == name);
+            let name = match (tokens.current, tokens.name()) {
+                (Some(Token::FieldName), Some(name)) if is_wanted(name) => name.to_owned(),
+                _ => {
+                    tokens.skip_children()?;
+                    continue;
+                }
+            };
+            if tokens.next()? != Some(Token::Null) {
+                let mut out = String::new();
+                found(&mut tokens, &[], &mut out)?;
+                for (value, _) in values
+                    .iter_mut()
+                    .zip(names)
+                    .filter(|(_, one)| **one == name)
+                {
+                    *value = Some(out.clone());
+                }
+            }
+            tokens.skip_children()?;
+        }
+        Ok(values)
+    }
+    let DataType::Struct(fields) = rows.gives else {
+        return exec_err!("json_tuple() gives a struct");
+    };
+    let names: Vec<String> = (1..rows.args())
+        .filter_map(|at| rows.constant_text(at))
+        .collect();
+    let mut columns: Vec<Vec<Option<String>>> = vec![vec![]; fields.len()];
+    for row in 0..rows.count {
+        let found = rows
+            .row(row)
+            .text(0)
+            .and_then(|text| values(&text, &names).ok());
+        let found = found.unwrap_or_else(|| vec![None; fields.len()]);
+        for (column, value) in columns.iter_mut().zip(found) {
+            column.push(value);
+        }
+    }
+    let columns = columns
+        .into_iter()
+        .map(|column| Arc::new(StringArray::from(column)) as ArrayRef);
+    Ok(Arc::new(StructArray::try_new_with_length(
+        fields.clone(),
+        columns.collect(),
+        None,
+        rows.count,
+    )?))
 }
 
 pub(super) fn write_text(out: &mut String, text: &str) {
@@ -175,26 +231,4 @@ pub(super) fn write_text(out: &mut String, text: &str) {
         }
     }
     out.push('"');
-}
-
-pub(super) fn get_json_object(rows: &Rows<'_>) -> Result<ArrayRef> {
-    let steps = rows.constant_text(1).and_then(|text| path(&text));
-    rows.texts(|row| {
-        let text = row.text(0)?;
-        let value = found(first(&text)?, steps.as_ref()?)?;
-        if value.get().starts_with('"') {
-            return serde_json::from_str::<String>(value.get()).ok();
-        }
-        let mut out = String::new();
-        write(&mut out, value, 0)?;
-        Some(out)
-    })
-}
-
-pub(super) fn json_array_length(rows: &Rows<'_>) -> Result<ArrayRef> {
-    rows.ints(|row| {
-        let text = row.text(0)?;
-        let elements: Vec<&RawValue> = serde_json::from_str(first(&text)?.get()).ok()?;
-        Some(elements.len() as i32)
-    })
 }

@@ -5,9 +5,9 @@
 
 use super::arithmetic::{indexes, not_compared};
 use super::call::{Given, Refusal, Row, Rows};
-use super::types::{any, compared, is_atomic, name};
-use super::value::{Reader, cast};
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
+use super::types::{any, compared, is_atomic, is_whole, name};
+use super::value::{Reader, Value, cast};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field};
@@ -193,8 +193,13 @@ pub(super) fn array_join(rows: &Rows<'_>) -> Result<ArrayRef> {
             continue;
         };
         let elements = Reader::new(&list)?;
+        let instead = rows.row(row).text(2);
+        if rows.args() > 2 && instead.is_none() {
+            texts.push(None);
+            continue;
+        }
         let parts: Vec<_> = (0..list.len())
-            .filter_map(|place| elements.get(place).map(super::value::Value::text))
+            .filter_map(|place| elements.get(place).map(Value::text).or(instead.clone()))
             .collect();
         texts.push(Some(parts.join(&between)));
     }
@@ -211,6 +216,16 @@ pub(super) fn same_list(given: &Given<'_>) -> Result<DataType, Refusal> {
         )))),
         _ => Err(given.refuse("takes a list", "array(a, b) makes one")),
     }
+}
+
+/// The order of the elements of a set, in which -0.0 and 0.0 are two.
+pub(super) fn order_in_set(one: Option<Value<'_>>, two: Option<Value<'_>>) -> Ordering {
+    let is_negative = |value: Option<Value<'_>>| match value {
+        Some(Value::Float(value)) => value == 0.0 && value.is_sign_negative(),
+        Some(Value::Double(value)) => value == 0.0 && value.is_sign_negative(),
+        _ => false,
+    };
+    order_of_values(one, two).then_with(|| is_negative(two).cmp(&is_negative(one)))
 }
 
 /// A list of each row's elements at the chosen places.
@@ -253,7 +268,12 @@ fn rearranged(
 }
 
 fn order_of(elements: &Reader, one: usize, two: usize) -> Ordering {
-    match (elements.get(one), elements.get(two)) {
+    order_of_values(elements.get(one), elements.get(two))
+}
+
+/// NULL is equal to NULL, and less than everything else.
+pub(super) fn order_of_values(one: Option<Value<'_>>, two: Option<Value<'_>>) -> Ordering {
+    match (one, two) {
         (Some(one), Some(two)) => one.order(two),
         (None, None) => Ordering::Equal,
         (None, Some(_)) => Ordering::Less,
@@ -261,20 +281,93 @@ fn order_of(elements: &Reader, one: usize, two: usize) -> Ordering {
     }
 }
 
-/// Ascending, NULL first.
+/// Ascending with NULL first, or descending with NULL last.
 pub(super) fn sort_array(rows: &Rows<'_>) -> Result<ArrayRef> {
-    rearranged(rows, |_, elements, length| {
+    rearranged(rows, |row, elements, length| {
+        let is_descending = row.has(1) && !row.bool(1)?;
         let mut places: Vec<usize> = (0..length).collect();
-        places.sort_by(|one, two| order_of(elements, *one, *two));
+        places.sort_by(|one, two| {
+            let order = order_of(elements, *one, *two);
+            if is_descending {
+                order.reverse()
+            } else {
+                order
+            }
+        });
         Some(places)
     })
+}
+
+/// Ascending with NULL last.
+pub(super) fn array_sort(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rearranged(rows, |_, elements, length| {
+        let mut places: Vec<usize> = (0..length).collect();
+        places.sort_by(|one, two| {
+            let nulls = elements.is_null(*one).cmp(&elements.is_null(*two));
+            nulls.then_with(|| order_of(elements, *one, *two))
+        });
+        Some(places)
+    })
+}
+
+/// `sequence(from, to, step)` has whole numbers.
+pub(super) fn sequence_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    let element = any(given.types.iter()).filter(is_whole);
+    let Some(element) = element else {
+        return Err(given.refuse(
+            "takes whole numbers alone",
+            "add days to a date by date_add(day, n), n of a sequence",
+        ));
+    };
+    Ok(DataType::List(Arc::new(Field::new_list_field(
+        element, false,
+    ))))
+}
+
+pub(super) fn sequence(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let DataType::List(element) = rows.gives else {
+        return exec_err!("sequence() gives a list");
+    };
+    let of_row = |row: Row<'_>| -> Option<Vec<i64>> {
+        let (from, to) = (row.long(0)?, row.long(1)?);
+        let step = match row.has(2) {
+            true => row.long(2)?,
+            false if from <= to => 1,
+            false => -1,
+        };
+        // Spark stops the job where the step leads away.
+        if (step == 0 && from != to) || (step > 0 && from > to) || (step < 0 && from < to) {
+            return None;
+        }
+        let next = |at: &i64| at.checked_add(step).filter(|_| step != 0);
+        let all = std::iter::successors(Some(from), next);
+        Some(
+            all.take_while(|at| if step < 0 { *at >= to } else { *at <= to })
+                .collect(),
+        )
+    };
+    let lists: Vec<_> = (0..rows.count).map(|row| of_row(rows.row(row))).collect();
+    let lengths = lists.iter().map(|list| list.as_ref().map_or(0, Vec::len));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let valid = lists.iter().map(Option::is_some).collect();
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(
+        lists.iter().flatten().flatten().copied(),
+    ));
+    let numbers = arrow::compute::cast(&numbers, element.data_type())?;
+    Ok(Arc::new(ListArray::try_new(
+        element.clone(),
+        offsets,
+        numbers,
+        Some(valid),
+    )?))
 }
 
 pub(super) fn array_distinct(rows: &Rows<'_>) -> Result<ArrayRef> {
     rearranged(rows, |_, elements, length| {
         let mut sorted: Vec<usize> = (0..length).collect();
-        sorted.sort_by(|one, two| order_of(elements, *one, *two));
-        sorted.dedup_by(|later, first| order_of(elements, *later, *first) == Ordering::Equal);
+        let order = |one: usize, two: usize| order_in_set(elements.get(one), elements.get(two));
+        sorted.sort_by(|one, two| order(*one, *two));
+        sorted.dedup_by(|later, first| order(*later, *first) == Ordering::Equal);
         sorted.sort_unstable();
         Some(sorted)
     })

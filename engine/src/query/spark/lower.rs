@@ -1,9 +1,13 @@
 //! From the syntax of Spark SQL to that of the planner.
 //!
-//! Owns: parsing, literals, names, the rewriting of expressions. Does not own: types (`operators`,
-//! `call`), clauses that have no meaning here (`allowed`).
+//! Owns: parsing, literals, names, the rewriting of expressions. Does not own: functions that make
+//! rows (`views`), aggregates (`aggregates`), types (`operators`, `call`), clauses that have no meaning
+//! here (`allowed`).
 //! Rule: an expression is rewritten to one that is proven to mean the same, or it is refused by
 //! name with its line. Nothing passes that this file does not name.
+
+mod lambdas;
+mod views;
 
 use super::call::Refusal;
 use super::list;
@@ -81,7 +85,15 @@ impl Dialect for Spark {
         true
     }
 
+    fn supports_lambda_functions(&self) -> bool {
+        true
+    }
+
     fn supports_bang_not_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_select_item_multi_column_alias(&self) -> bool {
         true
     }
 
@@ -129,7 +141,8 @@ pub(in crate::query) fn read(
             .parse_statements()
             .map_err(|error| explain(&error))
     };
-    let tokens: Vec<TokenWithSpan> = tokens.into_iter().map(unquoted).collect();
+    let mut tokens: Vec<TokenWithSpan> = tokens.into_iter().map(unquoted).collect();
+    lambdas::name_exists(&mut tokens);
     // Names are compared without regard to capitals, and written into the result as they are.
     let names = match parsed(tokens.clone())?.first() {
         Some(statement) => names::of(statement, |name| name.value.clone()),
@@ -215,19 +228,25 @@ fn line(number: u64) -> Option<usize> {
     usize::try_from(number).ok().filter(|line| *line > 0)
 }
 
-type Step = ControlFlow<Box<QueryError>>;
+type Step = ControlFlow<Refused>;
+
+pub(super) type Refused = Box<QueryError>;
 
 #[derive(Default)]
-struct Lower {
+pub(super) struct Lower {
     limits: Vec<Option<LimitClause>>,
     frames: Vec<Option<WindowFrame>>,
     /// The line of the innermost expression whose line is known.
     line: Option<usize>,
     capitals: BTreeSet<String>,
+    /// Parameters of the functions around the expression.
+    parameters: Vec<Vec<String>>,
+    /// Functions that may be arguments, and were not reached yet.
+    lambdas_due: usize,
 }
 
 impl Lower {
-    fn refuse(&self, what: impl std::fmt::Display, hint: &str) -> Box<QueryError> {
+    pub(super) fn refuse(&self, what: impl std::fmt::Display, hint: &str) -> Refused {
         Box::new(
             QueryError::sql(
                 format!("{what} is not supported in dialect \"spark\""),
@@ -245,16 +264,16 @@ impl Lower {
     }
 }
 
-fn taken(expr: &mut Expr) -> Expr {
+pub(super) fn taken(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::value(Value::Null))
 }
 
-fn text(value: impl Into<String>) -> Expr {
+pub(super) fn text(value: impl Into<String>) -> Expr {
     Expr::value(Value::SingleQuotedString(value.into()))
 }
 
 /// A call of one of this dialect's functions, whose name no query can write.
-fn call(name: &str, args: Vec<Expr>) -> Expr {
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ObjectName(vec![ObjectNamePart::Identifier(Ident::with_quote(
             '"', name,
@@ -342,9 +361,11 @@ impl VisitorMut for Lower {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> Step {
-        if !select.lateral_views.is_empty() {
-            let hint = "write explode(list) AS element in the SELECT of an inner query";
-            return ControlFlow::Break(self.refuse("LATERAL VIEW", hint));
+        let views = self
+            .generators(select)
+            .and_then(|()| self.lateral_views(select));
+        if let Err(refused) = views {
+            return ControlFlow::Break(refused);
         }
         let mut group_by = std::mem::replace(
             &mut select.group_by,
@@ -391,6 +412,11 @@ impl VisitorMut for Lower {
 impl Lower {
     fn query(&mut self, query: &mut Query) -> Result<(), Box<QueryError>> {
         let mut order_by = query.order_by.take();
+        if let SetExpr::Select(select) = &*query.body
+            && let Some(names) = views::names(select)
+        {
+            views::rename(&mut order_by, &names);
+        }
         if let Some(order_by) = &mut order_by {
             match &mut order_by.kind {
                 OrderByKind::All(_) => {
@@ -473,7 +499,14 @@ impl Lower {
                 }
                 Ok(())
             }
+            Expr::Lambda(lambda) => self.enter(lambda),
+            Expr::CompoundIdentifier(_) => {
+                self.field_of_parameter(expr);
+                Ok(())
+            }
             Expr::Function(function) => {
+                self.expect_lambda(function)?;
+                self.json_options(function)?;
                 if let Some(WindowType::WindowSpec(over)) = &mut function.over {
                     order(&mut over.order_by);
                     self.frames.push(over.window_frame.take());
@@ -485,12 +518,56 @@ impl Lower {
         }
     }
 
+    /// Spark takes the value itself, and another build of it may not.
+    fn json_of_json(&self, name: &str, function: &Function) -> Result<(), Refused> {
+        let FunctionArguments::List(list) = &function.args else {
+            return Ok(());
+        };
+        match list.args.first() {
+            Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Function(inner))))
+                if name == "from_json"
+                    && inner.name.to_string().eq_ignore_ascii_case("to_json") =>
+            {
+                Err(self.refuse("from_json() of to_json()", "take the value itself"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `from_json(x, schema, map('mode', 'PERMISSIVE'))`: what is so anyway is left out.
+    fn json_options(&self, function: &mut Function) -> Result<(), Refused> {
+        let name = function.name.to_string().to_lowercase();
+        self.json_of_json(&name, function)?;
+        let place = match name.as_str() {
+            "from_json" => 2,
+            "to_json" => 1,
+            _ => return Ok(()),
+        };
+        let FunctionArguments::List(list) = &mut function.args else {
+            return Ok(());
+        };
+        let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(options))) = list.args.get(place)
+        else {
+            return Ok(());
+        };
+        let shown = options.to_string();
+        let words: String = shown.to_lowercase().split_whitespace().collect();
+        if name == "from_json" && words.replace('"', "'") == "map('mode','permissive')" {
+            list.args.truncate(place);
+            return Ok(());
+        }
+        Err(self.refuse(
+            format!("{name}() with the options {shown}"),
+            "leave them out: the mode is PERMISSIVE, and times are read and written as by default",
+        ))
+    }
+
     /// The digits of `round(x, 2)` decide its type, and so do the groups of `regexp_extract`.
     fn constant_digits(&self, function: &mut Function) {
         let name = function.name.to_string().to_lowercase();
         let place = match name.as_str() {
-            "round" | "bround" => 1,
-            "regexp_extract" => 2,
+            "round" | "bround" | "format_number" => 1,
+            "regexp_extract" | "regexp_extract_all" => 2,
             _ => return,
         };
         let FunctionArguments::List(list) = &mut function.args else {
@@ -559,6 +636,10 @@ impl Lower {
     fn after(&mut self, expr: &mut Expr) -> Result<(), Box<QueryError>> {
         match expr {
             Expr::Identifier(_) => Ok(()),
+            Expr::Lambda(_) => {
+                self.parameters.pop();
+                Ok(())
+            }
             Expr::CompoundIdentifier(names) => {
                 self.note_capitals(names);
                 Ok(())
@@ -578,6 +659,17 @@ impl Lower {
             | Expr::GroupingSets(_)
             | Expr::Cube(_)
             | Expr::Rollup(_) => Ok(()),
+            Expr::Overlay {
+                expr: of,
+                overlay_what,
+                overlay_from,
+                overlay_for,
+            } => {
+                let mut args = vec![taken(of), taken(overlay_what), taken(overlay_from)];
+                args.extend(overlay_for.as_deref_mut().map(taken));
+                *expr = call("overlay", args);
+                Ok(())
+            }
             Expr::Value(value) => self.value(value).map(|lowered| {
                 if let Some(lowered) = lowered {
                     *expr = lowered;
@@ -873,7 +965,7 @@ impl Lower {
         }
         Err(self.refuse(
             format!("the type {data_type}"),
-            "the types are: BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, DATE, TIMESTAMP",
+            "the types are: BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, BINARY, DATE, TIMESTAMP",
         ))
     }
 
@@ -999,14 +1091,15 @@ impl Lower {
         }
         let ObjectName(parts) = &function.name;
         let name = match parts.as_slice() {
-            [ObjectNamePart::Identifier(name)] => name.value.clone(),
+            // Written by `call`: a query quotes names with backticks.
+            [ObjectNamePart::Identifier(name)] if name.quote_style == Some('"') => return Ok(()),
+            [ObjectNamePart::Identifier(name)] => name.value.to_lowercase(),
             _ => return Err(self.refuse(&function.name, "name the function alone")),
         };
-        // Written by this file.
-        if name.starts_with("spark:") {
-            return Ok(());
+        if name == "json_tuple" {
+            let hint = "write FROM source LATERAL VIEW json_tuple(x, 'a') t AS a, or get_json_object(x, '$.a')";
+            return Err(self.refuse("json_tuple() without names of columns", hint));
         }
-        let name = name.to_lowercase();
         if NOT_REPEATABLE.contains(&name.as_str()) {
             let message = format!(
                 "{name}() answers differently each time, and a window that is read again must give the same rows"
@@ -1016,16 +1109,24 @@ impl Lower {
                 QueryError::sql(message, Some(hint.into())).on_line(self.line),
             ));
         }
+        self.unequal(&name)?;
         if list::OF_GROUPS.contains(&name.as_str()) {
             function.name = plain_name(&name);
             return self.aggregate(&name, expr);
         }
         if list::OF_WINDOWS.contains(&name.as_str()) {
             function.name = plain_name(&name);
-            if matches!(name.as_str(), "row_number" | "rank" | "dense_rank") {
+            if matches!(
+                name.as_str(),
+                "row_number" | "rank" | "dense_rank" | "ntile"
+            ) {
                 let counted = taken(expr);
                 *expr = call("spark:cast", vec![counted, text("int")]);
             }
+            return Ok(());
+        }
+        if super::higher::SHAPES.iter().any(|shape| shape.name == name) {
+            function.name = plain_name(&name);
             return Ok(());
         }
         if let Some(known) = list::named(&name) {
@@ -1039,21 +1140,6 @@ impl Lower {
             return Ok(());
         }
         self.form(&name, expr)
-    }
-
-    /// `max` and `min` of doubles are those of their keys.
-    fn aggregate(&self, name: &str, expr: &mut Expr) -> Result<(), Box<QueryError>> {
-        if !matches!(name, "max" | "min") {
-            return Ok(());
-        }
-        if let Expr::Function(function) = expr
-            && let FunctionArguments::List(list) = &mut function.args
-            && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))] = list.args.as_mut_slice()
-        {
-            *arg = call("spark:key", vec![taken(arg)]);
-        }
-        *expr = call("spark:value", vec![taken(expr)]);
-        Ok(())
     }
 
     /// The arguments of a plain call.
@@ -1109,6 +1195,10 @@ impl Lower {
             *expr = self.structure(function)?;
             return Ok(());
         }
+        if name == "arrays_zip" {
+            *expr = self.zipped(function)?;
+            return Ok(());
+        }
         let mut args = self.arguments(function)?.into_iter();
         let given = (args.next(), args.next(), args.next());
         let binary = |op, left, right| Expr::BinaryOp {
@@ -1121,11 +1211,17 @@ impl Lower {
             ("pmod", (Some(left), Some(right), None)) => {
                 binary(BinaryOperator::Custom("pmod".into()), left, right)
             }
+            ("equal_null", (Some(left), Some(right), None)) => {
+                Expr::Nested(Box::new(same(left, right)))
+            }
+            ("try_divide", (Some(left), Some(right), None)) => {
+                binary(BinaryOperator::Divide, left, right)
+            }
             ("negative", (Some(value), None, None)) => call("spark:negative", vec![value]),
             ("positive", (Some(value), None, None)) => value,
-            ("explode", (Some(list), None, None)) => {
-                call("unnest", vec![call("spark:exploded", vec![list])])
-            }
+            ("space", (Some(times), None, None)) => call("repeat", vec![text(" "), times]),
+            ("explode", (Some(list), None, None)) => views::exploded(list, false),
+            ("explode_outer", (Some(list), None, None)) => views::exploded(list, true),
             ("date_part" | "datepart", (Some(field), Some(of), None)) => match &field {
                 Expr::Value(ValueWithSpan {
                     value: Value::SingleQuotedString(field),
@@ -1176,6 +1272,25 @@ impl Lower {
             return Err(self.refuse("struct() without values", "write struct(a, b)"));
         }
         Ok(call("named_struct", args))
+    }
+
+    /// `arrays_zip(a, t.b, array(1))` has structs with the fields `a`, `b` and `2`.
+    fn zipped(&self, function: &mut Function) -> Result<Expr, Box<QueryError>> {
+        let mut args = vec![];
+        for (place, value) in self.arguments(function)?.into_iter().enumerate() {
+            let name = match &value {
+                Expr::Identifier(name) => name.value.clone(),
+                Expr::CompoundIdentifier(names) if !names.is_empty() => {
+                    names[names.len() - 1].value.clone()
+                }
+                _ => place.to_string(),
+            };
+            args.extend([text(name), value]);
+        }
+        if args.is_empty() {
+            return Err(self.refuse("arrays_zip() without lists", "write arrays_zip(a, b)"));
+        }
+        Ok(call("spark:zipped", args))
     }
 
     /// `count_if(x)` counts the rows for which it is true.
@@ -1238,7 +1353,7 @@ fn arguments(function: &Function) -> usize {
     }
 }
 
-fn plain_name(name: &str) -> ObjectName {
+pub(super) fn plain_name(name: &str) -> ObjectName {
     ObjectName(vec![ObjectNamePart::Identifier(Ident::with_quote(
         '"', name,
     ))])

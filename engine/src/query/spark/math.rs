@@ -7,7 +7,7 @@
 use super::call::{Given, Refusal, Rows};
 use super::fdlibm;
 use super::number::{Half, divided, power, rounded, wide_power};
-use super::types::{is_decimal, is_float};
+use super::types::{self, is_decimal, is_float};
 use super::value::Value;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, i256};
@@ -215,6 +215,78 @@ pub(super) fn bin(rows: &Rows<'_>) -> Result<ArrayRef> {
     rows.texts(|row| row.long(0).map(|value| format!("{value:b}")))
 }
 
+/// Numbers and truth values.
+pub(super) fn counted(given: &Given<'_>) -> Result<(), Refusal> {
+    match given.kind(0) {
+        DataType::Boolean | DataType::Null => Ok(()),
+        kind if types::is_whole(kind) => Ok(()),
+        kind => Err(given.refuse(
+            format!("does not take {}", types::name(kind)),
+            "it takes whole numbers",
+        )),
+    }
+}
+
+/// The ones of a number of 64 bits.
+pub(super) fn bit_count(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.ints(|row| Some(row.long(0)?.count_ones() as i32))
+}
+
+/// The digits before the first other sign, as a number of this base; the largest if it does not fit.
+fn digits_of(text: &str, base: u32) -> u64 {
+    let mut number = 0_u64;
+    for digit in text.chars().map_while(|letter| letter.to_digit(base)) {
+        let next = number.checked_mul(base.into());
+        match next.and_then(|next| next.checked_add(digit.into())) {
+            Some(next) => number = next,
+            None => return u64::MAX,
+        }
+    }
+    number
+}
+
+/// `conv(digits, from, to)`: a number in another base; a negative base keeps the sign.
+pub(super) fn conv(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.texts(|row| {
+        let text = row.text(0)?;
+        let text = text.trim_matches(' ');
+        let (from, to) = (row.int(1)?, row.int(2)?);
+        let is_base = |base: i32| (2..=36).contains(&base);
+        let to_base = to.unsigned_abs();
+        if text.is_empty() || !is_base(from) || !is_base(to_base as i32) {
+            return None;
+        }
+        let (is_negative, digits) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let mut number = digits_of(digits, from as u32);
+        if is_negative && to > 0 {
+            // Below zero is above the largest of 63 bits.
+            number = if (number as i64) < 0 {
+                u64::MAX
+            } else {
+                number.wrapping_neg()
+            };
+        }
+        let mut is_negative = is_negative;
+        if to < 0 && (number as i64) < 0 {
+            number = number.wrapping_neg();
+            is_negative = true;
+        }
+        let mut letters = vec![];
+        while number > 0 || letters.is_empty() {
+            let digit = (number % u64::from(to_base)) as u32;
+            letters.push(char::from_digit(digit, to_base)?.to_ascii_uppercase());
+            number /= u64::from(to_base);
+        }
+        if is_negative && to < 0 {
+            letters.push('-');
+        }
+        Some(letters.into_iter().rev().collect::<String>())
+    })
+}
+
 pub(super) fn shift_left(rows: &Rows<'_>) -> Result<ArrayRef> {
     shift(rows, i32::wrapping_shl, i64::wrapping_shl)
 }
@@ -239,4 +311,84 @@ pub(super) fn shift_type(given: &Given<'_>) -> Result<DataType, Refusal> {
         DataType::Int8 | DataType::Int16 | DataType::Int32 => Ok(DataType::Int32),
         _ => Err(given.refuse("takes whole numbers alone", "cast it to BIGINT")),
     }
+}
+
+/// Most digits behind the point that Java writes of a number.
+const FORMATTED_PLACES_MAX: i32 = 340;
+
+/// `format_number(x, 2)`: the digits are a text, so that they are known at submit.
+pub(super) fn formatted(given: &Given<'_>) -> Result<(), Refusal> {
+    match places(given)? {
+        0..=FORMATTED_PLACES_MAX => Ok(()),
+        _ => Err(given.refuse(
+            format!("takes 0 to {FORMATTED_PLACES_MAX} digits"),
+            "write 2",
+        )),
+    }
+}
+
+/// With a comma between thousands, half to even.
+pub(super) fn format_number(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let places: usize = rows
+        .constant_text(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    rows.texts(|row| {
+        let text = match row.value(0)? {
+            Value::Decimal(value, scale) => decimal_with(value, scale, places)?,
+            Value::Whole(value) => decimal_with(value.into(), 0, places)?,
+            other => {
+                let value = other.double()?;
+                if value.is_nan() {
+                    return Some("NaN".to_owned());
+                }
+                if value.is_infinite() {
+                    return Some(if value < 0.0 { "-\u{221e}" } else { "\u{221e}" }.to_owned());
+                }
+                // Java has the shortest digits of a number, and zeros behind them.
+                let shortest = value.to_string();
+                let given = shortest.find('.').map_or(0, |at| shortest.len() - at - 1);
+                match given > places {
+                    true => format!("{value:.places$}"),
+                    false if places == 0 => shortest,
+                    false => {
+                        let point = if given == 0 { "." } else { "" };
+                        format!("{shortest}{point}{:0<1$}", "", places - given)
+                    }
+                }
+            }
+        };
+        Some(with_commas(&text))
+    })
+}
+
+/// A decimal with this many digits behind the point.
+fn decimal_with(value: i128, scale: i8, places: usize) -> Option<String> {
+    let cut = usize::try_from(scale).ok()?.saturating_sub(places);
+    let value = divided(i256::from_i128(value), wide_power(cut as u32)?, Half::Even)?.to_i128()?;
+    let scale = scale as usize - cut;
+    let digits = format!("{:0>1$}", value.unsigned_abs(), scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    let sign = if value < 0 { "-" } else { "" };
+    Some(match places {
+        0 => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{fraction:0<places$}"),
+    })
+}
+
+fn with_commas(text: &str) -> String {
+    let (sign, number) = match text.strip_prefix('-') {
+        Some(number) => ("-", number),
+        None => ("", text),
+    };
+    let whole = number.find('.').unwrap_or(number.len());
+    let mut all = sign.to_owned();
+    for (place, digit) in number[..whole].chars().enumerate() {
+        if place > 0 && (whole - place) % 3 == 0 {
+            all.push(',');
+        }
+        all.push(digit);
+    }
+    all.push_str(&number[whole..]);
+    all
 }

@@ -6,34 +6,51 @@
 //! query is planned. The golden table in `tests/golden/spark` is made by Spark and compared in
 //! [`golden`]; what it does not hold is not in the dialect.
 
+mod aggregates;
 mod arithmetic;
+mod binary;
 mod call;
 mod checks;
 mod clock;
+mod curves;
+mod ddl;
 mod extremes;
 mod fdlibm;
+mod from_json;
 #[cfg(test)]
 mod golden;
+mod groups;
+mod hash;
+mod higher;
+mod jackson;
 mod json;
 mod json_text;
 mod list;
+mod list_sets;
 mod lists;
 mod lower;
+mod maps;
 mod math;
 mod nested;
 mod number;
 mod operators;
 mod pattern;
+mod printf;
 mod regex;
+mod rows;
+mod sketch;
 #[cfg(test)]
 mod tests;
 mod text;
 mod times;
 mod types;
 mod value;
+mod xxhash;
+mod zones;
 
 pub(super) use call::Refusal;
 pub(super) use checks::check;
+pub(super) use higher::higher_functions;
 pub(super) use json_text::{is_writable, json_of};
 pub(super) use list::functions;
 pub(super) use lower::{Lowered, read};

@@ -461,6 +461,50 @@ pub(super) fn regexp_count(rows: &Rows<'_>) -> Result<ArrayRef> {
     rows.ints(|row| Some(regex.as_ref()?.find_iter(&row.text(0)?).count() as i32))
 }
 
+/// `regexp_substr(x, pattern)` takes a pattern whose whole match is known.
+pub(super) fn found_whole(given: &Given<'_>) -> Result<(), Refusal> {
+    refuse_end(given)?;
+    check(given, Purpose::Whole)
+}
+
+/// The first match, or NULL.
+pub(super) fn regexp_substr(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let regex = of_rows(rows, Purpose::Whole)?;
+    rows.texts(|row| {
+        let text = row.text(0)?;
+        let found = regex.as_ref()?.find(&text)?;
+        Some(found.as_str().to_owned())
+    })
+}
+
+pub(super) fn all_extracted(given: &Given<'_>) -> Result<DataType, Refusal> {
+    counted(given)?;
+    extracted(given)?;
+    Ok(list_of_texts())
+}
+
+/// A group of each match.
+pub(super) fn regexp_extract_all(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let group = match rows.constant_text(2) {
+        Some(text) => text.parse().unwrap_or(1),
+        None => 1,
+    };
+    let regex = of_rows(rows, Purpose::Whole)?;
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in (0..rows.count).map(|row| rows.row(row)) {
+        let (Some(text), Some(regex)) = (row.text(0), &regex) else {
+            lists.append_null();
+            continue;
+        };
+        for found in regex.captures_iter(&text) {
+            let part = found.get(group).map_or("", |part| part.as_str());
+            lists.values().append_value(part);
+        }
+        lists.append(true);
+    }
+    Ok(Arc::new(lists.finish()))
+}
+
 pub(super) fn list_of_texts() -> DataType {
     DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))
 }

@@ -102,8 +102,8 @@ fn a_query_of_a_glue_script_is_accepted_as_it_is() {
 fn what_is_not_proven_is_refused_by_name_with_its_line() {
     for (sql, message, hint, line) in [
         (
-            "SELECT id,\n  soundex(country) AS s FROM source",
-            "the function soundex() is not supported in dialect \"spark\"",
+            "SELECT id,\n  mask(country) AS s FROM source",
+            "the function mask() is not supported in dialect \"spark\"",
             "spark-dialect",
             Some(2),
         ),
@@ -193,8 +193,8 @@ fn what_is_not_proven_is_refused_by_name_with_its_line() {
 fn a_text_is_checked_without_its_columns() {
     let names = check(text("SELECT `Id`, qty / 2 AS Half FROM source"), &[]).unwrap();
     assert_eq!(names, Some(vec!["Id".into(), "Half".into()]));
-    let error = check(text("SELECT soundex(a) AS s FROM source"), &[]).unwrap_err();
-    assert!(error.to_string().contains("soundex()"), "{error}");
+    let error = check(text("SELECT mask(a) AS s FROM source"), &[]).unwrap_err();
+    assert!(error.to_string().contains("mask()"), "{error}");
 }
 
 #[test]
@@ -232,4 +232,52 @@ fn the_page_of_the_dialect_lists_its_functions() {
         .map(|(other, _)| format!("`{other}`"))
         .collect();
     assert_eq!(between("<!-- names -->").trim(), names.join(", "));
+}
+
+#[test]
+fn functions_as_arguments_stand_only_where_they_mean_something() {
+    let list = "split(code, ',')";
+    for (call, message) in [
+        (
+            format!("size({list}, v -> v)"),
+            "the function v -> v as an argument is not supported",
+        ),
+        (
+            format!("aggregate({list}, (a, v) -> a)"),
+            "aggregate() with such arguments is not supported",
+        ),
+        (
+            format!("aggregate({list}, 0, (a, v) -> a + 0.5)"),
+            "aggregate() begins with int and goes on with decimal(12,1)",
+        ),
+        (
+            format!("zip_with({list}, code, (a, b) -> a)"),
+            "zip_with() does not take array<string>, string",
+        ),
+        (
+            format!("transform({list}, 1)"),
+            "transform() with such arguments is not supported",
+        ),
+        (
+            format!("filter({list}, v -> 1)"),
+            "filter() takes a test, and this is int",
+        ),
+        (
+            "transform(code, v -> v)".to_owned(),
+            "transform() does not take string",
+        ),
+        (
+            format!("exists({list}, (v, v) -> true)"),
+            "two parameters v is not supported",
+        ),
+    ] {
+        let (found, hint, _) = refused(&format!("SELECT {call} AS r FROM source"));
+        assert!(found.starts_with(message), "{call}: {found}");
+        assert!(!hint.is_empty(), "{call}: {found}");
+    }
+    for exists in ["EXISTS", "NOT EXISTS"] {
+        for query in ["(SELECT 1 FROM c)", "((SELECT 1 FROM c))"] {
+            names(&format!("SELECT id FROM source WHERE {exists} {query}"));
+        }
+    }
 }

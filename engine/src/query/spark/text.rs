@@ -9,8 +9,11 @@ use super::types;
 use super::value::Value;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use datafusion::common::Result;
 use md5::Md5;
+use sha1::Sha1;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -136,21 +139,6 @@ pub(super) fn concat(rows: &Rows<'_>) -> Result<ArrayRef> {
         let mut all = String::new();
         for place in 0..row.args() {
             all.push_str(&row.text(place)?);
-        }
-        Some(all)
-    })
-}
-
-pub(super) fn concat_ws(rows: &Rows<'_>) -> Result<ArrayRef> {
-    rows.texts(|row| {
-        let between = row.text(0)?;
-        let mut all = String::new();
-        let texts = (1..row.args()).filter_map(|place| row.text(place));
-        for (place, text) in texts.enumerate() {
-            if place > 0 {
-                all.push_str(&between);
-            }
-            all.push_str(&text);
         }
         Some(all)
     })
@@ -359,18 +347,98 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 pub(super) fn md5(rows: &Rows<'_>) -> Result<ArrayRef> {
-    rows.texts(|row| Some(hex(&Md5::digest(row.text(0)?.as_bytes()))))
+    rows.texts(|row| Some(hex(&Md5::digest(row.bytes(0)?))))
+}
+
+pub(super) fn sha1(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.texts(|row| Some(hex(&Sha1::digest(row.bytes(0)?))))
+}
+
+/// Letters of a line of base64 in mails, which is what Spark writes.
+const BASE64_LINE: usize = 76;
+
+pub(super) fn base64(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.texts(|row| {
+        let code = STANDARD.encode(row.bytes(0)?);
+        let mut lines = String::with_capacity(code.len() + code.len() / BASE64_LINE * 2);
+        for (at, letter) in code.char_indices() {
+            if at > 0 && at % BASE64_LINE == 0 {
+                lines.push_str("\r\n");
+            }
+            lines.push(letter);
+        }
+        Some(lines)
+    })
+}
+
+/// `elt(2, a, b)` is b.
+pub(super) fn elt(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.texts(|row| {
+        let place = usize::try_from(row.int(0)?).ok()?;
+        (place > 0 && place < row.args())
+            .then(|| row.text(place))
+            .flatten()
+    })
+}
+
+/// `overlay(text PLACING other FROM 3 FOR 2)`.
+pub(super) fn overlay(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.texts(|row| {
+        let (text, other, from) = (row.text(0)?, row.text(1)?, row.int(2)?);
+        let count = if row.has(3) { row.int(3)? } else { -1 };
+        let count = match count {
+            0.. => count,
+            _ => other.chars().count() as i32,
+        };
+        let before = substring_range(&text, 1, from.wrapping_sub(1).into());
+        let after = substring_range(&text, from.wrapping_add(count).into(), i32::MAX.into());
+        Some([&text[before], &*other, &text[after]].concat())
+    })
+}
+
+/// The code of each letter; `7` is as if it was not there.
+const SOUNDS: &[u8; 26] = b"01230127022455012623017202";
+
+pub(super) fn soundex(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let code = |letter: u8| SOUNDS[usize::from(letter.to_ascii_uppercase() - b'A')];
+    rows.texts(|row| {
+        let text = row.text(0)?;
+        let mut letters = text.bytes();
+        let first = letters.next().filter(u8::is_ascii_alphabetic);
+        let Some(first) = first else {
+            return Some(text.into_owned());
+        };
+        let mut sounds = String::from(char::from(first.to_ascii_uppercase()));
+        let mut last = code(first);
+        for letter in letters {
+            if !letter.is_ascii_alphabetic() {
+                last = b'0';
+                continue;
+            }
+            let sound = code(letter);
+            if sound == b'7' {
+                continue;
+            }
+            if sound != b'0' && sound != last {
+                sounds.push(char::from(sound));
+                if sounds.len() == 4 {
+                    break;
+                }
+            }
+            last = sound;
+        }
+        Some(format!("{sounds:0<4}"))
+    })
 }
 
 pub(super) fn sha2(rows: &Rows<'_>) -> Result<ArrayRef> {
     rows.texts(|row| {
-        let text = row.text(0)?;
-        let bytes = text.as_bytes();
+        let bytes = row.bytes(0)?;
         match row.int(1)? {
-            224 => Some(hex(&Sha224::digest(bytes))),
-            0 | 256 => Some(hex(&Sha256::digest(bytes))),
-            384 => Some(hex(&Sha384::digest(bytes))),
-            512 => Some(hex(&Sha512::digest(bytes))),
+            224 => Some(hex(&Sha224::digest(&bytes))),
+            0 | 256 => Some(hex(&Sha256::digest(&bytes))),
+            384 => Some(hex(&Sha384::digest(&bytes))),
+            512 => Some(hex(&Sha512::digest(&bytes))),
             _ => None,
         }
     })
@@ -379,14 +447,14 @@ pub(super) fn sha2(rows: &Rows<'_>) -> Result<ArrayRef> {
 pub(super) fn crc32(rows: &Rows<'_>) -> Result<ArrayRef> {
     rows.longs(|row| {
         let mut sum = flate2::Crc::new();
-        sum.update(row.text(0)?.as_bytes());
+        sum.update(&row.bytes(0)?);
         Some(sum.sum().into())
     })
 }
 
 pub(super) fn hex_kind(given: &Given<'_>) -> Result<(), Refusal> {
     match given.kind(0) {
-        DataType::Utf8 | DataType::Null => Ok(()),
+        DataType::Utf8 | DataType::Binary | DataType::Null => Ok(()),
         kind if types::is_whole(kind) => Ok(()),
         kind => Err(given.refuse(
             format!("does not take {}", types::name(kind)),
@@ -399,7 +467,7 @@ pub(super) fn hex_of(rows: &Rows<'_>) -> Result<ArrayRef> {
     rows.texts(|row| {
         Some(match row.value(0)? {
             Value::Whole(number) => format!("{number:X}"),
-            other => hex(other.text().as_bytes()).to_uppercase(),
+            other => hex(&other.bytes()).to_uppercase(),
         })
     })
 }

@@ -14,6 +14,7 @@ use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Week
 use datafusion::common::{Result, exec_err};
 
 const SECOND_MICROS: i64 = 1_000_000;
+const MINUTE_MICROS: i64 = 60 * SECOND_MICROS;
 
 fn of_date(rows: &Rows<'_>, of: impl Fn(NaiveDate) -> i32) -> Result<ArrayRef> {
     rows.ints(|row| Some(of(date_of(row.date(0)?)?)))
@@ -258,6 +259,19 @@ pub(super) fn make_date(rows: &Rows<'_>) -> Result<ArrayRef> {
 }
 
 /// The first day of the unit that a day lies in.
+/// `make_timestamp(year, month, day, hour, minute, seconds)`; 60 seconds are the next minute.
+pub(super) fn make_timestamp(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.times(|row| {
+        let part = |place: usize| row.int(place)?.try_into().ok();
+        let date = NaiveDate::from_ymd_opt(row.int(0)?, part(1)?, part(2)?)?;
+        let minute = date.and_hms_opt(part(3)?, part(4)?, 0)?;
+        let micros: i64 = row.value(5)?.decimal(16, 6)?.try_into().ok()?;
+        (0..=MINUTE_MICROS)
+            .contains(&micros)
+            .then(|| super::clock::micros_of(minute) + micros)
+    })
+}
+
 fn first_day(date: NaiveDate, unit: &str) -> Option<NaiveDate> {
     match unit.to_ascii_uppercase().as_str() {
         "YEAR" | "YYYY" | "YY" => NaiveDate::from_ymd_opt(date.year(), 1, 1),
@@ -331,5 +345,30 @@ pub(super) fn plus_interval(rows: &Rows<'_>) -> Result<ArrayRef> {
         let date = date_of(i32::try_from(from.div_euclid(DAY_MICROS)).ok()?)?;
         let days = i64::from(moved(date)?);
         (days * DAY_MICROS + from.rem_euclid(DAY_MICROS)).checked_add(micros)
+    })
+}
+
+/// `months_between(end, start)`: to eight digits, but for a third argument that is false.
+pub(super) fn months_between(rows: &Rows<'_>) -> Result<ArrayRef> {
+    const MONTH_SECONDS: f64 = 31.0 * 86_400.0;
+    rows.doubles(|row| {
+        let is_rounded = !row.has(2) || row.bool(2)?;
+        let (one, two) = (moment(row.time(0)?)?, moment(row.time(1)?)?);
+        let months = |time: NaiveDateTime| i64::from(time.year()) * 12 + i64::from(time.month());
+        let between = (months(one) - months(two)) as f64;
+        let is_last =
+            |time: NaiveDateTime| month_days(time.year(), time.month()) == Some(time.day());
+        if one.day() == two.day() || (is_last(one) && is_last(two)) {
+            return Some(between);
+        }
+        let seconds = |time: NaiveDateTime| {
+            i64::from(time.day()) * 86_400 + i64::from(time.num_seconds_from_midnight())
+        };
+        let more = between + (seconds(one) - seconds(two)) as f64 / MONTH_SECONDS;
+        Some(if is_rounded {
+            (more * 1e8 + 0.5).floor() / 1e8
+        } else {
+            more
+        })
     })
 }

@@ -89,6 +89,7 @@ pub(super) fn named(text: &str) -> Option<DataType> {
         "float" | "real" => DataType::Float32,
         "double" | "double precision" => DataType::Float64,
         "string" => DataType::Utf8,
+        "binary" => DataType::Binary,
         "date" => DataType::Date32,
         "timestamp" => TIME,
         _ => return None,

@@ -8,9 +8,9 @@
 use super::types::{TIME, plain};
 use super::{clock, number};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float32Array,
-    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, StringArray,
-    TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
+    Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray,
+    StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
@@ -36,6 +36,7 @@ pub(super) enum Value<'a> {
     Date(i32),
     /// Microseconds since 1970, UTC.
     Time(i64),
+    Bytes(&'a [u8]),
 }
 
 /// A column whose values are read one by one.
@@ -52,6 +53,7 @@ pub(super) enum Reader {
     Text(StringArray),
     Date(Date32Array),
     Time(TimestampMicrosecondArray),
+    Bytes(BinaryArray),
     List(ListArray),
     /// Values that only their functions read.
     Other(ArrayRef),
@@ -87,11 +89,10 @@ impl Reader {
                 Self::Time(array.as_primitive::<TimestampMicrosecondType>().clone())
             }
             DataType::List(_) => Self::List(array.as_list::<i32>().clone()),
-            DataType::Time64(_)
-            | DataType::Time32(_)
-            | DataType::Binary
-            | DataType::Struct(_)
-            | DataType::Map(..) => Self::Other(Arc::clone(array)),
+            DataType::Binary => Self::Bytes(array.as_binary::<i32>().clone()),
+            DataType::Time64(_) | DataType::Time32(_) | DataType::Struct(_) | DataType::Map(..) => {
+                Self::Other(Arc::clone(array))
+            }
             other => return exec_err!("values of {other} cannot be read here"),
         })
     }
@@ -124,6 +125,7 @@ impl Reader {
             Self::Text(array) if at(array, row) => Value::Text(array.value(row)),
             Self::Date(array) if at(array, row) => Value::Date(array.value(row)),
             Self::Time(array) if at(array, row) => Value::Time(array.value(row)),
+            Self::Bytes(array) if at(array, row) => Value::Bytes(array.value(row)),
             _ => return None,
         })
     }
@@ -145,6 +147,7 @@ impl<'a> Value<'a> {
             Self::Text(text) => Cow::Borrowed(text),
             Self::Date(days) => Cow::Owned(clock::date_text(days)),
             Self::Time(micros) => Cow::Owned(clock::time_text(micros)),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes),
         }
     }
 
@@ -157,7 +160,7 @@ impl<'a> Value<'a> {
             Self::Double(value) => Some(value as i64),
             Self::Decimal(value, scale) => Some((value / number::power(scale)) as i64),
             Self::Text(text) => number::whole(text, i64::MIN),
-            Self::Date(_) => None,
+            Self::Date(_) | Self::Bytes(_) => None,
             Self::Time(micros) => Some(micros.div_euclid(SECOND_MICROS)),
         }
     }
@@ -193,7 +196,7 @@ impl<'a> Value<'a> {
             Self::Double(value) => Some(value),
             Self::Decimal(value, scale) => Some(number::decimal_double(value, scale)),
             Self::Text(text) => number::double(text),
-            Self::Date(_) => None,
+            Self::Date(_) | Self::Bytes(_) => None,
             Self::Time(micros) => Some(micros as f64 / SECOND_MICROS as f64),
         }
     }
@@ -216,7 +219,7 @@ impl<'a> Value<'a> {
             Self::Double(value) => Some(value != 0.0),
             Self::Decimal(value, _) => Some(value != 0),
             Self::Text(text) => number::truth(text),
-            Self::Date(_) => None,
+            Self::Date(_) | Self::Bytes(_) => None,
             Self::Time(micros) => Some(micros != 0),
         }
     }
@@ -230,7 +233,7 @@ impl<'a> Value<'a> {
             Self::Float(value) => number::decimal(&f64::from(value).to_string(), digits, scale),
             Self::Double(value) => number::decimal(&value.to_string(), digits, scale),
             Self::Text(text) => number::decimal(number::trimmed(text), digits, scale),
-            Self::Date(_) | Self::Time(_) => None,
+            Self::Date(_) | Self::Time(_) | Self::Bytes(_) => None,
         }
     }
 
@@ -253,12 +256,23 @@ impl<'a> Value<'a> {
             Self::Double(seconds) if seconds.is_finite() => {
                 Some((seconds * SECOND_MICROS as f64) as i64)
             }
-            Self::Double(_) => None,
+            Self::Double(_) | Self::Bytes(_) => None,
             Self::Decimal(value, scale) => {
                 let micros = value.checked_mul(SECOND_MICROS.into())?;
                 Some((micros / number::power(scale)) as i64)
             }
             Self::Bool(value) => Some(value.into()),
+        }
+    }
+
+    /// The bytes of a text or of a binary value.
+    pub(super) fn bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            other => match other.text() {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
         }
     }
 
@@ -277,6 +291,7 @@ impl<'a> Value<'a> {
             (Self::Text(left), Self::Text(right)) => left.cmp(right),
             (Self::Date(left), Self::Date(right)) => left.cmp(&right),
             (Self::Time(left), Self::Time(right)) => left.cmp(&right),
+            (Self::Bytes(left), Self::Bytes(right)) => left.cmp(right),
             _ => Ordering::Equal,
         }
     }
@@ -364,6 +379,10 @@ pub(super) fn collected<'a>(
         DataType::Date32 => Arc::new(
             rows.map(|value| value.and_then(Value::date))
                 .collect::<Date32Array>(),
+        ),
+        DataType::Binary => Arc::new(
+            rows.map(|value| value.map(Value::bytes))
+                .collect::<BinaryArray>(),
         ),
         time if *time == TIME => Arc::new(
             rows.map(|value| value.and_then(Value::time))

@@ -205,3 +205,22 @@ fn p17_what_the_default_dialect_does_not_do_is_refused_with_a_hint() {
         assert!(error.contains(message), "{sql}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_whole_number_finds_a_key_of_each_whole_type() {
+    for kind in ["tinyint", "smallint", "int", "bigint"] {
+        let column = ColumnType {
+            name: "codes".into(),
+            type_name: format!("map<{kind},string>"),
+        };
+        let schema = arrow_schema(&[column], NestedColumns::Typed).unwrap();
+        let mut decoder = Decoder::new(&PayloadFormat::default(), schema, &[0]).unwrap();
+        let record: &[u8] = br#"{"codes":{"1":"one","-2":"two"}}"#;
+        let source = decoder.decode_payloads([record]).batch;
+        let sql = "SELECT codes[1] AS a, codes[-2] AS b, codes[7] AS c FROM source";
+        let plan = QueryPlan::blocking(source.schema(), vec![], sql);
+        let plan = plan.unwrap_or_else(|error| panic!("{kind}: {error}"));
+        let (rows, _) = run(&plan, vec![source]).await;
+        assert_eq!(rows, ["|one|two||"], "{kind}");
+    }
+}

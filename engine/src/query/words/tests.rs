@@ -31,7 +31,7 @@ pub(in super::super) fn typed(sql: &str) -> Result<QueryPlan, QueryError> {
 }
 
 #[test]
-fn what_the_planner_refuses_is_said_in_words_for_users() {
+fn refusals_of_the_planner_are_worded_for_users() {
     for (sql, message, hint) in [
         (
             "SELEC x FROM source",

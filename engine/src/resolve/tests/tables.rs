@@ -58,7 +58,7 @@ async fn p15_a_property_that_is_not_honoured_refuses_the_job() {
 }
 
 #[tokio::test]
-async fn p47_a_partition_key_of_the_table_is_no_column_and_the_message_says_so() {
+async fn p47_a_partition_key_of_the_table_is_no_column_and_the_message_names_it() {
     let found = explored(MAPPED, "SELECT ts,\n dt FROM source").await;
     let problem = &found.problems[0];
     assert_eq!(problem.field, "transform.sql");

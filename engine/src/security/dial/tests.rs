@@ -76,7 +76,7 @@ async fn listening(tls: &ServerTls) -> (SocketAddr, Connections) {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_after_its_handshake_is_closed() {
+async fn a_connection_that_sends_nothing_after_its_handshake_is_closed() {
     let authority = Authority::new();
     let tls = tls::server(&authority.issue("server", &["127.0.0.1"]), None, false).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -194,16 +194,11 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
     let disconnect_reason = connection.disconnect_reason.clone();
     let mut client = JobsClient::new(connection);
     for _ in 0..2 {
-        let reported = cause_of(
-            client
-                .list_jobs(ListJobsRequest::default())
-                .await
-                .unwrap_err(),
-        )
-        .to_string();
+        let status = client.list_jobs(ListJobsRequest::default()).await;
+        let (text, hint) = CallRefusal::text_of(&cause_of(status.unwrap_err()));
         assert!(
-            reported.contains("CertificateRequired") && reported.contains("hint: "),
-            "{reported}"
+            text.contains("CertificateRequired") && hint.is_some(),
+            "{text}"
         );
         assert!(disconnect_reason.text().is_some());
     }
@@ -230,7 +225,7 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
 }
 
 #[tokio::test]
-async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_address_to_write() {
+async fn a_client_that_mixes_up_tls_and_plain_ports_is_shown_the_right_address() {
     let authority = Authority::new();
     let tls = tls::server(&authority.issue("server", &["127.0.0.1"]), None, false).unwrap();
     let (secured, _connections) = listening(&tls).await;
@@ -247,32 +242,31 @@ async fn who_speaks_plainly_to_a_tls_port_or_tls_to_a_plain_one_is_told_which_ad
             .await
         {
             Ok(connection) => connection,
-            Err(status) => return status.message().to_owned(),
+            Err(status) => return CallRefusal::text_of(&status),
         };
-        cause_of(
-            JobsClient::new(connection)
-                .list_jobs(ListJobsRequest::default())
-                .await
-                .unwrap_err(),
-        )
-        .message()
-        .to_owned()
+        let mut client = JobsClient::new(connection);
+        let answer = client.list_jobs(ListJobsRequest::default()).await;
+        CallRefusal::text_of(&cause_of(answer.unwrap_err()))
     };
     assert_eq!(
         call(format!("http://{secured}")).await,
-        "it speaks TLS there\n  hint: write https:// instead of http://"
+        (
+            "it speaks TLS there".to_owned(),
+            Some("write https:// instead of http://".to_owned())
+        )
     );
-    let reported = call(format!("https://{plain}")).await;
+    let (_, hint) = call(format!("https://{plain}")).await;
+    let hint = hint.unwrap_or_default();
     assert!(
-        reported.contains("it does not speak TLS there: write http://"),
-        "{reported}"
+        hint.contains("it does not speak TLS there: write http://"),
+        "{hint}"
     );
     // A plain client to a plain server, and the other way round.
-    assert!(!call(format!("http://{plain}")).await.contains("TLS"));
+    assert!(!call(format!("http://{plain}")).await.0.contains("TLS"));
 }
 
 #[tokio::test]
-async fn who_does_not_shake_hands_is_gone_and_holds_up_nobody() {
+async fn a_client_that_does_not_shake_hands_is_dropped_and_holds_up_no_others() {
     let authority = Authority::new();
     let tls = tls::server(&authority.issue("server", &["127.0.0.1"]), None, false).unwrap();
     let (at, mut connections) = listening(&tls).await;
@@ -320,7 +314,7 @@ async fn a_token_goes_over_tls_or_loopback_only() {
 }
 
 #[test]
-fn a_flight_address_is_plain_unless_it_says_otherwise() {
+fn a_flight_address_without_a_scheme_is_plain() {
     let both = |address: &str| {
         (
             flight_location(address),

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn p12_a_file_that_is_one_document_is_told_by_its_first_lines() {
+    fn p12_a_file_that_is_one_document_is_recognized_by_its_first_lines() {
         let array = Some("one JSON array");
         let open = Some("one JSON array over several lines");
         let object = Some("a JSON object over several lines");

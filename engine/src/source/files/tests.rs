@@ -140,7 +140,7 @@ async fn every_line_is_a_record_with_its_number_and_the_time_of_reading() {
 }
 
 #[tokio::test]
-async fn reading_goes_on_after_the_stored_position() {
+async fn reading_continues_after_the_stored_position() {
     let text: String = (1..=5_000).map(|i| format!("{{\"i\":{i}}}\n")).collect();
     let files = Files::one(text);
     let kind = source(RecordFormat::Json, None);

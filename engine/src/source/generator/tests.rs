@@ -63,7 +63,7 @@ async fn listed_shards_have_the_names_that_readers_know() {
 }
 
 #[tokio::test]
-async fn a_reader_gives_what_is_due_and_says_to_when_it_is_complete() {
+async fn a_reader_returns_what_is_due_and_up_to_when_it_is_complete() {
     let (clock, time) = clock_at(10_000);
     let mut reader = open(source(200.0, None), 10_000, 1, Position::Start, &clock);
     assert_eq!(reader.next().await.unwrap().records.len(), 1);

@@ -89,6 +89,7 @@ mod tests {
             role_arn: None,
             session_name: None,
             poll_interval: Duration::from_secs(1),
+            consumer: None,
             grace: GRACE_DEFAULT,
             aggregates: Default::default(),
             max_records_per_read: 10_000,
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_says_nothing_takes_the_table_s_address() {
+    fn a_job_without_a_stream_takes_the_table_s_address() {
         assert_eq!(
             merged(&kinesis(None, None, None), Some(&table())),
             Some(table())

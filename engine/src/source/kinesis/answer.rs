@@ -1,20 +1,20 @@
-//! Decodes the bytes of a GetRecords response into records, in one pass.
+//! What a GetRecords response contains, whichever form it has.
 //!
-//! Owns: the response's JSON, base64, the places of payloads. Does not own: the call
-//! (`api`), aggregates.
+//! Owns: the response, its checks, the buffer of payloads. Does not own: the forms ([`cbor`],
+//! [`json`]), the call (`api`), aggregates.
 //! Rule: pure; the payloads of a response are slices of one buffer, which is as large as they are
 //! together.
 
+mod cbor;
+mod json;
+
+use super::cbor::Syntax as CborSyntax;
 use super::service_clock::DateSample;
-use crate::format::json::Syntax;
-use crate::format::json::scan::{Scanner, unescape};
-use crate::format::{Kind, Span};
+use super::wire::Wire;
+use crate::format::json::Syntax as JsonSyntax;
 use crate::source::kinesis::HashRange;
 use crate::source::{Child, Extra, Foreign, Record};
-use base64_simd::{Out, STANDARD};
 use bytes::Bytes;
-use serde::Deserialize;
-use std::borrow::Cow;
 use streamctl_proto::{SequenceNumber, ShardId};
 use tokio::time::Instant;
 
@@ -26,10 +26,12 @@ pub struct Answer {
     pub bytes: usize,
     /// `None`: the shard is closed and read to its end.
     pub next_iterator: Option<String>,
-    /// `None`: the service did not say.
+    /// `None`: not in the response.
     pub behind_ms: Option<u64>,
     /// At the end of a shard.
     pub children: Vec<Child>,
+    /// Where an event of a subscription ended; `None`: not in the response.
+    pub continuation: Option<String>,
     /// When the call left, which may be later than it was asked for.
     pub left: Option<Instant>,
     /// The service's time, where it gives it.
@@ -49,27 +51,15 @@ pub enum Malformed {
     #[error("an answer that is not text: {0}")]
     Utf8(#[from] std::str::Utf8Error),
     #[error("an answer that cannot be read: {0}")]
-    Json(#[from] Syntax),
+    Json(#[from] JsonSyntax),
+    #[error("an answer that cannot be read: {0}")]
+    Cbor(#[from] CborSyntax),
     /// A field that every response has is missing.
     #[error("an answer without {0}")]
     Missing(&'static str),
     /// A field has an invalid value.
     #[error("an answer with a {0} that is none")]
     Wrong(&'static str),
-}
-
-/// A record whose payload is not allocated yet.
-struct Found {
-    sequence: SequenceNumber,
-    arrival_ms: Option<i64>,
-    data: Span,
-    key: Span,
-    key_bytes: usize,
-}
-
-/// Decodes a response; `now_ms` is the arrival of records without one.
-pub fn decode(body: &[u8], now_ms: i64) -> Result<Answer, Malformed> {
-    decode_with(body, now_ms, PartitionKeys::Counted)
 }
 
 /// What becomes of partition keys.
@@ -80,416 +70,90 @@ pub enum PartitionKeys {
     Kept,
 }
 
-/// Like [`decode`], with the records' partition keys or without.
-pub fn decode_with(body: &[u8], now_ms: i64, keys: PartitionKeys) -> Result<Answer, Malformed> {
-    let text = std::str::from_utf8(body)?;
-    let mut scanner = Scanner::new(text);
-    let mut answer = Answer::default();
-    let mut found = None;
-    let mut more = scanner.begin_object()?;
-    while more {
-        match scanner.key()?.of(text) {
-            "Records" => found = Some(records(&mut scanner, text)?),
-            "NextShardIterator" => {
-                answer.next_iterator = optional_text(scanner.value()?, text)?.map(Cow::into_owned)
-            }
-            "MillisBehindLatest" => answer.behind_ms = milliseconds_behind(scanner.value()?, text)?,
-            "ChildShards" => answer.children = children(scanner.value()?, text)?,
-            _ => _ = scanner.value()?,
-        }
-        more = scanner.more()?;
-    }
-    scanner.end()?;
-    let found = found.ok_or(Malformed::Missing("records"))?;
-    answer.bytes = found.iter().map(|record| record.key_bytes).sum();
-    answer.records = with_payloads(found, text, now_ms, keys)?;
-    answer.bytes += answer
-        .records
-        .iter()
-        .map(|record| record.data.len())
-        .sum::<usize>();
-    Ok(answer)
-}
-
-fn records(scanner: &mut Scanner<'_>, text: &str) -> Result<Vec<Found>, Malformed> {
-    let mut found = Vec::new();
-    let mut more = scanner.begin_array()?;
-    while more {
-        found.push(record(scanner, text)?);
-        more = scanner.more_items()?;
-    }
-    Ok(found)
-}
-
-fn record(scanner: &mut Scanner<'_>, text: &str) -> Result<Found, Malformed> {
-    let mut sequence = None;
-    let mut arrival_ms = None;
-    let mut data = None;
-    let mut partition_key = Span::NULL;
-    let mut key_bytes = 0;
-    let mut more = scanner.begin_object()?;
-    while more {
-        let key = scanner.key()?;
-        let value = scanner.value()?;
-        match key.of(text) {
-            "SequenceNumber" => sequence = optional_text(value, text)?,
-            "ApproximateArrivalTimestamp" => arrival_ms = arrival(value, text)?,
-            "Data" => data = Some(value),
-            "PartitionKey" => {
-                partition_key = value;
-                key_bytes = optional_text(value, text)?.map_or(0, |key| key.len());
-            }
-            _ => {}
-        }
-        more = scanner.more()?;
-    }
-    let sequence = sequence.ok_or(Malformed::Missing("a record's sequence number"))?;
-    let sequence =
-        SequenceNumber::try_from(&*sequence).map_err(|_| Malformed::Wrong("sequence number"))?;
-    let data = data.filter(|data| matches!(data.kind, Kind::Plain | Kind::Escaped));
-    Ok(Found {
-        sequence,
-        arrival_ms,
-        data: data.ok_or(Malformed::Missing("a record's data"))?,
-        key: partition_key,
-        key_bytes,
-    })
-}
-
-/// Decodes all payloads into one buffer and returns them as slices of it.
-fn with_payloads(
-    found: Vec<Found>,
-    text: &str,
+/// Decodes a response; `now_ms` is the arrival of records without one.
+///
+/// # Errors
+/// The bytes are not a response in this form.
+pub fn decode(
+    wire: Wire,
+    body: &[u8],
     now_ms: i64,
     keys: PartitionKeys,
-) -> Result<Vec<Record>, Malformed> {
-    let wrong = |_| Malformed::Wrong("payload in base64");
-    let mut ends = Vec::with_capacity(found.len());
-    // The quotient is the exact length but for padding, which is at most two bytes a record.
-    let mut payloads = vec![
-        0;
-        found
-            .iter()
-            .map(|record| (record.data.end - record.data.start) / 4 * 3)
-            .sum()
-    ];
-    let mut at = 0;
-    for record in &found {
-        let encoded = plain(record.data, text);
-        let out = Out::from_slice(&mut payloads[at..]);
-        at += STANDARD
-            .decode(encoded.as_bytes(), out)
-            .map_err(wrong)?
-            .len();
-        ends.push(at);
+) -> Result<Answer, Malformed> {
+    match wire {
+        Wire::Cbor => cbor::decode(body, now_ms, keys),
+        Wire::Json => json::decode(body, now_ms, keys),
     }
-    payloads.truncate(at);
+}
+
+/// A record before its payload is copied.
+struct Found<P> {
+    sequence: SequenceNumber,
+    arrival_ms: Option<i64>,
+    payload: P,
+    /// With [`PartitionKeys::Kept`] only.
+    key: Option<String>,
+    key_bytes: usize,
+}
+
+fn sequence(text: Option<&str>) -> Result<SequenceNumber, Malformed> {
+    let text = text.ok_or(Malformed::Missing("a record's sequence number"))?;
+    SequenceNumber::try_from(text).map_err(|_| Malformed::Wrong("sequence number"))
+}
+
+/// From seconds since the epoch.
+fn arrival(seconds: f64) -> Result<i64, Malformed> {
+    possible_arrival((seconds * 1_000.0).round() as i64)
+}
+
+/// From milliseconds since the epoch.
+fn possible_arrival(arrival_ms: i64) -> Result<i64, Malformed> {
+    if (0..=ARRIVAL_MS_MAX).contains(&arrival_ms) {
+        Ok(arrival_ms)
+    } else {
+        Err(Malformed::Wrong("time of arrival"))
+    }
+}
+
+/// The records of a response. `payloads` has all payloads, and `ends` where each ends in it.
+fn records<P>(
+    found: Vec<Found<P>>,
+    payloads: Vec<u8>,
+    ends: Vec<usize>,
+    now_ms: i64,
+) -> Vec<Record> {
     let payloads = Bytes::from(payloads);
     let mut begin = 0;
-    let record = |(found, end): (Found, usize)| {
+    let record = |(found, end): (Found<P>, usize)| {
         let data = payloads.slice(begin..end);
         begin = end;
-        let arrival_ms = found.arrival_ms.unwrap_or(now_ms);
+        let extra = found.key.map(|key| {
+            Box::new(Extra {
+                partition_key: Some(key),
+                ..Extra::default()
+            })
+        });
         Record {
             sequence: found.sequence,
             sub_sequence: 0,
-            arrival_ms,
+            arrival_ms: found.arrival_ms.unwrap_or(now_ms),
             data,
             origin: None,
-            extra: match keys {
-                PartitionKeys::Counted => None,
-                PartitionKeys::Kept => keyed(found.key, text),
-            },
+            extra,
             foreign: Foreign::No,
         }
     };
-    Ok(found.into_iter().zip(ends).map(record).collect())
+    found.into_iter().zip(ends).map(record).collect()
 }
 
-/// What a record has beside its payload, if it has a partition key.
-fn keyed(key: Span, text: &str) -> Option<Box<Extra>> {
-    let key = optional_text(key, text).ok()??;
-    Some(Box::new(Extra {
-        partition_key: Some(key.into_owned()),
-        ..Extra::default()
-    }))
-}
-
-/// The text of a string. Some servers escape a slash with a backslash.
-fn plain(span: Span, text: &str) -> Cow<'_, str> {
-    if span.kind == Kind::Plain {
-        return Cow::Borrowed(span.of(text));
-    }
-    let mut out = String::with_capacity(span.end - span.start);
-    unescape(span.of(text), &mut out).expect("a string takes text");
-    Cow::Owned(out)
-}
-
-fn optional_text(span: Span, text: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
-    match span.kind {
-        Kind::Null => Ok(None),
-        Kind::Plain | Kind::Escaped => Ok(Some(plain(span, text))),
-        Kind::Number | Kind::Boolean | Kind::Nested => Err(Malformed::Wrong("text")),
-    }
-}
-
-/// Seconds since the epoch, in any notation of a number.
-fn arrival(span: Span, text: &str) -> Result<Option<i64>, Malformed> {
-    match span.kind {
-        Kind::Null => Ok(None),
-        Kind::Number => {
-            let seconds: f64 = span
-                .of(text)
-                .parse()
-                .map_err(|_| Malformed::Wrong("time of arrival"))?;
-            let arrival_ms = (seconds * 1_000.0).round() as i64;
-            let possible = (0..=ARRIVAL_MS_MAX).contains(&arrival_ms);
-            possible
-                .then_some(Some(arrival_ms))
-                .ok_or(Malformed::Wrong("time of arrival"))
-        }
-        _ => Err(Malformed::Wrong("time of arrival")),
-    }
-}
-
-fn milliseconds_behind(span: Span, text: &str) -> Result<Option<u64>, Malformed> {
-    match span.kind {
-        Kind::Null => Ok(None),
-        Kind::Number => {
-            let ms: i64 = span.of(text).parse().map_err(|_| Malformed::Wrong("lag"))?;
-            Ok(Some(u64::try_from(ms).unwrap_or(0)))
-        }
-        _ => Err(Malformed::Wrong("lag")),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ChildShard {
-    shard_id: String,
-    parent_shards: Vec<String>,
-    hash_key_range: Option<HashKeyRange>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HashKeyRange {
-    starting_hash_key: String,
-    ending_hash_key: String,
-}
-
-/// The end of a shard's life has one or two children, so a JSON library is fast enough.
-fn children(span: Span, text: &str) -> Result<Vec<Child>, Malformed> {
-    let wrong = |_| Malformed::Wrong("list of child shards");
-    let children: Option<Vec<ChildShard>> = match span.kind {
-        Kind::Null => None,
-        _ => serde_json::from_str(span.of(text)).map_err(wrong)?,
-    };
-    let detail = |range: HashKeyRange| {
-        HashRange::new(&range.starting_hash_key, &range.ending_hash_key).map(HashRange::to_detail)
-    };
-    let child = |child: ChildShard| Child {
-        detail: child.hash_key_range.and_then(detail).unwrap_or_default(),
-        shard: ShardId::new(child.shard_id),
-        parents: child.parent_shards.into_iter().map(ShardId::new).collect(),
-    };
-    Ok(children
-        .unwrap_or_default()
-        .into_iter()
-        .map(child)
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use base64::Engine as _;
-    use serde_json::{Value, json};
-
-    fn of(answer: &Value) -> Result<Answer, Malformed> {
-        decode(answer.to_string().as_bytes(), 77)
-    }
-
-    fn encoded(payload: &[u8]) -> String {
-        base64::engine::general_purpose::STANDARD.encode(payload)
-    }
-
-    #[test]
-    fn an_answer_has_its_records_in_order_and_all_else() {
-        let payloads = [&b"{\"id\":1}"[..], b"", b"\x00\xff\xfe", "Åland".as_bytes()];
-        let one = |(number, payload): (usize, &&[u8])| {
-            json!({"SequenceNumber": format!("4962{number}"), "ApproximateArrivalTimestamp": 1_795_481_100.123,
-                   "Data": encoded(payload), "PartitionKey": "key", "EncryptionType": "NONE"})
-        };
-        let records: Vec<Value> = payloads.iter().enumerate().map(one).collect();
-        let answer =
-            of(&json!({"Records": records, "NextShardIterator": "AAA=", "MillisBehindLatest": 5}))
-                .unwrap();
-        let data: Vec<&[u8]> = answer
-            .records
-            .iter()
-            .map(|record| record.data.as_ref())
-            .collect();
-        assert_eq!(data, payloads);
-        assert_eq!(answer.records[3].sequence.as_str(), "49623");
-        assert!(
-            answer
-                .records
-                .iter()
-                .all(|record| record.arrival_ms == 1_795_481_100_123)
-        );
-        assert_eq!(
-            answer.bytes,
-            payloads
-                .iter()
-                .map(|payload| payload.len() + 3)
-                .sum::<usize>()
-        );
-        assert_eq!(
-            (answer.next_iterator.as_deref(), answer.behind_ms),
-            (Some("AAA="), Some(5))
-        );
-        assert!(answer.children.is_empty());
-    }
-
-    #[test]
-    fn what_the_service_leaves_out_is_not_made_up() {
-        let record = json!({"SequenceNumber": "1", "Data": "", "PartitionKey": null});
-        let answer =
-            of(&json!({"Records": [record], "NextShardIterator": null, "ChildShards": null}))
-                .unwrap();
-        assert_eq!(
-            (answer.next_iterator, answer.behind_ms, answer.bytes),
-            (None, None, 0)
-        );
-        assert_eq!(answer.records[0].arrival_ms, 77);
-        assert!(of(&json!({"Records": []})).unwrap().records.is_empty());
-    }
-
-    #[test]
-    fn the_end_of_a_shard_names_its_children() {
-        let range = json!({"StartingHashKey": "0", "EndingHashKey": "15"});
-        let child = json!({"ShardId": "shard-2", "ParentShards": ["shard-0", "shard-1"], "HashKeyRange": range});
-        let answer =
-            of(&json!({"Records": [], "ChildShards": [child], "MillisBehindLatest": 0})).unwrap();
-        let [child] = answer.children.try_into().unwrap();
-        assert_eq!(
-            (child.shard, child.parents),
-            ("shard-2".into(), vec!["shard-0".into(), "shard-1".into()])
-        );
-        assert_eq!(child.detail, HashRange::new("0", "15").unwrap().to_detail());
-    }
-
-    #[test]
-    fn escapes_exponents_and_strange_order_are_read() {
-        let text = r#" { "MillisBehindLatest" : 12 , "Strange" : {"a":[1,{}]},
-            "Records" : [ {"Data":"\/\u002f8=","PartitionKey":"\u00c5","SequenceNumber":"7","ApproximateArrivalTimestamp":1.795481100123E9} ] } "#;
-        let answer = decode(text.as_bytes(), 0).unwrap();
-        assert_eq!(answer.records[0].data.as_ref(), [0xff, 0xff]);
-        assert_eq!(
-            (answer.records[0].arrival_ms, answer.bytes),
-            (1_795_481_100_123, 4)
-        );
-    }
-
-    #[test]
-    fn what_is_no_answer_is_refused_with_its_fault() {
-        let good = json!({"SequenceNumber": "1", "Data": "YQ==", "PartitionKey": "k"});
-        let with = |key: &str, value: Value| {
-            let mut record = good.clone();
-            record[key] = value;
-            json!({ "Records": [record] })
-        };
-        let bad = [
-            (json!({}), "an answer without records"),
-            (
-                json!({ "Records": [{}] }),
-                "an answer without a record's sequence number",
-            ),
-            (
-                json!({ "Records": [{"SequenceNumber": "1"}] }),
-                "an answer without a record's data",
-            ),
-            (
-                with("Data", json!("YQ=")),
-                "an answer with a payload in base64 that is none",
-            ),
-            (
-                with("Data", json!("Y*==")),
-                "an answer with a payload in base64 that is none",
-            ),
-            (with("Data", json!(1)), "an answer without a record's data"),
-            (
-                with("SequenceNumber", json!("x1")),
-                "an answer with a sequence number that is none",
-            ),
-            (
-                with("ApproximateArrivalTimestamp", json!("now")),
-                "an answer with a time of arrival that is none",
-            ),
-            (
-                with("ApproximateArrivalTimestamp", json!(1e300)),
-                "an answer with a time of arrival that is none",
-            ),
-            (
-                with("ApproximateArrivalTimestamp", json!(-1)),
-                "an answer with a time of arrival that is none",
-            ),
-            (
-                json!({"Records": [], "MillisBehindLatest": 1.5}),
-                "an answer with a lag that is none",
-            ),
-            (
-                json!({"Records": [], "ChildShards": [{}]}),
-                "an answer with a list of child shards that is none",
-            ),
-            (
-                json!({"Records": null}),
-                "an answer that cannot be read: not JSON at byte 11: expected an array",
-            ),
-        ];
-        for (answer, message) in bad {
-            assert_eq!(of(&answer).unwrap_err().to_string(), message, "{answer}");
-        }
-        assert!(matches!(
-            decode(b"{\"Records\":[\xff]}", 0),
-            Err(Malformed::Utf8(_))
-        ));
-        assert!(matches!(
-            decode(b"{\"Records\":[", 0),
-            Err(Malformed::Json(_))
-        ));
-        assert!(matches!(decode(b"", 0), Err(Malformed::Json(_))));
-    }
-
-    #[test]
-    fn payloads_of_every_length_come_out_as_they_went_in() {
-        let mut random = fastrand::Rng::with_seed(3);
-        let payloads: Vec<Vec<u8>> = (0..200)
-            .map(|n| std::iter::repeat_with(|| random.u8(..)).take(n).collect())
-            .collect();
-        let one = |payload: &Vec<u8>| json!({"SequenceNumber": "1", "Data": encoded(payload)});
-        let answer = of(&json!({"Records": payloads.iter().map(one).collect::<Vec<_>>()})).unwrap();
-        assert!(
-            answer
-                .records
-                .iter()
-                .map(|record| &record.data[..])
-                .eq(payloads.iter().map(Vec::as_slice))
-        );
-    }
-
-    #[test]
-    fn partition_keys_are_kept_where_they_are_asked_for() {
-        let record = json!({"SequenceNumber": "1", "Data": "YQ==", "PartitionKey": "k\u{e9}y"});
-        let without = json!({"SequenceNumber": "2", "Data": "YQ==", "PartitionKey": null});
-        let body = json!({"Records": [record, without]}).to_string();
-        let key = |record: &Record| record.extra.as_ref()?.partition_key.clone();
-        let kept = decode_with(body.as_bytes(), 0, PartitionKeys::Kept).unwrap();
-        let keys: Vec<_> = kept.records.iter().map(key).collect();
-        assert_eq!(keys, [Some("k\u{e9}y".to_owned()), None]);
-        let counted = decode(body.as_bytes(), 0).unwrap();
-        assert!(counted.records.iter().all(|record| record.extra.is_none()));
-        assert_eq!(counted.bytes, kept.bytes);
+/// A child of a shard that ended, with the first and last of its hash keys.
+fn child(shard: String, parents: Vec<String>, range: Option<(&str, &str)>) -> Child {
+    let detail = range
+        .and_then(|(first, last)| HashRange::new(first, last))
+        .map(HashRange::to_detail);
+    Child {
+        shard: ShardId::new(shard),
+        parents: parents.into_iter().map(ShardId::new).collect(),
+        detail: detail.unwrap_or_default(),
     }
 }

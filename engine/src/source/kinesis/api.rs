@@ -7,30 +7,29 @@
 use super::answer::{self, ANSWER_BYTES_MAX, Answer, PartitionKeys};
 use super::cursor::{Failure, IteratorKind};
 use super::service_clock::DateSample;
+use super::wire::{RecordsRequest, Spoken, TakenResponse, Wire, WireError, WireInterceptor};
 use crate::foreign_answer::Answering;
 use crate::source::kinesis::service_date::{DateInterceptor, ServiceDate};
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::config::{Builder, Config, ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_kinesis::error::{BoxError, ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesis::operation::get_records::builders::GetRecordsFluentBuilder;
+use aws_sdk_kinesis::config::{Builder, Config};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::ShardId;
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// The body that the SDK decodes instead of that of a successful response.
-const NO_RECORDS: &str = r#"{"Records":[]}"#;
+/// Most bytes of an error in CBOR that are read.
+const ERROR_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 pub struct MadeIterator {
@@ -75,12 +74,15 @@ pub struct Api {
     pub records_max: u32,
     pub partition_keys: PartitionKeys,
     pub timeout: Duration,
+    /// Which form the service speaks. Shared by all readers of the service.
+    pub spoken: Spoken,
     /// Calls that may be in flight at once, for all shards of the worker together.
     pub calls: Arc<Semaphore>,
 }
 
 impl Api {
-    fn settings(&self) -> Builder {
+    /// One attempt, with the reader's time limit.
+    pub(super) fn settings(&self) -> Builder {
         let timeouts = TimeoutConfig::builder()
             .operation_timeout(self.timeout)
             .build();
@@ -91,7 +93,7 @@ impl Api {
 
     /// Waits for a place among the calls in flight. Never returns `None`: the semaphore is never
     /// closed.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.calls).acquire_owned().await.ok()
     }
 
@@ -141,30 +143,133 @@ impl Api {
             Service::Sdk(client) => client,
             Service::Given(calls) => return calls.records(iterator, self.records_max).await,
         };
-        let limit = i32::try_from(self.records_max).unwrap_or(i32::MAX);
-        let request = client.get_records().shard_iterator(iterator).limit(limit);
         // A stream's ARN routes the call to the stream's own account.
-        let request = request.set_stream_arn(self.stream.arn.clone());
+        let request = RecordsRequest {
+            iterator,
+            limit: self.records_max,
+            stream_arn: self.stream.arn.clone(),
+        };
         let _place = self.place().await;
         let left = Instant::now();
         let date = DateInterceptor::default();
-        let answered = tokio::time::timeout(self.timeout, self.body(request, &date)).await;
+        let call = self.answer(client, &request, &date, now_ms);
+        let answered = tokio::time::timeout(self.timeout, call).await;
         let date = sample(left, &date);
-        let body = answered
+        let answer = answered
             .unwrap_or_else(|_| Err(failure(format!("no answer within {:?}", self.timeout))));
-        let body = body.map_err(|failure| Failure { date, ..failure })?;
-        let answer = answer::decode_with(&body, now_ms, self.partition_keys)
-            .map_err(|error| failure(error.to_string()))?;
-        Ok(Answer {
-            left: Some(left),
-            date,
-            ..answer
-        })
+        match answer {
+            Ok(answer) => Ok(Answer {
+                left: Some(left),
+                date,
+                ..answer
+            }),
+            Err(failure) => Err(Failure { date, ..failure }),
+        }
+    }
+
+    /// The answer in the form that the service speaks. A request in CBOR whose answer is not CBOR is
+    /// repeated in JSON: some services answer in CBOR and cannot write their errors in it.
+    async fn answer(
+        &self,
+        client: &Client,
+        request: &RecordsRequest,
+        date: &DateInterceptor,
+        now_ms: i64,
+    ) -> Result<Answer, Failure> {
+        let wire = self.spoken.wire().unwrap_or(Wire::Cbor);
+        let mut called = self.call(client, request, wire, date, now_ms).await;
+        if wire == Wire::Cbor && called.is_foreign() {
+            called = self.call(client, request, Wire::Json, date, now_ms).await;
+        }
+        if let Called::Answered { wire, answer } = &called {
+            // A front door may refuse a call in JSON although the service behind it speaks CBOR.
+            if *wire == Wire::Cbor || answer.is_ok() {
+                self.spoken.settle(*wire);
+            }
+        }
+        match called {
+            Called::Answered { answer, .. } => answer,
+            Called::Foreign(failure) | Called::NotAnswered(failure) => Err(failure),
+        }
+    }
+
+    /// One call in one form.
+    async fn call(
+        &self,
+        client: &Client,
+        request: &RecordsRequest,
+        wire: Wire,
+        date: &DateInterceptor,
+        now_ms: i64,
+    ) -> Called {
+        let interceptor = WireInterceptor::new(wire, request);
+        let settings = self
+            .settings()
+            .interceptor(interceptor.clone())
+            .interceptor(date.clone());
+        let sent = client
+            .get_records()
+            .shard_iterator(&request.iterator)
+            .limit(i32::try_from(request.limit).unwrap_or(i32::MAX))
+            .set_stream_arn(request.stream_arn.clone())
+            .customize()
+            .config_override(settings)
+            .send()
+            .await;
+        let TakenResponse { wire, body } = interceptor.taken();
+        let body = match (sent, body) {
+            (Ok(_), Some(body)) => collected(ByteStream::new(body), ANSWER_BYTES_MAX).await,
+            (Ok(_), None) => Err(failure("an answer without a body".into())),
+            (Err(error), taken) if error.raw_response().is_some() => {
+                let failure = match taken {
+                    Some(body) => self.of_cbor_error(&error, body).await,
+                    None => self.of_error(&error),
+                };
+                return match wire {
+                    Some(wire) => Called::Answered {
+                        wire,
+                        answer: Err(failure),
+                    },
+                    None => Called::Foreign(failure),
+                };
+            }
+            (Err(error), _) => Err(self.of_error(&error)),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(failure) => return Called::NotAnswered(failure),
+        };
+        // Some servers send no media type with JSON.
+        let wire = wire.unwrap_or(Wire::Json);
+        match answer::decode(wire, &body, now_ms, self.partition_keys) {
+            Ok(answer) => Called::Answered {
+                wire,
+                answer: Ok(answer),
+            },
+            Err(error) => Called::Foreign(failure(error.to_string())),
+        }
+    }
+
+    /// The failure of a response whose error is in CBOR.
+    async fn of_cbor_error<E>(&self, error: &SdkError<E>, body: SdkBody) -> Failure
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        let known = self.of_error(error);
+        let Ok(bytes) = collected(ByteStream::new(body), ERROR_BYTES_MAX).await else {
+            return known;
+        };
+        let WireError { code, message } = WireError::of_cbor(&bytes);
+        Failure {
+            code: code.or(known.code),
+            message: message.unwrap_or(known.message),
+            ..known
+        }
     }
 
     /// Converts an error into a failure to decide on; [`Answering`] decides which part of it is
     /// shown.
-    fn of_error<E>(&self, error: &SdkError<E>) -> Failure
+    pub(super) fn of_error<E>(&self, error: &SdkError<E>) -> Failure
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
@@ -181,63 +286,34 @@ impl Api {
             message,
         }
     }
-
-    /// The bytes of a successful response.
-    async fn body(
-        &self,
-        request: GetRecordsFluentBuilder,
-        date: &DateInterceptor,
-    ) -> Result<Vec<u8>, Failure> {
-        let taken = TakenBody::default();
-        let settings = self
-            .settings()
-            .interceptor(taken.clone())
-            .interceptor(date.clone());
-        request
-            .customize()
-            .config_override(settings)
-            .send()
-            .await
-            .map_err(|error| self.of_error(&error))?;
-        let body = taken
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        collected(ByteStream::new(
-            body.ok_or_else(|| failure("an answer without a body".into()))?,
-        ))
-        .await
-    }
 }
 
-/// Takes the body of a successful response before the SDK decodes it. The SDK allocates for each
-/// text and each payload and has half the speed of [`answer::decode`]. Requests, signatures,
-/// connections and errors stay the SDK's.
-#[derive(Clone, Debug, Default)]
-struct TakenBody(Arc<Mutex<Option<SdkBody>>>);
+/// What came of one call.
+enum Called {
+    /// A response of the service, or an error of it, in this form.
+    Answered {
+        wire: Wire,
+        answer: Result<Answer, Failure>,
+    },
+    /// A response in neither form, or one that cannot be decoded.
+    Foreign(Failure),
+    /// No response, or none that is whole.
+    NotAnswered(Failure),
+}
 
-impl Intercept for TakenBody {
-    fn name(&self) -> &'static str {
-        "TakenBody"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let response = context.response_mut();
-        if response.status().is_success() {
-            let body = std::mem::replace(response.body_mut(), SdkBody::from(NO_RECORDS));
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+impl Called {
+    /// Whether it was not answered as a service that speaks CBOR does.
+    fn is_foreign(&self) -> bool {
+        match self {
+            Self::Answered { wire, .. } => *wire != Wire::Cbor,
+            Self::Foreign(_) => true,
+            Self::NotAnswered(_) => false,
         }
-        Ok(())
     }
 }
 
-fn sample(sent: Instant, date: &DateInterceptor) -> Option<DateSample> {
+/// The service's time in the response to a call that was sent then.
+pub(super) fn sample(sent: Instant, date: &DateInterceptor) -> Option<DateSample> {
     let ServiceDate { received, date_ms } = date.date()?;
     Some(DateSample {
         sent,
@@ -246,18 +322,16 @@ fn sample(sent: Instant, date: &DateInterceptor) -> Option<DateSample> {
     })
 }
 
-async fn collected(mut body: ByteStream) -> Result<Vec<u8>, Failure> {
-    let hint = usize::try_from(body.size_hint().0).unwrap_or(ANSWER_BYTES_MAX);
-    let mut bytes = Vec::with_capacity(hint.min(ANSWER_BYTES_MAX));
+async fn collected(mut body: ByteStream, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let hint = usize::try_from(body.size_hint().0).unwrap_or(bytes_max);
+    let mut bytes = Vec::with_capacity(hint.min(bytes_max));
     while let Some(part) = body
         .try_next()
         .await
         .map_err(|error| failure(streamctl_proto::describe(&error)))?
     {
-        if bytes.len() + part.len() > ANSWER_BYTES_MAX {
-            return Err(failure(format!(
-                "an answer of more than {ANSWER_BYTES_MAX} bytes"
-            )));
+        if bytes.len() + part.len() > bytes_max {
+            return Err(failure(format!("an answer of more than {bytes_max} bytes")));
         }
         bytes.extend_from_slice(&part);
     }

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn line_01_a_stored_position_asks_for_what_comes_after_it() {
+    fn line_01_a_stored_position_is_read_from_the_record_after_it() {
         assert_eq!(
             iterator_kind(&Position::after(7.into())),
             Some(IteratorKind::After("7".into()))
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn line_12_lost_data_is_told_from_everything_else() {
+    fn line_12_lost_data_is_distinguished_from_everything_else() {
         let stored = Position::after(7.into());
         assert_eq!(
             decide(

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_retention_or_a_time_nothing_is_said() {
+    fn without_a_retention_or_a_time_nothing_is_reported() {
         let unknown = [
             Expiry {
                 retention_ms: None,

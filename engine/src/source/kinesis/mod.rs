@@ -1,46 +1,53 @@
-//! Kinesis shards by polling.
+//! Kinesis shards, by calls and by subscriptions.
 //!
-//! Owns: when to call ([`pace`]), which request to send and how to handle a failure ([`cursor`]),
+//! Owns: when to call ([`pace`], [`rhythm`]), which request to send and how to handle a failure ([`cursor`]),
 //! whether records expired unread ([`expiry`]), the service's time ([`service_clock`]), the calls
-//! ([`api`]), shared state of readers ([`shared`]), decoding of responses ([`answer`]), the reader,
-//! aggregates ([`kpl`]), the listing. Does not own: which shards are read and in which order (the
-//! controller), enhanced fan-out.
+//! ([`api`]) and the form they have ([`wire`]), shared state of readers ([`shared`]), decoding of responses ([`answer`]), the reader,
+//! aggregates ([`kpl`]), the listing, consumers ([`consumer`]) and their subscriptions ([`fanout`]).
+//! Does not own: which shards are read and in which order (the controller).
 //! Rule: pure decisions are separate from calls; a reader retries transient failures for as long as
 //! it takes.
 
 mod address;
 pub mod answer;
 mod api;
+mod cbor;
+mod consumer;
 mod cursor;
 mod expiry;
 #[cfg(test)]
 mod fake;
+mod fanout;
 mod hash_range;
 pub mod kpl;
 mod listing;
 mod pace;
 mod reader;
+mod rhythm;
 mod service_clock;
 mod service_date;
 mod shared;
+mod wire;
 
 pub use answer::Answer;
 pub use api::{Api, Calls, MadeIterator, Service};
 pub use cursor::{Failure, IteratorKind};
+pub use fanout::Times as SubscriptionTimes;
 pub use hash_range::HashRange;
 pub use pace::Reading;
 pub use reader::KinesisReader;
 pub use service_clock::DateSample;
 pub use shared::Shared;
+pub use wire::{Spoken, Wire};
 
 use super::sample::{End, SampleFrom, Sampling};
 use super::{Clients, Connector, ListError, ListedShard, Listing, Opening, ReadError, ShardReader};
 use crate::catalog::stream_of_arn;
 use async_trait::async_trait;
 use std::time::Duration;
-use streamctl_proto::Position;
-use streamctl_proto::resolved::StreamAddress;
-use streamctl_proto::spec::{KinesisSource, Problem};
+use streamctl_proto::resolved::{StreamAddress, StreamConsumer};
+use streamctl_proto::spec::{ConsumerName, KinesisSource, Problem};
+use streamctl_proto::{Position, ResolvedJob};
 
 /// Calls of a worker that are in flight at once, each on its own connection.
 pub const CALLS_AT_ONCE_MAX: usize = 256;
@@ -73,6 +80,8 @@ pub struct Settings {
     pub bytes_per_second: u64,
     /// A call that takes longer is cancelled and retried.
     pub call_timeout: Duration,
+    /// The times of subscriptions.
+    pub subscription: SubscriptionTimes,
 }
 
 impl Default for Settings {
@@ -85,6 +94,7 @@ impl Default for Settings {
             iterator_age_max: Duration::from_secs(270),
             bytes_per_second: 2_000_000,
             call_timeout: Duration::from_secs(30),
+            subscription: SubscriptionTimes::default(),
         }
     }
 }
@@ -116,6 +126,33 @@ impl Connector for KinesisSource {
         })
     }
 
+    async fn prepare(
+        &self,
+        clients: &Clients,
+        job: &ResolvedJob,
+    ) -> Result<Option<StreamConsumer>, ListError> {
+        // A job of one process ends with it, and may not have a chance to deregister.
+        let (Some(name), Some(stream), false) = (&self.consumer, &job.stream, clients.is_local)
+        else {
+            return Ok(None);
+        };
+        let identity = job.stream_identity.as_ref();
+        let described = identity.and_then(|identity| identity.arn.as_deref());
+        let stream_arn = stream.arn.as_deref().or(described);
+        let client = clients.aws.kinesis(stream).await;
+        consumer::prepare(&client, stream, stream_arn, name)
+            .await
+            .map(Some)
+    }
+
+    async fn release(&self, clients: &Clients, job: &ResolvedJob) -> Result<(), ListError> {
+        let (Some(consumer), Some(stream)) = (&job.consumer, &job.stream) else {
+            return Ok(());
+        };
+        let client = clients.aws.kinesis(stream).await;
+        consumer::release(&client, stream, consumer).await
+    }
+
     async fn open(&self, opening: Opening<'_>) -> Result<Box<dyn ShardReader>, ReadError> {
         Ok(Box::new(KinesisReader::open(self, opening).await?))
     }
@@ -131,7 +168,16 @@ impl Connector for KinesisSource {
                 let message = format!("{arn:?} is not the ARN of a stream");
                 Err(Problem::new("source.arn", message, Some(hint)))
             }
-            _ => Ok(address::merged(self, table)),
+            _ => {
+                let address = address::merged(self, table);
+                match address
+                    .as_ref()
+                    .and_then(|address| foreign_consumer(self, address))
+                {
+                    Some(problem) => Err(problem),
+                    None => Ok(address),
+                }
+            }
         }
     }
 
@@ -156,4 +202,24 @@ impl Connector for KinesisSource {
                 .any(|parent| all.iter().any(|other| other.id == *parent)),
         }
     }
+}
+
+/// A consumer of another stream than the job's.
+fn foreign_consumer(source: &KinesisSource, address: &StreamAddress) -> Option<Problem> {
+    let stream_arn = source
+        .consumer
+        .as_ref()
+        .and_then(ConsumerName::stream_arn)?;
+    let is_same = match &address.arn {
+        Some(arn) => arn == stream_arn,
+        None => stream_of_arn(stream_arn).is_some_and(|(name, _)| name == address.name),
+    };
+    (!is_same).then(|| {
+        let message = format!(
+            "the consumer is of {stream_arn}, the job reads {}",
+            address.name
+        );
+        let hint = "write the ARN of a consumer of this stream, or a name to have one registered";
+        Problem::new("source.consumer", message, Some(hint.to_owned()))
+    })
 }

@@ -1,8 +1,8 @@
 //! When the next call for a shard may start.
 //!
-//! Owns: the interval between calls, the bytes per second, the back-off, the share of replays
-//! beside live readers of the same shard. Does not own: clocks, randomness, the set of readers
-//! (`shared`).
+//! Owns: the bytes per second, the back-off, the share of replays
+//! beside live readers of the same shard. Does not own: the interval between calls (`rhythm`),
+//! clocks, randomness, the set of readers (`shared`).
 //! Rule: pure; times are durations since a moment of the reader's choice, random numbers are
 //! arguments in `0..1`.
 
@@ -34,31 +34,38 @@ const REPLAY_ANSWER_BYTES: u64 = 1_000_000;
 /// Estimated bytes of a record before the first one is read.
 const RECORD_BYTES_GUESS: u64 = 1_000;
 
+/// The calls and bytes of one reader.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    interval: Duration,
     bytes_per_second: u64,
-    next: Duration,
+    /// When the last call started; none before the first.
+    last: Option<Duration>,
+    /// No call before this time.
+    held_until: Duration,
     /// When the bytes that were read are paid off.
     bytes_until: Duration,
 }
 
 impl Pace {
-    /// At most one call per `interval`, and on average at most this many bytes a second.
-    pub fn new(interval: Duration, bytes_per_second: u64) -> Self {
+    /// On average at most this many bytes a second.
+    pub fn new(bytes_per_second: u64) -> Self {
         Self {
-            interval,
             bytes_per_second: bytes_per_second.max(1),
-            next: Duration::ZERO,
+            last: None,
+            held_until: Duration::ZERO,
             bytes_until: Duration::ZERO,
         }
     }
-    /// How long to wait at `now`.
-    pub fn wait(&self, now: Duration) -> Duration {
-        self.next.max(self.bytes_until).saturating_sub(now)
+    /// How long to wait at `now`; `due` is when the next call is due, by the time of the last.
+    pub fn wait(&self, now: Duration, due: impl FnOnce(Duration) -> Duration) -> Duration {
+        self.last
+            .map_or(Duration::ZERO, due)
+            .max(self.held_until)
+            .max(self.bytes_until)
+            .saturating_sub(now)
     }
     pub fn started(&mut self, now: Duration) {
-        self.next = now + self.interval;
+        self.last = Some(now);
         self.bytes_until = self.bytes_until.max(now);
     }
     /// The response had this many bytes.
@@ -67,7 +74,7 @@ impl Pace {
     }
     /// Makes no call for another `wait`.
     pub fn hold(&mut self, now: Duration, wait: Duration) {
-        self.next = self.next.max(now + wait);
+        self.held_until = self.held_until.max(now + wait);
     }
 }
 
@@ -89,10 +96,7 @@ pub struct ShardPace {
 impl ShardPace {
     /// The pace of a shard with this many bytes a second.
     pub fn new(bytes_per_second: u64) -> Self {
-        let share = Pace::new(
-            CALL_COST * REPLAY_SHARE,
-            bytes_per_second / u64::from(REPLAY_SHARE),
-        );
+        let share = Pace::new(bytes_per_second / u64::from(REPLAY_SHARE));
         Self {
             bytes_per_second: bytes_per_second.max(1),
             calls_until: Duration::ZERO,
@@ -115,7 +119,7 @@ impl ShardPace {
             .calls_until
             .saturating_sub(CALL_COST * (REPLAY_BURST - 1));
         let left_over = calls.max(self.bytes_until).saturating_sub(now);
-        left_over.min(self.share.wait(now))
+        left_over.min(self.share.wait(now, |last| last + CALL_COST * REPLAY_SHARE))
     }
     /// Records that a replay requests at once.
     pub fn replay_records_max(&self, records_max: u32) -> u32 {
@@ -195,38 +199,44 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
+    fn every_200_ms(last: Duration) -> Duration {
+        last + MS(200)
+    }
+
     #[test]
     fn line_06_calls_are_paced_when_answers_are_empty() {
-        let mut pace = Pace::new(MS(200), 2_000_000);
-        assert_eq!(pace.wait(MS(0)), MS(0));
+        let mut pace = Pace::new(2_000_000);
+        assert_eq!(pace.wait(MS(0), every_200_ms), MS(0));
         pace.started(MS(0));
         pace.answered(0);
-        assert_eq!(pace.wait(MS(30)), MS(170));
-        assert_eq!(pace.wait(MS(900)), MS(0));
+        assert_eq!(pace.wait(MS(30), every_200_ms), MS(170));
+        assert_eq!(pace.wait(MS(900), every_200_ms), MS(0));
+        pace.hold(MS(900), MS(50));
+        assert_eq!(pace.wait(MS(900), every_200_ms), MS(50));
     }
 
     #[test]
     fn line_06_a_full_answer_is_paid_for_at_two_megabytes_a_second() {
-        let mut pace = Pace::new(MS(200), 2_000_000);
+        let mut pace = Pace::new(2_000_000);
         pace.started(MS(1_000));
         pace.answered(10_000_000);
-        assert_eq!(pace.wait(MS(1_000)), MS(5_000));
+        assert_eq!(pace.wait(MS(1_000), every_200_ms), MS(5_000));
     }
 
     #[test]
     fn line_06_the_average_stays_below_both_limits() {
-        let mut pace = Pace::new(MS(200), 2_000_000);
+        let mut pace = Pace::new(2_000_000);
         let mut now = MS(0);
         let mut bytes = 0u64;
         for call in 0..100u64 {
-            now += pace.wait(now);
+            now += pace.wait(now, every_200_ms);
             pace.started(now);
             let answer = (call % 7) * 300_000;
             pace.answered(answer as usize);
             bytes += answer;
             assert!(now >= MS(200) * call as u32);
         }
-        now += pace.wait(now);
+        now += pace.wait(now, every_200_ms);
         assert!(bytes as f64 / now.as_secs_f64() <= 2_000_000.0 * 1.0001);
     }
 
@@ -302,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_a_live_reader_a_replay_asks_for_half_a_second_of_the_shard_at_once() {
+    fn beside_a_live_reader_a_replay_reads_half_a_second_of_the_shard_at_once() {
         let mut pace = ShardPace::new(2_000_000);
         assert_eq!(pace.replay_records_max(10_000), 10_000);
         pace.opened(Reading::Live);

@@ -1,7 +1,7 @@
 //! Reads one Kinesis shard.
 //!
-//! Owns: the iterator, the call in flight, the counters. Does not own: decisions
-//! ([`super::cursor`], [`super::pace`]).
+//! Owns: the iterator, the call in flight, the counters; beside a subscription: [`subscribed`]. Does not own: decisions
+//! ([`super::cursor`], [`super::pace`], [`super::rhythm`]).
 //! Rule: the position moves only together with the returned chunk; a call in flight is kept, so
 //! that a dropped read loses neither its response nor its place.
 
@@ -10,10 +10,13 @@ use super::answer::{Answer, PartitionKeys};
 use super::api::{Api, MadeIterator, Service};
 use super::cursor::{Call, Failure, IteratorKind, Next, after_failure, iterator_kind};
 use super::expiry::{Evidence, Expiry, Whole};
+use super::fanout::{Fan, Subscriber};
 use super::kpl;
-use super::pace::{Backoff, Pace};
+use super::pace::{Backoff, Pace, Reading};
+use super::rhythm::{Found, Rhythm};
 use super::service_clock::ServiceClock;
 use super::shared::SharedPace;
+use crate::calls::inherited;
 use crate::clock::Clock;
 use crate::foreign_answer::Answering;
 use crate::source::kinesis::HashRange;
@@ -23,12 +26,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::spec::{Aggregates, KinesisSource, OnDataLoss};
-use streamctl_proto::{Position, ShardId};
+use streamctl_proto::{Position, ShardId, WindowSize};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Consecutive failures after which the reader informs the operator, once; it still retries each.
 const FAILURES_NAMED: u32 = 8;
+/// The read that lets a window close is sent this long after the moment at which it can: clocks are
+/// known to some milliseconds, and shards take turns.
+const AIM_LATE_MS: u64 = 5;
+const AIM_SPREAD_MS: u64 = 16;
 
 struct Iterator {
     token: String,
@@ -68,6 +75,8 @@ enum Anchor {
 pub(super) struct Limits {
     /// How long to wait between two reads at the tip.
     pub poll_interval: Duration,
+    /// One read of each window is sent when it can close. None: no window waits.
+    pub window: Option<WindowSize>,
     /// Taken off the time to which a shard is known to be complete.
     pub grace: Duration,
     /// How to handle records that expired unread.
@@ -95,6 +104,13 @@ pub struct KinesisReader {
     clock: Clock,
     opened: Instant,
     pace: Pace,
+    rhythm: Rhythm,
+    /// The time up to which the last read proved the shard to be complete; `None`: it did not reach
+    /// the tip.
+    complete_ms: Option<i64>,
+    window: Option<WindowSize>,
+    /// How long after the moment at which a window can close the read for it is sent.
+    aim_late: Duration,
     shared: SharedPace,
     backoff: Backoff,
     iterator: Option<Iterator>,
@@ -109,6 +125,8 @@ pub struct KinesisReader {
     behind_ms: u64,
     end: Option<Vec<Child>>,
     stats: ReaderStats,
+    /// The subscription, if the job has a consumer.
+    fan: Option<Fan>,
 }
 
 impl KinesisReader {
@@ -131,6 +149,7 @@ impl KinesisReader {
                 Some(calls) => Service::Given(Arc::clone(calls)),
                 None => Service::Sdk(readers.aws.kinesis(&stream).await),
             },
+            spoken: shared.spoken(&stream),
             stream,
             shard: shard.shard.clone(),
             records_max: source.max_records_per_read,
@@ -144,12 +163,27 @@ impl KinesisReader {
         let range = HashRange::from_detail(&shard.detail);
         let limits = Limits {
             poll_interval: source.poll_interval,
+            window: (reading == Reading::Live).then_some(job.spec.window),
             grace: settings.grace.unwrap_or(source.grace),
             on_data_loss: job.spec.source.on_data_loss,
         };
+        // A consumer has one subscription of a shard: it is the live reader's.
+        let consumer = job
+            .consumer
+            .as_ref()
+            .filter(|_| reading == Reading::Live && matches!(api.service, Service::Sdk(_)));
+        let fan = consumer.map(|consumer| {
+            Fan::new(Subscriber {
+                consumer: consumer.arn.clone(),
+                aws: readers.aws.clone(),
+                connections: shared.connections.clone(),
+                times: settings.subscription,
+            })
+        });
         let shared = shared.join(&api.stream, &api.shard, reading, settings.bytes_per_second);
         let clock = readers.clock.clone();
         let mut reader = Self::new(api, shard.from.clone(), limits, clock, settings);
+        reader.fan = fan;
         reader.shared = shared;
         reader.range = range;
         reader.aggregates = if shard.drops_foreign {
@@ -173,6 +207,7 @@ impl KinesisReader {
         settings: Settings,
     ) -> Self {
         Self {
+            aim_late: aim_late(&api.shard),
             shard: api.shard.clone(),
             range: None,
             aggregates: Aggregates::default(),
@@ -188,7 +223,10 @@ impl KinesisReader {
             settings,
             clock,
             opened: Instant::now(),
-            pace: Pace::new(limits.poll_interval, settings.bytes_per_second),
+            pace: Pace::new(settings.bytes_per_second),
+            rhythm: Rhythm::new(limits.poll_interval),
+            complete_ms: None,
+            window: limits.window,
             shared: SharedPace::alone(settings.bytes_per_second),
             backoff: Backoff::new(settings.backoff_base, settings.backoff_max),
             iterator: None,
@@ -199,11 +237,35 @@ impl KinesisReader {
             had_iterator: false,
             behind_ms: 0,
             stats: ReaderStats::default(),
+            fan: None,
         }
     }
 
     fn now(&self) -> Duration {
         self.opened.elapsed()
+    }
+
+    /// How long to wait before the next call.
+    fn wait(&self) -> Duration {
+        let now = self.now();
+        let closes = self.closes(now);
+        self.pace.wait(now, |last| self.rhythm.due(last, closes))
+    }
+
+    /// When a read proves that the first window that is not complete is, as a time since the reader
+    /// was opened. `None`: there are records to read before.
+    fn closes(&self, now: Duration) -> Option<Duration> {
+        let wait_ms = self.closes_in_ms()?.max(0).unsigned_abs();
+        Some(now + Duration::from_millis(wait_ms) + self.aim_late)
+    }
+
+    /// The same from now on, by the service's clock; negative: a read would have proved it before.
+    fn closes_in_ms(&self) -> Option<i64> {
+        let end_ms = self.window?.window_of(self.complete_ms?).end_ms;
+        let local_ms = (self.clock)();
+        let service_ms = self.service_clock.earliest_ms(Instant::now());
+        let complete_ms = service_ms.map_or(local_ms, |ms| ms.min(local_ms)) - self.grace_ms;
+        Some(end_ms.saturating_sub(complete_ms))
     }
 
     fn empty(&self) -> Chunk {
@@ -233,14 +295,13 @@ impl KinesisReader {
             self.pace.started(self.now());
             self.shared.started();
             self.under_way = Some(UnderWay::Records {
-                task: tokio::spawn(call),
+                task: tokio::spawn(inherited(call)),
                 sent_ms,
             });
         } else if let Some(kind) = self.iterator_kind() {
             self.iterator = None;
-            self.under_way = Some(UnderWay::Iterator(tokio::spawn(
-                self.api.clone().iterator(kind),
-            )));
+            let call = inherited(self.api.clone().iterator(kind));
+            self.under_way = Some(UnderWay::Iterator(tokio::spawn(call)));
         }
     }
 
@@ -251,30 +312,6 @@ impl KinesisReader {
             (Anchor::ReadTo, Some(read_to_ms)) => Some(IteratorKind::AtTimestamp(read_to_ms)),
             (Anchor::ReadTo, None) | (Anchor::Position, _) => iterator_kind(&self.position),
         }
-    }
-
-    /// Waits for the call in flight; `None` if the deadline passes first. The call stays in flight
-    /// until its outcome is taken.
-    async fn outcome(&mut self, deadline: Instant) -> Option<Outcome> {
-        let broken = |error: tokio::task::JoinError| Failure {
-            message: error.to_string(),
-            ..Failure::default()
-        };
-        let outcome = match self.under_way.as_mut()? {
-            UnderWay::Iterator(task) => {
-                let joined = timeout_at(deadline, task).await.ok()?;
-                Outcome::Iterator(joined.unwrap_or_else(|error| Err(broken(error))))
-            }
-            UnderWay::Records { task, sent_ms } => {
-                let joined = timeout_at(deadline, task).await.ok()?;
-                Outcome::Records {
-                    result: joined.unwrap_or_else(|error| Err(broken(error))),
-                    sent_ms: *sent_ms,
-                }
-            }
-        };
-        self.under_way = None;
-        Some(outcome)
     }
 
     fn take(&mut self, outcome: Outcome) -> Result<Option<Chunk>, ReadError> {
@@ -375,6 +412,12 @@ impl KinesisReader {
             (None, None) => {}
         }
         let complete_to_ms = at_tip.then_some(complete_ms);
+        self.complete_ms = complete_to_ms;
+        self.rhythm.answered(match last_arrival_ms {
+            _ if !at_tip => Found::Backlog,
+            Some(_) => Found::Records,
+            None => Found::Nothing,
+        });
         Ok(Chunk {
             records,
             complete_to_ms,
@@ -451,6 +494,7 @@ impl KinesisReader {
                 self.stats.throttles += u64::from(throttled);
                 if throttled {
                     self.shared.throttled();
+                    self.rhythm.throttled();
                 }
                 self.back_off();
             }
@@ -547,13 +591,48 @@ impl KinesisReader {
     }
 }
 
+/// Waits for the call in flight; `None` if the deadline passes first. The call stays in flight until
+/// its outcome is taken.
+async fn outcome(under_way: &mut Option<UnderWay>, deadline: Instant) -> Option<Outcome> {
+    let broken = |error: tokio::task::JoinError| Failure {
+        message: error.to_string(),
+        ..Failure::default()
+    };
+    let outcome = match under_way.as_mut()? {
+        UnderWay::Iterator(task) => {
+            let joined = timeout_at(deadline, task).await.ok()?;
+            Outcome::Iterator(joined.unwrap_or_else(|error| Err(broken(error))))
+        }
+        UnderWay::Records { task, sent_ms } => {
+            let joined = timeout_at(deadline, task).await.ok()?;
+            Outcome::Records {
+                result: joined.unwrap_or_else(|error| Err(broken(error))),
+                sent_ms: *sent_ms,
+            }
+        }
+    };
+    *under_way = None;
+    Some(outcome)
+}
+
+/// How much later than others this shard is read at the end of a window.
+fn aim_late(shard: &ShardId) -> Duration {
+    let sum = shard.as_str().bytes().fold(0_u64, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
+    Duration::from_millis(AIM_LATE_MS + sum % AIM_SPREAD_MS)
+}
+
 #[async_trait]
 impl ShardReader for KinesisReader {
     async fn next(&mut self) -> Result<Chunk, ReadError> {
+        if self.fan.is_some() {
+            return self.next_subscribed().await;
+        }
         let mut deadline = Instant::now() + self.settings.wait_max;
         while self.end.is_none() {
             if self.under_way.is_none() {
-                let wait = self.pace.wait(self.now());
+                let wait = self.wait();
                 let left = deadline.saturating_duration_since(Instant::now());
                 if wait > left {
                     sleep(left).await;
@@ -571,7 +650,7 @@ impl ShardReader for KinesisReader {
                 }
                 self.send();
             }
-            let Some(outcome) = self.outcome(deadline).await else {
+            let Some(outcome) = outcome(&mut self.under_way, deadline).await else {
                 return Ok(self.empty());
             };
             if let Some(chunk) = self.take(outcome)? {
@@ -596,5 +675,6 @@ impl Drop for KinesisReader {
     }
 }
 
+mod subscribed;
 #[cfg(test)]
 mod tests;

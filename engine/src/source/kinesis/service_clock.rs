@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_answer_tells_the_time_to_the_second_and_many_to_the_round_trip() {
+    async fn one_answer_gives_the_time_to_the_second_and_many_to_the_round_trip() {
         let mut clock = ServiceClock::new();
         assert_eq!(clock.earliest_ms(clock.origin), None);
         clock.learn(sample(&clock, 0, 20, 1_000_000_900));

@@ -1,12 +1,14 @@
 //! State that the readers of one worker share.
 //!
-//! Owns: places for calls in flight, which readers read the same shard. Does not own: the order in
+//! Owns: places for calls in flight and for subscriptions, which readers read the same shard. Does not own: the order in
 //! which readers wait (`pace`).
 //! Rule: a live reader never waits for a replay.
 
 use super::CALLS_AT_ONCE_MAX;
 use super::api::Calls;
+use super::fanout::Connections;
 use super::pace::{Reading, ShardPace};
+use super::wire::Spoken;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -22,8 +24,17 @@ pub struct Shared {
     pub(super) calls: Arc<Semaphore>,
     /// Replaces AWS.
     pub(super) instead: Option<Arc<dyn Calls>>,
+    /// The connections of subscriptions.
+    pub(super) connections: Connections,
     shards: Arc<Mutex<Shards>>,
+    services: Arc<Mutex<BTreeMap<ServiceKey, Spoken>>>,
 }
+
+/// A service: its endpoint and region, where they are not those of the process.
+type ServiceKey = (Option<String>, Option<String>);
+
+/// Services whose form is remembered. Beyond that all are forgotten: one call finds out again.
+const SERVICES_MAX: usize = 64;
 
 impl Default for Shared {
     fn default() -> Self {
@@ -31,7 +42,9 @@ impl Default for Shared {
         Self {
             calls,
             instead: None,
+            connections: Connections::default(),
             shards: Arc::default(),
+            services: Arc::default(),
         }
     }
 }
@@ -74,6 +87,16 @@ impl Shared {
             instead: Some(calls),
             ..self
         }
+    }
+
+    /// Which form the service of this stream speaks.
+    pub(super) fn spoken(&self, stream: &StreamAddress) -> Spoken {
+        let key = (stream.endpoint.clone(), stream.region.clone());
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        if services.len() >= SERVICES_MAX && !services.contains_key(&key) {
+            services.clear();
+        }
+        services.entry(key).or_default().clone()
     }
 
     /// The part of one reader in the pace of its shard.

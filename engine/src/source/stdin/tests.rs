@@ -91,7 +91,7 @@ async fn lines_are_read_again_from_a_position() {
 }
 
 #[tokio::test]
-async fn a_reader_that_waits_says_to_when_it_is_complete_and_goes_on_where_it_was() {
+async fn a_waiting_reader_reports_up_to_when_it_is_complete_and_continues_where_it_was() {
     let (output, mut input) = std::io::pipe().unwrap();
     let spool = spool(output);
     let mut reader = reader(spool, Position::Start, OnDataLoss::Fail);

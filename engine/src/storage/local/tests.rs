@@ -84,6 +84,7 @@ async fn only_a_staged_file_of_the_object_can_be_moved_or_removed() {
         size: 1,
         crc32c: crc32c::crc32c(b"x"),
         rows: 1,
+        table_file: None,
         staging: Staging::File {
             staged_path: other.to_str().unwrap().into(),
         },

@@ -152,6 +152,7 @@ impl StagedWriter for LocalWriter {
             size,
             crc32c,
             rows,
+            table_file: None,
             staging,
         })
     }

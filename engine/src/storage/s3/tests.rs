@@ -150,6 +150,7 @@ fn staged(content: &str) -> StagedObject {
         size: content.len() as u64,
         crc32c: crc32c::crc32c(content.as_bytes()),
         rows: 1,
+        table_file: None,
         staging: Staging::Multipart {
             upload_id: "u".into(),
             etags: vec!["e".into()],
@@ -234,7 +235,7 @@ async fn in_doubt_an_object_without_a_checksum_is_read_back() {
 }
 
 #[tokio::test]
-async fn errors_say_what_the_caller_does_next() {
+async fn errors_name_what_the_caller_does_next() {
     let list = async |answers: Vec<String>| {
         let (storage, server) = scripted(answers).await;
         let error = storage
@@ -335,7 +336,7 @@ fn page(keys: &[&str], next: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn a_listing_goes_on_to_its_last_page() {
+async fn a_listing_continues_to_its_last_page() {
     let (storage, server) = scripted(vec![
         page(&["out/b"], Some("t")),
         page(&[], Some("u")),
@@ -355,7 +356,7 @@ async fn a_listing_goes_on_to_its_last_page() {
 }
 
 #[tokio::test]
-async fn a_sweep_goes_on_to_the_last_page_of_uploads() {
+async fn a_sweep_continues_to_the_last_page_of_uploads() {
     let upload = |n: u32| {
         let key = format!("out/20200101T000000Z-sales-t1.1-{n}.json");
         format!(
@@ -380,7 +381,7 @@ async fn a_sweep_goes_on_to_the_last_page_of_uploads() {
     let (storage, server) = scripted(pages.into_iter().chain([aborted(), gone]).collect()).await;
     let orphans = Orphans {
         job: "sales".parse().unwrap(),
-        windows_before_ms: i64::MAX,
+        windows_before_ms: Some(i64::MAX),
         tasks_before: TaskId {
             term: Term(9),
             counter: 1,
@@ -411,7 +412,7 @@ async fn unsent(config: aws_sdk_s3::config::Builder) -> StorageError {
 }
 
 #[tokio::test]
-async fn nobody_s_credentials_and_no_region_are_refused_with_the_way_out() {
+async fn missing_credentials_and_a_missing_region_are_refused_with_a_hint() {
     let hint = |error| match error {
         StorageError::Refused { hint, .. } => hint,
         other => panic!("{other:?}"),

@@ -3,11 +3,14 @@
 //! Owns: names, limits, defaults, descriptions. Does not own: what they mean (`mod`).
 //! Rule: as for all keys: a key that is not declared here does not exist.
 
-use super::{FUNCTION_NAME_DEFAULT, Frame, FunctionPlace, FunctionSpec, Per};
+use super::{
+    FUNCTION_NAME_DEFAULT, Frame, FunctionPlace, FunctionSpec, KEY_COLUMNS_MAX, Per, Requirements,
+};
 use crate::spec::key::{Absent, Flag, Key, Part, Size, Span, Special, Text, Word};
 use crate::spec::keys::key;
 use crate::spec::raw::{Entry, Table};
-use crate::spec::source;
+use crate::spec::{Location, location, source};
+use std::path::Path;
 use std::time::Duration;
 
 const MEMORY_DEFAULT: u64 = 1 << 30;
@@ -48,19 +51,36 @@ static FRAME: Key<Word<Frame>> = key(
     Absent::Means("that of the first parameter's annotation, else `pandas`"),
     "the kind of frame that it takes; `pyspark` is sqlframe on DuckDB",
 );
-static PER: Key<Word<Per>> = key(
+static PER: Key<Word<PerWord>> = key(
     "per",
-    Word(&[("window", Per::Window), ("batch", Per::Batch)]),
-    Absent::Is(Per::Window),
+    Word(&[
+        ("window", PerWord::Window),
+        ("batch", PerWord::Batch),
+        ("key", PerWord::Key),
+    ]),
+    Absent::Is(PerWord::Window),
     "`window`: one call with all rows of the window, on one worker; `batch`: many calls with some rows each, on all workers, \
-     for a function that handles each row alone",
+     for a function that handles each row alone; `key`: one call for each value of the columns `by`, on one worker",
+);
+static BY: Key<Special> = key(
+    "by",
+    Special(|| format!("a list of 1 to {KEY_COLUMNS_MAX} names of columns")),
+    Absent::Means("no keys"),
+    "for `per = \"key\"`: the columns whose values name a group of rows, for example `[\"customer\"]`; at most 100,000 groups in a window",
 );
 static REQUIREMENTS: Key<Text> = key(
     "requirements",
     Text,
     Absent::Means("what the workers' Python has"),
-    "a file beside the job file with pinned packages and their hashes, as `uv pip compile --generate-hashes` writes it; each worker \
+    "a file beside the job file with pinned packages and their hashes, as `uv pip compile --generate-hashes` writes it; or `uv.lock`, \
+     `pyproject.toml`, or a Python file with a header of packages (PEP 723), with their lock, which need `uv` on the workers. Each worker \
      makes the environment once",
+);
+static WHEELS: Key<Text> = key(
+    "wheels",
+    Text,
+    Absent::Means("the package index of the workers"),
+    "a folder in S3, or one that the workers see, with the wheels of `requirements`: no package index is used then",
 );
 static TIMEOUT: Key<Span> = key(
     "timeout",
@@ -113,7 +133,9 @@ pub(in crate::spec) static FUNCTION: Part = Part {
         &NAME,
         &FRAME,
         &PER,
+        &BY,
         &REQUIREMENTS,
+        &WHEELS,
         &TIMEOUT,
         &MEMORY,
         &NETWORK,
@@ -136,22 +158,32 @@ pub(in crate::spec) static FUNCTION_SCHEMA: Part = Part {
 };
 
 /// Reads the table. `None`: there is a problem, which is logged.
-pub(in crate::spec) fn read(mut table: Table<'_>) -> Option<FunctionSpec> {
+pub(in crate::spec) fn read(mut table: Table<'_>, base_dir: Option<&Path>) -> Option<FunctionSpec> {
     let place = place(&mut table);
     let name = match table.entry(&NAME) {
         Some(entry) => name(&entry),
         None => Some(FUNCTION_NAME_DEFAULT.to_owned()),
     };
     let frame = table.optional(&FRAME);
-    let per = table.value(&PER);
+    let per = per(&mut table);
     let requirements = match table.entry(&REQUIREMENTS) {
         Some(entry) => requirements(&entry, place.as_ref()).map(Some),
+        None => Some(None),
+    };
+    let wheels = match table.entry(&WHEELS) {
+        Some(entry) => wheels(&entry, requirements.as_ref(), base_dir).map(Some),
         None => Some(None),
     };
     let timeout = table.value(&TIMEOUT);
     let memory_bytes = table.value(&MEMORY);
     let network = table.value(&NETWORK);
     let deterministic = table.value(&DETERMINISTIC);
+    if let (Some(Some(Frame::Pyspark)), Some(Per::Key(_))) = (&frame, &per) {
+        table.refuse(
+            "frame = \"pyspark\" cannot be called per key",
+            "set frame = \"pandas\", as applyInPandas does",
+        );
+    }
     let on_published = match table.entry(&ON_PUBLISHED) {
         Some(entry) => on_published(&entry, place.as_ref()).map(Some),
         None => Some(None),
@@ -167,6 +199,7 @@ pub(in crate::spec) fn read(mut table: Table<'_>) -> Option<FunctionSpec> {
         frame: frame?,
         per: per?,
         requirements: requirements?,
+        wheels: wheels?,
         timeout: timeout?,
         memory_bytes: memory_bytes?,
         network: network?,
@@ -174,6 +207,65 @@ pub(in crate::spec) fn read(mut table: Table<'_>) -> Option<FunctionSpec> {
         on_published: on_published?,
         schema: schema?,
     })
+}
+
+/// `per` without the columns of `key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PerWord {
+    Window,
+    Batch,
+    Key,
+}
+
+fn per(table: &mut Table<'_>) -> Option<Per> {
+    let word = table.value(&PER);
+    let by = table.entry(&BY);
+    match (word?, by) {
+        (PerWord::Window, None) => Some(Per::Window),
+        (PerWord::Batch, None) => Some(Per::Batch),
+        (PerWord::Key, Some(by)) => key_columns(&by).map(Per::Key),
+        (PerWord::Key, None) => {
+            table.refuse(
+                "per = \"key\" does not name the columns of the key",
+                "add by = [\"customer\"]",
+            );
+            None
+        }
+        (PerWord::Window | PerWord::Batch, Some(by)) => {
+            by.refuse(
+                "by names the columns of a key, and calls are not per key",
+                "add per = \"key\", or remove by",
+            );
+            None
+        }
+    }
+}
+
+fn key_columns(entry: &Entry<'_>) -> Option<Vec<String>> {
+    let example = "for example by = [\"customer\"]";
+    let elements = entry.elements(example)?;
+    let names = elements.iter().map(|element| element.text(example));
+    let names: Vec<String> = names
+        .map(|name| name.map(str::to_owned))
+        .collect::<Option<_>>()?;
+    let problem = match names.as_slice() {
+        [] => Some("names no column".to_owned()),
+        names if names.len() > KEY_COLUMNS_MAX => {
+            Some(format!("names more than {KEY_COLUMNS_MAX} columns"))
+        }
+        names => names
+            .iter()
+            .enumerate()
+            .find(|(at, name)| name.is_empty() || names[..*at].contains(*name))
+            .map(|(_, name)| format!("names the column {name:?} twice, or without a name")),
+    };
+    match problem {
+        None => Some(names),
+        Some(problem) => {
+            entry.refuse(problem, example);
+            None
+        }
+    }
 }
 
 fn place(table: &mut Table<'_>) -> Option<FunctionPlace> {
@@ -271,7 +363,7 @@ fn on_published(entry: &Entry<'_>, place: Option<&FunctionPlace>) -> Option<Stri
     name(entry)
 }
 
-fn requirements(entry: &Entry<'_>, place: Option<&FunctionPlace>) -> Option<String> {
+fn requirements(entry: &Entry<'_>, place: Option<&FunctionPlace>) -> Option<Requirements> {
     if matches!(place, Some(FunctionPlace::Url(_))) {
         entry.refuse(
             "is for functions that run on the workers",
@@ -280,14 +372,30 @@ fn requirements(entry: &Entry<'_>, place: Option<&FunctionPlace>) -> Option<Stri
         return None;
     }
     let text = relative(entry, "for example requirements = \"requirements.txt\"")?;
-    if !text.ends_with(".txt") {
+    let requirements = Requirements::new(text);
+    if requirements.is_none() {
         entry.refuse(
             format_args!("{text:?} is not a file of requirements"),
-            "write one with: uv pip compile --generate-hashes requirements.in -o requirements.txt",
+            "it is a .txt file, uv.lock, pyproject.toml or a .py file with a header; write one with: \
+             uv pip compile --generate-hashes requirements.in -o requirements.txt",
+        );
+    }
+    requirements
+}
+
+fn wheels(
+    entry: &Entry<'_>,
+    requirements: Option<&Option<Requirements>>,
+    base_dir: Option<&Path>,
+) -> Option<Location> {
+    if matches!(requirements, Some(None)) {
+        entry.refuse(
+            "are those of requirements, and there are none",
+            "add requirements = \"requirements.txt\", or remove wheels",
         );
         return None;
     }
-    Some(text.to_owned())
+    location::folder(entry, base_dir)
 }
 
 fn server(entry: &Entry<'_>) -> Option<String> {

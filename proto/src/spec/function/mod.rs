@@ -6,19 +6,24 @@
 //! names in the packed code.
 
 mod keys;
+mod requirements;
 #[cfg(test)]
 mod tests;
 
 pub(super) use keys::{FUNCTION, FUNCTION_SCHEMA, read};
+pub use requirements::{Requirements, RequirementsKind};
 
 use super::key::Fields;
-use super::{bytes_text, duration_text};
+use super::{Location, bytes_text, duration_text};
 use crate::resolved::ColumnType;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The name of a function that a job file does not name.
 pub const FUNCTION_NAME_DEFAULT: &str = "process_batch";
+
+/// Most columns of a key.
+pub const KEY_COLUMNS_MAX: usize = 16;
 
 /// A function that takes the rows of a window after the query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +36,10 @@ pub struct FunctionSpec {
     pub per: Per,
     /// The file with the packages that it needs, in the folder of the job file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requirements: Option<String>,
+    pub requirements: Option<Requirements>,
+    /// The folder with their wheels; `None`: the workers' package index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wheels: Option<Location>,
     /// The most time that one call may take.
     pub timeout: Duration,
     /// Memory of its process, and the most rows in bytes that one call is given.
@@ -83,20 +91,39 @@ impl Frame {
 }
 
 /// Which rows one call gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
     /// All rows of a window, on one worker.
     Window,
     /// Some rows at a time, on all workers, while the window is open.
     Batch,
+    /// The rows of a window that have the same values in these columns, on one worker.
+    Key(Vec<String>),
 }
 
 impl Per {
-    fn word(self) -> &'static str {
+    fn word(&self) -> &'static str {
         match self {
             Self::Window => "window",
             Self::Batch => "batch",
+            Self::Key(_) => "key",
+        }
+    }
+
+    /// The columns of a key; none without one.
+    pub fn key_columns(&self) -> &[String] {
+        match self {
+            Self::Window | Self::Batch => &[],
+            Self::Key(columns) => columns,
+        }
+    }
+
+    /// Whether one worker must have all rows of a window.
+    pub fn needs_whole_window(&self) -> bool {
+        match self {
+            Self::Window | Self::Key(_) => true,
+            Self::Batch => false,
         }
     }
 }
@@ -132,8 +159,14 @@ impl FunctionSpec {
             fields.push(("frame", frame.word().to_owned()));
         }
         fields.push(("per", self.per.word().to_owned()));
+        if let Per::Key(columns) = &self.per {
+            fields.push(("by", columns.join(", ")));
+        }
         if let Some(file) = &self.requirements {
-            fields.push(("requirements", file.clone()));
+            fields.push(("requirements", file.path().to_owned()));
+        }
+        if let Some(folder) = &self.wheels {
+            fields.push(("wheels", folder.to_string()));
         }
         fields.push(("timeout", duration_text(self.timeout)));
         fields.push(("memory", bytes_text(self.memory_bytes)));

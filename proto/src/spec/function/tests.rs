@@ -67,16 +67,35 @@ fn what_names_no_function_is_refused_with_a_hint() {
             "has its own environment",
         ),
         (
-            "file = \"x.py\"\nrequirements = \"uv.lock\"",
+            "file = \"x.py\"\nrequirements = \"uv.toml\"",
             "not a file of requirements",
+        ),
+        ("file = \"x.py\"\nwheels = \"/wheels/\"", "there are none"),
+        (
+            "file = \"x.py\"\nrequirements = \"r.txt\"\nwheels = \"wheels/\"",
+            "function.wheels",
         ),
         (
             "url = \"grpc://h:1\"\non_published = \"f\"",
             "is not called after publishing",
         ),
         (
+            "file = \"x.py\"\nper = \"row\"",
+            "is not one of window, batch, key",
+        ),
+        (
             "file = \"x.py\"\nper = \"key\"",
-            "is not one of window, batch",
+            "does not name the columns of the key",
+        ),
+        ("file = \"x.py\"\nby = [\"a\"]", "calls are not per key"),
+        ("file = \"x.py\"\nper = \"key\"\nby = []", "names no column"),
+        (
+            "file = \"x.py\"\nper = \"key\"\nby = [\"a\", \"a\"]",
+            "twice",
+        ),
+        (
+            "file = \"x.py\"\nper = \"key\"\nby = [\"a\"]\nframe = \"pyspark\"",
+            "cannot be called per key",
         ),
     ];
     for (text, expected) in refused {
@@ -84,4 +103,40 @@ fn what_names_no_function_is_refused_with_a_hint() {
         assert!(found.contains(expected), "{text}: {found}");
         assert!(found.contains("line "), "{text}: {found}");
     }
+}
+
+#[test]
+fn a_key_and_a_folder_of_wheels_are_read_stored_and_shown() {
+    let text = "file = \"t.py\"\nper = \"key\"\nby = [\"customer\", \"day\"]\nrequirements = \"uv.lock\"\n\
+                wheels = \"s3://bucket/wheels\"";
+    let function = JobSpec::parse(&job(text)).unwrap().function.unwrap();
+    assert_eq!(function.per.key_columns(), ["customer", "day"]);
+    assert!(function.per.needs_whole_window());
+    let fields = function.fields();
+    let shown = |key: &str| {
+        fields
+            .iter()
+            .find(|(name, _)| *name == key)
+            .unwrap()
+            .1
+            .clone()
+    };
+    assert_eq!(shown("by"), "customer, day");
+    assert_eq!(shown("wheels"), "s3://bucket/wheels/");
+    let stored = serde_json::to_string(&function).unwrap();
+    assert_eq!(
+        serde_json::from_str::<FunctionSpec>(&stored).unwrap(),
+        function
+    );
+}
+
+#[test]
+fn requirements_are_made_of_the_files_that_pin_them() {
+    let files = |path: &str| Requirements::new(path).unwrap().files();
+    assert_eq!(files("requirements.txt"), ["requirements.txt"]);
+    let project = ["own/pyproject.toml", "own/uv.lock"];
+    assert_eq!(files("own/uv.lock"), project);
+    assert_eq!(files("own/pyproject.toml"), project);
+    assert_eq!(files("t.py"), ["t.py", "t.py.lock"]);
+    assert_eq!(Requirements::new("poetry.lock"), None);
 }

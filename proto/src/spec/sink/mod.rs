@@ -8,14 +8,18 @@
 //! registry of each.
 
 mod files;
+mod iceberg;
 
 pub use files::{
-    Compression, FilesSink, PARTITION_COLUMNS_MAX, PartitionColumn, SinkFormat, SinkTypes,
-    TimestampFormat,
+    Compression, FilesSink, PARTITION_COLUMNS_MAX, PartitionColumn, SinkCatalog, SinkFormat,
+    SinkTypes, TimestampFormat,
+};
+pub use iceberg::{
+    DATA_FILE_EXTENSION, IcebergSink, PartitionBy, PartitionTransform, PinnedTable, TableCatalog,
 };
 
 use super::Location;
-use super::key::{Absent, Fields, Key, Kind, Part, Read};
+use super::key::{Absent, Fields, Key, Kind, Part, Read, Word};
 use super::keys::key;
 use super::location::Named;
 use super::raw::{Entry, Table};
@@ -54,9 +58,22 @@ pub trait SinkFacts {
     /// # Errors
     /// [`BadMessage`] names the field.
     fn check(&self, by: &StagedBy<'_>, staged: &StagedObject) -> Result<(), BadMessage>;
+    /// The sink with a place that no other job has, of this name or another, if names of objects
+    /// alone do not tell jobs apart. `submitted_ms`: the job's first submit.
+    fn set_apart(&self, _job: &JobName, _submitted_ms: i64) -> Option<SinkKind> {
+        None
+    }
     /// What makes an epoch name fewer objects.
     fn fewer_objects(&self) -> &'static str;
 }
+
+/// The values of `compression`, for each kind of sink.
+const COMPRESSIONS: Word<Compression> = Word(&[
+    ("none", Compression::None),
+    ("snappy", Compression::Snappy),
+    ("gzip", Compression::Gzip),
+    ("zstd", Compression::Zstd),
+]);
 
 /// The context for reading the keys of a kind.
 pub(super) struct SinkContext<'a, 'c> {
@@ -71,6 +88,8 @@ pub(super) struct Registered {
     /// The value of `type`.
     word: &'static str,
     pub part: &'static Part,
+    /// The tables below it.
+    pub tables: &'static [&'static Part],
     read: ReadKind,
 }
 
@@ -129,6 +148,7 @@ macro_rules! sink_kinds {
 // The registry.
 sink_kinds! {
     Files(FilesSink) in files,
+    Iceberg(IcebergSink) in iceberg,
 }
 
 /// The kind of jobs that do not name one; it is stored without its name, as earlier builds stored

@@ -1,5 +1,6 @@
 //! `type = "kinesis"`: a Kinesis data stream.
 
+use super::consumer::{Consumer, ConsumerName};
 use super::{
     Registered, SourceContext, SourceFacts, SourceKind, StartingPosition, fields_text, start_text,
 };
@@ -36,6 +37,9 @@ pub struct KinesisSource {
     pub role_arn: Option<String>,
     /// Names the role's session.
     pub session_name: Option<String>,
+    /// Read by enhanced fan-out through it. Not stored if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<ConsumerName>,
     /// How long to wait between two calls for a shard, at least [`POLL_INTERVAL_MIN`].
     pub poll_interval: Duration,
     /// Records requested per call, at most [`RECORDS_PER_READ_MAX`].
@@ -136,8 +140,15 @@ static POLL_INTERVAL: Key<Span> = key(
         least: POLL_INTERVAL_MIN,
         most: POLL_INTERVAL_MAX,
     },
-    Absent::Is(Duration::from_millis(250)),
-    "how long to wait between two reads of a shard at its tip",
+    Absent::Is(Duration::from_millis(500)),
+    "how long to wait between two reads of a shard at its tip; a quiet shard is read less often, and each shard once when a window can close",
+);
+static CONSUMER: Key<Consumer> = key(
+    "consumer",
+    Consumer,
+    Absent::Means("none: shards are polled"),
+    "read by [enhanced fan-out](operations.md#enhanced-fan-out) through this consumer: a name is registered for the job \
+     and deregistered when the job is deleted, an ARN is of a consumer that is there and stays",
 );
 static MAX_RECORDS_PER_READ: Key<Whole> = key(
     "max_records_per_read",
@@ -190,6 +201,7 @@ static PART: Part = Part {
         &SESSION_NAME,
         &STARTING_POSITION,
         &POLL_INTERVAL,
+        &CONSUMER,
         &MAX_RECORDS_PER_READ,
         &GRACE,
         &AGGREGATES,
@@ -229,6 +241,7 @@ fn read(
     let role_arn = table.optional(&ROLE_ARN);
     let session_name = table.optional(&SESSION_NAME);
     let poll_interval = table.value(&POLL_INTERVAL);
+    let consumer = table.optional(&CONSUMER);
     let max_records_per_read = table.value(&MAX_RECORDS_PER_READ);
     let format = format::read(table);
     let compression = table.value(&PAYLOAD_COMPRESSION);
@@ -242,6 +255,7 @@ fn read(
         role_arn: role_arn?,
         session_name: session_name?,
         poll_interval: poll_interval?,
+        consumer: consumer?,
         max_records_per_read: u32::try_from(max_records_per_read?).ok()?,
         format: format?,
         compression: compression?,
@@ -257,9 +271,13 @@ impl SourceFacts for KinesisSource {
     }
 
     fn describe(&self) -> String {
-        match self.arn.as_ref().or(self.stream.as_ref()) {
+        let stream = match self.arn.as_ref().or(self.stream.as_ref()) {
             Some(stream) => format!("Kinesis stream {stream}"),
             None => "the Kinesis stream of the catalog table".to_owned(),
+        };
+        match &self.consumer {
+            Some(consumer) => format!("{stream} through consumer {consumer}"),
+            None => stream,
         }
     }
 
@@ -277,6 +295,10 @@ impl SourceFacts for KinesisSource {
 
     fn payload_compression(&self) -> PayloadCompression {
         self.compression
+    }
+
+    fn consumer(&self) -> Option<&ConsumerName> {
+        self.consumer.as_ref()
     }
 
     fn aggregates(&self) -> Option<Aggregates> {
@@ -297,6 +319,9 @@ impl SourceFacts for KinesisSource {
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?)))
             .collect();
+        if let Some(consumer) = &self.consumer {
+            fields.push((CONSUMER.name, consumer.to_string()));
+        }
         fields.extend(self.defaults(spec));
         fields
     }
@@ -322,6 +347,7 @@ impl SourceFacts for KinesisSource {
         match key {
             // Settings of reading, not of the stream's identity.
             "poll_interval"
+            | "consumer"
             | "max_records_per_read"
             | "session_name"
             | "compression"

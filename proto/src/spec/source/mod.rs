@@ -6,11 +6,13 @@
 //! Rule: no code outside matches on the kind: a new one is a module here, one in
 //! `engine/src/source/`, and a line in the registry of each.
 
+mod consumer;
 mod files;
 mod generator;
 mod kinesis;
 mod stdin;
 
+pub use consumer::ConsumerName;
 pub use files::{FilesSource, OnBadArrival};
 pub use generator::{GENERATOR_COLUMNS, GENERATOR_RATE_MAX, GENERATOR_SHARDS_MAX, GeneratorSource};
 pub use kinesis::{
@@ -121,6 +123,10 @@ pub trait SourceFacts {
             unpacks,
             may_unpack: self.has_compression(),
         }
+    }
+    /// The consumer that it reads through.
+    fn consumer(&self) -> Option<&ConsumerName> {
+        None
     }
     /// What becomes of user records of other shards, if a record may be an aggregate.
     fn aggregates(&self) -> Option<Aggregates> {

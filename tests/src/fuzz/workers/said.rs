@@ -70,6 +70,7 @@ impl Said<'_, '_> {
                     memory_bytes: number,
                     busy_permille: Some(number as u32),
                     clock_skew_ms: Some(number as i64),
+                    cpu_permille: Some(number as u32),
                 })
             }
         };
@@ -196,6 +197,7 @@ impl Said<'_, '_> {
             unmatched: vec![],
             null_values: vec![],
             unknown_keys: vec![],
+            operators: vec![],
             stages: Some(v1::StageTimes {
                 decode_us: 1,
                 transform_us: 1,
@@ -221,6 +223,7 @@ impl Said<'_, '_> {
             shards: SHARDS.iter().map(stats).collect(),
             work_us: watermark_ms as u64,
             computing_ms: watermark_ms as u64,
+            calls: vec![],
         }
     }
 
@@ -313,6 +316,17 @@ impl Said<'_, '_> {
             version: "0".into(),
             tasks,
             process: 0,
+            compute_threads: Some(u32::MAX),
+            memory_limit_bytes: Some(u64::MAX),
+            load: [i64::MIN, -1, 0, i64::MAX]
+                .into_iter()
+                .map(|at_ms| v1::LoadPoint {
+                    at_ms,
+                    cpu_permille: Some(u32::MAX),
+                    memory_bytes: u64::MAX,
+                    busy_permille: None,
+                })
+                .collect(),
         }
     }
 
@@ -353,6 +367,7 @@ impl Said<'_, '_> {
             task: Some(id.into()),
             window: Some(window(n).into()),
             lookups: lookups.clone(),
+            attempt: 0,
         };
         let windows = (0..if count > 30 { count } else { count % 3 })
             .map(opened)
@@ -549,7 +564,9 @@ fn object(
 ) -> v1::StagedObject {
     use v1::staged_object::{File, Kind, Multipart, Staging};
     let spec = &job.resolved.spec;
-    let SinkKind::Files(sink) = &spec.sink;
+    let SinkKind::Files(sink) = &spec.sink else {
+        panic!("it writes files");
+    };
     let extension = match kind {
         ObjectKind::Data => sink.extension(),
         ObjectKind::DeadLetter => DEAD_LETTER_EXTENSION,
@@ -589,6 +606,7 @@ fn object(
         size: 10,
         crc32c: 1,
         rows,
+        table_file: None,
         staging: Some(staging),
     }
 }

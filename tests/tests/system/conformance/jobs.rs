@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use streamctl_engine::source::generator::Options;
 use streamctl_proto::Manifest;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::v1::{JobState, JobStatus};
 use streamctl_tests::here::{Life, Place, json_lines};
 use streamctl_tests::kinesis::produce::{Order, produce};
-use streamctl_tests::kinesis::{Call, FakeKinesis, Fault, Stream};
+use streamctl_tests::kinesis::{Call, FakeKinesis, FanoutLimits, Fault, Stream};
 use streamctl_tests::wait::until;
 use tokio::runtime::Runtime;
 
@@ -74,6 +74,12 @@ impl Scene {
         for shard in shards {
             self.put(shard, records);
         }
+    }
+
+    /// Subscriptions that were granted so far.
+    fn granted(&self) -> usize {
+        let outcomes = subscriptions(&self.fake.calls_of("SubscribeToShard"));
+        outcomes.get("granted").copied().unwrap_or_default()
     }
 
     fn job(&self, name: &str, source: &str) -> String {
@@ -291,7 +297,7 @@ fn line_04_a_merged_shard_waits_for_both_of_its_parents() {
 }
 
 #[test]
-fn line_05_a_closed_shard_that_nobody_has_read_is_read_before_its_children() {
+fn line_05_an_unread_closed_shard_is_read_before_its_children() {
     let mut scene = Scene::of(1);
     scene.put(&SHARD(0), 20);
     let children = scene.stream.split(&SHARD(0));
@@ -744,4 +750,81 @@ fn line_10_a_job_over_a_thousand_shards_reads_each_of_them() {
     assert_eq!(scene.fake.violations(), BTreeMap::new());
     let ids: BTreeSet<u64> = scene.rows("sales").into_iter().map(|(.., id)| id).collect();
     assert_eq!(ids.len(), MANY_SHARDS);
+}
+
+/// Calls for subscriptions, by what became of them.
+fn subscriptions(calls: &[Call]) -> BTreeMap<String, usize> {
+    let mut outcomes = BTreeMap::new();
+    for call in calls {
+        let outcome = call.error.clone().unwrap_or_else(|| "granted".to_owned());
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    outcomes
+}
+
+#[test]
+fn e08_all_workers_of_many_shards_die_and_all_are_read_again_without_a_loop_of_refusals() {
+    const SHARDS: usize = 200;
+    let mut scene = Scene::of(SHARDS);
+    let shards: Vec<String> = (0..SHARDS).map(SHARD).collect();
+    let life = scene.place.start(2);
+    let source = "starting_position = \"trim_horizon\"\nconsumer = \"reports\"";
+    // A test has not the processors for five calls a second of each shard.
+    life.submit(&scene.job_polled_every("5s", "sales", source));
+    scene.put_all(&shards, 1);
+    life.until_published("sales", SHARDS as u64, STEP);
+    until("a subscription of each shard", STEP, || {
+        let calls = scene.fake.calls_of("SubscribeToShard");
+        (subscriptions(&calls).get("granted") >= Some(&SHARDS)).then_some(())
+    });
+    life.kill();
+    scene.fake.forget_calls();
+    let life = scene.place.start(2);
+    let begin = Instant::now();
+    scene.put_all(&shards, 1);
+    life.until_published("sales", 2 * SHARDS as u64, STEP);
+    assert!(
+        begin.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begin.elapsed()
+    );
+    until("a subscription of each shard again", STEP, || {
+        let calls = scene.fake.calls_of("SubscribeToShard");
+        (subscriptions(&calls).get("granted") >= Some(&SHARDS)).then_some(())
+    });
+    let outcomes = subscriptions(&scene.fake.calls_of("SubscribeToShard"));
+    let refused = outcomes.get("ResourceInUseException").copied();
+    assert!(refused.unwrap_or_default() <= 2 * SHARDS, "{outcomes:?}");
+    assert_eq!(outcomes.get("LimitExceededException"), None, "{outcomes:?}");
+    scene.everything_is_there_once(&life, "sales");
+}
+
+#[test]
+fn a_job_with_a_consumer_reads_splits_and_merges_over_ends_and_restarts() {
+    let mut scene = Scene::of(2);
+    scene.fake.limit_fanout(FanoutLimits {
+        lasts: Duration::from_secs(6),
+        ..FanoutLimits::default()
+    });
+    let life = scene.place.start(2);
+    let source = "starting_position = \"trim_horizon\"\nconsumer = \"reports\"";
+    life.submit(&scene.job("sales", source));
+    scene.put_all(&[SHARD(0), SHARD(1)], 20);
+    let children = scene.stream.split(&SHARD(0));
+    scene.put_all(&children, 20);
+    scene.put(&SHARD(1), 20);
+    life.until_published("sales", 100, STEP);
+    until("a subscription of each open shard", STEP, || {
+        (scene.granted() >= 3).then_some(())
+    });
+    life.kill();
+    let life = scene.place.start(1);
+    let merged = scene.stream.merge(&children[0], &children[1]);
+    let merged = merged.expect("they are neighbours");
+    let before = scene.granted();
+    until("subscriptions that ended and were made again", STEP, || {
+        scene.put_all(&[merged.clone(), SHARD(1)], 1);
+        (scene.granted() >= before + 4).then_some(())
+    });
+    scene.everything_is_there_once(&life, "sales");
 }

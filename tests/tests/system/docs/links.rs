@@ -149,7 +149,7 @@ fn every_page_of_docs_is_in_the_index() {
 }
 
 #[test]
-fn links_and_anchors_are_told_as_they_are_meant() {
+fn links_and_anchors_are_read_as_they_are_meant() {
     assert_eq!(
         links("a [b](c.md) `[d](e)`\n```\n[f](g)\n```\n[h](#i)"),
         ["c.md", "#i"]

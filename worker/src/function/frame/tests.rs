@@ -101,6 +101,7 @@ fn orders_have_the_form_of_the_protocol() {
         name: "process_batch",
         frame: Some(Frame::Pandas),
         job: "sales",
+        on_published: None,
     };
     let expected = r#"{"type":"open","protocol":1,"folder":"/code","file":"transform.py","name":"process_batch","frame":"pandas","job":"sales"}"#;
     assert_eq!(serde_json::to_string(&open).unwrap(), expected);
@@ -112,9 +113,26 @@ fn orders_have_the_form_of_the_protocol() {
         job: "sales",
         lookups: BTreeMap::from([("countries", "v1")]),
         empty: false,
+        by: &[],
     };
     let expected = r#"{"type":"call","batch_id":5,"window_start_ms":1,"window_end_ms":2,"attempt":1,"job":"sales","lookups":{"countries":"v1"},"empty":false}"#;
     assert_eq!(serde_json::to_string(&call).unwrap(), expected);
+    let by = ["country".to_owned()];
+    let per_key = Order::Call {
+        batch_id: 5,
+        window_start_ms: 1,
+        window_end_ms: 2,
+        attempt: 1,
+        job: "sales",
+        lookups: BTreeMap::new(),
+        empty: false,
+        by: &by,
+    };
+    let text = serde_json::to_string(&per_key).unwrap();
+    assert!(
+        text.ends_with(r#""empty":false,"by":["country"]}"#),
+        "{text}"
+    );
     assert_eq!(
         serde_json::to_string(&Order::End).unwrap(),
         r#"{"type":"end"}"#

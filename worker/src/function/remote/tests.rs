@@ -178,6 +178,7 @@ fn code() -> Code {
         module: Module::File("transform.py".into()),
         name: "process_batch".into(),
         frame: Some(Frame::Pandas),
+        on_published: None,
     }
 }
 
@@ -211,6 +212,8 @@ async fn call(
         job: "sales".parse().unwrap(),
         lookups: BTreeMap::new(),
         empty: false,
+        by: Vec::new(),
+        memory: None,
     };
     let mut input = futures::stream::iter(input);
     remote.call(call, schema(), &mut input).await
@@ -251,7 +254,7 @@ async fn an_exception_of_the_server_is_that_of_the_users_code() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_hangs_lies_or_is_not_there_is_named() {
+async fn a_server_that_refuses_hangs_misbehaves_or_is_away_is_named() {
     let (mut remote, _) = connected(Does::Refuse).await;
     let error = call(&mut remote, vec![]).await.unwrap_err();
     assert!(matches!(error, FunctionError::Server { .. }), "{error}");

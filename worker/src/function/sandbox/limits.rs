@@ -5,7 +5,7 @@
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{
-    Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+    Resource, Rlimit, Signal, getppid, getrlimit, nice, set_parent_process_death_signal, setrlimit,
     setsid, umask,
 };
 use rustix::thread::set_no_new_privs;
@@ -17,6 +17,9 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 const FILES_MAX: u64 = 1_024;
 /// Threads of one function.
 pub const THREADS_MAX: u64 = 256;
+
+/// A third of the weight of a thread of the worker.
+const NICE: i32 = 5;
 
 /// The first descriptor that Python must not get.
 const FIRST_CLOSED: i32 = 3;
@@ -39,6 +42,14 @@ pub fn write_for_itself() {
 pub fn prefer_for_the_oom_killer() {
     // A convenience: without it the kernel chooses by size.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
+/// The worker's threads and other jobs go first where there are fewer cores than work.
+pub fn yield_to_the_worker() {
+    // Conveniences: without them all have the same share.
+    let _ = nice(NICE);
+    // A session of its own may be scheduled as a group, whose members' niceness counts inside alone.
+    let _ = std::fs::write("/proc/self/autogroup", NICE.to_string());
 }
 
 /// Sets the limits. `counts_threads`: the number of threads of this user is the function's alone.

@@ -5,6 +5,7 @@
 //! Rule: each layer is put on where the kernel has it and is reported as held only after the kernel
 //! confirmed it. All is done by a process with one thread that has not yet run a line of the user.
 
+mod calls;
 mod landlock;
 mod limits;
 mod namespaces;
@@ -240,6 +241,7 @@ impl Allowed {
 pub fn enter(allowed: &Allowed) -> Result<Protection, (&'static str, String)> {
     limits::close_inherited();
     limits::prefer_for_the_oom_killer();
+    limits::yield_to_the_worker();
     let entered = match allowed.layers.namespaces {
         true => namespaces::enter(allowed.network).map_err(|problem| ("namespaces", problem))?,
         false => namespaces::Entered::Nothing("it is switched off".into()),

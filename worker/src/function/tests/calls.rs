@@ -158,9 +158,52 @@ def process_batch(head, bodies):
         }
     }
     assert_eq!(printed, ["call 1", "call 2", "failed", "call 1", "call 2"]);
+    // A window is called at once, although the only slot is taken, and its function ends with the call.
+    let mut first = functions.acquire().await.unwrap();
+    let mut further = functions.acquire_at_once().await.unwrap();
+    for (lease, text) in [(&mut first, "call 3"), (&mut further, "call 1")] {
+        let outcome = call_as(&mut **lease, window(), vec![]).await.unwrap();
+        assert_eq!(outcome.log.last().unwrap().text, text);
+    }
+    drop((first, further));
+    let mut kept = functions.acquire().await.unwrap();
+    let outcome = call_as(&mut *kept, window(), vec![]).await.unwrap();
+    assert_eq!(outcome.log.last().unwrap().text, "call 4");
+    drop(kept);
     functions.close().await;
     assert!(functions.acquire().await.is_err());
+    assert!(functions.acquire_at_once().await.is_err());
     given.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn a_function_leaves_the_processor_to_the_worker() {
+    let text = "
+import os
+def process_batch(head, bodies):
+    raise ValueError(os.getpriority(os.PRIO_PROCESS, 0))
+";
+    let given = given(text);
+    let mut child = given.start().await.unwrap();
+    let error = call_as(&mut child, window(), vec![]).await.unwrap_err();
+    assert_eq!(error.raised().unwrap().message, "5");
+}
+
+#[tokio::test]
+async fn a_runner_that_knows_no_keys_is_refused() {
+    let given = given(ECHO);
+    let mut child = given.start().await.unwrap();
+    let call = Call {
+        by: vec!["id".into()],
+        ..window()
+    };
+    let error = call_as(&mut child, call, vec![]).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("too old to call the function per key"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

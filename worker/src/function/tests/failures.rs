@@ -4,7 +4,7 @@ use super::*;
 use crate::function::error::{Exit, MemorySign, Phase};
 
 #[tokio::test]
-async fn an_exception_has_its_place_and_traceback_and_the_function_goes_on() {
+async fn an_exception_has_its_place_and_traceback_and_the_function_continues() {
     let given = given(
         "
 def process_batch(head, bodies):

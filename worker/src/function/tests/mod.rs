@@ -88,6 +88,7 @@ impl Given {
             module: Module::File("transform.py".into()),
             name: "process_batch".into(),
             frame: Some(Frame::Pyarrow),
+            on_published: None,
         }
     }
 
@@ -145,6 +146,8 @@ fn window() -> Call {
         job: job(),
         lookups: BTreeMap::new(),
         empty: false,
+        by: Vec::new(),
+        memory: None,
     }
 }
 

@@ -3,8 +3,8 @@
 //! Owns: the names of folders, splitting batches by them. Does not own: objects.
 //! Rule: folder names follow Hive, so that Athena, Spark and a crawler can read them.
 
-use super::rejected::Rejection;
-use super::{RejectedRows, SinkError};
+use super::SinkError;
+use crate::sink::objects::{RejectedRows, Rejection};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -76,6 +76,15 @@ impl Partitioner {
     /// The schema of the objects: the result without the columns that form folders.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The names of the levels of a folder, each with its column of the result unless it is of the
+    /// window's time.
+    pub fn levels(&self) -> impl Iterator<Item = (&str, Option<usize>)> {
+        self.levels.iter().map(|level| match level {
+            Level::Fixed(folder) => (folder.split('=').next().unwrap_or(folder), None),
+            Level::Column { name, index } => (name.as_str(), Some(*index)),
+        })
     }
 
     /// Rows of the result in their written types, by folder; those that cannot be written are

@@ -3,17 +3,15 @@
 //! Rule: text formats are compared line by line as the sink writes them, Parquet value by value; a
 //! row's folder is part of it, because partition columns are not in the object.
 
-use super::rejected::{dead_rows_as_json, rows_as_json};
-use super::{EncodeError, Encoder, Encoding, Partitioner, Parts, RejectedRows, SinkError};
+use super::{EncodeError, Partitioner, Parts, SinkError};
 use crate::function::DeadRows;
+use crate::sink::objects::{
+    Encoder, Encoding, ParquetRows, RejectedRows, dead_rows_as_json, rows_as_json,
+};
 use crate::sink::stored::{Give, Keyed, STORED_LINE_BYTES_MAX, StoredRows, key, rejected_lines};
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::row::{RowConverter, SortField};
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use streamctl_engine::source::files::lines::Lines;
 use streamctl_engine::written::{Form, TextForm};
 use streamctl_proto::Window;
@@ -24,7 +22,8 @@ pub(super) struct Rows {
     sink: FilesSink,
     form: Form,
     partitioner: Partitioner,
-    converter: RowConverter,
+    /// Of Parquet.
+    values: Option<ParquetRows>,
     key: Vec<u8>,
 }
 
@@ -33,20 +32,16 @@ impl Rows {
     pub fn new(sink: &FilesSink, result: &SchemaRef, window: Window) -> Result<Self, SinkError> {
         let form = Form::new(result, sink);
         let partitioner = Partitioner::new(&sink.partition_by, window, form.schema())?;
-        let fields = partitioner.schema().fields().iter();
-        // Text formats never use it, so that a type that it does not support stops only Parquet.
-        let fields: Vec<SortField> = match sink.format {
-            SinkFormat::Parquet => fields
-                .map(|field| SortField::new(field.data_type().clone()))
-                .collect(),
-            SinkFormat::Json | SinkFormat::Csv => vec![],
+        // A type that it does not support stops only Parquet.
+        let values = match sink.format {
+            SinkFormat::Parquet => Some(ParquetRows::new(partitioner.schema())?),
+            SinkFormat::Json | SinkFormat::Csv => None,
         };
-        let converter = RowConverter::new(fields).map_err(EncodeError::from)?;
         Ok(Self {
             sink: sink.clone(),
             form,
             partitioner,
-            converter,
+            values,
             key: vec![],
         })
     }
@@ -80,48 +75,6 @@ impl Rows {
         }
         Ok(())
     }
-
-    fn values(
-        &mut self,
-        folder: &str,
-        batch: &RecordBatch,
-        give: Give<'_>,
-    ) -> Result<(), EncodeError> {
-        let schema = self.partitioner.schema();
-        let header = names(&batch.schema());
-        let conformed = if header == names(schema) {
-            conform(batch, schema)
-        } else {
-            Ok(None)
-        };
-        let Some(batch) = conformed? else {
-            // The object has other columns than the query has now: every row differs.
-            self.foreign(folder, batch, give);
-            return Ok(());
-        };
-        let rows = self.converter.convert_columns(batch.columns())?;
-        for (index, row) in rows.iter().enumerate() {
-            key(&mut self.key, folder, &header, row.data());
-            let text = || format!("{folder}{}{}", gap(folder), json(&batch.slice(index, 1)));
-            give(Keyed {
-                key: &self.key,
-                text: &text,
-            });
-        }
-        Ok(())
-    }
-
-    fn foreign(&mut self, folder: &str, batch: &RecordBatch, give: Give<'_>) {
-        let header = names(&batch.schema());
-        for index in 0..batch.num_rows() {
-            let text = json(&batch.slice(index, 1));
-            key(&mut self.key, folder, &header, text.as_bytes());
-            give(Keyed {
-                key: &self.key,
-                text: &|| text.clone(),
-            });
-        }
-    }
 }
 
 impl StoredRows for Rows {
@@ -140,14 +93,10 @@ impl StoredRows for Rows {
             .to_owned();
         match self.sink.format {
             SinkFormat::Json | SinkFormat::Csv => self.lines(location, &folder, bytes, give),
-            SinkFormat::Parquet => {
-                let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-                    .and_then(|builder| builder.build());
-                for batch in reader? {
-                    self.values(&folder, &batch?, give)?;
-                }
-                Ok(())
-            }
+            SinkFormat::Parquet => match &mut self.values {
+                Some(values) => values.of_file(&folder, bytes, give),
+                None => Ok(()),
+            },
         }
     }
 
@@ -161,7 +110,11 @@ impl StoredRows for Rows {
         }
         for (folder, rows) in folders {
             match self.sink.format {
-                SinkFormat::Parquet => self.values(&folder, &rows, give)?,
+                SinkFormat::Parquet => {
+                    if let Some(values) = &mut self.values {
+                        values.values(&folder, &rows, give)?;
+                    }
+                }
                 format @ (SinkFormat::Json | SinkFormat::Csv) => {
                     // A new encoder for each: in CSV it begins with the header, as an object does.
                     let mut encoder = Encoder::new(
@@ -187,47 +140,4 @@ impl StoredRows for Rows {
 
 fn gap(folder: &str) -> &'static str {
     if folder.is_empty() { "" } else { " " }
-}
-
-fn names(schema: &Schema) -> Vec<u8> {
-    let mut names = Vec::new();
-    for field in schema.fields() {
-        names.extend_from_slice(field.name().as_bytes());
-        names.push(0);
-    }
-    names
-}
-
-/// The same values in the wanted types: a file may return text or dictionaries in another layout.
-/// `None`: the types differ.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<Option<RecordBatch>, ArrowError> {
-    let mut columns = Vec::with_capacity(batch.num_columns());
-    for (column, field) in batch.columns().iter().zip(schema.fields()) {
-        if column.data_type() == field.data_type() {
-            columns.push(column.clone());
-            continue;
-        }
-        let converted = cast(column, field.data_type())?;
-        if converted.null_count() != column.null_count() {
-            return Ok(None);
-        }
-        columns.push(converted);
-    }
-    // Nullability of a column is not compared: the values are.
-    let nullable: Vec<_> = schema
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(true))
-        .collect();
-    RecordBatch::try_new(std::sync::Arc::new(Schema::new(nullable)), columns).map(Some)
-}
-
-fn json(rows: &RecordBatch) -> String {
-    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
-    match writer.write(rows).and_then(|()| writer.finish()) {
-        Ok(()) => String::from_utf8_lossy(&writer.into_inner())
-            .trim_end()
-            .to_owned(),
-        Err(error) => format!("a row that cannot be shown: {error}"),
-    }
 }

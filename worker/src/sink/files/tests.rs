@@ -1,7 +1,8 @@
 //! Objects written by the sinks, read back from a storage in memory.
 
 use super::*;
-use crate::memory::MemoryBudget;
+use crate::memory::{Holding, MemoryBudget};
+use crate::sink::objects::{Folder, MEMORY_BYTES_MAX, PARTITIONS_MAX};
 use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
     UInt64Array,
@@ -10,14 +11,16 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::sync::Mutex;
-use streamctl_engine::storage::{ObjectInfo, PutOutcome, StagedWriter, StorageError};
-use streamctl_proto::Term;
+use streamctl_engine::storage::{
+    ObjectInfo, PutOutcome, StagedWriter, Storage, StorageError, Storages,
+};
 use streamctl_proto::report::{ObjectKind, Staging};
 use streamctl_proto::spec::{Compression, Location, PartitionColumn, SinkFormat};
 use streamctl_proto::staged_name::Orphans;
+use streamctl_proto::{TaskId, Term};
 
 /// Staged objects by location; implements only what a sink calls.
 #[derive(Clone, Debug, Default)]
@@ -167,6 +170,7 @@ impl StagedWriter for FakeWriter {
             size,
             crc32c: 0,
             rows,
+            table_file: None,
             staging,
         })
     }
@@ -196,24 +200,27 @@ fn spec(format: SinkFormat, compression: Compression) -> FilesSink {
     }
 }
 
-fn sink(storage: &FakeStorage, spec: FilesSink, schema: &SchemaRef) -> Box<FilesWriter> {
+fn sink(storage: &FakeStorage, spec: FilesSink, schema: &SchemaRef) -> Box<ObjectsWriter> {
+    sink_in(storage, &spec, schema, memory(1 << 40)).unwrap()
+}
+
+fn sink_in(
+    storage: &FakeStorage,
+    spec: &FilesSink,
+    schema: &SchemaRef,
+    memory: Arc<Holding>,
+) -> Result<Box<ObjectsWriter>, SinkError> {
     let job = "sales".parse().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-    let spec = Arc::new(spec);
-    let memory = memory(1 << 40);
-    let rejected = Location::folder("s3://b/dead");
-    let rejected_storage = Arc::clone(&storage);
-    let context = FilesContext {
-        spec,
+    let context = WriterContext {
         job,
         task: task(),
         window: WINDOW,
-        storage,
-        rejected,
-        rejected_storage,
+        storages: Storages::only(storage),
+        rejected: Location::folder("s3://b/dead"),
         memory,
     };
-    Box::new(FilesWriter::new(context, schema.clone()).unwrap())
+    files_writer(spec, context, schema).map(Box::new)
 }
 
 /// Rows `from..to`; every third text is null.
@@ -238,7 +245,7 @@ fn rows(from: i64, to: i64) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
-async fn write_all(mut sink: Box<FilesWriter>, batches: Vec<RecordBatch>) -> Vec<StagedObject> {
+async fn write_all(mut sink: Box<ObjectsWriter>, batches: Vec<RecordBatch>) -> Vec<StagedObject> {
     for batch in batches {
         sink.write(batch).await.unwrap();
     }
@@ -565,7 +572,7 @@ fn spread(partitions: i64) -> RecordBatch {
 }
 
 /// The memory that all folders report.
-fn counted(sink: &FilesWriter) -> usize {
+fn counted(sink: &ObjectsWriter) -> usize {
     sink.folders.values().map(Folder::memory).sum()
 }
 
@@ -610,16 +617,11 @@ fn sink_of_worker(
     limit: &str,
     storage: &FakeStorage,
     schema: &SchemaRef,
-) -> Result<Box<FilesWriter>, SinkError> {
+) -> Result<Box<ObjectsWriter>, SinkError> {
     let budget = MemoryBudget::new(limit.parse().unwrap());
     let memory = budget.window(false, false).unwrap().sink;
-    let context = sink(
-        storage,
-        spec(SinkFormat::Parquet, Compression::Snappy),
-        &rows(0, 1).schema(),
-    )
-    .context;
-    FilesWriter::new(FilesContext { memory, ..context }, schema.clone()).map(Box::new)
+    let spec = spec(SinkFormat::Parquet, Compression::Snappy);
+    sink_in(storage, &spec, schema, memory)
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ async fn taken(bed: &mut Bed, name: &str, records: u64) -> Vec<Message> {
 }
 
 #[tokio::test]
-async fn a_release_inside_a_window_reports_what_was_read_and_the_next_task_goes_on_without_a_gap() {
+async fn a_release_inside_a_window_reports_what_was_read_and_the_next_task_continues_without_a_gap()
+{
     let mut bed = Bed::new(job("SELECT id FROM source"));
     bed.push("a", 0, &[10, 20, 1_010]);
     bed.start(&["a", "b"]);
@@ -144,11 +145,11 @@ async fn a_drain_does_not_wait_for_a_later_window_that_the_task_has_asked_for() 
             break;
         }
         if is_opening(&message) {
-            bed.command(Command::Open(window(0), BTreeMap::new())).await;
+            bed.command(opened(window(0), BTreeMap::new())).await;
         }
     }
     bed.command(Command::Drain(1_000)).await;
-    bed.command(Command::Open(window(1), BTreeMap::new())).await;
+    bed.command(opened(window(1), BTreeMap::new())).await;
     let messages = bed.finish().await;
     assert_eq!(ended(&messages).why(), Why::Released);
     assert!(
@@ -169,8 +170,8 @@ async fn a_window_that_is_asked_for_again_after_a_drain_and_answered_twice_keeps
     bed.command(Command::Drain(1_000)).await;
     bed.command(Command::Drain(2_000)).await;
     while !is_opening(&bed.next().await) {}
-    bed.command(Command::Open(window(1), BTreeMap::new())).await;
-    bed.command(Command::Open(window(1), BTreeMap::new())).await;
+    bed.command(opened(window(1), BTreeMap::new())).await;
+    bed.command(opened(window(1), BTreeMap::new())).await;
     bed.push("a", 1, &[1_020]);
     taken(&mut bed, "a", 2).await;
     for name in ["a", "b"] {
@@ -222,7 +223,7 @@ async fn a_cancelled_task_leaves_no_report() {
 }
 
 #[tokio::test]
-async fn lost_records_fail_the_task_for_good_and_say_what_to_do() {
+async fn lost_records_fail_the_task_for_good_with_a_hint() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
     let lost = ReadError::DataLoss {
         shard: shard("a"),
@@ -277,7 +278,7 @@ async fn a_storage_that_does_not_answer_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_may_make_fails_the_job_and_one_that_this_worker_may_not_make_does_not()
+async fn a_request_that_no_worker_may_make_fails_the_job_and_one_that_this_worker_may_not_make_does_not()
  {
     for (cause, why, place) in [
         (RefusalCause::Request, Why::Fatal, Place::Unspecified),

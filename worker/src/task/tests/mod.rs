@@ -6,7 +6,7 @@ mod ending;
 mod memory;
 mod reading;
 
-use super::{Command, Context, Parts, run, shards::ShardState};
+use super::{Command, Context, Opening, Parts, run, shards::ShardState};
 use crate::functions::Functions;
 use crate::memory::MemoryBudget;
 use crate::registry::{JobIdentity, Registry};
@@ -27,7 +27,7 @@ use streamctl_proto::spec::{
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{
     LookupVersion, Manifest, Position, Report, ResolvedJob, ShardId, StagedObject, TaskId, Term,
-    Window, WindowSize, v1,
+    Watermark, Window, WindowSize, v1,
 };
 use tokio::sync::mpsc;
 
@@ -57,6 +57,7 @@ pub(crate) fn kinesis_source(compression: PayloadCompression) -> SourceKind {
         role_arn: None,
         session_name: None,
         poll_interval: Duration::from_millis(250),
+        consumer: None,
         max_records_per_read: 10_000,
         compression,
         grace: Duration::ZERO,
@@ -97,6 +98,15 @@ pub(crate) fn record(id: u64) -> String {
     format!(r#"{{"id": {id}, "k": "k{}"}}"#, id % 3)
 }
 
+/// The controller's answer for a window at its first try.
+fn opened(window: Window, lookups: BTreeMap<String, LookupVersion>) -> Command {
+    Command::Open(Opening {
+        window,
+        lookups,
+        attempt: 1,
+    })
+}
+
 /// The environment of a task; the test sends the controller's messages.
 pub(crate) struct Bed {
     pub job: ResolvedJob,
@@ -106,6 +116,7 @@ pub(crate) struct Bed {
     pub registry: Arc<Registry>,
     /// Replaces the sources in memory.
     pub sources: Option<Sources>,
+    pub functions: Functions,
     pub lookups: BTreeMap<String, LookupVersion>,
     pub budget: MemoryBudget,
     said: mpsc::Receiver<v1::WorkerMessage>,
@@ -125,6 +136,7 @@ impl Bed {
             results: Arc::default(),
             registry,
             sources: None,
+            functions: Functions::default(),
             lookups: BTreeMap::new(),
             budget: MemoryBudget::default(),
             said,
@@ -147,7 +159,7 @@ impl Bed {
             self.storages(),
             sources,
             self.budget.clone(),
-            Functions::default(),
+            self.functions.clone(),
         ))
     }
 
@@ -158,7 +170,7 @@ impl Bed {
             vec![],
             String::new(),
             self.job.spec.window,
-            floor_ms,
+            Watermark::At(floor_ms),
         )
     }
 
@@ -224,8 +236,7 @@ impl Bed {
                     start_ms: window.start_ms,
                     end_ms: window.end_ms,
                 };
-                self.command(Command::Open(window, self.lookups.clone()))
-                    .await;
+                self.command(opened(window, self.lookups.clone())).await;
             }
             let found = awaited(&message);
             all.push(message);

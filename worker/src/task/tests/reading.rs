@@ -1,11 +1,19 @@
 //! The messages of a task that keeps reading, and their order.
 
 use super::*;
+use crate::function::Call;
+use crate::function::fake::{Ending, Script};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use streamctl_engine::catalog::arrow_schema;
+use streamctl_engine::function::schema;
 use streamctl_engine::lookup;
 use streamctl_engine::source::Child;
 use streamctl_proto::report::{NullValues, UnknownKey};
 use streamctl_proto::resolved::{ColumnType, NestedColumns};
-use streamctl_proto::spec::{LookupFormat, LookupSpec, OnBadValue};
+use streamctl_proto::spec::{
+    FunctionPlace, FunctionSpec, LookupFormat, LookupSpec, OnBadValue, Per,
+};
 
 fn opening_of(message: &Message, number: i64) -> bool {
     matches!(message, Message::WindowOpening(opening) if opening.window == Some(window(number).into()))
@@ -84,7 +92,7 @@ async fn objects_are_staged_and_nothing_is_published() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_records_are_told_before_the_next_progress_is_due() {
+async fn the_first_records_are_reported_before_the_next_progress_is_due() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
     bed.push("a", 0, &[10]);
     let begin = tokio::time::Instant::now();
@@ -159,6 +167,64 @@ async fn a_window_before_the_open_ones_opens_though_two_are_open() {
     assert_eq!(windows, [window(0), window(5)]);
 }
 
+#[derive(Debug)]
+struct Works;
+
+impl Script for Works {
+    fn next(&self, _: &Call) -> Ending {
+        Ending::Returns
+    }
+}
+
+/// Each open window holds one of its task's functions until it closes, and the younger ones close
+/// after the older ones.
+#[tokio::test]
+async fn a_window_is_given_a_function_though_younger_ones_hold_all_that_are_kept() {
+    let mut job = job("SELECT id FROM source");
+    let column = |name: &str| ColumnType {
+        name: name.into(),
+        type_name: "bigint".into(),
+    };
+    job.spec.function = Some(FunctionSpec {
+        place: FunctionPlace::Url("grpc://127.0.0.1:1".into()),
+        name: "process_batch".into(),
+        frame: None,
+        per: Per::Window,
+        requirements: None,
+        wheels: None,
+        timeout: Duration::from_secs(30),
+        memory_bytes: 64 << 20,
+        network: false,
+        deterministic: true,
+        on_published: None,
+        schema: vec![column("id"), column("batch_id")],
+    });
+    let result = arrow_schema(&job.spec.function.as_ref().unwrap().schema, job.nested).unwrap();
+    job.output_schema = BASE64.encode(schema::encode(&result).unwrap());
+    let mut bed = Bed::new(job);
+    bed.functions = Functions::faked(Arc::new(Works));
+    bed.start(&["a", "b", "c", "d", "e"]);
+    bed.push("a", 0, &[8_010, 9_010]);
+    bed.until(|message| opening_of(message, 9)).await;
+    for (place, name) in ["b", "c", "d", "e"].into_iter().enumerate() {
+        let number = 7 - place as i64;
+        bed.push(name, 100 * number as u64, &[number * WINDOW_MS + 10]);
+        bed.until(|message| opening_of(message, number)).await;
+    }
+    // The oldest can close, and no other one.
+    bed.source.complete_to(&shard("e"), 5_000);
+    let mut messages = bed.until(|message| report_of(message, 4)).await;
+    for (place, name) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
+        bed.push(name, 1_000 * (place as u64 + 1), &[10_010]);
+    }
+    messages.extend(bed.until(|message| report_of(message, 9)).await);
+    let windows: Vec<Window> = reports(&messages)
+        .iter()
+        .map(|report| report.window)
+        .collect();
+    assert_eq!(windows, [4, 5, 6, 7, 8, 9].map(window));
+}
+
 #[tokio::test]
 async fn an_idle_shard_s_window_closes_when_its_reader_has_caught_up() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
@@ -174,7 +240,7 @@ async fn an_idle_shard_s_window_closes_when_its_reader_has_caught_up() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_shard_is_told_once_with_its_floor_and_children_of_the_task_begin_then() {
+async fn the_end_of_a_shard_is_reported_once_with_its_floor_and_children_of_the_task_begin_then() {
     let mut bed = Bed::new(job("SELECT id FROM source"));
     bed.push("parent", 0, &[10, 2_010]);
     let child = Child {
@@ -299,11 +365,8 @@ async fn each_window_is_joined_with_the_lookup_version_that_was_named_for_it() {
         match bed.next().await {
             Message::WindowOpening(opening) => {
                 let number = opening.window.unwrap().start_ms / WINDOW_MS;
-                bed.command(Command::Open(
-                    window(number),
-                    versions[number as usize].clone(),
-                ))
-                .await;
+                let lookups = versions[number as usize].clone();
+                bed.command(opened(window(number), lookups)).await;
             }
             Message::Report(report) => reported.push(Report::try_from(report).unwrap()),
             _ => {}

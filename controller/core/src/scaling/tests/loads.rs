@@ -298,7 +298,7 @@ fn a_hot_shard_gets_a_worker_of_its_own_and_no_more_than_that() {
 }
 
 #[test]
-fn workers_that_do_not_say_how_busy_they_are_are_left_alone() {
+fn workers_that_do_not_report_their_load_are_left_alone() {
     let mut plant = Plant::new(16, |_, _| even(16, 3.0));
     plant.says_busy = false;
     plant.run(30);

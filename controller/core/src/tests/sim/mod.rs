@@ -7,9 +7,12 @@ mod source;
 mod worker;
 
 use super::*;
+use crate::effect::Unpublished;
 use crate::event::Stuck;
+use crate::stored::Anchors;
 use fastrand::Rng;
 use source::Source;
+use streamctl_proto::spec::Keep;
 use streamctl_proto::{DeadLetterShard, ManifestRef};
 use worker::SimWorker;
 
@@ -30,6 +33,7 @@ struct Kept {
     published: Epoch,
     wanted: Option<DesiredState>,
     replays: Replays,
+    anchors: Anchors,
 }
 
 struct World {
@@ -86,6 +90,10 @@ impl World {
         if rng.bool() {
             job = with_lookup(job);
             job.spec.lookups[0].refresh = std::time::Duration::from_millis(150);
+        }
+        if seed.is_multiple_of(5) {
+            job.submitted_ms = BEGIN_MS;
+            job.spec.keep = Keep::For(std::time::Duration::from_millis(600));
         }
         let length_ms = rng.i64(1_000..8_000);
         let source = Source::new(&mut rng, reshards, length_ms);
@@ -172,6 +180,22 @@ impl World {
         }
     }
 
+    /// Nothing that the store needs is removed: what is read later must be there.
+    fn trim(&mut self, anchor: &ManifestRef) {
+        // The store may hold a later one by now.
+        let stored = self.store.anchors.first_kept();
+        assert!(anchor.epoch <= stored, "{anchor:?} is not stored");
+        assert!(anchor.epoch <= self.store.published, "it is published");
+        for wanted in &self.store.replays.wanted {
+            let epoch = wanted.letters.epoch();
+            assert!(anchor.epoch <= epoch, "its dead letters are waited for");
+        }
+        let first = anchor.epoch;
+        self.store.manifests.retain(|_, kept| kept.epoch >= first);
+        let kept = self.store.anchors.anchor().cloned();
+        assert!(kept.is_some_and(|kept| self.store.manifests.contains_key(&kept.digest)));
+    }
+
     fn apply(&mut self, effect: &Effect) -> Option<Event> {
         let name = self.job.spec.name.clone();
         Some(match effect.clone() {
@@ -234,16 +258,22 @@ impl World {
                     event: JobEvent::HeadMoved { epoch: head.epoch },
                 }
             }
-            Effect::Publish { manifest, .. } => {
+            Effect::Publish { epochs, .. } => {
+                let first = &epochs[0].manifest;
+                let in_order =
+                    |pair: &[Unpublished]| pair[0].manifest.epoch.next() == pair[1].manifest.epoch;
                 assert!(
-                    manifest.epoch <= self.store.published.next(),
+                    first.epoch <= self.store.published.next() && epochs.windows(2).all(in_order),
                     "epochs are published in order"
                 );
+                // The sink may take only some of them at once.
+                let taken = self.rng.usize(1..=epochs.len());
+                let through = epochs[taken - 1].manifest.epoch;
                 if self.wild && self.rng.u8(0..50) == 0 {
                     let error = "no such upload".into();
                     let hint = "read it again".into();
                     let stuck = Stuck {
-                        epoch: manifest.epoch,
+                        epoch: first.epoch,
                         lost: vec!["/out/a".into()],
                     };
                     return Some(Event::Job {
@@ -253,20 +283,36 @@ impl World {
                 }
                 Event::Job {
                     job: name,
-                    event: JobEvent::EpochPublished {
-                        epoch: manifest.epoch,
-                    },
+                    event: JobEvent::EpochsPublished { through },
                 }
             }
-            Effect::RecordPublished { epoch, .. } => {
+            Effect::RecordPublished { manifests, .. } => {
+                let first = manifests[0].epoch;
+                let through = manifests[manifests.len() - 1].epoch;
+                assert_eq!(first.0 + manifests.len() as u64, through.0 + 1);
                 assert!(
-                    epoch <= self.store.published.next()
-                        && Some(epoch) <= self.store.head.as_ref().map(|h| h.epoch)
+                    first <= self.store.published.next()
+                        && Some(through) <= self.store.head.as_ref().map(|h| h.epoch)
                 );
-                self.store.published = self.store.published.max(epoch);
+                self.store.published = self.store.published.max(through);
                 Event::Job {
                     job: name,
-                    event: JobEvent::PublishedRecorded { epoch },
+                    event: JobEvent::PublishedRecorded { through },
+                }
+            }
+            Effect::RecordAnchors { anchors, .. } => {
+                self.store.anchors = anchors.clone();
+                Event::Job {
+                    job: name,
+                    event: JobEvent::AnchorsRecorded { anchors },
+                }
+            }
+            Effect::Trim { anchor, .. } => {
+                self.trim(&anchor);
+                let is_more_left = self.rng.bool();
+                Event::Job {
+                    job: name,
+                    event: JobEvent::Trimmed { is_more_left },
                 }
             }
             Effect::RecordReplays { replays, .. } => {
@@ -402,6 +448,8 @@ impl World {
                 Effect::MoveHead { .. }
                     | Effect::RecordPublished { .. }
                     | Effect::RecordReplays { .. }
+                    | Effect::RecordAnchors { .. }
+                    | Effect::Trim { .. }
                     | Effect::RecordVersion { .. }
                     | Effect::RecordWanted { .. }
             );
@@ -438,6 +486,7 @@ impl World {
             replays: self.store.replays.clone(),
             lookups: BTreeMap::new(),
             repairs: vec![],
+            anchors: self.store.anchors.clone(),
         }));
     }
 
@@ -672,8 +721,8 @@ impl World {
         let job = self.core.jobs.values().next().unwrap();
         let of = |(id, s): (&ShardId, &job::Shard)| {
             format!(
-                "{id} {} {} {:?} {} {:?}\n",
-                s.committed, s.reached, s.end, s.floor_ms, s.task
+                "{id} {} {} {:?} {:?} {:?}\n",
+                s.committed, s.reached, s.end, s.floor, s.task
             )
         };
         let shards = job.shards.iter().map(of).collect::<String>();

@@ -153,23 +153,23 @@ impl Source {
     /// nor before the last of its parents. No fault may change it.
     pub(super) fn windows(&self) -> BTreeMap<ShardId, Vec<Window>> {
         let mut windows: BTreeMap<ShardId, Vec<Window>> = BTreeMap::new();
-        let mut ends: BTreeMap<&ShardId, i64> = BTreeMap::new();
+        let mut ends: BTreeMap<&ShardId, Watermark> = BTreeMap::new();
         // Shards are named in the order of their creation.
         for (id, shard) in &self.shards {
-            let floor_ms = shard
+            let floor = shard
                 .parents
                 .iter()
                 .map(|parent| ends[parent])
                 .max()
-                .unwrap_or(i64::MIN);
-            let mut clamp = Clamp::new(WindowSize::from_ms(WINDOW_MS).unwrap(), floor_ms);
+                .unwrap_or_default();
+            let mut clamp = Clamp::new(WindowSize::from_ms(WINDOW_MS).unwrap(), floor);
             let placed = shard
                 .records
                 .iter()
                 .map(|(_, arrival_ms)| clamp.place(*arrival_ms))
                 .collect();
             windows.insert(id.clone(), placed);
-            ends.insert(id, clamp.floor_ms());
+            ends.insert(id, clamp.floor());
         }
         windows
     }

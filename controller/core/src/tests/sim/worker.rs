@@ -22,7 +22,7 @@ struct Reading {
     fetched: usize,
     after: Vec<ShardId>,
     clamp: Clamp,
-    complete_to_ms: i64,
+    complete_to_ms: Option<i64>,
     saw_end: bool,
     told_ended: bool,
 }
@@ -36,8 +36,8 @@ enum State {
 struct Task {
     shards: Vec<Reading>,
     windows: BTreeMap<Window, (State, BTreeMap<ShardId, ShardRange>)>,
-    told_watermark_ms: i64,
-    until_ms: i64,
+    told_watermark: Watermark,
+    until: Watermark,
     releasing: bool,
 }
 
@@ -96,6 +96,7 @@ impl SimWorker {
             worker: self.name(),
             session,
             event: WorkerEvent::Joined {
+                facts: Default::default(),
                 process: 0,
                 flight_address,
                 tasks,
@@ -170,6 +171,7 @@ impl SimWorker {
                 worker: self.name(),
                 session,
                 event: WorkerEvent::Heard {
+                    cpu_permille: None,
                     memory_bytes: 0,
                     busy_permille: None,
                     clock_skew_ms: None,
@@ -194,7 +196,7 @@ impl SimWorker {
             Effect::ReleaseTask { task, .. } => self.release(task),
             Effect::DrainTask { task, until_ms, .. } => {
                 if let Some(task) = self.tasks.get_mut(&task) {
-                    task.until_ms = until_ms.unwrap_or(i64::MAX);
+                    task.until = until_ms.map_or(Watermark::Ended, Watermark::At);
                 }
             }
             Effect::CancelTask { task, .. } => {
@@ -239,23 +241,21 @@ impl SimWorker {
                 at,
                 fetched: at as usize,
                 after: given.after,
-                clamp: Clamp::new(size, given.floor_ms),
-                complete_to_ms: i64::MIN,
+                clamp: Clamp::new(size, given.floor),
+                complete_to_ms: None,
                 saw_end: false,
                 told_ended: false,
             }
         };
         let shards = shards.into_iter().map(reading).collect();
         let windows = BTreeMap::new();
-        let told_watermark_ms = i64::MIN;
-        let until_ms = i64::MAX;
         self.tasks.insert(
             id,
             Task {
                 shards,
                 windows,
-                told_watermark_ms,
-                until_ms,
+                told_watermark: Watermark::Unknown,
+                until: Watermark::Ended,
                 releasing: false,
             },
         );
@@ -404,7 +404,7 @@ impl SimWorker {
             }
             shard.told_ended = true;
             let name = shard.id.clone();
-            let floor_ms = shard.clamp.floor_ms();
+            let floor = shard.clamp.floor();
             let last = shard.position();
             let child = |(shard, parents)| KnownShard {
                 shard,
@@ -415,7 +415,7 @@ impl SimWorker {
             let ended = EndedShard {
                 shard: name.clone(),
                 last,
-                floor_ms,
+                floor,
                 children,
             };
             self.entries
@@ -435,7 +435,7 @@ impl SimWorker {
                 .filter(|child| child.after.contains(&name))
             {
                 child.after.retain(|parent| *parent != name);
-                child.clamp.close_before(floor_ms);
+                child.clamp.close_before(floor);
             }
         }
     }
@@ -467,28 +467,29 @@ impl SimWorker {
             entry.reports.push(report.clone());
             self.say(Event::reported(self.name(), report));
         }
-        let unfinished_ms = task
+        let unfinished = task
             .windows
             .keys()
             .next()
-            .map_or(i64::MAX, |window| window.start_ms);
-        let watermark_ms = if task.releasing {
-            task.told_watermark_ms
+            .map_or(Watermark::Ended, |window| Watermark::At(window.start_ms));
+        let watermark = if task.releasing {
+            task.told_watermark
         } else {
-            task.watermark_ms(source).min(unfinished_ms)
+            task.watermark(source).min(unfinished)
         };
-        if watermark_ms > task.told_watermark_ms || rng.u8(0..20) == 0 {
-            task.told_watermark_ms = task.told_watermark_ms.max(watermark_ms);
+        if watermark > task.told_watermark || rng.u8(0..20) == 0 {
+            task.told_watermark = task.told_watermark.max(watermark);
             let entry = &mut self.entries.get_mut(&id).unwrap().running;
-            entry.watermark_ms = entry.watermark_ms.max(task.told_watermark_ms);
-            let watermark_ms = entry.watermark_ms;
+            entry.watermark = entry.watermark.max(task.told_watermark);
+            let watermark = entry.watermark;
             self.say(Event::Task {
                 worker: self.name(),
                 task: id,
                 event: TaskEvent::Progressed {
-                    watermark_ms,
+                    watermark,
                     work_us: 0,
                     computing_ms: 0,
+                    hanging: vec![],
                     shards: vec![],
                 },
             });
@@ -525,18 +526,17 @@ impl Reading {
         self.saw_end && self.next_window(source).is_none()
     }
 
-    fn watermark_ms(&self, source: &Source) -> i64 {
+    fn watermark(&self, source: &Source) -> Watermark {
         if let Some(next) = self.next_window(source) {
-            return next.start_ms;
+            return Watermark::At(next.start_ms);
         }
         if self.saw_end {
-            return i64::MAX;
+            return Watermark::Ended;
         }
-        let complete_ms = match self.complete_to_ms {
-            i64::MIN => i64::MIN,
-            time_ms => time_ms.div_euclid(WINDOW_MS) * WINDOW_MS,
-        };
-        self.clamp.floor_ms().max(complete_ms)
+        let complete = self.complete_to_ms.map_or(Watermark::Unknown, |time_ms| {
+            Watermark::At(time_ms.div_euclid(WINDOW_MS) * WINDOW_MS)
+        });
+        self.clamp.floor().max(complete)
     }
 }
 
@@ -554,7 +554,7 @@ impl Task {
             if all_taken && from.is_closed(now) {
                 shard.saw_end = true;
             } else if all_taken {
-                shard.complete_to_ms = shard.complete_to_ms.max(now - GRACE_MS);
+                shard.complete_to_ms = shard.complete_to_ms.max(Some(now - GRACE_MS));
             }
         }
     }
@@ -565,7 +565,7 @@ impl Task {
         for shard in &mut self.shards {
             while let Some(window) = shard
                 .next_window(source)
-                .filter(|window| window.end_ms <= self.until_ms)
+                .filter(|window| self.until.is_past(*window))
             {
                 let next = self.windows.keys().all(|open| *open > window);
                 let room = self.windows.len() < WINDOWS_OPEN_MAX || next;
@@ -598,28 +598,28 @@ impl Task {
         asked
     }
 
-    fn watermark_ms(&self, source: &Source) -> i64 {
+    fn watermark(&self, source: &Source) -> Watermark {
         let waiting = self
             .shards
             .iter()
             .filter(|shard| shard.after.is_empty() && !shard.ended(source));
         waiting
-            .map(|shard| shard.watermark_ms(source))
+            .map(|shard| shard.watermark(source))
             .min()
-            .unwrap_or(i64::MAX)
+            .unwrap_or(Watermark::Ended)
     }
 
     fn close_windows(&mut self, source: &Source) -> bool {
-        let watermark_ms = self.watermark_ms(source);
+        let watermark = self.watermark(source);
         let mut closed = false;
-        let mut last = i64::MIN;
+        let mut last = Watermark::Unknown;
         for (window, (state, _)) in self
             .windows
             .iter_mut()
-            .filter(|(window, _)| window.end_ms <= watermark_ms)
+            .filter(|(window, _)| watermark.is_past(**window))
         {
             closed |= state.close();
-            last = window.end_ms;
+            last = Watermark::At(window.end_ms);
         }
         for shard in &mut self.shards {
             shard.clamp.close_before(last);
@@ -637,6 +637,6 @@ impl Task {
         if self.shards.iter().all(|shard| shard.ended(source)) {
             return Some(TaskEnd::Completed);
         }
-        (self.told_watermark_ms >= self.until_ms).then_some(TaskEnd::Released)
+        (self.told_watermark >= self.until).then_some(TaskEnd::Released)
     }
 }

@@ -212,7 +212,7 @@ async fn line_10_every_page_is_read_at_one_thousand_and_at_ten_thousand_shards()
 }
 
 #[tokio::test]
-async fn line_04_a_merged_shard_names_both_parents_and_a_closed_one_says_so() {
+async fn line_04_a_merged_shard_names_both_parents_and_a_closed_one_is_marked() {
     let shards = listed(3, &[]).await.0.unwrap();
     assert_eq!(shards[2].parents, [name(0), name(1)].map(ShardId::new));
     assert_eq!(

@@ -5,6 +5,7 @@ use super::super::shared::Shared;
 use super::*;
 use crate::source::kinesis::api::Calls;
 use crate::source::kinesis::fake::{Fake, Fault};
+use crate::source::kinesis::wire::{Spoken, Wire};
 use crate::source::testing::clock_at;
 use crate::source::{Foreign, Record};
 use streamctl_proto::SequenceNumber;
@@ -42,6 +43,7 @@ fn api(fake: &Fake) -> Api {
         records_max: 2,
         partition_keys: PartitionKeys::Counted,
         timeout: settings().call_timeout,
+        spoken: Spoken::known(Wire::Json),
         calls: calls(),
     }
 }
@@ -49,6 +51,7 @@ fn api(fake: &Fake) -> Api {
 fn limits(poll_interval: Duration, on_data_loss: OnDataLoss) -> Limits {
     Limits {
         poll_interval,
+        window: None,
         grace: GRACE_DEFAULT,
         on_data_loss,
     }
@@ -104,7 +107,7 @@ fn text(records: &[Record]) -> String {
 }
 
 #[tokio::test]
-async fn line_01_after_a_restart_reading_goes_on_after_the_stored_position() {
+async fn line_01_after_a_restart_reading_continues_after_the_stored_position() {
     let fake = five().await;
     let all = to_tip(&mut reader(&fake, Position::Start)).await;
     assert_eq!(text(&all), "abcde");
@@ -309,7 +312,7 @@ async fn line_12_a_position_older_than_retention_stops_the_job_with_shard_and_po
 }
 
 #[tokio::test]
-async fn line_12_with_continue_the_loss_is_counted_and_reading_goes_on_from_the_oldest_record() {
+async fn line_12_with_continue_the_loss_is_counted_and_reading_continues_at_the_oldest_record() {
     let fake = five().await;
     fake.fault(
         "GetShardIterator",
@@ -427,7 +430,7 @@ async fn line_12_records_that_expired_unread_stop_the_job_whatever_the_position_
 }
 
 #[tokio::test]
-async fn line_12_with_continue_the_gap_is_told_once_and_what_is_left_is_read_once() {
+async fn line_12_with_continue_the_gap_is_named_once_and_the_rest_is_read_once() {
     for stuck_behind_ms in [None, Some(60_000)] {
         for from in positions() {
             let fake = expiring().await;
@@ -531,7 +534,7 @@ async fn line_12_a_shard_that_is_gone_and_was_read_as_far_as_anything_is_kept_is
 }
 
 #[tokio::test]
-async fn line_13_a_shard_is_complete_by_the_earlier_of_two_clocks_and_the_skew_is_told() {
+async fn line_13_a_shard_is_complete_by_the_earlier_of_two_clocks_and_the_skew_is_reported() {
     // This machine's clock shows 100 s; the service's is right.
     for (service_ms, complete_ms, skew_ms) in [
         (220_000, 99_500..=99_500, -121_000..=-118_000),
@@ -551,7 +554,7 @@ async fn line_13_a_shard_is_complete_by_the_earlier_of_two_clocks_and_the_skew_i
 }
 
 #[tokio::test]
-async fn line_13_an_idle_shard_says_how_far_it_is_complete() {
+async fn line_13_an_idle_shard_reports_how_far_it_is_complete() {
     let fake = Fake::start(&[]).await;
     let chunk = reader(&fake, Position::Timestamp(0)).next().await.unwrap();
     assert_eq!(
@@ -561,7 +564,7 @@ async fn line_13_an_idle_shard_says_how_far_it_is_complete() {
 }
 
 #[tokio::test]
-async fn line_16_a_reader_tells_how_far_behind_the_tip_it_is() {
+async fn line_16_a_reader_reports_how_far_behind_the_tip_it_is() {
     let fake = five().await;
     let chunk = reader(&fake, Position::Start).next().await.unwrap();
     assert_eq!((chunk.behind_ms, chunk.complete_to_ms), (1_000, None));
@@ -747,6 +750,7 @@ async fn a_replay_waits_for_a_live_reader_of_its_shard_and_its_waits_are_no_empt
             records_max: 2,
             partition_keys: PartitionKeys::Counted,
             timeout: settings().call_timeout,
+            spoken: Spoken::known(Wire::Json),
             calls: calls(),
         };
         let limits = limits(poll_interval, OnDataLoss::Fail);
@@ -801,4 +805,72 @@ async fn a_replay_waits_for_a_live_reader_of_its_shard_and_its_waits_are_no_empt
         "an eighth of five calls a second: {}",
         chunks.len()
     );
+}
+
+/// A shard without records.
+#[derive(Default)]
+struct Quiet(std::sync::Mutex<Vec<Instant>>);
+
+#[async_trait]
+impl Calls for Quiet {
+    async fn iterator(
+        &self,
+        _: &StreamAddress,
+        _: &ShardId,
+        _: IteratorKind,
+    ) -> Result<MadeIterator, Failure> {
+        Ok("iterator".to_owned().into())
+    }
+    async fn records(&self, iterator: String, _: u32) -> Result<Answer, Failure> {
+        self.0.lock().unwrap().push(Instant::now());
+        Ok(Answer {
+            next_iterator: Some(iterator),
+            behind_ms: Some(0),
+            ..Answer::default()
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_shard_is_read_rarely_and_once_when_each_window_can_close() {
+    const WINDOW_MS: i64 = 60_000;
+    let service = Arc::new(Quiet::default());
+    let began = Instant::now();
+    let begin_ms = NOW_MS - NOW_MS % WINDOW_MS;
+    let clock: Clock = Arc::new(move || begin_ms + began.elapsed().as_millis() as i64);
+    let api = Api {
+        service: Service::Given(Arc::clone(&service) as Arc<dyn Calls>),
+        stream: StreamAddress::default(),
+        shard: SHARD.into(),
+        records_max: 2,
+        partition_keys: PartitionKeys::Counted,
+        timeout: settings().call_timeout,
+        spoken: Spoken::default(),
+        calls: calls(),
+    };
+    let limits = Limits {
+        window: WindowSize::from_ms(WINDOW_MS),
+        ..limits(MS(500), OnDataLoss::Fail)
+    };
+    let mut reader = KinesisReader::new(api, Position::Start, limits, clock, Settings::default());
+    let mut closed = vec![];
+    let minutes = 10;
+    while began.elapsed() < Duration::from_secs(60 * minutes + 1) {
+        let chunk = reader.next().await.unwrap();
+        let complete_ms = chunk.complete_to_ms.unwrap_or(begin_ms) - begin_ms;
+        if complete_ms / WINDOW_MS > closed.len() as i64 {
+            closed.push(began.elapsed());
+        }
+    }
+    for (window, closed) in (1..).zip(&closed) {
+        let could = Duration::from_secs(60 * window) + GRACE_DEFAULT;
+        let late = closed.saturating_sub(could);
+        assert!(
+            *closed >= could && late < MS(25),
+            "window {window}: {late:?}"
+        );
+    }
+    assert_eq!(closed.len(), minutes as usize);
+    let calls = service.0.lock().unwrap().len();
+    assert!((120..=160).contains(&calls), "{calls} calls in ten minutes");
 }

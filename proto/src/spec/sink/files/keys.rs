@@ -2,12 +2,14 @@
 //!
 //! Rule: a limit or a default is here once; parser and reference take it from here.
 
+use super::catalog;
 use super::{Compression, FilesSink, PartitionColumn, SinkFormat, SinkTypes, TimestampFormat};
+use crate::spec::Location;
 use crate::spec::key::{Absent, Key, Part, Read, Size, Special, Word};
 use crate::spec::keys::{folder, key};
 use crate::spec::location::{self, Named};
 use crate::spec::raw::{Entry, Table};
-use crate::spec::sink::{Registered, SinkContext, SinkKind};
+use crate::spec::sink::{COMPRESSIONS, Registered, SinkContext, SinkKind};
 
 pub const PARTITION_COLUMNS_MAX: usize = 16;
 /// The size of objects, if the job does not set it.
@@ -31,12 +33,7 @@ static FORMAT: Key<Word<SinkFormat>> = key(
 );
 static COMPRESSION: Key<Word<Compression>> = key(
     "compression",
-    Word(&[
-        ("none", Compression::None),
-        ("snappy", Compression::Snappy),
-        ("gzip", Compression::Gzip),
-        ("zstd", Compression::Zstd),
-    ]),
+    COMPRESSIONS,
     Absent::Means("`snappy` for Parquet, else `none`"),
     "how they are compressed; `snappy` is for Parquet only",
 );
@@ -70,6 +67,12 @@ static TIMESTAMP_FORMAT: Key<Word<TimestampFormat>> = key(
     "JSON and CSV: `iso` is `2026-11-24T00:45:00`, which Spark reads and writes; `hive` is \
      `2026-11-24 00:45:00`, which the SerDes of Hive and Athena need",
 );
+static CATALOG: Key<Special> = key(
+    "catalog",
+    Special(|| "`{ database = \"...\", table = \"...\" }`".to_owned()),
+    Absent::Means("the files are in no table"),
+    "the table of the Data Catalog by which readers find the files: [below](#sinkcatalog)",
+);
 static PART: Part = Part {
     title: "[sink] with type = \"files\"",
     about: "A task writes one object per window and folder, named after the window, the job and the task.",
@@ -81,12 +84,14 @@ static PART: Part = Part {
         &TARGET_SIZE,
         &TYPES,
         &TIMESTAMP_FORMAT,
+        &CATALOG,
     ],
 };
 
 pub(in crate::spec) static KIND: Registered = Registered {
     word: "files",
     part: &PART,
+    tables: &[&catalog::PART],
     read,
 };
 
@@ -109,6 +114,21 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
     let target_size = table.value(&TARGET_SIZE);
     let types = table.value(&TYPES);
     let timestamp_format = timestamp_format(table, format);
+    let catalog = match table.entry(&CATALOG) {
+        None => Some(None),
+        Some(entry) => {
+            refuse_for_catalog(&entry, path.as_ref(), types);
+            let catalog = catalog::read(&entry);
+            let projects = catalog.as_ref().is_some_and(|catalog| catalog.projection);
+            if projects && partition_by.as_ref().is_some_and(Vec::is_empty) {
+                entry.refuse(
+                    "projection is for a sink with partition_by only",
+                    "leave projection out: without folders there is nothing to register",
+                );
+            }
+            catalog.map(Some)
+        }
+    };
     let sink = FilesSink {
         path: path?,
         format: format?,
@@ -117,8 +137,25 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
         target_size: target_size?,
         types: types?,
         timestamp_format: timestamp_format?,
+        catalog: catalog?,
     };
     Some(sink.into())
+}
+
+/// What the readers of a table could not read.
+fn refuse_for_catalog(entry: &Entry<'_>, path: Option<&Location>, types: Option<SinkTypes>) {
+    if types == Some(SinkTypes::Arrow) {
+        entry.refuse(
+            "is for types = \"hive\" only",
+            "leave `types` out: tables of the catalog have Hive's types",
+        );
+    }
+    if path.is_some_and(|path| !path.as_str().starts_with("s3://")) {
+        entry.refuse(
+            "is for a path in S3 only",
+            "path = \"s3://bucket/folder/\", or leave the catalog out",
+        );
+    }
 }
 
 fn timestamp_format(table: &mut Table<'_>, format: Option<SinkFormat>) -> Option<TimestampFormat> {

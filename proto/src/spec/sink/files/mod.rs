@@ -4,8 +4,10 @@
 //! rows become objects (the worker), how they become visible (the controller).
 //! Rule: an object's folder and name follow from the settings, the window and the task alone.
 
+mod catalog;
 mod keys;
 
+pub use catalog::SinkCatalog;
 pub(super) use keys::KIND;
 pub use keys::PARTITION_COLUMNS_MAX;
 
@@ -36,6 +38,9 @@ pub struct FilesSink {
     /// How JSON and CSV write a timestamp.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timestamp_format: TimestampFormat,
+    /// The table by which readers find the files, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<SinkCatalog>,
 }
 
 /// The types and text forms in which rows are written.
@@ -119,6 +124,7 @@ impl FilesSink {
             target_size: keys::TARGET_SIZE_DEFAULT,
             types: SinkTypes::Hive,
             timestamp_format: TimestampFormat::Iso,
+            catalog: None,
         }
     }
 
@@ -152,7 +158,9 @@ impl SinkFacts for FilesSink {
         };
         let path = &self.path;
         let format = value_text(&self.format);
-        format!("{path} as {format}, {compression}{partitions}")
+        let table = self.catalog.as_ref();
+        let table = table.map_or_else(String::new, |of| format!(", table {}", of.describe()));
+        format!("{path} as {format}, {compression}{partitions}{table}")
     }
 
     fn place(&self) -> String {
@@ -186,6 +194,12 @@ impl SinkFacts for FilesSink {
             ("target_size", bytes_text(self.target_size)),
             ("types", value_text(&self.types)),
             ("timestamp_format", timestamp_format),
+            (
+                "catalog",
+                self.catalog
+                    .as_ref()
+                    .map_or_else(String::new, SinkCatalog::describe),
+            ),
         ];
         fields.retain(|(_, value)| !value.is_empty());
         fields
@@ -227,3 +241,6 @@ impl SinkFacts for FilesSink {
         "partition by columns with fewer values, raise sink.target_size"
     }
 }
+
+#[cfg(test)]
+mod tests;
