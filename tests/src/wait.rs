@@ -9,6 +9,15 @@ use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// How long something of the product may take in a test. The machines of continuous integration
+/// have other work: there it is four times as long.
+pub fn in_time(limit: Duration) -> Duration {
+    match std::env::var_os("CI") {
+        Some(_) => limit * 4,
+        None => limit,
+    }
+}
+
 /// Polls until there is a value; panics with `what` after `limit`.
 #[track_caller]
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {

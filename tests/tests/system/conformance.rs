@@ -34,6 +34,7 @@ use streamctl_proto::{
     Term, Window,
 };
 use streamctl_tests::kinesis::{FakeKinesis, Fault, Stream, Trimmed};
+use streamctl_tests::wait::in_time;
 use streamctl_worker::memory::MemoryBudget;
 use streamctl_worker::replay::replay;
 use streamctl_worker::source::Sources;
@@ -1060,7 +1061,7 @@ async fn line_19_a_read_ends_at_the_tip_and_waits_for_no_count() {
     let chunk = scene.next(&mut reader).await.expect("reading goes on");
     assert_eq!((text(&chunk.records).as_str(), chunk.behind_ms), ("a", 0));
     assert!(
-        chunk.complete_to_ms.is_some() && begin.elapsed() < MS(1_500),
+        chunk.complete_to_ms.is_some() && begin.elapsed() < in_time(MS(1_500)),
         "{:?}",
         begin.elapsed()
     );
