@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use streamctl_controller::store::contract;
 use streamctl_core::{
-    Core, CoreSettings, Effect, Event, JobEvent, KnownShard, SessionId, TaskEvent, WorkerEvent,
+    Computing, Core, CoreSettings, Effect, Event, JobEvent, KnownShard, SessionId, TaskEvent,
+    WorkerEvent,
 };
 use streamctl_proto::report::{Counts, Report, ShardRange, StageTimes};
 use streamctl_proto::{
@@ -174,7 +175,7 @@ impl Crowd {
                 event: TaskEvent::Progressed {
                     watermark: Watermark::At(window.end_ms),
                     work_us: 0,
-                    computing_ms: 0,
+                    computing: Computing::default(),
                     hanging: vec![],
                     shards: vec![],
                 },

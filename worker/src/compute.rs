@@ -14,11 +14,12 @@ pub use turns::{OVERDUE_AFTER, SPARE_THREADS, STUCK_AFTER, TURN};
 use cpu::ThreadTimes;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use streamctl_engine::query::Pace;
+use streamctl_engine::query::{Pace, QueryProfile};
 use streamctl_proto::JobName;
+use streamctl_proto::profile::OperatorFigures;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
@@ -145,17 +146,21 @@ pub struct Workload {
     /// When its query yields, and whether it continues.
     pub pace: Arc<Pace>,
     computing_since: Mutex<Option<Instant>>,
+    /// Of its query, while that runs. The figures keep a plan and the rows of lookups: they are the
+    /// query's to drop.
+    profile: Mutex<Weak<QueryProfile>>,
 }
 
 impl Workload {
     /// Work that has not started.
     pub fn new(job: &JobName, name: impl Into<String>) -> Arc<Self> {
-        let (pace, computing_since) = Default::default();
+        let (pace, computing_since, profile) = Default::default();
         Arc::new(Self {
             job: job.clone(),
             name: name.into(),
             pace,
             computing_since,
+            profile,
         })
     }
 
@@ -166,6 +171,23 @@ impl Workload {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Its query runs, and has these figures.
+    pub fn set_profile(&self, profile: &Arc<QueryProfile>) {
+        let mut known = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Arc::downgrade(profile);
+    }
+
+    /// The operator of its query that has computed longest so far.
+    pub fn busiest(&self) -> Option<OperatorFigures> {
+        let known = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
+        let profile = known.upgrade();
+        drop(known);
+        let operators = profile?.operators().into_iter();
+        operators
+            .filter(|operator| operator.compute_us.is_some_and(|us| us > 0))
+            .max_by_key(|operator| operator.compute_us)
     }
 
     fn set_computing(&self, computing: bool) {

@@ -34,6 +34,7 @@ impl Core {
             return;
         };
         job.request_facts(&mut step);
+        job.spread_when_due(&step);
         if job.is_plan_due(&step) {
             let load = load.get_or_insert_with(|| self.load());
             self.decide(now, name, out, |job, step| job.assign(load, step));
@@ -136,9 +137,12 @@ impl Job {
     fn assign(&mut self, load: &mut Load, step: &mut Step<'_>) {
         self.forget_partial_windows();
         let plan = match self.without_avoided(step.now, load) {
-            Some(others) => assign::plan(self, &others),
-            None => assign::plan(self, load),
+            Some(others) => self.plan(&others),
+            None => self.plan(load),
         };
+        if !plan.start.is_empty() {
+            self.is_spreading = false;
+        }
         for id in plan.release {
             if let Some(task) = self.tasks.get_mut(&id) {
                 task.state = TaskState::Releasing;
@@ -166,6 +170,35 @@ impl Job {
         }
         // Planning again after the plan is carried out must plan nothing (I8).
         self.plan_due = false;
+    }
+
+    /// The plan, or shards to give out again because of what they bring.
+    fn plan(&mut self, load: &Load) -> assign::Plan {
+        let plan = assign::plan(self, load);
+        let is_wanted = std::mem::take(&mut self.spread_wanted);
+        if !is_wanted || plan != assign::Plan::default() {
+            return plan;
+        }
+        let release = spread::uneven(self, load);
+        self.is_spreading = !release.is_empty();
+        assign::Plan {
+            start: vec![],
+            release,
+        }
+    }
+
+    /// Has the shards looked at from time to time for workers that get much more than others.
+    fn spread_when_due(&mut self, step: &Step<'_>) {
+        let due_ms = *self
+            .spread_at_ms
+            .get_or_insert(step.now + step.settings.spread_interval_ms);
+        let is_alone = self.tasks.len() < 2 || !self.runs();
+        if step.now < due_ms || is_alone || step.adopting || self.drain.is_some() {
+            return;
+        }
+        self.spread_at_ms = Some(step.now + step.settings.spread_interval_ms);
+        self.spread_wanted = true;
+        self.plan_due = true;
     }
 
     /// Adds a task; returns the effect that starts it.

@@ -312,18 +312,18 @@ impl Job {
             TaskEvent::Progressed {
                 watermark,
                 work_us,
-                computing_ms,
+                computing,
                 shards,
                 hanging,
             } => {
                 self.progress(id, watermark);
                 if let Some(task) = self.tasks.get_mut(&id) {
                     task.work_us = work_us;
-                    task.computing_ms = computing_ms;
+                    task.computing = computing;
                     task.hanging.note(step.now, hanging);
                 }
                 for (shard, stats) in shards {
-                    self.note_stats(step.now, id, &shard, stats);
+                    self.note_stats(step, id, &shard, stats);
                 }
                 Ok(())
             }
@@ -343,13 +343,15 @@ impl Job {
         }
     }
 
-    fn note_stats(&mut self, now: i64, task: TaskId, id: &ShardId, stats: ShardStats) {
+    fn note_stats(&mut self, step: &Step<'_>, task: TaskId, id: &ShardId, stats: ShardStats) {
+        let (now, least_ms) = (step.now, step.settings.byte_rate_span_ms);
         let shard = self.shards.get_mut(id);
         if let Some(shard) = shard.filter(|shard| shard.task == Some(task)) {
             let known = shard.lost;
             shard.note_lost(stats.lost);
             let lost = shard.lost.filter(|_| shard.lost != known);
             shard.reported_ms = Some(now);
+            shard.byte_rate.note(now, stats.bytes, least_ms);
             let before = std::mem::replace(&mut shard.stats, stats);
             // The first report of an adopted task counts from before this leader.
             let throttled = before.records > 0 && shard.stats.throttles > before.throttles;

@@ -1,9 +1,12 @@
 //! Which worker reads which shards: a pure plan with the fewest moves.
 //!
-//! Owns: the plan for one job at one moment. Does not own: when to plan (`Core`).
+//! Owns: the plan for one job at one moment; numbers of shards are equal, and among the workers with
+//! room the one that gets least bytes takes the next. Does not own: when to plan (`Core`), moving
+//! shards because of their bytes (`spread`).
 //! Rule: planning again after the plan is carried out plans nothing (I8).
 
 use super::job::{Job, Shard, TaskState};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use streamctl_proto::{ShardId, TaskId, WorkerId};
 
@@ -42,6 +45,10 @@ fn ready(job: &Job, load: &BTreeMap<WorkerId, usize>) -> BTreeSet<ShardId> {
     let releasing: BTreeSet<&WorkerId> = releasing
         .filter(|worker| load.contains_key(*worker))
         .collect();
+    // Shards that are spread again are given out together.
+    if job.is_spreading && !releasing.is_empty() {
+        return BTreeSet::new();
+    }
     let waits = |shard: &Shard| {
         shard
             .last_worker
@@ -131,32 +138,119 @@ fn plan_spread(job: &Job, load: &BTreeMap<WorkerId, usize>) -> Plan {
         }
     }
     let share = shares(&wish, have.values().sum::<usize>() + ready.len());
+    let mut brings: BTreeMap<&WorkerId, u64> = BTreeMap::new();
+    for task in job.tasks.values() {
+        let rates = task.shards.iter().map(|id| job.rate_of(id));
+        let bytes = brings.entry(&task.worker).or_default();
+        *bytes = rates.fold(*bytes, u64::saturating_add);
+    }
+    let mut filling = Filling::new(
+        have.iter().map(|(worker, count)| Filled {
+            bytes: brings.get(worker).copied().unwrap_or(0),
+            count: *count,
+            load: load[*worker],
+            worker: *worker,
+        }),
+        ready.len(),
+    );
     let mut given: BTreeMap<WorkerId, BTreeSet<ShardId>> = BTreeMap::new();
-    // Fewest shards of this job first, then fewest of all jobs.
-    let mut order: BTreeSet<(usize, usize, &WorkerId)> =
-        have.iter().map(|(w, n)| (*n, load[*w], *w)).collect();
-    for id in ready {
-        let last = job.shards[&id]
-            .last_worker
-            .as_ref()
-            .and_then(|worker| have.get_key_value(worker));
-        let last = last
-            .filter(|(worker, n)| **n < share[**worker])
-            .map(|(worker, _)| *worker);
-        let Some(worker) = last.or_else(|| order.first().map(|(.., worker)| *worker)) else {
-            continue;
-        };
-        let Some(count) = have.get_mut(worker) else {
-            continue;
-        };
-        order.remove(&(*count, load[worker], worker));
-        *count += 1;
-        order.insert((*count, load[worker], worker));
-        given.entry(worker.clone()).or_default().insert(id);
+    // The shards that bring most come first, so that the others even them out.
+    let mut in_order: Vec<(Reverse<u64>, ShardId)> = ready
+        .into_iter()
+        .map(|id| (Reverse(job.rate_of(&id)), id))
+        .collect();
+    in_order.sort_unstable();
+    for (Reverse(rate), id) in in_order {
+        // A released shard begins anew wherever it goes: what it brings decides, if that is known.
+        let shard = &job.shards[&id];
+        let is_measured = job.is_spreading || shard.byte_rate.per_second().is_some();
+        let last = shard.last_worker.as_ref().filter(|_| !is_measured);
+        let last = last.and_then(|worker| have.get_key_value(worker));
+        let last = last.map(|(worker, _)| *worker);
+        let last = last.filter(|worker| filling.count(worker) < share[*worker]);
+        if let Some(worker) = filling.take(last, rate) {
+            given.entry(worker.clone()).or_default().insert(id);
+        }
     }
     Plan {
         start: given.into_iter().collect(),
         release: vec![],
+    }
+}
+
+/// A worker, and what it has of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Filled<W> {
+    /// Bytes per second of its shards.
+    pub bytes: u64,
+    pub count: usize,
+    /// Its shards over all jobs, when the filling began.
+    pub load: usize,
+    pub worker: W,
+}
+
+/// Workers that are given shards one after the other. In the end their numbers of shards are equal,
+/// or differ by one. Of the workers with room, the one with the least bytes is next, then the one
+/// with the fewest shards of the job, then of all jobs.
+pub(super) struct Filling<W> {
+    order: BTreeSet<Filled<W>>,
+    of: BTreeMap<W, Filled<W>>,
+    each: usize,
+    /// How many workers have one more.
+    left: usize,
+    above: usize,
+}
+
+impl<W: Ord + Copy> Filling<W> {
+    /// `shards` are to be given out.
+    pub fn new(workers: impl Iterator<Item = Filled<W>>, shards: usize) -> Self {
+        let of: BTreeMap<W, Filled<W>> = workers.map(|filled| (filled.worker, filled)).collect();
+        let all = of.values().map(|filled| filled.count).sum::<usize>() + shards;
+        let each = all / of.len().max(1);
+        Self {
+            order: of.values().copied().collect(),
+            each,
+            left: all % of.len().max(1),
+            above: of.values().filter(|filled| filled.count > each).count(),
+            of,
+        }
+    }
+
+    pub fn count(&self, worker: &W) -> usize {
+        self.of.get(worker).map_or(0, |filled| filled.count)
+    }
+
+    /// The worker with the most bytes.
+    pub fn most(&self) -> u64 {
+        self.of
+            .values()
+            .map(|filled| filled.bytes)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Gives a shard to this worker, or else to the next one with room.
+    pub fn take(&mut self, worker: Option<W>, rate: u64) -> Option<W> {
+        let chosen = worker.or_else(|| self.next())?;
+        let filled = self.of.get_mut(&chosen)?;
+        self.order.remove(filled);
+        filled.bytes = filled.bytes.saturating_add(rate);
+        filled.count += 1;
+        self.above += usize::from(filled.count == self.each + 1);
+        self.order.insert(*filled);
+        Some(chosen)
+    }
+
+    /// A worker without room never has room again.
+    fn next(&mut self) -> Option<W> {
+        loop {
+            let first = *self.order.first()?;
+            let is_last_one = first.count == self.each && self.above < self.left;
+            if first.count < self.each || is_last_one {
+                return Some(first.worker);
+            }
+            self.order.pop_first();
+        }
     }
 }
 

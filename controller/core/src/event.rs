@@ -7,11 +7,15 @@ use std::collections::BTreeMap;
 use streamctl_proto::convert::BadMessage;
 use streamctl_proto::load::LoadPoint;
 use streamctl_proto::manifest::{EpochRepair, ManifestRef, TimeGap};
+use streamctl_proto::profile::OperatorFigures;
 use streamctl_proto::resolved::StreamFacts;
 use streamctl_proto::{
     Duplicates, Epoch, JobName, JobVersion, LookupVersion, Manifest, Position, Report, ResolvedJob,
     ShardId, TaskId, Watermark, Window, WorkerId,
 };
+
+/// Characters of an operator's detail in a status.
+const DETAIL_CHARS_SHOWN: usize = 80;
 
 /// The connection of a worker. A worker that reconnects gets a new session, and messages of the old
 /// one are stale.
@@ -360,6 +364,33 @@ pub enum JobEvent {
     },
 }
 
+/// The work on the window of a task that has been computing longest without a wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Computing {
+    pub ms: u64,
+    /// The operator of its query with the longest computing time, once it takes seconds.
+    pub busiest: Option<OperatorFigures>,
+}
+
+impl Computing {
+    /// `its query has been computing for 85 s, 80 s of them in HashJoinExec`
+    pub(crate) fn text(&self) -> String {
+        let computing = format!("its query has been computing for {} s", self.ms / 1_000);
+        match &self.busiest {
+            None => computing,
+            Some(busiest) => {
+                let seconds = busiest.compute_us.unwrap_or(0) / 1_000_000;
+                let detail: String = busiest.detail.chars().take(DETAIL_CHARS_SHOWN).collect();
+                let operator = format!("{} {detail}", busiest.name);
+                format!(
+                    "{computing}; {seconds} s of the window were spent in {}",
+                    operator.trim_end()
+                )
+            }
+        }
+    }
+}
+
 /// What a task sent.
 #[derive(Clone, Debug)]
 pub enum TaskEvent {
@@ -372,8 +403,7 @@ pub enum TaskEvent {
         watermark: Watermark,
         /// Time spent working on its windows, since it started.
         work_us: u64,
-        /// How long the work on one of its windows has been computing without a wait.
-        computing_ms: u64,
+        computing: Computing,
         shards: Vec<(ShardId, ShardStats)>,
         /// Calls to outside services that are not answered.
         hanging: Vec<HangingCall>,

@@ -6,6 +6,7 @@
 //! forward (I2, I3).
 
 mod avoid;
+mod byte_rate;
 mod changing;
 mod commit;
 mod deaths;
@@ -231,6 +232,12 @@ pub struct Job {
     pub took_over_after: Epoch,
     /// Something changed that the assignment of shards depends on.
     pub plan_due: bool,
+    /// When workers that get much more bytes than others are looked for.
+    pub spread_at_ms: Option<i64>,
+    /// They are looked for with the next plan.
+    pub spread_wanted: bool,
+    /// Released shards are given out by their bytes, not to the workers that had them.
+    pub is_spreading: bool,
     /// The first shard that was not past a window at the last check. All shards before it are past.
     not_past: Option<(Window, ShardId)>,
     /// The workers of the last tasks, live or not, to fetch results from. At most
@@ -295,9 +302,20 @@ impl Job {
             refused_change: None,
             took_over_after: Epoch(0),
             plan_due: true,
+            spread_at_ms: None,
+            spread_wanted: false,
+            is_spreading: false,
             not_past: None,
             task_workers: BTreeMap::new(),
         }
+    }
+
+    /// Bytes per second of a shard; 0: not measured.
+    pub(crate) fn rate_of(&self, id: &ShardId) -> u64 {
+        let shard = self.shards.get(id);
+        shard
+            .and_then(|shard| shard.byte_rate.per_second())
+            .unwrap_or(0)
     }
 
     /// Restores the job to its position in the store.

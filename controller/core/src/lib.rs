@@ -29,6 +29,7 @@ mod retention;
 mod scale;
 pub mod scaling;
 mod scope;
+mod spread;
 pub mod status;
 mod step;
 pub mod stored;
@@ -45,8 +46,8 @@ mod why;
 
 pub use effect::{Effect, EffectKind, TaskShard};
 pub use event::{
-    EndedShard, Event, JobEvent, KnownShard, LoadedJob, RefusedTask, RunningTask, SessionId,
-    ShardStats, TaskEnd, TaskEvent, WorkerEvent, WorkerFacts,
+    Computing, EndedShard, Event, JobEvent, KnownShard, LoadedJob, RefusedTask, RunningTask,
+    SessionId, ShardStats, TaskEnd, TaskEvent, WorkerEvent, WorkerFacts,
 };
 pub use histories::{HISTORY_SPAN_MS_MAX, WORKER_TASKS_MAX};
 pub use job::Job;
@@ -54,6 +55,7 @@ pub use job::{ReplayState, is_dead_letters};
 
 use crate::scaling::seen::WorkerSeen;
 use crate::scaling::{Scaler, ScalingSettings};
+use advance::Load;
 use job::{AvoidTimes, TaskState};
 use journal::{Journal, Note};
 use pending_adoptions::PendingAdoptions;
@@ -90,6 +92,10 @@ pub struct CoreSettings {
     /// shortest time to a death.
     pub probation_ms: i64,
     pub probation_max_ms: i64,
+    /// Bytes per second of a shard are measured over at least this time: producers send in bursts.
+    pub byte_rate_span_ms: i64,
+    /// Time between two looks at a job for workers that get much more bytes than others.
+    pub spread_interval_ms: i64,
     /// Settings of the desired number of workers.
     pub scaling: ScalingSettings,
 }
@@ -106,6 +112,8 @@ impl Default for CoreSettings {
             avoid_max_ms: 300_000,
             probation_ms: 10_000,
             probation_max_ms: 60_000,
+            byte_rate_span_ms: 30_000,
+            spread_interval_ms: 600_000,
             scaling: ScalingSettings::default(),
         }
     }

@@ -140,6 +140,7 @@ impl PendingAdoptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Computing;
     use streamctl_proto::{JobVersion, Term, Watermark};
 
     const TASK: TaskId = TaskId {
@@ -171,7 +172,7 @@ mod tests {
             event: TaskEvent::Progressed {
                 watermark: Watermark::At(watermark),
                 work_us: 0,
-                computing_ms: 0,
+                computing: Computing::default(),
                 hanging: vec![],
                 shards: vec![],
             },

@@ -20,6 +20,8 @@ type CallsOf<'a> = (&'a str, &'a str, bool);
 /// Number of calls, since when the first of them hangs, and their workers.
 type Hung<'a> = (u32, i64, BTreeSet<&'a str>);
 
+/// A query that has been computing for this long is shown.
+const COMPUTING_MS_SHOWN: u64 = 2_000;
 /// Workers that a text names.
 const WORKERS_NAMED_MAX: usize = 3;
 
@@ -198,12 +200,8 @@ impl Core {
             });
         };
         for (id, task) in &job.tasks {
-            let seconds = task.computing_ms / 1_000;
-            if seconds >= 2 {
-                let text = format!(
-                    "task {id} on {}: its query has been computing for {seconds} s",
-                    task.worker
-                );
+            if task.computing.ms >= COMPUTING_MS_SHOWN {
+                let text = format!("task {id} on {}: {}", task.worker, task.computing.text());
                 normal("query", "query", text);
             }
         }

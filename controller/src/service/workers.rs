@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use streamctl_core::hanging::HangingCall;
 use streamctl_core::{
-    EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats, TaskEnd,
-    TaskEvent, WorkerEvent, WorkerFacts,
+    Computing, EndedShard, Event, KnownShard, RefusedTask, RunningTask, SessionId, ShardStats,
+    TaskEnd, TaskEvent, WorkerEvent, WorkerFacts,
 };
 use streamctl_proto::convert::{self, BadMessage, required};
 use streamctl_proto::load::from_hello;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::parts::{Assembler, InParts, cut};
+use streamctl_proto::profile::OperatorFigures;
 use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::v1::worker_message::Message;
 use streamctl_proto::{JobName, JobVersion, Report, ShardId, TaskId, Watermark, WorkerId, v1};
@@ -501,6 +502,14 @@ fn hanging_call(calls: v1::HangingCalls) -> HangingCall {
     }
 }
 
+/// Texts are cut to their limits.
+fn busiest(figures: v1::OperatorFigures) -> OperatorFigures {
+    OperatorFigures {
+        compute_us: figures.compute_us,
+        ..OperatorFigures::new(0, &figures.name, &figures.detail)
+    }
+}
+
 fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<Event, BadMessage> {
     let worker = worker.clone();
     Ok(match message {
@@ -557,7 +566,10 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 .map(stats)
                 .collect::<Result<_, BadMessage>>()?;
             let work_us = progress.work_us;
-            let computing_ms = progress.computing_ms;
+            let computing = Computing {
+                ms: progress.computing_ms,
+                busiest: progress.busiest.map(busiest),
+            };
             let hanging = progress.calls.into_iter().map(hanging_call).collect();
             Event::Task {
                 worker,
@@ -565,7 +577,7 @@ fn event_of(worker: &WorkerId, session: SessionId, message: Message) -> Result<E
                 event: TaskEvent::Progressed {
                     watermark,
                     work_us,
-                    computing_ms,
+                    computing,
                     shards,
                     hanging,
                 },

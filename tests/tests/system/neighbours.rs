@@ -257,10 +257,9 @@ fn queries_that_compute_without_end_starve_no_job_are_named_and_stop_with_their_
     }
     for (name, _) in &hogs {
         let computes = |status: &JobStatus| {
-            status
-                .waiting_on
-                .iter()
-                .any(|wait| wait.contains("has been computing for"))
+            status.waiting_on.iter().any(|wait| {
+                wait.contains("has been computing for") && wait.contains("were spent in")
+            })
         };
         cluster.until_status(name, "its query is said to compute", STEP, computes);
         goes_on(&cluster, "healthy", 3);

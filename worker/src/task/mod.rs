@@ -469,13 +469,13 @@ impl Task {
         }
     }
 
-    /// How long the work on one of its windows has been computing without a wait.
-    fn computing(&self) -> Duration {
+    /// The work on one of its windows that has been computing longest without a wait, and for how
+    /// long.
+    fn computing(&self) -> Option<(Duration, &Workload)> {
         self.windows
             .values()
-            .map(|open| open.workload.computing())
-            .max()
-            .unwrap_or_default()
+            .map(|open| (open.workload.computing(), &*open.workload))
+            .max_by_key(|(computing, _)| *computing)
     }
 
     fn start_window(&mut self, window: Window, memory: WindowMemory) {
@@ -498,8 +498,7 @@ impl Task {
         let results = Arc::clone(&self.parts.results);
         let workload = Arc::clone(&open.workload);
         let work = async move {
-            let finished =
-                window::run(context, which, memory, results, &workload.pace, feeds).await;
+            let finished = window::run(context, which, memory, results, &workload, feeds).await;
             (window, workload, finished)
         };
         let calls = self.calls.clone();

@@ -7,6 +7,7 @@
 use super::shards::ShardState;
 use super::window::Finished;
 use super::{Task, TaskError};
+use crate::compute::Workload;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 use streamctl_engine::calls::Unanswered;
@@ -15,6 +16,8 @@ use streamctl_engine::traces::{Place, Span, WindowTrace, now};
 use streamctl_proto::report::StageTimes;
 use streamctl_proto::{Counts, LookupVersion, Report, ShardId, ShardRange, Watermark, Window, v1};
 
+/// A query that has been computing for this long is reported with its busiest operator.
+const BUSIEST_AFTER: Duration = Duration::from_secs(2);
 /// Calls that take longer are sent to the controller, which decides when they hang.
 const HANGING_AFTER: Duration = Duration::from_secs(2);
 
@@ -193,12 +196,18 @@ impl Task {
             lost: shard.stats.lost.map(Into::into),
         };
         let shards = self.shards.iter().map(progress).collect();
+        let (computing, workload) = self.computing().unzip();
+        let computing = computing.unwrap_or_default();
+        let busiest = workload
+            .filter(|_| computing >= BUSIEST_AFTER)
+            .and_then(Workload::busiest);
         let progress = v1::Progress {
             task: None,
             watermark_ms: watermark.to_wire(),
             shards,
             work_us: self.counted.us(),
-            computing_ms: millis(self.computing()),
+            computing_ms: millis(computing),
+            busiest: busiest.as_ref().map(Into::into),
             calls: self.hanging_calls(),
         };
         self.parts.registry.progress(self.parts.id, progress);

@@ -7,6 +7,7 @@
 use super::bad_share::BadShare;
 use super::timed::timed;
 use super::{Context, TaskError, reader::Room};
+use crate::compute::Workload;
 use crate::dead_letter::{DeadLetterContext, DeadLetterSink};
 use crate::memory::{Holding, WindowMemory};
 use crate::pipeline::{CallContext, Cause, Input, Output, Pipeline, Produced, Taken};
@@ -106,9 +107,10 @@ pub async fn run(
     which: WindowKey,
     memory: WindowMemory,
     results: Arc<Results>,
-    pace: &Arc<Pace>,
+    workload: &Workload,
     mut feeds: mpsc::UnboundedReceiver<Feed>,
 ) -> Result<Finished, TaskError> {
+    let pace = &workload.pace;
     // The size of rows is known from the first records; until then there is nothing to do.
     let first = feeds.recv().await;
     let batch_rows = batch_rows(&context, first.as_ref());
@@ -132,6 +134,8 @@ pub async fn run(
         which.given(tables, Arc::clone(&memory.query) as _),
         Arc::clone(pace),
     )?;
+    let profile = Arc::new(profile);
+    workload.set_profile(&profile);
     let mut dead = DeadLetterSink::new(dead_letters(&context, &which, &memory));
     let half = sink::of(&context.job.spec.sink);
     let writer_context = writer_context(&context, &which, &memory);

@@ -4,6 +4,7 @@
 //! stays ended, whichever task reads its last records.
 
 use super::super::event::ShardStats;
+use super::byte_rate::ByteRate;
 use streamctl_proto::manifest::TimeGap;
 use streamctl_proto::{Position, ShardId, TaskId, Watermark, WorkerId};
 
@@ -36,6 +37,7 @@ pub struct Shard {
     /// The source still lists it. A shard that is read and no longer listed is forgotten.
     pub listed: bool,
     pub stats: ShardStats,
+    pub byte_rate: ByteRate,
     /// When a task last reported `stats`; none: not to this leader.
     pub reported_ms: Option<i64>,
     /// Every record that arrived before this time was read when the head was committed, by the
@@ -71,6 +73,7 @@ impl Shard {
             last_worker,
             listed,
             stats,
+            byte_rate: ByteRate::default(),
             reported_ms: None,
             read_to_ms: None,
             lost: None,

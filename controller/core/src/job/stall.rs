@@ -101,13 +101,9 @@ impl Stall {
             // A task that has ended since is no longer stalled.
             let task = job.tasks.get(id)?;
             let worker = &task.worker;
-            let computing_ms = i64::try_from(task.computing_ms).unwrap_or(i64::MAX);
-            let computes = computing_ms > STANDSTILL_MS;
+            let computes = task.computing.ms > STANDSTILL_MS.unsigned_abs();
             let why = match computes {
-                true => format!(
-                    ", its query has been computing for {} s",
-                    computing_ms / 1_000
-                ),
+                true => format!(", {}", task.computing.text()),
                 false => String::new(),
             };
             let text = format!(

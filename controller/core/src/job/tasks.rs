@@ -3,6 +3,7 @@
 //! Does not own: where tasks run ([`super::super::assign`]). Rule: when a task ends, what it
 //! reported stays and what it did not report is read again.
 
+use super::super::event::Computing;
 use super::super::hanging::HangingCalls;
 use super::{Job, TASK_WORKERS_MAX};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,8 +40,8 @@ pub struct Task {
     pub state: TaskState,
     /// Time spent working on its windows.
     pub work_us: u64,
-    /// How long the work on one of its windows has been computing without a wait, as last reported.
-    pub computing_ms: u64,
+    /// As last reported.
+    pub computing: Computing,
     /// Calls to outside services that its worker waits for.
     pub hanging: HangingCalls,
     /// When this leader started or adopted it.
@@ -76,7 +77,7 @@ impl Job {
             watermark: Watermark::Unknown,
             state: TaskState::Running,
             work_us: 0,
-            computing_ms: 0,
+            computing: Computing::default(),
             hanging: HangingCalls::default(),
             given_ms: now,
         };

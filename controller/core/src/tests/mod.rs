@@ -14,6 +14,7 @@ mod replays;
 mod retention;
 mod scaling;
 mod sim;
+mod spread;
 mod stories;
 mod stream;
 mod versions;
@@ -448,7 +449,7 @@ impl Story {
             event: TaskEvent::Progressed {
                 watermark: Watermark::At(n * WINDOW_MS),
                 work_us: 0,
-                computing_ms: 0,
+                computing: Computing::default(),
                 hanging: vec![],
                 shards: vec![],
             },

@@ -72,7 +72,7 @@ fn every_kind_of_message_about_a_task_is_refused_alike() {
             event: TaskEvent::Progressed {
                 watermark: Watermark::Ended,
                 work_us: 0,
-                computing_ms: 0,
+                computing: Computing::default(),
                 hanging: vec![],
                 shards: vec![],
             },

@@ -62,7 +62,7 @@ impl Story {
                     event: TaskEvent::Progressed {
                         watermark: Watermark::At(0),
                         work_us,
-                        computing_ms: 0,
+                        computing: Computing::default(),
                         hanging: vec![],
                         shards,
                     },

@@ -1025,7 +1025,7 @@ fn messages_of_a_task_before_its_adoption_count() {
         event: TaskEvent::Progressed {
             watermark: Watermark::At(w(2).start_ms),
             work_us: 0,
-            computing_ms: 0,
+            computing: Computing::default(),
             hanging: vec![],
             shards,
         },
@@ -1242,7 +1242,7 @@ fn an_unknown_task_is_cancelled_when_it_reports_progress() {
         event: TaskEvent::Progressed {
             watermark: Watermark::At(0),
             work_us: 0,
-            computing_ms: 0,
+            computing: Computing::default(),
             hanging: vec![],
             shards: vec![],
         },
@@ -2021,7 +2021,7 @@ fn an_end_that_is_reported_before_the_shards_have_ended_is_ignored() {
         event: TaskEvent::Progressed {
             watermark: Watermark::Ended,
             work_us: 0,
-            computing_ms: 0,
+            computing: Computing::default(),
             hanging: vec![],
             shards: vec![],
         },

@@ -194,7 +194,7 @@ fn a_known_gap_is_in_the_manifests_under_any_leader() {
             event: TaskEvent::Progressed {
                 watermark: Watermark::At(watermark),
                 work_us: 0,
-                computing_ms: 0,
+                computing: Computing::default(),
                 hanging: vec![],
                 shards: vec![(shard("a"), stats)],
             },

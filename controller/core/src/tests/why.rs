@@ -3,6 +3,7 @@
 use super::*;
 use crate::hanging::HangingCall;
 use crate::journal::Query;
+use streamctl_proto::profile::OperatorFigures;
 
 impl Story {
     /// Kinds of the journal with their subjects, oldest first.
@@ -41,7 +42,7 @@ impl Story {
             event: TaskEvent::Progressed {
                 watermark: Watermark::Unknown,
                 work_us: 0,
-                computing_ms: 0,
+                computing: Computing::default(),
                 hanging: vec![call],
                 shards: vec![],
             },
@@ -174,7 +175,7 @@ fn a_lag_that_is_not_reported_any_more_grows() {
         event: TaskEvent::Progressed {
             watermark: Watermark::Unknown,
             work_us: 0,
-            computing_ms: 0,
+            computing: Computing::default(),
             hanging: vec![],
             shards: vec![(shard("a"), stats)],
         },
@@ -188,4 +189,45 @@ fn a_lag_that_is_not_reported_any_more_grows() {
     });
     story.after(60_000);
     assert_eq!(lag(&story), 60_700, "nothing is read");
+}
+
+#[test]
+fn a_query_that_computes_is_shown_with_the_operator_that_takes_longest() {
+    let mut story = Story::running(bounded(), "a", "w1");
+    let (worker, task) = story.owner("a");
+    let busiest = OperatorFigures {
+        compute_us: Some(4_200_000),
+        ..OperatorFigures::new(2, "CrossJoinExec", "")
+    };
+    let computing = |ms, busiest| TaskEvent::Progressed {
+        watermark: Watermark::Unknown,
+        work_us: 0,
+        computing: Computing { ms, busiest },
+        hanging: vec![],
+        shards: vec![],
+    };
+    let query = |story: &mut Story, event| {
+        let worker = worker.clone();
+        story.tell(Event::Task {
+            worker,
+            task,
+            event,
+        });
+        let waits = story.waits().into_iter();
+        let of_query = waits.filter(|(stage, ..)| stage == "query");
+        of_query.map(|(_, text, _)| text).collect::<Vec<_>>()
+    };
+    let long = query(&mut story, computing(5_000, Some(busiest)));
+    assert_eq!(
+        long,
+        [format!(
+            "task {task} on w1: its query has been computing for 5 s; 4 s of the window were spent in CrossJoinExec"
+        )]
+    );
+    let unmeasured = query(&mut story, computing(5_000, None));
+    assert!(
+        unmeasured[0].ends_with("computing for 5 s"),
+        "{unmeasured:?}"
+    );
+    assert!(query(&mut story, computing(1_000, None)).is_empty());
 }

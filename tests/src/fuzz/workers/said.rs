@@ -223,6 +223,7 @@ impl Said<'_, '_> {
             shards: SHARDS.iter().map(stats).collect(),
             work_us: watermark_ms as u64,
             computing_ms: watermark_ms as u64,
+            busiest: Some(v1::OperatorFigures::default()),
             calls: vec![],
         }
     }

@@ -73,6 +73,8 @@ fn settings() -> CoreSettings {
         retry_waits_ms: [20, 50, 100],
         probation_ms: 200,
         probation_max_ms: 1_000,
+        byte_rate_span_ms: 250,
+        spread_interval_ms: 600,
         ..CoreSettings::default()
     }
 }

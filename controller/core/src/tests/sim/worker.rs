@@ -352,7 +352,7 @@ impl SimWorker {
                 }
             }
         }
-        self.report(id, &mut task, source, rng);
+        self.report(now, id, &mut task, source, rng);
         match task.over(source) {
             Some(end) => self.end(id, end),
             None => {
@@ -440,7 +440,7 @@ impl SimWorker {
         }
     }
 
-    fn report(&mut self, id: TaskId, task: &mut Task, source: &Source, rng: &mut Rng) {
+    fn report(&mut self, now: i64, id: TaskId, task: &mut Task, source: &Source, rng: &mut Rng) {
         while let Some((window, (State::Closing(_), _))) = task.windows.first_key_value() {
             let window = *window;
             if rng.u8(0..3) == 0 {
@@ -482,18 +482,33 @@ impl SimWorker {
             let entry = &mut self.entries.get_mut(&id).unwrap().running;
             entry.watermark = entry.watermark.max(task.told_watermark);
             let watermark = entry.watermark;
+            let stats_of = |reading: &Reading| (reading.id.clone(), stats(&reading.id, now));
+            let shards = task.shards.iter().map(stats_of).collect();
             self.say(Event::Task {
                 worker: self.name(),
                 task: id,
                 event: TaskEvent::Progressed {
                     watermark,
                     work_us: 0,
-                    computing_ms: 0,
+                    computing: Computing::default(),
                     hanging: vec![],
-                    shards: vec![],
+                    shards,
                 },
             });
         }
+    }
+}
+
+/// Some shards bring much more than others, at all times.
+fn stats(shard: &ShardId, now: i64) -> ShardStats {
+    let weight = shard
+        .as_str()
+        .bytes()
+        .fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 7);
+    let elapsed_ms = (now - BEGIN_MS).max(0).unsigned_abs();
+    ShardStats {
+        bytes: elapsed_ms * weight * weight * 1_000,
+        ..ShardStats::default()
     }
 }
 
