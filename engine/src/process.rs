@@ -3,8 +3,11 @@
 //!
 //! Rule: called from a `main` (or the local mode, which replaces one), never from a library.
 
+mod log_limit;
+
 use crate::traces::{Traces, TracesError};
 use clap::{Args, ValueEnum};
+use log_limit::LogLimit;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -13,6 +16,8 @@ use streamctl_proto::describe;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How a program is seen from outside while it runs.
 #[derive(Args, Clone, Debug)]
@@ -70,10 +75,11 @@ pub fn log_to_stderr(json: bool, usual: &str) {
     } else {
         logs.with_ansi(false)
     };
+    let limit = LogLimit::default();
     if json {
-        logs.json().flatten_event(true).init()
+        logs.json().flatten_event(true).finish().with(limit).init()
     } else {
-        logs.init()
+        logs.finish().with(limit).init()
     }
 }
 
