@@ -12,6 +12,7 @@ pub mod error;
 pub mod function_code;
 pub mod import;
 pub mod local;
+pub mod moment;
 pub mod output;
 #[cfg(test)]
 mod pages;
@@ -100,6 +101,7 @@ pub async fn run(cli: Cli, environment: &Environment, out: &mut Output) -> Resul
             verbs::verify::run_local(&args, embed::verify_here, out).await
         }
         Verb::Verify(args) => verbs::verify::run(&args, &controller()?, out).await,
+        Verb::Cost(args) => verbs::cost::run(&args, out),
         Verb::Context(verb) => verbs::context::run(&verb, flags, environment, out),
         Verb::Token(verb) => verbs::token::run(&verb, out),
         Verb::Completions(args) => verbs::completions::run(&args, out),

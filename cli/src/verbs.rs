@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod completions;
 pub mod context;
+pub mod cost;
 pub mod dead_letters;
 pub mod delete;
 pub mod demo;

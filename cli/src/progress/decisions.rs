@@ -43,6 +43,7 @@ const DECISIONS: &[(&str, Decision)] = &[
         ]),
     ),
     ("validate", Short("it parses one file of at most 1 MiB")),
+    ("cost", Short("it parses one file of at most 1 MiB")),
     (
         "import glue-job",
         Line(&[(

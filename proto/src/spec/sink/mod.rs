@@ -40,6 +40,8 @@ pub trait SinkFacts {
     fn type_name(&self) -> &'static str;
     /// As text: `s3://bucket/out/ as parquet, snappy, 2 partition columns`.
     fn describe(&self) -> String;
+    /// The format of the objects of rows.
+    fn format(&self) -> SinkFormat;
     /// Where readers find the results.
     fn place(&self) -> String;
     /// The folders that it writes to, each with the key that names it.

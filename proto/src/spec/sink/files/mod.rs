@@ -163,6 +163,10 @@ impl SinkFacts for FilesSink {
         format!("{path} as {format}, {compression}{partitions}{table}")
     }
 
+    fn format(&self) -> SinkFormat {
+        self.format
+    }
+
     fn place(&self) -> String {
         self.path.to_string()
     }

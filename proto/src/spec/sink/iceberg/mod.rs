@@ -18,7 +18,7 @@ use crate::change::{ANOTHER_NAME, Refusal, SinkChange, refuse, value_text};
 use crate::digest::sha256_hex;
 use crate::report::StagedObject;
 use crate::spec::key::Fields;
-use crate::spec::sink::Compression;
+use crate::spec::sink::{Compression, SinkFormat};
 use crate::spec::{Location, bytes_text};
 use crate::staged_place::{StagedBy, StagedPlace};
 use crate::{JobName, count};
@@ -200,6 +200,10 @@ impl SinkFacts for IcebergSink {
             "Iceberg table {table} in {}{partitions}",
             catalog.describe()
         )
+    }
+
+    fn format(&self) -> SinkFormat {
+        SinkFormat::Parquet
     }
 
     fn place(&self) -> String {
