@@ -23,7 +23,13 @@ pub(super) enum Source<'a> {
         records: Option<u64>,
     },
     /// Read from this service's [`STREAM`], from its oldest record.
-    Kinesis { endpoint: &'a str },
+    Kinesis {
+        endpoint: &'a str,
+        /// By default that of the product.
+        poll: Option<&'a str>,
+        /// Enhanced fan-out with a consumer of this name.
+        consumer: Option<&'a str>,
+    },
 }
 
 impl fmt::Display for Source<'_> {
@@ -37,15 +43,22 @@ impl fmt::Display for Source<'_> {
                 write!(f, "type = \"generator\"\nshards = {shards}\nrate = {rate}")?;
                 records.map_or(Ok(()), |count| write!(f, "\nrecords_per_shard = {count}"))
             }
-            Source::Kinesis { endpoint } => {
+            Source::Kinesis {
+                endpoint,
+                poll,
+                consumer,
+            } => {
                 write!(
                     f,
                     "type = \"kinesis\"\nstream = \"{STREAM}\"\nendpoint = \"{endpoint}\""
                 )?;
-                write!(
-                    f,
-                    "\npoll_interval = \"200ms\"\nstarting_position = \"trim_horizon\"\n[source.schema]"
-                )?;
+                if let Some(poll) = poll {
+                    write!(f, "\npoll_interval = \"{poll}\"")?;
+                }
+                if let Some(consumer) = consumer {
+                    write!(f, "\nconsumer = \"{consumer}\"")?;
+                }
+                write!(f, "\nstarting_position = \"trim_horizon\"\n[source.schema]")?;
                 COLUMNS
                     .iter()
                     .try_for_each(|column| write!(f, "\n{column} = \"string\""))

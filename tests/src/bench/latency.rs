@@ -54,10 +54,22 @@ pub fn latency(root: &Path, seconds: u64) -> Sheet {
 /// The same with our own Kinesis service, which responds from memory within this process and
 /// enforces the limits.
 pub fn latency_kinesis(root: &Path, seconds: u64) -> Sheet {
-    let mut sheet = Sheet::new(
-        "latency, Kinesis: 64 shards, 2 workers, 50,000 records/s, 1 s windows, local folders",
-    );
-    let (folder, lookup) = folder_with_lookup(root, "latency-kinesis");
+    let name =
+        "latency, Kinesis: 64 shards, 2 workers, 50,000 records/s, 1 s windows, local folders";
+    of_stream(root, seconds, name, None)
+}
+
+/// The same with enhanced fan-out.
+pub fn latency_fanout(root: &Path, seconds: u64) -> Sheet {
+    let name =
+        "latency, fan-out: 64 shards, 2 workers, 50,000 records/s, 1 s windows, local folders";
+    of_stream(root, seconds, name, Some("bench"))
+}
+
+fn of_stream(root: &Path, seconds: u64, name: &'static str, consumer: Option<&str>) -> Sheet {
+    let mut sheet = Sheet::new(name);
+    let kind = consumer.map_or("latency-kinesis", |_| "latency-fanout");
+    let (folder, lookup) = folder_with_lookup(root, kind);
     let cluster = local_cluster(&folder, 2, &[]);
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
@@ -73,6 +85,8 @@ pub fn latency_kinesis(root: &Path, seconds: u64) -> Sheet {
         &lookup,
         Source::Kinesis {
             endpoint: fake.address(),
+            poll: None,
+            consumer,
         },
     );
     let order = Order {
@@ -92,6 +106,9 @@ pub fn latency_kinesis(root: &Path, seconds: u64) -> Sheet {
         Mark::AtMost(20.0),
         Mark::AtMost(100.0),
     );
+    let calls = fake.counts().get("GetRecords").copied().unwrap_or(0) as f64;
+    let each = calls / f64::from(SHARDS) / seconds as f64;
+    sheet.add("GetRecords for each shard", each, "per second", Mark::None);
     let refused: u64 = fake.violations().values().sum();
     sheet.add(
         "calls that the service's limits refused",
@@ -225,7 +242,12 @@ fn tell(sheet: &mut Sheet, epochs: &[EpochSummary], p50: Mark, p99: Mark) {
         "ms",
         p99,
     );
-    let stages: [(&str, Figure); 7] = [
+    let stages: [(&str, Figure); 8] = [
+        ("a window's end to published", |times| {
+            times
+                .last_read_us
+                .saturating_add(times.closed_to_published_us())
+        }),
         ("before that, waiting for the last read", |times| {
             times.last_read_us
         }),

@@ -135,7 +135,7 @@ fn submit_to_first_read(root: &Path, number: usize) -> f64 {
         status
             .shards
             .iter()
-            .any(|shard| shard.records > 0)
+            .any(|shard| shard.records > Some(0))
             .then_some(())
     };
     until("records read", STARTS_WITHIN, || {
@@ -175,7 +175,11 @@ pub fn memory(root: &Path, seconds: u64) -> Sheet {
         .map(|shard| shard.lag_ms)
         .max()
         .unwrap_or(0);
-    let read = status.shards.iter().map(|shard| shard.bytes).sum::<u64>() as f64
+    let read = status
+        .shards
+        .iter()
+        .filter_map(|shard| shard.bytes)
+        .sum::<u64>() as f64
         / 1e6
         / begin.elapsed().as_secs_f64();
     sheet.add("payload read", read, "MB/s", Mark::AtLeast(45.0));
@@ -247,7 +251,13 @@ fn backlog_rate(root: &Path, workers: usize, seconds: u64) -> f64 {
         },
     };
     cluster.cli_ok(&["submit", &job.written(&folder)]);
-    let read = |status: &JobStatus| status.shards.iter().map(|shard| shard.records).sum::<u64>();
+    let read = |status: &JobStatus| {
+        status
+            .shards
+            .iter()
+            .filter_map(|shard| shard.records)
+            .sum::<u64>()
+    };
     let now = || {
         cluster
             .status(JOB)

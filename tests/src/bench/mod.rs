@@ -14,6 +14,7 @@ mod light;
 pub mod live;
 pub mod peers;
 pub mod pipeline;
+pub mod shards;
 pub mod sheet;
 pub mod swarm;
 pub mod table;

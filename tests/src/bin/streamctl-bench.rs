@@ -1,7 +1,7 @@
 //! Measures, prints tables, writes the same as JSON to the file that `BENCH_JSON` names: `make
 //! bench`.
 //!
-//!     streamctl-bench [--only pipeline,latency,latency-s3,latency-kinesis,start,memory,scale,planning,swarm,function] [--seconds N]
+//!     streamctl-bench [--only pipeline,latency,latency-s3,latency-kinesis,latency-fanout,start,join,memory,scale,planning,swarm,shards,idle,function] [--seconds N]
 //!                     [--records N] [--rounds N] [--peers duckdb,polars,spark] [--folder FOLDER]
 //!
 //! Owns: its settings. Does not own: the measurements (`streamctl_tests::bench`).
@@ -12,7 +12,7 @@
 )]
 
 use serde_json::Value;
-use streamctl_tests::bench::{self, Options, control, function, latency, live, swarm};
+use streamctl_tests::bench::{self, Options, control, function, latency, live, shards, swarm};
 
 /// The number of records behind the figures of the issue: 643 MB.
 const RECORDS_DEFAULT: u64 = 2_000_000;
@@ -23,16 +23,20 @@ const SECONDS_DEFAULT: u64 = 60;
 const MEMORY_SECONDS_MIN: u64 = 150;
 /// Rows of a call in the bench `function`, whatever `--records` is: a window of that many.
 const FUNCTION_ROWS_MAX: u64 = 200_000;
-const BENCHES: [&str; 10] = [
+const BENCHES: [&str; 14] = [
     "pipeline",
     "latency",
     "latency-s3",
     "latency-kinesis",
+    "latency-fanout",
     "start",
+    "join",
     "memory",
     "scale",
     "planning",
     "swarm",
+    "shards",
+    "idle",
     "function",
 ];
 
@@ -103,11 +107,15 @@ impl Wanted {
             "latency" => latency::latency(root, seconds),
             "latency-s3" => latency::latency_s3(root, seconds),
             "latency-kinesis" => latency::latency_kinesis(root, seconds),
+            "latency-fanout" => latency::latency_fanout(root, seconds),
             "start" => live::start(root),
+            "join" => shards::join(root),
             "memory" => live::memory(root, seconds.max(MEMORY_SECONDS_MIN)),
             "scale" => live::scale_out(root, seconds),
             "planning" => control::planning(),
             "swarm" => swarm::swarm(root, seconds),
+            "shards" => shards::shards(root, seconds),
+            "idle" => shards::idle(root, seconds),
             "function" => function::function(&Options {
                 records: self.pipeline.records.min(FUNCTION_ROWS_MAX),
                 ..self.pipeline.clone()
