@@ -1,8 +1,10 @@
 //! The arguments of the command line.
 
 use crate::context::Files;
+use crate::moment::Moment;
 use crate::output::Format;
 use crate::verbs::context::ContextVerb;
+use crate::verbs::cost::CostArgs;
 use crate::verbs::dead_letters::args::DeadLettersArgs;
 use crate::verbs::delete::DeleteArgs;
 use crate::verbs::demo::DemoArgs;
@@ -117,6 +119,8 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// Run a job's query on a few records of its source, without writing anything
     Preview(PreviewArgs),
+    /// Estimate what a job costs at a load, beside other services
+    Cost(CostArgs),
     /// Stop a job; it can be resumed from its position
     Stop(StopArgs),
     /// Delete a stopped job; its output files are kept
@@ -286,6 +290,12 @@ pub struct EpochsArgs {
     /// Last epoch (default: the last committed one)
     #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(1..))]
     pub to: Option<u64>,
+    /// Only windows that end after this time: 2026-11-24T03:00:00Z, or 2h ago
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    pub since: Option<Moment>,
+    /// Only windows that begin before this time
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    pub until: Option<Moment>,
     /// Maximum number of epochs, 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
@@ -376,9 +386,11 @@ mod tests {
             "status sales --watch",
             "list -o json",
             "get sales --spec --version 2 -o json",
+            "cost job.toml --mb-per-second 5 --shards 16 --price glue-dpu=0.4 -o json",
             "stop sales --drain",
             "delete sales",
             "epochs sales --from 3 --to 9 --limit 5",
+            "epochs sales --since 2h --until 2026-11-24T03:00:00Z",
             "--controller http://a:1,http://b:2 workers",
             "tail sales --from 3 --to 9",
             "scaling",
@@ -426,7 +438,10 @@ mod tests {
             "submit",
             "status --watch",
             "epochs sales --limit 1001",
+            "cost job.toml",
+            "cost job.toml --mb-per-second 0",
             "events --since yesterday",
+            "epochs sales --until 2026-11-24",
             "epochs sales --to 0",
             "tail sales --from 1 -n 2",
             "list -o xml",

@@ -419,8 +419,10 @@ fn shards_text(shards: &[v1::ShardStatus]) -> Option<String> {
             },
             task(shard.task.as_ref()),
             milliseconds(shard.lag_ms),
-            shard.records.to_string(),
-            bytes(shard.bytes),
+            shard
+                .records
+                .map_or_else(|| "-".into(), |records| records.to_string()),
+            shard.bytes.map_or_else(|| "-".into(), bytes),
             shard.throttles.to_string(),
             end_of(&position(shard.committed.as_ref()), POSITION_CHARS_MAX),
         ]
@@ -626,8 +628,8 @@ pub(crate) mod tests {
                 }),
                 worker: "w-1".into(),
                 task,
-                records: 100,
-                bytes: 30_000,
+                records: Some(100),
+                bytes: Some(30_000),
                 ..Default::default()
             }],
             tasks: vec![v1::TaskStatus {

@@ -10,7 +10,7 @@ use crate::restored::{Published, Written};
 use crate::sink::Committer;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use streamctl_engine::storage::{PutOutcome, Storage, StorageError, Storages};
 use streamctl_proto::manifest::{CheckpointNames, MANIFEST_BYTES_MAX, ManifestError, sha256_hex};
@@ -23,6 +23,15 @@ const NOTE_BYTES_MAX: u64 = 4_096;
 /// Most manifests of one epoch that are checked; each is of another leader that died before its
 /// commit.
 const WRITTEN_MAX: usize = 64;
+
+/// The only manifest of an epoch in a checkpoint location, by its name.
+#[derive(Clone, Debug)]
+pub struct WrittenOnce {
+    pub epoch: Epoch,
+    /// The first characters of its digest.
+    digest: String,
+    location: String,
+}
 
 /// Something in a checkpoint location could not be written or used.
 #[derive(Debug, thiserror::Error)]
@@ -236,27 +245,47 @@ impl Checkpoints {
         epoch: Epoch,
         later: &ManifestRef,
     ) -> Result<ManifestRef, CheckpointError> {
+        let written = self.written_once(epoch..later.epoch).await?;
+        match written.into_iter().next() {
+            Some(once) => self.reference_of(&once).await,
+            None => Ok(later.clone()),
+        }
+    }
+
+    /// The manifests of those of these epochs for which only one was written, in their order.
+    pub async fn written_once(
+        &self,
+        epochs: Range<Epoch>,
+    ) -> Result<Vec<WrittenOnce>, CheckpointError> {
         let names = CheckpointNames::new(&self.job);
-        let mut written: BTreeMap<Epoch, Vec<(String, String)>> = BTreeMap::new();
+        let mut written: BTreeMap<Epoch, Option<WrittenOnce>> = BTreeMap::new();
         for location in self.list_epochs().await? {
             let file = location.rsplit('/').next().unwrap_or_default();
-            if let Some((found, digest)) = names
-                .parse_manifest(file)
-                .filter(|(found, _)| (epoch..later.epoch).contains(found))
-            {
-                written.entry(found).or_default().push((location, digest));
+            let Some((epoch, digest)) = names.parse_manifest(file) else {
+                continue;
+            };
+            if epochs.contains(&epoch) {
+                let one = WrittenOnce {
+                    epoch,
+                    digest,
+                    location,
+                };
+                let known = written.entry(epoch);
+                known.and_modify(|known| *known = None).or_insert(Some(one));
             }
         }
-        let only = written.iter().find_map(|(epoch, all)| {
-            all.first()
-                .filter(|_| all.len() == 1)
-                .map(|one| (*epoch, one))
-        });
-        let Some((epoch, (location, digest))) = only else {
-            return Ok(later.clone());
-        };
+        Ok(written.into_values().flatten().collect())
+    }
+
+    /// Reads a manifest for its reference.
+    pub async fn reference_of(&self, once: &WrittenOnce) -> Result<ManifestRef, CheckpointError> {
+        let WrittenOnce {
+            epoch,
+            digest,
+            location,
+        } = once;
+        let name = CheckpointNames::new(&self.job).manifest(*epoch, digest);
         let found = sha256_hex(&self.storage.get(location, MANIFEST_BYTES_MAX).await?);
-        let name = names.manifest(epoch, digest);
         if !found.starts_with(digest.as_str()) {
             let source = ManifestError::Digest {
                 name,
@@ -269,7 +298,7 @@ impl Checkpoints {
             });
         }
         Ok(ManifestRef {
-            epoch,
+            epoch: *epoch,
             name,
             digest: found,
         })

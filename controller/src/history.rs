@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use streamctl_core::view::JobView;
 use streamctl_engine::storage::Storages;
-use streamctl_proto::{Epoch, JobVersion, Manifest, ManifestRef, ResolvedJob};
+use streamctl_proto::{Epoch, JobVersion, Manifest, ManifestRef, ResolvedJob, Window};
 use tokio::sync::Semaphore;
 
 /// References in the cache, over all jobs: a caller that reads an epoch soon reads it again, or its
@@ -106,6 +106,45 @@ impl History {
         }
         found.reverse();
         Ok(found)
+    }
+
+    /// The first kept epoch whose window fulfils `has_come`, which holds from some window on; `None`:
+    /// no window does. Reads some twenty manifests, however many epochs there are.
+    pub async fn first_since(
+        &self,
+        job: &ResolvedJob,
+        kept: &Kept,
+        has_come: impl Fn(Window) -> bool,
+    ) -> Result<Option<Epoch>, CheckpointError> {
+        let Kept { first, head } = kept;
+        let checkpoints = Checkpoints::of(&self.storages, job);
+        let permit = self.reads.acquire().await.expect("it is never closed");
+        if !has_come(checkpoints.read_manifest(head).await?.window) {
+            return Ok(None);
+        }
+        let written = checkpoints.written_once(*first..head.epoch).await?;
+        // Windows before `before` have not come, those from `from` on have.
+        let (mut before, mut from) = (0, written.len());
+        while before < from {
+            let middle = before + (from - before) / 2;
+            let reference = checkpoints.reference_of(&written[middle]).await?;
+            let window = checkpoints.read_manifest(&reference).await?.window;
+            self.remember(job, reference);
+            if has_come(window) {
+                from = middle;
+            } else {
+                before = middle + 1;
+            }
+        }
+        drop(permit);
+        let last_before = before.checked_sub(1).and_then(|index| written.get(index));
+        let low = last_before.map_or(*first, |once| once.epoch.next());
+        let high = written.get(from).map_or(head.epoch, |once| once.epoch);
+        // For the epochs between these two, several manifests were written.
+        let found = self.walk(job, kept, low.0..=high.0, |reference, manifest| {
+            has_come(manifest.window).then_some(reference.epoch)
+        });
+        Ok(found.await?.into_iter().flatten().next())
     }
 
     /// The version of a job that made an epoch; `job` is the last version.
@@ -237,6 +276,39 @@ mod tests {
         assert_eq!(of(&walk(10..=12).await), [10, 11, 12], "12 is remembered");
         assert_eq!(of(&walk(1_999..=5_000).await), [1_999, 2_000]);
         assert!(walk(2_001..=2_002).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_epoch_is_found_by_the_time_of_its_window_with_few_reads() {
+        let memory = MemoryStorage::default();
+        let storages = Storages::memory(memory.clone());
+        let head = chain(&storages, 2_000, 3).await;
+        let history = History::new(storages);
+        let kept = Kept {
+            first: Epoch(40),
+            head,
+        };
+        // The window of epoch n begins at second n.
+        let ends_after = async |ms: i64| {
+            let job = job();
+            let found = history.first_since(&job, &kept, |window| window.end_ms > ms);
+            found.await.unwrap().map(|epoch| epoch.0)
+        };
+        assert_eq!(ends_after(0).await, Some(40), "the first that is kept");
+        for epoch in [40, 41, 42, 43, 999, 1_000, 1_001, 1_998, 1_999, 2_000] {
+            assert_eq!(ends_after(epoch * 1_000).await, Some(epoch as u64));
+            assert_eq!(ends_after(epoch * 1_000 + 999).await, Some(epoch as u64));
+        }
+        assert_eq!(ends_after(2_001_000).await, None);
+        let gone = StorageError::NotFound {
+            location: "x".into(),
+        };
+        memory.fail_after(40, Op::Get, gone, false);
+        assert_eq!(
+            ends_after(777_000).await,
+            Some(777),
+            "it reads few manifests"
+        );
     }
 
     #[tokio::test]

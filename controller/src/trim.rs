@@ -6,6 +6,10 @@
 //! names are deleted. So a leader that wakes up late deletes nothing of a later job of this name: a
 //! name holds the digest of its content, and was there before the anchor was read.
 
+mod purge;
+
+pub use purge::{Purged, purge};
+
 use crate::checkpoints::{CheckpointError, Checkpoints};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;

@@ -264,9 +264,12 @@ class Client:
         request = _wire.message("StopJobRequest")(job=job, drain=drain)
         return _status(self._jobs("StopJob", request, "JobStatus"))
 
-    def delete(self, job: str, *, force: bool = False) -> dict[str, Any]:
-        """Forgets a stopped job; its files stay. `force` gives up epochs that are not published."""
-        request = _wire.message("DeleteJobRequest")(job=job, force=force)
+    def delete(self, job: str, *, force: bool = False, purge: bool = False) -> dict[str, Any]:
+        """Forgets a stopped job; its files stay. `force` gives up epochs that are not published.
+
+        `purge` removes its manifests, lookup versions and job files, too.
+        """
+        request = _wire.message("DeleteJobRequest")(job=job, force=force, purge=purge)
         return self._jobs("DeleteJob", request, "DeleteJobResponse")
 
     def verify(

@@ -434,7 +434,7 @@ impl Cluster {
                 job: job.to_owned(),
                 from: 1,
                 limit: 1_000,
-                to: 0,
+                ..Default::default()
             };
             client
                 .list_epochs(request)

@@ -210,6 +210,7 @@ impl Jobs for FakeJobs {
             sink: job.sink,
             dead_letters: "s3://b/dead/".into(),
             checkpoint: "s3://b/checkpoint/".into(),
+            ..Default::default()
         }))
     }
     async fn repair_job(

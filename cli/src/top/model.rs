@@ -293,9 +293,11 @@ impl Model {
             let old = known
                 .get(shard.shard.as_str())
                 .filter(|old| old.task == shard.task)?;
-            let per_second = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
-            let records = per_second(shard.records, old.records);
-            let bytes = per_second(shard.bytes, old.bytes);
+            let per_second = |new: Option<u64>, old: Option<u64>| {
+                Some(new?.saturating_sub(old?) as f64 / seconds)
+            };
+            let records = per_second(shard.records, old.records)?;
+            let bytes = per_second(shard.bytes, old.bytes)?;
             Some((shard.shard.clone(), Rate { records, bytes }))
         };
         self.rates = new.shards.iter().filter_map(rate).collect();

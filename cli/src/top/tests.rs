@@ -235,8 +235,8 @@ fn a_job_is_looked_into_and_its_shards_have_rates() {
     let at = Instant::now();
     let with = |records: u64, bytes: u64, after: Duration| {
         let shard = ShardStatus {
-            records,
-            bytes,
+            records: Some(records),
+            bytes: Some(bytes),
             ..status().shards[0].clone()
         };
         let one = Some(JobStatus {

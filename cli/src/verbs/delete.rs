@@ -16,6 +16,10 @@ pub struct DeleteArgs {
     /// Delete the job even if committed epochs are not published; their rows never appear
     #[arg(long)]
     pub force: bool,
+    /// Remove its manifests, lookup versions and job files from the checkpoint location, too; then
+    /// `verify` can prove nothing of it any more
+    #[arg(long)]
+    pub purge: bool,
 }
 
 /// Deletes the job, and prints what stays.
@@ -27,6 +31,7 @@ pub async fn run(
     let request = DeleteJobRequest {
         job: args.job.clone(),
         force: args.force,
+        purge: args.purge,
     };
     let call = |channel| {
         let request = request.clone();
@@ -34,10 +39,18 @@ pub async fn run(
     };
     let response = out.during("deleting", controller.call(call)).await?;
     out.either(|| as_text(&response), || as_json(&response))?;
-    out.note(
+    if !response.purge_problem.is_empty() {
+        out.note(&format!(
+            "the job is deleted, but objects are left below {}: {}\n  hint: remove its folder there by hand",
+            response.checkpoint, response.purge_problem
+        ));
+    }
+    out.note(if args.purge && response.purge_problem.is_empty() {
+        "a job of this name begins anew with another sink, or when its rows in the sink were removed"
+    } else {
         "a job of this name begins anew with another checkpoint location and sink; or when its folder below the checkpoint \
-         location and its rows in the sink were removed",
-    );
+         location (`--purge`) and its rows in the sink were removed"
+    });
     Ok(())
 }
 
@@ -48,10 +61,16 @@ fn as_text(response: &DeleteJobResponse) -> String {
         sink,
         dead_letters,
         checkpoint,
+        purged,
+        ..
     } = response;
+    let removed = match purged {
+        0 => String::new(),
+        purged => format!(" ({} removed)", count(purged, "object")),
+    };
     format!(
         "job {job} is deleted, {} committed; what it wrote stays\nsink:        {sink}\ndead letter: {dead_letters}\n\
-         checkpoint:  {checkpoint}",
+         checkpoint:  {checkpoint}{removed}",
         count(epoch, "epoch")
     )
 }
@@ -59,7 +78,7 @@ fn as_text(response: &DeleteJobResponse) -> String {
 fn as_json(response: &DeleteJobResponse) -> Value {
     json!({
         "job": response.job, "epoch": response.epoch, "sink": response.sink, "dead_letters": response.dead_letters,
-        "checkpoint": response.checkpoint,
+        "checkpoint": response.checkpoint, "purged": response.purged, "purge_problem": response.purge_problem,
     })
 }
 
@@ -76,6 +95,7 @@ mod tests {
         let args = DeleteArgs {
             job: "sales".into(),
             force: false,
+            purge: false,
         };
         let (mut out, data, notes) = captured(Format::Table);
         run(&args, &controller, &mut out).await.unwrap();

@@ -3,6 +3,7 @@
 use crate::args::EpochsArgs;
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
+use crate::moment::Moment;
 use crate::output::Output;
 use crate::views::{epoch_json, epochs_text};
 use streamctl_proto::v1::ListEpochsRequest;
@@ -29,12 +30,15 @@ pub async fn run(
     // More may follow only if a start was given; otherwise these are the newest ones.
     let full = response.epochs.len() as u64 >= u64::from(args.limit);
     let last = response.epochs.last().map_or(0, |epoch| epoch.epoch);
-    if let Some(to) = args
-        .to
-        .filter(|to| args.from.is_some() && full && last < *to)
-    {
+    let has_start = args.from.is_some() || args.since.is_some();
+    let end = match (args.to, args.until) {
+        (Some(to), _) => (last < to).then(|| format!(" --to {to}")),
+        (None, Some(_)) => Some(String::new()),
+        (None, None) => None,
+    };
+    if let Some(end) = end.filter(|_| has_start && full) {
         out.note(&format!(
-            "there may be more: go on with --from {} --to {to}, or raise --limit",
+            "there may be more: go on with --from {}{end}, or raise --limit",
             last + 1
         ));
     }
@@ -51,11 +55,22 @@ fn request(args: &EpochsArgs) -> Result<ListEpochsRequest, CliError> {
                 .into(),
         });
     }
+    let ms = |moment: Option<Moment>| moment.map_or(0, Moment::ms);
+    let (since_ms, until_ms) = (ms(args.since), ms(args.until));
+    if until_ms > 0 && since_ms >= until_ms {
+        return Err(CliError::Usage {
+            message: "--until is not after --since".into(),
+            hint: "epochs are listed from the older to the newer one: --since is the older time"
+                .into(),
+        });
+    }
     Ok(ListEpochsRequest {
         job: args.job.clone(),
         from,
         limit: args.limit,
         to,
+        since_ms,
+        until_ms,
     })
 }
 
@@ -71,8 +86,26 @@ mod tests {
             job: "sales".into(),
             from,
             to,
+            since: None,
+            until: None,
             limit: 20,
         }
+    }
+
+    #[test]
+    fn windows_are_chosen_by_time_the_older_one_first() {
+        let timed = |since, until| {
+            request(&EpochsArgs {
+                since: Some(Moment::At(since)),
+                until: Some(Moment::At(until)),
+                ..args(None, None)
+            })
+        };
+        let good = timed(1_000, 2_000).unwrap();
+        assert_eq!((good.since_ms, good.until_ms), (1_000, 2_000));
+        let error = timed(2_000, 2_000).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(request(&args(None, None)).unwrap().since_ms, 0);
     }
 
     #[test]

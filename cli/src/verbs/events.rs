@@ -5,13 +5,12 @@
 
 use crate::client::{Controller, jobs};
 use crate::error::CliError;
+use crate::moment::Moment;
 use crate::output::{Format, Output, Paint, Tone, table};
 use crate::views::time;
 use clap::Args;
 use std::time::Duration;
-use streamctl_engine::clock::system_clock;
 use streamctl_proto::json::event as event_json;
-use streamctl_proto::spec::parse_duration;
 use streamctl_proto::v1::event::Severity;
 use streamctl_proto::v1::{Event, ListEventsRequest, ListEventsResponse};
 
@@ -29,16 +28,12 @@ const UNREACHABLE: u8 = 4;
 pub struct EventsArgs {
     /// Job name (default: all jobs and the cluster)
     pub job: Option<String>,
-    /// Only events of this last span of time, such as 30m or 1h (default: all that are kept)
-    #[arg(long, value_name = "DURATION", value_parser = span)]
-    pub since: Option<Duration>,
+    /// Only events after this time: 2026-11-24T03:00:00Z, or 2h ago (default: all that are kept)
+    #[arg(long, value_name = "TIME", value_parser = Moment::parse)]
+    pub since: Option<Moment>,
     /// Then print new events as they happen
     #[arg(short, long)]
     pub watch: bool,
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| format!("{text:?} is no duration, write 30m or 1h"))
 }
 
 pub async fn run(
@@ -48,7 +43,7 @@ pub async fn run(
 ) -> Result<(), CliError> {
     let mut request = ListEventsRequest {
         job: args.job.clone().unwrap_or_default(),
-        since_ms: args.since.map_or(0, before_now),
+        since_ms: args.since.map_or(0, Moment::ms),
         ..Default::default()
     };
     let (events, problem) = out
@@ -68,11 +63,6 @@ pub async fn run(
     }
     print(&events, out)?;
     watch(&mut request, controller, out).await
-}
-
-fn before_now(span: Duration) -> i64 {
-    let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-    (system_clock())().saturating_sub(span_ms)
 }
 
 /// All pages from here on; afterwards the request continues after them.

@@ -172,6 +172,10 @@ struct HistoryQuery {
     #[serde(default)]
     to: u64,
     limit: Option<u32>,
+    #[serde(default)]
+    since_ms: i64,
+    #[serde(default)]
+    until_ms: i64,
 }
 
 async fn epochs(
@@ -181,7 +185,7 @@ async fn epochs(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Refused> {
     let Query(requested) = query.map_err(|refused| {
-        let hint = "from, to and limit are numbers";
+        let hint = "from, to, limit, since_ms and until_ms are numbers";
         Status::from(CallRefusal::new(Reason::InvalidArgument, refused.body_text()).hint(hint))
     })?;
     let limit = requested
@@ -197,6 +201,8 @@ async fn epochs(
                 from: requested.from,
                 limit,
                 to: requested.to,
+                since_ms: requested.since_ms,
+                until_ms: requested.until_ms,
             },
         )
         .await?;

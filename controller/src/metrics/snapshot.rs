@@ -415,9 +415,12 @@ impl Snapshot {
         );
         sheet.sums(
             &SHARD_RECORDS,
-            each(&SHARD_RECORDS, |shard| shard.records as f64),
+            each(&SHARD_RECORDS, |shard| shard.records.unwrap_or(0) as f64),
         );
-        sheet.sums(&SHARD_BYTES, each(&SHARD_BYTES, |shard| shard.bytes as f64));
+        sheet.sums(
+            &SHARD_BYTES,
+            each(&SHARD_BYTES, |shard| shard.bytes.unwrap_or(0) as f64),
+        );
         sheet.sums(
             &SHARD_THROTTLES,
             each(&SHARD_THROTTLES, |shard| shard.throttles as f64),
@@ -456,8 +459,8 @@ fn figures(core: &Core, name: &JobName, mut status: v1::JobStatus) -> Option<Job
         .map(|(id, shard)| v1::ShardStatus {
             shard: id.to_string(),
             lag_ms: shard.stats.lag_ms,
-            records: shard.stats.records,
-            bytes: shard.stats.bytes,
+            records: Some(shard.stats.records),
+            bytes: Some(shard.stats.bytes),
             throttles: shard.stats.throttles,
             ..Default::default()
         });

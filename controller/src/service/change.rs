@@ -9,7 +9,7 @@ use super::standing::{Standing, resumed, standing};
 use super::submit::{
     Submitter, code_of, parse, refused, response, set_apart, there_already, was_refused, with_code,
 };
-use super::{RECORD_TIMEOUT, not_found};
+use super::{RECORD_TIMEOUT, missing, not_found};
 use crate::checkpoints::Checkpoints;
 use crate::handle::Handle;
 use crate::job_files::submitted_digest;
@@ -41,9 +41,9 @@ impl Submitter {
         } = request.clone();
         let spec = parse(&spec_toml, &base_dir)?;
         let name = spec.name.clone();
-        let standing = standing(handle, &name)
-            .await?
-            .ok_or_else(|| not_found(&name))?;
+        let Some(standing) = standing(handle, &name).await? else {
+            return Err(missing(handle, &name).await);
+        };
         let code = code_of(&spec, function_code)?;
         let digest = submitted_digest(&spec_toml, code.as_ref().map(FunctionCode::digest).as_ref());
         let world = with_code(&self.world, code);
@@ -292,7 +292,7 @@ async fn take_over(handle: &Handle, next: &ResolvedJob) -> Result<Epoch, Status>
     let stored = move |core: &Core| {
         let name = &requested.spec.name;
         let Some(job) = core.job(name) else {
-            return Some(Err(not_found(name)));
+            return Some(Err(not_found(name, core.job_names())));
         };
         match job.submitted(&requested) {
             Submitted::Current { after } => Some(Ok(after)),

@@ -2,23 +2,29 @@
 //!
 //! Owns: waiting until the job may be deleted, and until it is; its consumer goes after it. Does not own: when it may be
 //! deleted (`core::deletion`).
-//! Rule: answered when the store has deleted the job. Results, dead letters and manifests stay
-//! where they are.
+//! Rule: answered when the store has deleted the job. Results and dead letters stay where they are.
 
 use super::jobs::JobsService;
 use super::{RECORD_TIMEOUT, not_found, recorded};
 use crate::handle::{Handle, NoResult, NotLeading};
+use crate::trim::{Purged, purge};
+use std::time::Duration;
 use streamctl_core::deletion::NoDeletion;
 use streamctl_core::{Core, Event, JobEvent};
+use streamctl_engine::storage::Storages;
 use streamctl_proto::refusal::{CallRefusal, Reason};
 use streamctl_proto::{Epoch, JobName, ResolvedJob, v1};
 use tonic::Status;
+
+/// How long an answer waits for a purge.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(45);
 
 impl JobsService {
     pub(super) async fn delete(
         &self,
         job: JobName,
         force: bool,
+        purge: bool,
     ) -> Result<v1::DeleteJobResponse, Status> {
         let handle = self.leader.handle()?;
         let (resolved, epoch) = settled(&handle, &job, force).await?;
@@ -40,6 +46,10 @@ impl JobsService {
             let text = format!("job {job} is deleted, but {left}");
             return Err(CallRefusal::new(Reason::ServiceUnavailable, text).into());
         }
+        let purged = match purge {
+            true => purged(self.history.storages().clone(), resolved.clone()).await,
+            false => Purged::default(),
+        };
         let spec = resolved.spec;
         Ok(v1::DeleteJobResponse {
             job: job.to_string(),
@@ -47,7 +57,23 @@ impl JobsService {
             sink: spec.sink.place(),
             dead_letters: spec.dead_letters().to_string(),
             checkpoint: spec.checkpoint.to_string(),
+            purged: purged.removed as u64,
+            purge_problem: purged.problem.unwrap_or_default(),
         })
+    }
+}
+
+/// Removes what the job has in its checkpoint location. It goes on if the caller does not wait.
+async fn purged(storages: Storages, job: ResolvedJob) -> Purged {
+    let removing = tokio::spawn(async move { purge(&storages, &job).await });
+    let left = |problem: &str| Purged {
+        removed: 0,
+        problem: Some(problem.to_owned()),
+    };
+    match tokio::time::timeout(PURGE_TIMEOUT, removing).await {
+        Ok(Ok(purged)) => purged,
+        Ok(Err(_)) => left("the removal broke off"),
+        Err(_) => left("there are many objects: their removal goes on, if this leader stays"),
     }
 }
 
@@ -59,7 +85,8 @@ async fn settled(
 ) -> Result<(ResolvedJob, Epoch), Status> {
     let requested = job.clone();
     let closed = move |core: &Core| -> Result<Result<_, NoDeletion>, Status> {
-        let job = core.job(&requested).ok_or_else(|| not_found(&requested))?;
+        let job = core.job(&requested);
+        let job = job.ok_or_else(|| not_found(&requested, core.job_names()))?;
         match job.closed_to_deletion(force) {
             None => Ok(Ok((job.resolved().clone(), job.epoch()))),
             Some(closed) => Ok(Err(closed)),

@@ -22,33 +22,24 @@ impl JobsService {
         request: v1::ListEventsRequest,
     ) -> Result<v1::ListEventsResponse, Status> {
         let query = query(&request)?;
-        let job = query.job.clone();
         let read = move |core: &Core| {
-            let known = query.job.as_ref().is_none_or(|job| is_known(core, job));
+            if let Some(job) = query.job.as_ref().filter(|job| !is_known(core, job)) {
+                return Err(not_found(job, core.job_names()));
+            }
             let problem = match core.journal.is_loaded() {
                 true => core.journal.problem.clone(),
                 false => Some("the events before this leader are being read".to_owned()),
             };
-            known.then(|| {
-                let page = core.journal.page(&query);
-                v1::ListEventsResponse {
-                    events: page.entries.iter().map(Into::into).collect(),
-                    next_page_token: page.revision.to_string(),
-                    more: page.more,
-                    stored: core.journal.is_stored(),
-                    problem: problem.unwrap_or_default(),
-                }
+            let page = core.journal.page(&query);
+            Ok(v1::ListEventsResponse {
+                events: page.entries.iter().map(Into::into).collect(),
+                next_page_token: page.revision.to_string(),
+                more: page.more,
+                stored: core.journal.is_stored(),
+                problem: problem.unwrap_or_default(),
             })
         };
-        let found = self.leader.handle()?.query(read).await?;
-        match (found, job) {
-            (Some(response), _) => Ok(response),
-            (None, Some(job)) => Err(not_found(&job)),
-            (None, None) => Err(Status::from(CallRefusal::new(
-                Reason::Internal,
-                "the journal did not answer",
-            ))),
-        }
+        self.leader.handle()?.query(read).await?
     }
 }
 

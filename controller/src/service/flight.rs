@@ -64,7 +64,9 @@ struct Known {
 
 /// The core's state of the job in the command.
 fn known(core: &Core, name: &JobName) -> Result<Known, Status> {
-    let job = core.job(name).ok_or_else(|| not_found(name))?;
+    let job = core
+        .job(name)
+        .ok_or_else(|| not_found(name, core.job_names()))?;
     let connected = |id: &WorkerId| core.workers.get(id).filter(|worker| worker.connected);
     let address =
         |(task, id): (&TaskId, &WorkerId)| Some((*task, connected(id)?.flight_address.clone()));

@@ -34,10 +34,12 @@ impl JobsService {
     ) -> Result<v1::JobHistory, Status> {
         let job = name(&request.job)?;
         let span_ms = span_ms(request.span_ms)?;
-        let missing = not_found(&job);
         let handle = self.leader.handle()?;
-        let found = handle.query(move |core| core.job_history(&job, span_ms));
-        found.await?.ok_or(missing)
+        let found = handle.query(move |core| {
+            let history = core.job_history(&job, span_ms);
+            history.ok_or_else(|| not_found(&job, core.job_names()))
+        });
+        found.await?
     }
 
     pub(super) async fn worker(

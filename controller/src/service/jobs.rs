@@ -5,7 +5,7 @@ pub mod look;
 use super::in_flight::{CHECK_TIMEOUT, CallsInFlight, name_of};
 use super::page::page;
 use super::submit::Submitter;
-use super::{RepairEvents, no_epoch, not_found, recorded};
+use super::{RepairEvents, missing, no_epoch, not_found, recorded};
 use crate::checkpoints::CheckpointError;
 use crate::history::{History, Kept};
 use crate::leading::Leader;
@@ -19,9 +19,10 @@ use std::time::Duration;
 use streamctl_core::status::summary_of;
 use streamctl_core::{Core, Event, JobEvent};
 use streamctl_engine::security::{Caller, Peer, Role};
+use streamctl_proto::convert;
 use streamctl_proto::manifest::ManifestRef;
 use streamctl_proto::refusal::{CallRefusal, Reason};
-use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, v1};
+use streamctl_proto::{Epoch, JobName, Manifest, ResolvedJob, Window, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -170,10 +171,12 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::GetJobProfileRequest>,
     ) -> Result<Response<v1::JobProfile>, Status> {
         let job = name(&request.into_inner().job)?;
-        let missing = not_found(&job);
         let handle = self.leader.handle()?;
-        let found = handle.query(move |core| core.profile(&job)).await?;
-        found.map(Response::new).ok_or(missing)
+        let found = handle.query(move |core| {
+            let profile = core.profile(&job);
+            profile.ok_or_else(|| not_found(&job, core.job_names()))
+        });
+        found.await?.map(Response::new)
     }
 
     async fn watch_job(
@@ -240,7 +243,7 @@ impl v1::jobs_server::Jobs for JobsService {
         request: Request<v1::DeleteJobRequest>,
     ) -> Result<Response<v1::DeleteJobResponse>, Status> {
         let request = request.into_inner();
-        self.delete(name(&request.job)?, request.force)
+        self.delete(name(&request.job)?, request.force, request.purge)
             .await
             .map(Response::new)
     }
@@ -272,9 +275,8 @@ impl v1::jobs_server::Jobs for JobsService {
         };
         let job = name(&request.job)?;
         check_range(request.from, request.to)?;
-        let epochs = self
-            .epochs(job, request.from, request.to, u64::from(limit))
-            .await?;
+        check_times(request.since_ms, request.until_ms)?;
+        let epochs = self.epochs(job, &request, u64::from(limit)).await?;
         Ok(Response::new(v1::ListEpochsResponse { epochs }))
     }
 
@@ -374,17 +376,15 @@ impl v1::jobs_server::Jobs for JobsService {
         } else {
             Some(name(&job)?)
         };
-        let missing = job.as_ref().map(not_found);
-        let status = self
-            .leader
-            .handle()?
-            .query(move |core| core.scaling_status(job.as_ref(), limit))
-            .await?;
-        status.map(Response::new).ok_or_else(|| {
-            missing.unwrap_or_else(|| {
-                Status::from(CallRefusal::new(Reason::Internal, "there is no status"))
+        let handle = self.leader.handle()?;
+        let found = handle.query(move |core| {
+            let status = core.scaling_status(job.as_ref(), limit);
+            status.ok_or_else(|| match job {
+                Some(job) => not_found(&job, core.job_names()),
+                None => Status::from(CallRefusal::new(Reason::Internal, "there is no status")),
             })
-        })
+        });
+        found.await?.map(Response::new)
     }
 
     async fn verify(
@@ -400,12 +400,11 @@ impl v1::jobs_server::Jobs for JobsService {
 
 impl JobsService {
     async fn status(&self, job: JobName, brief: bool) -> Result<v1::JobStatus, Status> {
-        let missing = not_found(&job);
-        self.leader
-            .handle()?
-            .status(job, brief)
-            .await?
-            .ok_or(missing)
+        let handle = self.leader.handle()?;
+        match handle.status(job.clone(), brief).await? {
+            Some(status) => Ok(status),
+            None => Err(missing(&handle, &job).await),
+        }
     }
 
     /// The job, the part of its chain that is kept, and its last published epoch.
@@ -416,31 +415,62 @@ impl JobsService {
         let requested = job.clone();
         let handle = self.leader.handle()?;
         let found = handle.query(move |core| {
-            let job = core.job(&requested)?;
-            Some((job.resolved().clone(), Kept::of(job), job.published()))
+            let job = core.job(&requested);
+            let job = job.ok_or_else(|| not_found(&requested, core.job_names()))?;
+            Ok((job.resolved().clone(), Kept::of(job), job.published()))
         });
-        found.await?.ok_or_else(|| not_found(job))
+        found.await?
     }
 
     async fn epochs(
         &self,
         job: JobName,
-        from: u64,
-        to: u64,
+        request: &v1::ListEpochsRequest,
         limit: u64,
     ) -> Result<Vec<v1::EpochSummary>, Status> {
+        let v1::ListEpochsRequest {
+            mut from,
+            mut to,
+            since_ms,
+            until_ms,
+            ..
+        } = *request;
         let (resolved, kept, published) = self.kept(&job).await?;
         let Some(kept) = kept else { return Ok(vec![]) };
         let head = &kept.head;
-        let from = if from == 0 { 0 } else { from.max(kept.first.0) };
-        let epochs = epochs_requested(from, to, limit, head.epoch.0);
-        let first = *epochs.start();
         let requested = job.clone();
         let recent = self
             .leader
             .handle()?
             .query(move |core| core.recent_epochs(&requested))
             .await?;
+        let chain = (&resolved, &kept, recent.as_slice());
+        if since_ms > 0 {
+            match self
+                .first_since(chain, |window| window.end_ms > since_ms)
+                .await?
+            {
+                Some(first) => from = from.max(first),
+                None => return Ok(vec![]),
+            }
+        }
+        if until_ms > 0
+            && let Some(first) = self
+                .first_since(chain, |window| window.start_ms >= until_ms)
+                .await?
+        {
+            let last = first - 1;
+            if last < kept.first.0 {
+                return Ok(vec![]);
+            }
+            to = if to == 0 { last } else { to.min(last) };
+        }
+        if to > 0 && from > to {
+            return Ok(vec![]);
+        }
+        let from = if from == 0 { 0 } else { from.max(kept.first.0) };
+        let epochs = epochs_requested(from, to, limit, head.epoch.0);
+        let first = *epochs.start();
         let in_memory =
             recent.first().is_some_and(|oldest| oldest.epoch <= first) || first > head.epoch.0;
         let mut all = recent;
@@ -458,6 +488,25 @@ impl JobsService {
             .into_iter()
             .filter(|epoch| epochs.contains(&epoch.epoch))
             .collect())
+    }
+
+    /// The first kept epoch whose window fulfils `has_come`, which holds from some window on: in
+    /// memory, or in the checkpoint location.
+    async fn first_since(
+        &self,
+        (job, kept, recent): (&ResolvedJob, &Kept, &[v1::EpochSummary]),
+        has_come: impl Fn(Window) -> bool,
+    ) -> Result<Option<u64>, Status> {
+        let is_older = |epoch: &v1::EpochSummary| match convert::window(epoch.window) {
+            Ok(window) => !has_come(window),
+            Err(_) => false,
+        };
+        if recent.first().is_some_and(is_older) {
+            let found = recent.iter().find(|epoch| !is_older(epoch));
+            return Ok(found.map(|epoch| epoch.epoch));
+        }
+        let found = self.history.first_since(job, kept, has_come).await;
+        Ok(found.map_err(unreadable)?.map(|epoch| epoch.0))
     }
 }
 
@@ -489,6 +538,26 @@ fn check_range(from: u64, to: u64) -> Result<(), Status> {
         )
         .hint("epochs are listed from the older to the newer one"),
     ))
+}
+
+fn check_times(since_ms: i64, until_ms: i64) -> Result<(), Status> {
+    let refused = |text: String, hint: &str| {
+        Err(Status::from(
+            CallRefusal::new(Reason::InvalidArgument, text).hint(hint),
+        ))
+    };
+    match (since_ms, until_ms) {
+        (0.., 0) => Ok(()),
+        (0.., 1..) if since_ms < until_ms => Ok(()),
+        (0.., 1..) => refused(
+            format!("until_ms {until_ms} is not after since_ms {since_ms}"),
+            "windows are listed from the older to the newer one",
+        ),
+        _ => refused(
+            "since_ms and until_ms are not before 1970".to_owned(),
+            "they are milliseconds since the Unix epoch; 0: not set",
+        ),
+    }
 }
 
 pub(super) fn name(text: &str) -> Result<JobName, Status> {

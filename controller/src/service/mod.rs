@@ -20,11 +20,12 @@ pub mod submit;
 pub mod workers;
 
 use crate::handle::Handle;
+use crate::store::StoredJob;
 use std::time::Duration;
 use streamctl_core::Core;
 use streamctl_core::stored::DesiredState;
 use streamctl_proto::refusal::{CallRefusal, Reason};
-use streamctl_proto::{Epoch, JobName, v1};
+use streamctl_proto::{Epoch, JobName, nearest, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -37,12 +38,38 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits until an unreadable job is read again.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// There is no job of this name. The text includes its hint, so that no client adds another one.
-pub(crate) fn not_found(job: &JobName) -> Status {
-    Status::from(
-        CallRefusal::new(Reason::JobNotFound, format!("there is no job {job}"))
-            .hint("`streamctl list` shows those there are"),
-    )
+/// There is no job of this name among the known ones. The text includes its hint, so that no client
+/// adds another one.
+pub(crate) fn not_found<'n>(job: &JobName, known: impl Iterator<Item = &'n JobName>) -> Status {
+    let hint = match nearest(job.as_str(), known.map(JobName::as_str)) {
+        Some(like) => format!("did you mean {like}? `streamctl list` shows all jobs"),
+        None => "`streamctl list` shows those there are".to_owned(),
+    };
+    Status::from(CallRefusal::new(Reason::JobNotFound, format!("there is no job {job}")).hint(hint))
+}
+
+/// The job among those that the store holds.
+///
+/// # Errors
+/// `NOT_FOUND`
+pub(crate) fn found(mut stored: Vec<StoredJob>, job: &JobName) -> Result<StoredJob, Status> {
+    match stored
+        .iter()
+        .position(|stored| stored.job.spec.name == *job)
+    {
+        Some(index) => Ok(stored.swap_remove(index)),
+        None => Err(not_found(
+            job,
+            stored.iter().map(|stored| &stored.job.spec.name),
+        )),
+    }
+}
+
+/// There is no such job among those that the core knows now.
+async fn missing(handle: &Handle, job: &JobName) -> Status {
+    let requested = job.clone();
+    let refused = handle.query(move |core| not_found(&requested, core.job_names()));
+    refused.await.unwrap_or_else(Status::from)
 }
 
 /// The epoch is not there: it is not committed yet, or not kept any more.
@@ -91,7 +118,7 @@ async fn read_anew(handle: &Handle, job: &JobName, before: Option<u64>) -> Resul
     let requested = job.clone();
     let read = move |core: &Core| {
         let Some(job) = core.job(&requested) else {
-            return Some(Err(not_found(&requested)));
+            return Some(Err(not_found(&requested, core.job_names())));
         };
         match (job.failed_reads(), job.desired()) {
             (None, _) => Some(Ok(())),
@@ -113,4 +140,24 @@ async fn read_anew(handle: &Handle, job: &JobName, before: Option<u64>) -> Resul
     };
     let waited = handle.until(READ_TIMEOUT, read).await;
     waited.map_err(|error| error.or_late(late))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_not_there_is_refused_with_the_name_that_is_like_it() {
+        let known: Vec<JobName> = ["sales-by-country", "orders"]
+            .map(|name| name.parse().unwrap())
+            .into();
+        let text = |name: &str| {
+            let refused = not_found(&name.parse().unwrap(), known.iter());
+            CallRefusal::text_of(&refused)
+        };
+        let (error, hint) = text("sales");
+        assert_eq!(error, "there is no job sales");
+        assert!(hint.unwrap().starts_with("did you mean sales-by-country?"));
+        assert!(text("weather").1.unwrap().starts_with("`streamctl list`"));
+    }
 }

@@ -6,7 +6,7 @@
 //! Rule: a job is repaired only if it needs it; a successful answer is durable.
 
 use super::jobs::JobsService;
-use super::{READ_TIMEOUT, RepairEvents, not_found, read_anew};
+use super::{READ_TIMEOUT, RepairEvents, found, not_found, read_anew};
 use crate::handle::Handle;
 use crate::load::{CommittedSince, NoWay, committed_since};
 use crate::store::StoredJob;
@@ -288,10 +288,7 @@ impl JobsService {
                 describe(&error),
             ))
         })?;
-        stored
-            .into_iter()
-            .find(|stored| stored.job.spec.name == *job)
-            .ok_or_else(|| not_found(job))
+        found(stored, job)
     }
 }
 
@@ -307,7 +304,7 @@ async fn needed(handle: &Handle, job: &JobName) -> Result<Need, Status> {
     let requested = job.clone();
     let need = move |core: &Core| {
         let Some(job) = core.job(&requested) else {
-            return Some(Err(not_found(&requested)));
+            return Some(Err(not_found(&requested, core.job_names())));
         };
         match job.stuck() {
             _ if job.failed_reads().is_some() => Some(Ok(Need::Head)),
@@ -350,7 +347,7 @@ async fn repaired(handle: &Handle, job: &JobName, epoch: Epoch) -> Result<Epoch,
     let requested = job.clone();
     let done = move |core: &Core| {
         let Some(job) = core.job(&requested) else {
-            return Some(Err(not_found(&requested)));
+            return Some(Err(not_found(&requested, core.job_names())));
         };
         let recorded_in = job.repair_recorded_in(epoch)?;
         (job.published() >= epoch).then_some(Ok(recorded_in))

@@ -63,10 +63,11 @@ impl JobsService {
         let job = name(&request.job)?;
         let handle = self.leader.handle()?;
         let requested = job.clone();
-        let known = handle
-            .query(move |core| known(core, &requested))
-            .await?
-            .ok_or_else(|| not_found(&job))?;
+        let found = handle.query(move |core| {
+            let known = known(core, &requested);
+            known.ok_or_else(|| not_found(&requested, core.job_names()))
+        });
+        let known = found.await??;
         refuse_what_does_not_run(&known, &job)?;
         let last = if request.to == 0 {
             known.published.0

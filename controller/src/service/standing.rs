@@ -3,7 +3,7 @@
 //! Owns: reading it from the core, resuming. Does not own: the comparison with a job file
 //! (`change`).
 
-use super::{not_found, read_anew, recorded};
+use super::{missing, read_anew, recorded};
 use crate::handle::Handle;
 use streamctl_core::versions::NoTakeOver;
 use streamctl_core::{Core, Event, JobEvent};
@@ -51,14 +51,15 @@ pub(super) async fn standing(handle: &Handle, name: &JobName) -> Result<Option<S
 ///
 /// # Errors
 /// `NOT_FOUND` without a job, `ABORTED` at another version.
-pub(super) fn check_version(
+pub(super) async fn check_version(
+    handle: &Handle,
     name: &JobName,
     standing: Option<&Standing>,
     if_version: u64,
 ) -> Result<(), Status> {
     match standing {
         _ if if_version == 0 => Ok(()),
-        None => Err(not_found(name)),
+        None => Err(missing(handle, name).await),
         Some(standing) if standing.job.job_version.0 == if_version => Ok(()),
         Some(standing) => Err(Status::from(
             CallRefusal::new(

@@ -64,7 +64,7 @@ impl Submitter {
         let digest = submitted_digest(text, code.as_ref().map(FunctionCode::digest).as_ref());
         let name = spec.name.clone();
         let standing = standing(handle, &name).await?;
-        check_version(&name, standing.as_ref(), request.if_version)?;
+        check_version(handle, &name, standing.as_ref(), request.if_version).await?;
         // The same text again: only a change checks whether the outside systems have changed.
         let same = |standing: &&Standing| {
             standing.job.spec_digest == digest && !dry_run && !request.change

@@ -4,6 +4,7 @@ use super::*;
 use crate::store::contract;
 use streamctl_engine::storage::{MemoryStorage, Op, RefusalCause};
 use streamctl_proto::manifest::MadeBy;
+use streamctl_proto::spec::FilesSink;
 use streamctl_proto::{Manifest, Term, WindowSize};
 
 const FOLDER: &str = "memory://checkpoint/";
@@ -202,4 +203,53 @@ async fn a_kill_at_each_step_loses_nothing_and_the_next_turn_ends_the_work() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_purge_leaves_dead_letters_and_results_and_removes_manifests_last() {
+    let mut scene = Scene::new().await;
+    scene.job.spec.sink = FilesSink {
+        path: Location::folder("memory://checkpoint/sales/out/"),
+        ..streamctl_core::testing::sink()
+    }
+    .into();
+    let stay = [
+        "memory://checkpoint/sales/dead-letters/a.json",
+        "memory://checkpoint/sales/out/b.parquet",
+        "memory://checkpoint/sales-2/epochs/000000000001-0123456789abcdef.json",
+    ];
+    let lookup = "memory://checkpoint/sales/lookups/country/v1/a.csv";
+    for location in stay.into_iter().chain([lookup]) {
+        scene.memory.put(location, "x");
+    }
+    let storages = Storages::memory(scene.memory.clone());
+    let left = async |folder: &str| {
+        let storage = storages.for_location(FOLDER);
+        let found = storage.list(&Location::folder(folder)).await.unwrap();
+        found
+            .into_iter()
+            .map(|object| object.location)
+            .collect::<Vec<_>>()
+    };
+    let manifests = left("memory://checkpoint/sales/epochs/").await;
+    let refused = StorageError::Refused {
+        location: lookup.into(),
+        cause: RefusalCause::Environment,
+        reason: "no permission".into(),
+        hint: String::new(),
+    };
+    scene.memory.fail_next(Op::Delete, refused, false);
+    let broken = purge(&storages, &scene.job).await;
+    assert!(broken.problem.unwrap().contains("no permission"));
+    assert_eq!(
+        left("memory://checkpoint/sales/epochs/").await,
+        manifests,
+        "they go last"
+    );
+    let purged = purge(&storages, &scene.job).await;
+    assert_eq!(purged.problem, None);
+    assert!(purged.removed >= manifests.len(), "{purged:?}");
+    let mut stayed = left("memory://checkpoint/").await;
+    stayed.sort_by_key(|location| stay.iter().position(|one| one == location));
+    assert_eq!(stayed, stay);
 }

@@ -20,7 +20,7 @@ mod versions;
 pub use ahead::{READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};
 pub use replay::{FlightReplayer, Replayer};
 
-use crate::service::{no_epoch, not_found};
+use crate::service::{found, no_epoch};
 use crate::store::{Store, StoreError, StoredJob};
 use run::Run;
 use std::collections::BTreeSet;
@@ -105,10 +105,7 @@ impl Verifier {
             }
             error => Status::from(CallRefusal::new(Reason::Internal, describe(&error))),
         })?;
-        let stored = jobs
-            .into_iter()
-            .find(|stored| stored.job.spec.name == *job)
-            .ok_or_else(|| not_found(job))?;
+        let stored = found(jobs, job)?;
         let submitted_ms = stored.job.submitted_ms;
         let anchors = stored.anchors.if_of(submitted_ms, stored.head.as_ref());
         Ok(StoredJob { anchors, ..stored })

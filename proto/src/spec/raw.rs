@@ -6,13 +6,11 @@
 //! one pass; `None` means "missing" or "already in the log".
 
 use super::Problem;
+use crate::nearest;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
-
-/// Least similarity of an unknown key to a suggested one (0 to 1, Jaro-Winkler).
-const SUGGESTION_LIKENESS_MIN: f64 = 0.8;
 
 /// The problems so far.
 pub(super) struct Log<'t> {
@@ -159,7 +157,7 @@ impl<'a> Entry<'a> {
             .find(|(word, _)| *word == text)
             .map(|(_, value)| *value);
         if found.is_none() {
-            let hint = nearest(text, &all)
+            let hint = nearest(text, all.iter().copied())
                 .map(|word| format!("did you mean {word:?}?"))
                 .unwrap_or_default();
             self.refuse(
@@ -292,8 +290,8 @@ impl<'a> Table<'a> {
                 Some(place) => entry.refuse("does not belong here", place),
                 None => {
                     let known = self.asked.join(", ");
-                    let likely =
-                        nearest(key, &self.asked).map(|name| format!("did you mean `{name}`?"));
+                    let likely = nearest(key, self.asked.iter().copied())
+                        .map(|name| format!("did you mean `{name}`?"));
                     entry.refuse(
                         "unknown key",
                         likely.unwrap_or_else(|| format!("known keys: {known}")),
@@ -304,18 +302,9 @@ impl<'a> Table<'a> {
     }
 }
 
-fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
-    let lower = word.to_lowercase();
-    let likeness = known
-        .iter()
-        .map(|name| (strsim::jaro_winkler(&lower, name), *name));
-    let (best, name) = likeness.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best >= SUGGESTION_LIKENESS_MIN).then_some(name)
-}
-
 /// A hint with the nearest of these words; empty if none is near.
 pub(super) fn nearest_hint(word: &str, known: &[&str]) -> String {
-    nearest(word, known)
+    nearest(word, known.iter().copied())
         .map(|name| format!("did you mean {name:?}?"))
         .unwrap_or_default()
 }

@@ -183,6 +183,22 @@ fn the_query_and_the_past_are_shown(browser: &mut Browser) {
         ));
     }
     browser.until("document.querySelectorAll('[data-timeline=rows] [data-mark]').length >= 2");
+    the_windows_of_a_chosen_time_are_shown(browser);
+}
+
+/// From a time before all windows: the first ones, and back.
+fn the_windows_of_a_chosen_time_are_shown(browser: &mut Browser) {
+    browser.evaluate(
+        "(() => {
+            const field = document.querySelector('[data-at]');
+            field.value = '2020-01-01T00:00';
+            return field.dispatchEvent(new Event('change', { bubbles: true }));
+        })()",
+    );
+    browser.see("[data-key=which-windows]", "Back to the newest");
+    browser.until("document.querySelector('.picked .facts dd').textContent === '1'");
+    browser.click("[data-action=newest]");
+    browser.order(&json!({"do": "gone", "selector": "[data-action=newest]"}));
 }
 
 #[test]
@@ -293,6 +309,11 @@ fn the_same_as_the_command_line(cluster: &Cluster, browser: &mut Browser) {
     ]);
     let printed: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(shown["epochs"][0], printed[0]);
+    let of_this_hour = cluster.cli_ok(&[
+        "epochs", "orders", "--since", "1h", "--limit", "1", "-o", "json",
+    ]);
+    let of_this_hour: Value = serde_json::from_str(&of_this_hour).unwrap();
+    assert_eq!(of_this_hour[0], printed[0]);
     let shown = browser.evaluate("fetch('/api/v1/workers').then((answer) => answer.json())");
     let printed: Value = serde_json::from_str(&cluster.cli_ok(&["workers", "-o", "json"])).unwrap();
     let names = |value: &Value| {

@@ -21,10 +21,11 @@ const WINDOWS_LEAST = 24;
 const PAIR_WIDTH = 856;
 const ROWS = ["out", "unmatched", "dead"];
 
-export function jobPage({ job, epochs, events, history, profile, versions, past, span, now, selected, refused, width }) {
+export function jobPage({ job, epochs, windowsAt, events, history, profile, versions, past, span, now, selected, refused, width }) {
   if (refused) return missing(refused);
   if (!job) return h("p", { class: "card" }, "Loading…");
-  const shown = epochs.slice(-WINDOWS_SHOWN);
+  const newest = epochs.slice(-WINDOWS_SHOWN);
+  const shown = windowsAt?.epochs ?? newest;
   // A young job's bars are wider, so that they do not stand alone in a corner.
   const space = { ...room(width), slots: Math.min(WINDOWS_SHOWN, Math.max(WINDOWS_LEAST, shown.length)) };
   const picked = shown.find((epoch) => epoch.epoch === selected) ?? shown.at(-1);
@@ -32,8 +33,8 @@ export function jobPage({ job, epochs, events, history, profile, versions, past,
     h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Jobs"), " / "),
     h("h1", { class: "job" }, h("span", { class: "name" }, job.job), " ", badge(job.state)),
     problems(job, now),
-    tiles(job, shown, history, now),
-    windows(shown, picked, space),
+    tiles(job, newest, history, now),
+    windows(shown, picked, space, windowsAt),
     h("div", { class: "pair" }, stages(shown, picked, space), stagesOf(past)),
     historyOf({ past: past && { ...past, window_ms: windowOf(shown) }, span, now, late: delays(shown) }, space),
     planOf({ profile }),
@@ -119,14 +120,27 @@ function legend(kinds) {
   return h("ul", { class: "legend", "aria-hidden": "true" }, kinds.map(([kind, name]) => h("li", {}, h("span", { class: `swatch ${kind}` }), name)));
 }
 
-function windows(epochs, picked, { full, slots }) {
+/** A field for a time of the reader's zone, to the minute. */
+const localMinute = (ms) => {
+  const date = new Date(ms);
+  return new Date(ms - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+};
+
+function whichWindows(windowsAt) {
+  return h("p", { class: "note", "data-key": "which-windows" },
+    h("label", {}, "Windows from ", h("input", { type: "datetime-local", "data-at": true, value: windowsAt && localMinute(windowsAt.at), "aria-label": "Show windows from this time on" })), " ",
+    windowsAt && h("button", { type: "button", class: "link", "data-action": "newest" }, "Back to the newest"));
+}
+
+function windows(epochs, picked, { full, slots }, windowsAt) {
   const list = epochs.map((epoch, index) => ({
     gap: gapBefore(epochs, index), key: epoch.epoch, label: words(epoch), parts: [epoch.counts.rows_out, epoch.counts.rows_unmatched, epoch.counts.rows_dead],
   }));
   return h("section", { class: "card", "data-key": "windows" },
     h("div", { class: "head" }, h("h2", {}, "Windows"), legend([["out", "rows out"], ["unmatched", "unmatched"], ["dead", "dead letters"]])),
+    whichWindows(windowsAt),
     epochs.length === 0
-      ? h("p", { class: "empty" }, "No window is committed yet. The first one shows as soon as it is over.")
+      ? h("p", { class: "empty" }, windowsAt ? "No window ends after this time." : "No window is committed yet. The first one shows as soon as it is over.")
       : [bars({ id: "windows", name: "Rows of each window; arrow keys choose one", bars: list, kinds: ROWS, axis: f.compact, width: full, height: 190, slots, selected: picked?.epoch, ticks: ticks(epochs) }),
         picked && details(picked)],
     epochs.length > 0 && h("details", { "data-key": "windows-table" }, h("summary", {}, "As a table"), table(epochs)));
@@ -145,7 +159,7 @@ function details(epoch) {
       fact("Unmatched", f.count(epoch.counts.rows_unmatched)),
       fact("Read", f.bytes(epoch.counts.bytes_in)),
       fact("Objects", `${f.count(epoch.objects)}, ${f.bytes(epoch.bytes_out)}`),
-      fact("Committed", `${f.duration(Math.max(0, delay))} after its end`),
+      fact("Committed", isBacklog(epoch) ? `${f.duration(delay)} after its end: a backlog` : `${f.duration(Math.max(0, delay))} after its end`),
       f.stages(epoch).map(([name, ms, known]) => fact(`${name[0].toUpperCase()}${name.slice(1)}`, known ? f.duration(ms) : "–"))),
     epoch.unmatched.length > 0 && h("p", { class: "keys" }, "Keys without a partner: ",
       epoch.unmatched.slice(0, 8).map((key) => h("span", { class: "key", title: `lookup ${key.lookup}` }, h("q", {}, key.key), ` ${f.count(key.rows)}`))),
@@ -177,11 +191,20 @@ function stages(epochs, picked, { half, slots }) {
       : bars({ id: "stages", name: "What each window waited for on its way out, stage after stage; arrow keys choose one", bars: list, kinds, axis: f.duration, width: half, slots, selected: picked?.epoch, ticks: ticks(epochs) }));
 }
 
-/** How late the shown windows were committed. */
+/** A window that is committed later than this after its end was a backlog: that says how far the job was behind, not how long it takes. */
+const BACKLOG_MS = 60_000;
+const isBacklog = ({ committed_ms, window }) => committed_ms - window.end_ms > BACKLOG_MS + (window.end_ms - window.start_ms);
+
+/** How late the shown windows were committed that were read as they came. */
 function delays(epochs) {
-  const late = epochs.map((epoch) => Math.max(0, epoch.committed_ms - epoch.window.end_ms)).sort((a, b) => a - b);
+  const live = epochs.filter((epoch) => !isBacklog(epoch));
+  const late = live.map((epoch) => Math.max(0, epoch.committed_ms - epoch.window.end_ms)).sort((a, b) => a - b);
   const at = (part) => f.duration(late[Math.min(late.length - 1, Math.floor(part * late.length))]);
-  return late.length > 0 ? `From a window's end to its commit: median ${at(0.5)}, 95th percentile ${at(0.95)}, ${f.count(late.length)} windows.` : "";
+  const backlog = epochs.length - live.length;
+  return [
+    late.length > 0 && `From a window's end to its commit: median ${at(0.5)}, 95th percentile ${at(0.95)}, ${f.count(late.length)} windows.`,
+    backlog > 0 && `${f.count(backlog)} windows were a backlog and are not counted.`,
+  ].filter(Boolean).join(" ");
 }
 
 function shards(job, now) {
@@ -208,8 +231,8 @@ function shardTable(list, label, { names, worst, now, reads }) {
         h("th", { scope: "row" }, h("code", {}, shard.shard), shard.parents.length > 0 && h("span", { class: "remark" }, `from ${shard.parents.join(" and ")}`)),
         h("td", {}, shard.ended ? "read to its end" : shard.worker || (reads ? h("em", {}, "not assigned") : "–")),
         h("td", {}, shard.ended ? "–" : share(shard.lag_ms, worst, f.duration(shard.lag_ms))),
-        h("td", { class: "number" }, f.count(shard.records)),
-        h("td", { class: "number" }, f.bytes(shard.bytes)),
+        h("td", { class: "number" }, shard.records === null ? "–" : f.count(shard.records)),
+        h("td", { class: "number" }, shard.bytes === null ? "–" : f.bytes(shard.bytes)),
         h("td", { class: "number" }, f.count(shard.throttles)),
         h("td", {}, shard.last_arrival_ms ? `${f.duration(Math.max(0, now - shard.last_arrival_ms))} ago` : "–", shard.data_losses > 0 && h("span", { class: "remark bad" }, `records were lost ${f.count(shard.data_losses)} times`)),
         h("td", {}, h("code", { class: "position", title: shard.committed }, shard.committed)))))));

@@ -31,6 +31,7 @@ const known = {
   events: [], eventsToken: "", eventsProblem: "",
   job: undefined, epochs: [], history: [], selected: undefined, refused: undefined,
   versions: undefined, version: undefined, profile: undefined,
+  at: undefined, windowsAt: undefined,
   span: SPANS[1][1], past: undefined, worker: undefined,
   offset: 0, seen: undefined, line: { ok: undefined },
 };
@@ -118,8 +119,9 @@ async function askJob(name) {
       const first = epochs[0]?.epoch ?? Infinity;
       known.epochs = [...known.epochs.filter((epoch) => epoch.epoch < first), ...epochs].slice(-2 * WINDOWS_SHOWN);
     }
+    await askWindowsAt(path, name);
     if (page().name !== name) return;
-    const records = job.shards.reduce((sum, shard) => sum + shard.records, 0);
+    const records = job.shards.reduce((sum, shard) => sum + (shard.records ?? 0), 0);
     known.history = [...known.history, { ms: Date.now(), lag: job.lag_ms, records }].slice(-HISTORY_MAX);
     Object.assign(known, { job, refused: undefined });
     // A leader of an earlier version has neither: that is no fault of the line.
@@ -132,6 +134,14 @@ async function askJob(name) {
     if (isLine(error)) throw error;
     known.refused = error;
   }
+}
+
+/** The windows of a time that the reader chose: they do not change, so they are read once. */
+async function askWindowsAt(path, name) {
+  const { at } = known;
+  if (at === undefined || known.windowsAt?.at === at) return;
+  const { epochs } = await get(`${path}/epochs?since_ms=${at}&limit=${WINDOWS_SHOWN}`);
+  if (page().name === name && known.at === at) Object.assign(known, { windowsAt: { at, epochs }, selected: epochs[0]?.epoch });
 }
 
 function told(line) {
@@ -194,7 +204,7 @@ function drawLine() {
 /** Another job: nothing of the one before is shown. */
 function turn() {
   const { kind, name } = page();
-  if (kind !== "job" || known.job?.job !== name) Object.assign(known, { job: undefined, epochs: [], history: [], selected: undefined, refused: undefined, versions: undefined, version: undefined, profile: undefined, past: undefined });
+  if (kind !== "job" || known.job?.job !== name) Object.assign(known, { at: undefined, windowsAt: undefined, job: undefined, epochs: [], history: [], selected: undefined, refused: undefined, versions: undefined, version: undefined, profile: undefined, past: undefined });
   if (kind !== "worker" || known.worker?.worker.worker !== name) known.worker = undefined;
   if (kind === "worker") known.refused = undefined;
   draw();
@@ -220,11 +230,23 @@ document.addEventListener("click", (event) => {
     askNow();
   }
   if (event.target.closest("[data-action=retry]")) askNow();
+  if (event.target.closest("[data-action=newest]")) {
+    Object.assign(known, { at: undefined, windowsAt: undefined, selected: undefined });
+    draw();
+  }
+});
+
+document.addEventListener("change", (event) => {
+  const field = event.target.closest("[data-at]");
+  const at = field ? new Date(field.value).getTime() : NaN;
+  if (!(at > 0)) return;
+  known.at = at;
+  askNow();
 });
 
 document.addEventListener("keydown", (event) => {
   if (!event.target.closest?.("[data-chart]")) return;
-  const shown = known.epochs.slice(-WINDOWS_SHOWN);
+  const shown = known.windowsAt?.epochs ?? known.epochs.slice(-WINDOWS_SHOWN);
   const at = shown.findIndex((epoch) => epoch.epoch === known.selected);
   const here = at < 0 ? shown.length - 1 : at;
   const to = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: shown.length - 1 }[event.key];
