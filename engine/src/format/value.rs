@@ -148,10 +148,20 @@ impl ValueType {
             Self::Int64 => integer(value, i64::MIN, i64::MAX),
             Self::Float32 => {
                 let number: f32 = value.parse().ok()?;
+                let number = if is_integer_zero(kind, value) {
+                    0.0
+                } else {
+                    number
+                };
                 (number.is_finite() || spelled_out(value)).then_some(Cell::Single(number))
             }
             Self::Float64 => {
                 let number: f64 = value.parse().ok()?;
+                let number = if is_integer_zero(kind, value) {
+                    0.0
+                } else {
+                    number
+                };
                 (number.is_finite() || spelled_out(value)).then_some(Cell::Float(number))
             }
             Self::Decimal(precision, scale) => {
@@ -195,6 +205,11 @@ fn integer(value: &str, least: i64, most: i64) -> Option<Cell> {
     (least..=most)
         .contains(&number)
         .then_some(Cell::Integer(number))
+}
+
+/// Whether it is the integer `-0` of JSON: an integer has no negative zero, for Spark neither.
+fn is_integer_zero(kind: Kind, value: &str) -> bool {
+    kind == Kind::Number && value == "-0"
 }
 
 /// Whether the text spells out infinity or NaN, rather than being digits that overflow.

@@ -166,6 +166,10 @@ pub(super) fn plan(
     }
     record_columns::hide(&mut statement, hidden);
     let plan = logical(&state, statement, &tables).map_err(|error| written.explain(&error))?;
+    let plan = match text.dialect {
+        Dialect::Spark => spark::widened(plan).map_err(|error| written.explain(&error))?,
+        Dialect::Datafusion => plan,
+    };
     if text.is_new {
         compared::check_constants(&plan).map_err(|error| written.explain(&error))?;
     }

@@ -12,6 +12,7 @@ mod zone;
 use exact::Exact;
 use streamctl_proto::TimePattern;
 use streamctl_proto::spec::{TimestampNumbers, ValueRules};
+use streamctl_proto::time_pattern::PatternTime;
 use time::{DAY_US, in_range};
 pub(crate) use zone::SHORT_NAMES;
 use zone::Zone;
@@ -21,6 +22,16 @@ use zone::Zone;
 const SECONDS_DIGITS_MAX: i64 = 11;
 const MILLISECONDS_DIGITS_MAX: i64 = 14;
 const MICROSECONDS_DIGITS_MAX: i64 = 17;
+
+/// The time of a text that a pattern reads: microseconds since the Unix epoch. A time without a zone
+/// is UTC. `None`: there is no such zone, or its year is not in 1 to 9999.
+pub(crate) fn of_pattern(found: PatternTime<'_>) -> Option<i64> {
+    let local_us = i64::from(found.days) * DAY_US + found.us;
+    match found.zone {
+        Some(zone) => in_range(Zone::of_pattern(zone)?.to_utc_us(local_us)?),
+        None => in_range(local_us),
+    }
+}
 
 /// How a job reads times.
 #[derive(Clone, Debug, Default)]
@@ -95,11 +106,7 @@ impl Times {
     fn of_other_text(&self, text: &str) -> Option<i64> {
         for pattern in &self.patterns {
             if let Some(found) = pattern.read(text) {
-                let local_us = i64::from(found.days) * DAY_US + found.us;
-                return match found.zone {
-                    Some(zone) => in_range(Zone::of_pattern(zone)?.to_utc_us(local_us)?),
-                    None => in_range(local_us),
-                };
+                return of_pattern(found);
             }
         }
         // A year looks like a number: only a unit that the job names tells them apart.

@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 mod bad_input;
+mod cases;
 mod changed_job;
 mod chaos;
 mod conformance;

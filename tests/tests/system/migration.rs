@@ -140,13 +140,14 @@ fn testdata(name: &str) -> PathBuf {
 }
 
 /// Scripts, and which of the folders that they write is the job's.
-const SCRIPTS: [(&str, &str); 8] = [
+const SCRIPTS: [(&str, &str); 9] = [
     ("g2_with_columns", "/orders_by_day/"),
     ("g3_latest_per_key", "/latest/"),
     ("g4_route_by_type", "/events/unknown/"),
     ("g5_sql_from_json", "/parsed/"),
     ("g6_minute_totals", "/totals/"),
     ("g7_rules_in_pandas", "/scores/"),
+    ("g9_time_windows", "/windows/"),
     ("sql_double_quotes", "/out/"),
     ("studio", "/orders/"),
 ];

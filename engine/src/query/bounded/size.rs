@@ -400,10 +400,13 @@ impl Arguments {
             2 => (Some(0), 1, None),
             _ => (Some(0), 1, Some(2)),
         };
-        let scale = match self.columns[end].data_type() {
-            DataType::Int64 | DataType::Null => 1,
-            data_type if data_type.is_integer() => 1,
-            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => 1_000_000_000,
+        // What a point counts, and the step where none is given: a day between times.
+        let (scale, step_of_kind) = match self.columns[end].data_type() {
+            DataType::Int64 | DataType::Null => (1, 1),
+            data_type if data_type.is_integer() => (1, 1),
+            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => {
+                (1_000_000_000, 86_400_000_000_000)
+            }
             other => return exec_err!("a series of {other} is not supported"),
         };
         let points = |place: usize| -> Result<(ArrayRef, bool)> {
@@ -431,7 +434,9 @@ impl Arguments {
                 .saturating_mul(scale);
             let step = steps
                 .as_ref()
-                .map_or(1, |steps| steps[if steps.len() == 1 { 0 } else { row }])
+                .map_or(step_of_kind, |steps| {
+                    steps[if steps.len() == 1 { 0 } else { row }]
+                })
                 .max(1);
             u64::try_from(span / step + 2)
                 .unwrap_or(u64::MAX)

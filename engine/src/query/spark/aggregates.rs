@@ -12,11 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 /// Aggregates whose results depend on how many rows Spark reads at once, and what to write.
-const UNEQUAL: [(&str, &str); 3] = [
-    (
-        "mode",
-        "SELECT x, count(*) AS c ... GROUP BY x gives all counts",
-    ),
+const UNEQUAL: [(&str, &str); 2] = [
     ("count_min_sketch", "count(*) with GROUP BY is exact"),
     ("bitmap_construct_agg", "count(DISTINCT x) is exact"),
 ];
@@ -89,6 +85,10 @@ impl Lower {
         }
         let plain = format!("{name}() with such arguments");
         let hint = "give it values alone: see the list of aggregates in docs/spark-dialect.md";
+        if name == "percentile_cont" {
+            *expr = self.percentile_cont(function)?;
+            return Ok(());
+        }
         if !function.within_group.is_empty() {
             return Err(self.refuse("WITHIN GROUP", "write percentile(x, 0.5)"));
         }
@@ -118,7 +118,7 @@ impl Lower {
                 set_argument(function, call("spark:key", vec![value]));
                 call("spark:value", vec![taken(expr)])
             }
-            ("avg" | "mean", Some(value), None, 1) => {
+            ("avg" | "mean" | "try_avg", Some(value), None, 1) => {
                 let addend = call("spark:addend", vec![value]);
                 let sum = like(function, "sum", addend.clone());
                 call("spark:average", vec![sum, like(function, "count", addend)])
@@ -135,6 +135,16 @@ impl Lower {
             ),
             ("collect_set", Some(value), None, 1) => {
                 call("spark:set", vec![self.gathered(name, function, value)?])
+            }
+            ("mode", Some(value), None, 1) => {
+                call("spark:mode", vec![self.gathered(name, function, value)?])
+            }
+            ("try_sum", Some(value), None, 1) => {
+                call("spark:try_sum", vec![self.gathered(name, function, value)?])
+            }
+            ("bit_and" | "bit_or" | "bit_xor", Some(value), None, 1) => {
+                let list = self.gathered(name, function, value)?;
+                call("spark:bits", vec![list, text(name)])
             }
             ("percentile", Some(value), Some(share), 2) => {
                 let list = self.gathered(name, function, value)?;
@@ -173,6 +183,31 @@ impl Lower {
             _ => return Err(self.refuse(plain, hint)),
         };
         Ok(())
+    }
+
+    /// `percentile_cont(0.5) WITHIN GROUP (ORDER BY x)`.
+    fn percentile_cont(&self, function: &mut Function) -> Result<Expr, Refused> {
+        let name = "percentile_cont";
+        let refused = || {
+            self.refuse(
+                "percentile_cont() with such arguments",
+                "write percentile_cont(0.5) WITHIN GROUP (ORDER BY x)",
+            )
+        };
+        let Some([share]) = arguments(function).and_then(|args| <[Expr; 1]>::try_from(args).ok())
+        else {
+            return Err(refused());
+        };
+        let mut by = std::mem::take(&mut function.within_group).into_iter();
+        let (Some(by), None) = (by.next(), by.next()) else {
+            return Err(refused());
+        };
+        let list = self.gathered(name, function, by.expr)?;
+        let mut args = vec![list, share];
+        if by.options.asc == Some(false) {
+            args.push(text("down"));
+        }
+        Ok(call("spark:percentile", args))
     }
 
     /// The values of a group that are not NULL, as a list.

@@ -676,19 +676,12 @@ fn converts(from: &DataType, to: &DataType) -> bool {
         DataType::Utf8 => true,
         DataType::Binary => *to == DataType::Utf8,
         _ if *to == DataType::Binary => false,
-        DataType::Boolean => types::is_number(to) && !is_decimal(to) || *to == DataType::Utf8,
-        DataType::Date32 => *to == DataType::Utf8 || *to == time,
-        from if *from == time => {
-            matches!(
-                to,
-                DataType::Utf8
-                    | DataType::Date32
-                    | DataType::Int64
-                    | DataType::Int32
-                    | DataType::Float64
-            )
-        }
+        // A day as a number or as a truth value is NULL, as in Spark.
+        DataType::Boolean => *to != DataType::Date32,
+        DataType::Date32 => true,
+        from if *from == time => true,
         from if types::is_whole(from) => *to != DataType::Date32,
+        from if is_decimal(from) => *to != DataType::Date32,
         from if types::is_number(from) => *to != DataType::Date32 && *to != time,
         _ => false,
     }

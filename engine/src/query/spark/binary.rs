@@ -117,6 +117,31 @@ pub(super) fn charset(given: &Given<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// `to_binary(x, 'hex')`.
+pub(super) fn to_bytes(given: &Given<'_>) -> Result<(), Refusal> {
+    let form = given.constant_text(1)?.unwrap_or("hex").to_lowercase();
+    match form.as_str() {
+        "hex" | "utf-8" | "utf8" => Ok(()),
+        "base64" => Err(given.refuse("with 'base64' is not supported", "write unbase64(x)")),
+        other => Err(given.refuse(
+            format!("with the form '{other}' is not supported"),
+            "the forms are 'hex' and 'utf-8'",
+        )),
+    }
+}
+
+pub(super) fn to_binary(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let form = rows.constant_text(1).unwrap_or_else(|| "hex".to_owned());
+    let is_hex = form.eq_ignore_ascii_case("hex");
+    rows.binaries(|row| {
+        let text = row.text(0)?;
+        match is_hex {
+            true => of_hex(&text),
+            false => Some(text.into_owned().into_bytes()),
+        }
+    })
+}
+
 fn charset_of(rows: &Rows<'_>) -> Option<Charset> {
     Charset::named(&rows.constant_text(1)?)
 }

@@ -47,6 +47,14 @@ impl From<Refusal> for DataFusionError {
     }
 }
 
+/// The name of a function as a query writes it.
+fn shown(name: &str) -> &str {
+    match name {
+        "spark:key" => "max() or min",
+        other => other.strip_prefix("spark:").unwrap_or(other),
+    }
+}
+
 /// The types and the constants of a call's arguments.
 pub(super) struct Given<'a> {
     pub name: &'a str,
@@ -73,7 +81,7 @@ impl Given<'_> {
                 format!(
                     "argument {} of {}() must be a text that is written in the query",
                     place + 1,
-                    self.name
+                    shown(self.name)
                 ),
                 "what it means is checked at submit: write it as a constant",
             )
@@ -81,7 +89,10 @@ impl Given<'_> {
     }
 
     pub(super) fn refuse(&self, what: impl fmt::Display, hint: &str) -> Refusal {
-        Refusal::new(format!("{}() {what} in dialect \"spark\"", self.name), hint)
+        Refusal::new(
+            format!("{}() {what} in dialect \"spark\"", shown(self.name)),
+            hint,
+        )
     }
 }
 
@@ -150,7 +161,7 @@ impl Function {
         } else {
             ""
         };
-        format!("{}({}{more})", self.name, words.join(", "))
+        format!("{}({}{more})", shown(self.name), words.join(", "))
     }
 
     fn field(&self, given: &Given<'_>) -> Result<DataType, Refusal> {
@@ -158,7 +169,7 @@ impl Function {
         let count = given.types.len();
         if count < least || count > most {
             return Err(Refusal::new(
-                format!("{}() does not take {count} arguments", self.name),
+                format!("{}() does not take {count} arguments", shown(self.name)),
                 format!("it takes {}", self.usage()),
             ));
         }
@@ -167,7 +178,7 @@ impl Function {
                 return Err(Refusal::new(
                     format!(
                         "{}() does not take {} as argument {} in dialect \"spark\"",
-                        self.name,
+                        shown(self.name),
                         types::name(data_type),
                         place + 1
                     ),

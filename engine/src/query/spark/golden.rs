@@ -407,3 +407,89 @@ fn copies_of_a_row_for_each_element_are_charged_before_they_are_made() {
         assert!(error.contains("() would make "), "{sql}: {error}");
     }
 }
+
+/// Case P31: what the words of Spark's SQL meant before there was this dialect was something else.
+#[test]
+fn p31_each_expression_of_the_case_gives_what_spark_gives_or_is_refused() {
+    const GIVEN: [(&str, &str); 21] = [
+        ("date_format_java", "2026-11-24"),
+        ("to_timestamp_java", "2026-11-24 00:00:00"),
+        ("substr_negative", "ef"),
+        ("pipes_null", "NULL"),
+        ("log", "4.605170185988092"),
+        ("split_part", "x"),
+        ("double_quoted_text2", "no"),
+        ("cast_text_int", "12"),
+        ("cast_int_text_long", "5"),
+        ("round_half", "3"),
+        ("dayofweek", "3"),
+        ("datediff", "0"),
+        ("unix_ts", "1795515630"),
+        ("locate", "3"),
+        ("double_equals", "true"),
+        ("like_any", "false"),
+        ("length_null", "NULL"),
+        ("cast_bool", "true"),
+        ("cast_ts_text", "2026-11-24 10:20:30"),
+        ("decimal_div", "0.333333"),
+        ("ifnull", "b"),
+    ];
+    // Functions of DataFusion, and what differs each time.
+    const REFUSED: [&str; 5] = ["array_index", "hex", "current", "uuid", "input_file"];
+    let case = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/golden/cases/P31_spark_sql_dialect/expressions.json"
+    );
+    let case: Value = serde_json::from_str(&std::fs::read_to_string(case).unwrap()).unwrap();
+    let time = super::clock::time("2026-11-24 10:20:30").unwrap();
+    let text = |text: &str| -> ArrayRef { Arc::new(arrow::array::StringArray::from(vec![text])) };
+    let source = RecordBatch::try_from_iter_with_nullable([
+        (
+            "id",
+            Arc::new(arrow::array::Int32Array::from(vec![1])) as ArrayRef,
+            true,
+        ),
+        ("s", text("abcdef"), true),
+        ("n", Arc::new(arrow::array::Int32Array::from(vec![5])), true),
+        ("nothing", new_null_array(&DataType::Utf8, 1), true),
+        ("csv", text("x,y,z"), true),
+        (
+            "ts",
+            Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![time])),
+            true,
+        ),
+        ("us", text("11/24/2026"), true),
+        ("num", text("12.7"), true),
+        ("status", text("ok"), true),
+        ("ok", text("column"), true),
+    ])
+    .unwrap();
+    for expression in case.as_array().unwrap() {
+        let id = expression["id"].as_str().unwrap();
+        let sql = expression["sql"].as_str().unwrap();
+        let planned = plan(source.schema(), &format!("SELECT {sql} AS r FROM source"));
+        let given = match planned {
+            Ok(plan) => {
+                let rows = run(&plan, &source).unwrap();
+                match shown(rows.column(0), 0) {
+                    Value::Null => "NULL".to_owned(),
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                }
+            }
+            Err(_) => "refused".to_owned(),
+        };
+        if id == "sha2" {
+            assert_eq!(given.len(), 64, "{sql}: {given}");
+            continue;
+        }
+        let expected = match GIVEN.iter().find(|(known, _)| *known == id) {
+            Some((_, value)) => *value,
+            None => {
+                assert!(REFUSED.contains(&id), "{id} has no expected value");
+                "refused"
+            }
+        };
+        assert_eq!(given, expected, "{sql}");
+    }
+}

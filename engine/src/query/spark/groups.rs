@@ -195,7 +195,9 @@ pub(super) fn of_numbers(given: &Given<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// `percentile(list, share)`; with a third argument the largest value counts first.
 pub(super) fn percentile(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let is_down = rows.args() > 2;
     each_group(rows, |numbers, row| {
         let share = rows
             .row(row)
@@ -203,6 +205,9 @@ pub(super) fn percentile(rows: &Rows<'_>) -> Result<ArrayRef> {
             .filter(|share| (0.0..=1.0).contains(share))?;
         let mut sorted = numbers.to_vec();
         sorted.sort_by(|one, two| Value::Double(*one).order(Value::Double(*two)));
+        if is_down {
+            sorted.reverse();
+        }
         let last = sorted.len().checked_sub(1)?;
         let position = last as f64 * share;
         let lower = sorted[position.floor() as usize];
@@ -497,4 +502,94 @@ pub(super) fn extreme_by(rows: &Rows<'_>) -> Result<ArrayRef> {
         return Ok(new_null_array(rows.gives, rows.count));
     };
     Ok(take(&values, &UInt32Array::from(places), None)?)
+}
+
+/// `bit_and`, `bit_or` and `bit_xor` have the type of their numbers.
+pub(super) fn bits_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    let element = lists::element_type(given)?;
+    if types::is_whole(&element) {
+        return Ok(element);
+    }
+    let name = given.constant_text(1)?.unwrap_or("bit_and");
+    Err(Refusal::new(
+        format!(
+            "{name}() does not take {} in dialect \"spark\"",
+            types::name(&element)
+        ),
+        format!("cast it: {name}(CAST(x AS BIGINT))"),
+    ))
+}
+
+pub(super) fn bits(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let of: fn(i64, i64) -> i64 = match rows.constant_text(1).as_deref() {
+        Some("bit_or") => |one, two| one | two,
+        Some("bit_xor") => |one, two| one ^ two,
+        _ => |one, two| one & two,
+    };
+    folded(rows, |numbers| {
+        numbers
+            .map(|number| number.long())
+            .reduce(|one, two| Some(of(one?, two?)))?
+            .map(Value::Whole)
+    })
+}
+
+/// `try_sum(x)`: NULL where the sum does not fit.
+pub(super) fn sum_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    let element = lists::element_type(given)?;
+    Ok(match &element {
+        whole if types::is_whole(whole) => DataType::Int64,
+        DataType::Decimal128(digits, scale) => {
+            DataType::Decimal128((digits + 10).min(types::DIGITS_MAX), *scale)
+        }
+        float if is_float(float) => DataType::Float64,
+        other => {
+            return Err(Refusal::new(
+                format!(
+                    "try_sum() does not take {} in dialect \"spark\"",
+                    types::name(other)
+                ),
+                "cast it: try_sum(CAST(x AS DOUBLE))",
+            ));
+        }
+    })
+}
+
+pub(super) fn sum(rows: &Rows<'_>) -> Result<ArrayRef> {
+    match rows.gives {
+        DataType::Decimal128(digits, scale) => folded(rows, |numbers| {
+            let all = numbers.map(|number| number.decimal(*digits, *scale));
+            let sum = all.reduce(|one, two| one?.checked_add(two?))??;
+            super::number::fits(sum, *digits).then_some(Value::Decimal(sum, *scale))
+        }),
+        DataType::Float64 => folded(rows, |numbers| {
+            let all = numbers.filter_map(Value::double);
+            all.reduce(|one, two| one + two).map(Value::Double)
+        }),
+        _ => folded(rows, |numbers| {
+            let all = numbers.map(Value::long);
+            all.reduce(|one, two| one?.checked_add(two?))?
+                .map(Value::Whole)
+        }),
+    }
+}
+
+/// What the values of each group come to.
+fn folded(
+    rows: &Rows<'_>,
+    of: impl for<'v> Fn(&mut dyn Iterator<Item = Value<'v>>) -> Option<Value<'v>>,
+) -> Result<ArrayRef> {
+    let column = rows.column(0)?;
+    let Some(list) = column.as_list_opt::<i32>() else {
+        return Ok(new_null_array(rows.gives, rows.count));
+    };
+    let values = Reader::new(list.values())?;
+    let offsets = list.value_offsets();
+    collected(rows.count, rows.gives, |row| {
+        if list.is_null(row) {
+            return None;
+        }
+        let places = offsets[row] as usize..offsets[row + 1] as usize;
+        of(&mut places.filter_map(|at| values.get(at)))
+    })
 }

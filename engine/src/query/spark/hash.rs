@@ -117,7 +117,7 @@ fn finished(hash: u32, length: u32) -> u32 {
     hash ^ (hash >> 16)
 }
 
-fn of_int(value: i32, seed: u32) -> u32 {
+pub(super) fn of_int(value: i32, seed: u32) -> u32 {
     finished(with(seed, value as u32), 4)
 }
 
@@ -127,7 +127,7 @@ fn of_long(value: i64, seed: u32) -> u32 {
     finished(with(with(seed, low), high), 8)
 }
 
-fn of_bytes(bytes: &[u8], seed: u32) -> u32 {
+pub(super) fn of_bytes(bytes: &[u8], seed: u32) -> u32 {
     let mut words = bytes.chunks_exact(4);
     let mut hash = seed;
     for word in &mut words {

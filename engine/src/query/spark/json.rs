@@ -1,12 +1,12 @@
 //! JSON inside of a text.
 //!
-//! Owns: `get_json_object`, `json_tuple`, `json_array_length`. Does not own: tokens (`jackson`),
+//! Owns: `get_json_object`, `json_tuple`, `json_array_length`, `json_object_keys`. Does not own: tokens (`jackson`),
 //! values of a schema (`from_json`), the decoding of records.
 //! Rule: a path and a name are constants; a text that is no JSON is NULL.
 
 use super::call::{Given, Refusal, Rows};
 use super::jackson::{Beyond, Fault, Token, Tokens};
-use arrow::array::{ArrayRef, StringArray, StructArray};
+use arrow::array::{ArrayRef, ListBuilder, StringArray, StringBuilder, StructArray};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, exec_err};
 use std::fmt::Write as _;
@@ -139,6 +139,43 @@ pub(super) fn json_array_length(rows: &Rows<'_>) -> Result<ArrayRef> {
         Ok(Some(length))
     }
     rows.ints(|row| length(&row.text(0)?).ok().flatten())
+}
+
+pub(super) fn keys_type(_: &Given<'_>) -> Result<DataType, Refusal> {
+    Ok(super::regex::list_of_texts())
+}
+
+/// The keys of an object, as often as they are written.
+pub(super) fn json_object_keys(rows: &Rows<'_>) -> Result<ArrayRef> {
+    fn keys(text: &str) -> Result<Option<Vec<String>>, Fault> {
+        let mut tokens = Tokens::new(text, Beyond::Controls);
+        if tokens.next()? != Some(Token::StartObject) {
+            return Ok(None);
+        }
+        let mut keys = vec![];
+        while goes_on(&mut tokens, Token::EndObject)? {
+            if let (Some(Token::FieldName), Some(name)) = (tokens.current, tokens.name()) {
+                keys.push(name.to_owned());
+                tokens.next()?;
+            }
+            tokens.skip_children()?;
+        }
+        Ok(Some(keys))
+    }
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in (0..rows.count).map(|row| rows.row(row)) {
+        let keys = row.text(0).and_then(|text| keys(&text).ok().flatten());
+        match keys {
+            Some(keys) => {
+                for key in keys {
+                    lists.values().append_value(key);
+                }
+                lists.append(true);
+            }
+            None => lists.append_null(),
+        }
+    }
+    Ok(Arc::new(lists.finish()))
 }
 
 /// The names of the columns of `json_tuple` as fields: it is written as a view.

@@ -8,7 +8,8 @@
 use super::call::{Call, Function, Gives, Rows, time};
 use super::{
     arithmetic as op, binary, curves, extremes, from_json, groups, hash, json, list_sets, lists,
-    maps, math, nested, printf, regex, rows, sketch, text, times, xxhash, zones,
+    maps, masks, math, most_often, nested, printf, regex, rows, sketch, text, time_windows, times,
+    units, url, xxhash, zones,
 };
 use crate::query::bounded::Growth;
 use arrow::array::ArrayRef;
@@ -164,7 +165,7 @@ static INNER: &[Function] = &[
     ),
     f(
         "spark:percentile",
-        "XD",
+        "XD?T",
         Gives::Checked(DataType::Float64, groups::of_numbers),
         groups::percentile,
     ),
@@ -175,6 +176,60 @@ static INNER: &[Function] = &[
         Gives::Of(groups::approximate_type),
         groups::percentile_approx,
     ),
+    f(
+        "spark:mode",
+        "X",
+        Gives::Of(most_often::mode_type),
+        most_often::mode,
+    ),
+    f(
+        "spark:bits",
+        "XT",
+        Gives::Of(groups::bits_type),
+        groups::bits,
+    ),
+    f(
+        "spark:try_sum",
+        "X",
+        Gives::Of(groups::sum_type),
+        groups::sum,
+    ),
+    f(
+        "spark:ceil_to",
+        "DT",
+        Gives::Of(math::ceil_to_type),
+        math::ceil_to,
+    ),
+    f(
+        "spark:floor_to",
+        "DT",
+        Gives::Of(math::ceil_to_type),
+        math::floor_to,
+    ),
+    f(
+        "spark:window",
+        "tTTT",
+        Gives::Of(time_windows::window_type),
+        time_windows::window,
+    ),
+    g(
+        Growth::Linear,
+        "spark:windows",
+        "tTTT",
+        Gives::Of(time_windows::windows_type),
+        time_windows::windows,
+    ),
+    g(
+        Growth::Linear,
+        "spark:series",
+        "ddTTT",
+        Gives::Of(units::series_type),
+        units::series,
+    ),
+    f("spark:timestamp_add", "TIt", time(), units::timestamp_add),
+    f("spark:timestamp_diff", "Ttt", LONG, units::timestamp_diff),
+    f("spark:year_of_week", "d", INT, times::year_of_week),
+    f("spark:iso_day_of_week", "d", INT, times::iso_day_of_week),
     f("spark:distinct_hash", "A", LONG, sketch::hashes),
     f(
         "spark:approx_count_distinct",
@@ -349,10 +404,25 @@ static FUNCTIONS: &[Function] = &[
     f("locate", "TT?I", INT, text::locate),
     g(Growth::Linear, "lower", "T", TEXT, text::lower),
     g(Growth::Pad, "lpad", "TI?T", TEXT, text::lpad),
+    f("luhn_check", "T", BOOL, masks::luhn_check),
     g(Growth::Linear, "ltrim", "T?T", TEXT, text::trim_start),
+    g(
+        Growth::Linear,
+        "mask",
+        "T?TTTT",
+        Gives::Checked(DataType::Utf8, masks::masked),
+        masks::mask,
+    ),
     f("md5", "Z", TEXT, text::md5),
     f("octet_length", "T", INT, text::octet_length),
     g(Growth::Sum, "overlay", "TTI?I", TEXT, text::overlay),
+    g(
+        Growth::Linear,
+        "parse_url",
+        "TT?T",
+        Gives::Checked(DataType::Utf8, url::known_part),
+        url::parse_url,
+    ),
     f(
         "regexp_count",
         "TT",
@@ -372,6 +442,12 @@ static FUNCTIONS: &[Function] = &[
         "TT?T",
         Gives::Of(regex::all_extracted),
         regex::regexp_extract_all,
+    ),
+    f(
+        "regexp_instr",
+        "TT",
+        Gives::Checked(DataType::Int32, regex::found_whole),
+        regex::regexp_instr,
     ),
     g(
         Growth::Linear,
@@ -418,6 +494,13 @@ static FUNCTIONS: &[Function] = &[
         TEXT,
         text::substring_index,
     ),
+    g(
+        Growth::Linear,
+        "to_binary",
+        "T?T",
+        Gives::Checked(DataType::Binary, binary::to_bytes),
+        binary::to_binary,
+    ),
     g(Growth::Linear, "translate", "TTT", TEXT, text::translate),
     g(Growth::Linear, "trim", "T?T", TEXT, text::trim),
     f("typeof", "V", TEXT, binary::type_name),
@@ -441,6 +524,7 @@ static FUNCTIONS: &[Function] = &[
     f("exp", "D", DOUBLE, math::exp),
     f("factorial", "I", LONG, math::factorial),
     f("floor", "D", Gives::Of(math::ceil_type), math::floor),
+    f("getbit", "LI", Gives::Type(DataType::Int8), math::get_bit),
     f("hash", "A*", INT, hash::hash),
     f("ln", "D", DOUBLE, math::log),
     f("log", "D?D", DOUBLE, math::log),
@@ -460,6 +544,12 @@ static FUNCTIONS: &[Function] = &[
         Gives::Of(math::shift_type),
         math::shift_right,
     ),
+    f(
+        "shiftrightunsigned",
+        "NI",
+        Gives::Of(math::shift_type),
+        math::shift_right_unsigned,
+    ),
     f("signum", "D", DOUBLE, math::sign),
     f("sqrt", "D", DOUBLE, math::sqrt),
     f("try_add", "NN", Gives::Of(op::try_add_type), op::try_add),
@@ -475,6 +565,7 @@ static FUNCTIONS: &[Function] = &[
         Gives::Of(op::try_subtract_type),
         op::try_subtract,
     ),
+    f("width_bucket", "DDDL", LONG, math::width_bucket),
     f("xxhash64", "A*", LONG, xxhash::xxhash64),
     // Numbers of which Java's own last digit depends on the processor
     f("acos", "D", DOUBLE, curves::acos),
@@ -662,6 +753,13 @@ static FUNCTIONS: &[Function] = &[
     ),
     g(
         Growth::Sum,
+        "array_insert",
+        "XIV",
+        Gives::Of(list_sets::with_inserted),
+        list_sets::array_insert,
+    ),
+    g(
+        Growth::Sum,
         "array_prepend",
         "XV",
         Gives::Of(list_sets::with_element),
@@ -767,6 +865,13 @@ static FUNCTIONS: &[Function] = &[
     ),
     f("json_array_length", "T", INT, json::json_array_length),
     g(
+        Growth::Linear,
+        "json_object_keys",
+        "T",
+        Gives::Of(json::keys_type),
+        json::json_object_keys,
+    ),
+    g(
         Growth::Sum,
         "json_tuple",
         "TT*",
@@ -803,7 +908,7 @@ static FUNCTIONS: &[Function] = &[
     g(
         Growth::Series,
         "sequence",
-        "LL?L",
+        "AA?L",
         Gives::Of(lists::sequence_type),
         lists::sequence,
     ),
@@ -847,6 +952,7 @@ static FUNCTIONS: &[Function] = &[
 
 /// Other names of functions.
 pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
+    ("bit_get", "getbit"),
     ("btrim", "trim"),
     ("cardinality", "size"),
     ("ceiling", "ceil"),
@@ -868,8 +974,11 @@ pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
     ("sha", "sha1"),
     ("sign", "signum"),
     ("substr", "substring"),
+    ("to_timestamp_ltz", "to_timestamp"),
     ("to_unix_timestamp", "unix_timestamp"),
     ("try_element_at", "element_at"),
+    ("try_to_binary", "to_binary"),
+    ("try_to_timestamp", "to_timestamp"),
     ("ucase", "upper"),
 ];
 
@@ -880,6 +989,9 @@ pub(super) const OF_GROUPS: &[&str] = &[
     "approx_percentile",
     "array_agg",
     "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
     "bool_and",
     "bool_or",
     "collect_list",
@@ -901,14 +1013,18 @@ pub(super) const OF_GROUPS: &[&str] = &[
     "median",
     "min",
     "min_by",
+    "mode",
     "percentile",
     "percentile_approx",
+    "percentile_cont",
     "skewness",
     "std",
     "stddev",
     "stddev_pop",
     "stddev_samp",
     "sum",
+    "try_avg",
+    "try_sum",
     "var_pop",
     "var_samp",
     "variance",
@@ -962,7 +1078,9 @@ pub(super) const FORMS: &[&str] = &[
     "explode",
     "explode_outer",
     "float",
+    "ilike",
     "int",
+    "like",
     "mod",
     "negative",
     "pmod",
@@ -973,8 +1091,11 @@ pub(super) const FORMS: &[&str] = &[
     "string",
     "struct",
     "timestamp",
+    "timestampadd",
+    "timestampdiff",
     "tinyint",
     "try_divide",
+    "window",
 ];
 
 /// All names that a query may call.

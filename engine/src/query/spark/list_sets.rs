@@ -9,7 +9,10 @@ use super::call::{Given, Refusal, Rows};
 use super::lists::{self, order_in_set, plain_elements};
 use super::types::{self, is_atomic};
 use super::value::{Reader, Value, cast};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray};
+use crate::query::bounded;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, StringArray, new_null_array,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field};
@@ -335,6 +338,74 @@ pub(super) fn array_append(rows: &Rows<'_>) -> Result<ArrayRef> {
 
 pub(super) fn array_prepend(rows: &Rows<'_>) -> Result<ArrayRef> {
     extended(rows, true)
+}
+
+/// Most places between a list and what is inserted behind or before it.
+const GAP_MAX: usize = 100_000;
+
+/// `array_insert(list, place, element)`: the elements stay of their type.
+pub(super) fn with_inserted(given: &Given<'_>) -> Result<DataType, Refusal> {
+    if let DataType::List(element) = given.kind(0) {
+        let (element, new) = (element.data_type(), given.kind(2));
+        let fits = element == new
+            || *new == DataType::Null
+            || types::of_numbers(element, new).is_some_and(|common| common == *element);
+        if !fits {
+            return Err(not_compared(element, new));
+        }
+    }
+    lists::same_list(given)
+}
+
+/// How many elements are before what is inserted, and the gaps around it; `None` for place 0, at
+/// which Spark stops the job.
+fn inserted(length: usize, place: i32) -> Option<(usize, usize, usize)> {
+    let at = place.unsigned_abs() as usize;
+    match place {
+        0 => None,
+        1.. if at <= length + 1 => Some((at - 1, 0, 0)),
+        1.. => Some((length, at - 1 - length, 0)),
+        _ if at <= length + 1 => Some((length + 1 - at, 0, 0)),
+        _ => Some((0, 0, at - 1 - length)),
+    }
+}
+
+pub(super) fn array_insert(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let lists = Lists::of(rows, 1)?;
+    let DataType::List(element) = rows.gives else {
+        return exec_err!("array_insert() gives a list");
+    };
+    let null = new_null_array(element.data_type(), 1);
+    let new = match rows.kind(2) {
+        DataType::Null => new_null_array(element.data_type(), rows.count),
+        _ => rows.column(2)?,
+    };
+    let values = [Arc::clone(lists.lists[0].values()), new, Arc::clone(&null)];
+    let mut all = vec![];
+    for row in 0..rows.count {
+        let places = lists.places(0, row).zip(rows.row(row).int(1));
+        let found = places
+            .and_then(|(places, place)| inserted(places.len(), place).map(|found| (places, found)));
+        let Some((places, (before, gap_before, gap_behind))) = found else {
+            all.push(None);
+            continue;
+        };
+        let gap = gap_before + gap_behind;
+        if gap > GAP_MAX {
+            return exec_err!(
+                "array_insert() leaves a gap of {gap} elements: {GAP_MAX} are the most"
+            );
+        }
+        bounded::charge_copies(rows.name, &[Arc::clone(&null)], |_| gap as u64)?;
+        let mut picks: Vec<(usize, usize)> = places.map(|place| (0, place)).collect();
+        let behind = picks.split_off(before);
+        picks.extend(std::iter::repeat_n((2, 0), gap_before));
+        picks.push((1, row));
+        picks.extend(std::iter::repeat_n((2, 0), gap_behind));
+        picks.extend(behind);
+        all.push(Some(picks));
+    }
+    chosen(rows, &values, all.into_iter())
 }
 
 pub(super) fn without_element(given: &Given<'_>) -> Result<DataType, Refusal> {

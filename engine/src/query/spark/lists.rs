@@ -5,7 +5,8 @@
 
 use super::arithmetic::{indexes, not_compared};
 use super::call::{Given, Refusal, Row, Rows};
-use super::types::{any, compared, is_atomic, is_whole, name};
+use super::types::{TIME, any, compared, is_atomic, is_time, is_whole, name};
+use super::units;
 use super::value::{Reader, Value, cast};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
@@ -122,7 +123,9 @@ pub(super) fn element_compared(given: &Given<'_>) -> Result<(), Refusal> {
     if let DataType::List(element) = given.kind(0)
         && compared(element.data_type(), given.kind(1)).is_none_or(|common| {
             // Elements are not converted to the type of what is looked for.
+            // Truth values and texts are compared, and have no common type.
             common != *element.data_type()
+                || common == DataType::Boolean && *given.kind(1) == DataType::Utf8
         })
     {
         return Err(not_compared(element.data_type(), given.kind(1)));
@@ -310,13 +313,17 @@ pub(super) fn array_sort(rows: &Rows<'_>) -> Result<ArrayRef> {
     })
 }
 
-/// `sequence(from, to, step)` has whole numbers.
+/// `sequence(from, to, step)` has whole numbers; `sequence(from, to)` may have days.
 pub(super) fn sequence_type(given: &Given<'_>) -> Result<DataType, Refusal> {
-    let element = any(given.types.iter()).filter(is_whole);
+    let element = match given.types.as_slice() {
+        [DataType::Date32, DataType::Date32] => Some(DataType::Date32),
+        [one, two] if is_time(one) && is_time(two) => Some(TIME),
+        types => any(types.iter()).filter(is_whole),
+    };
     let Some(element) = element else {
         return Err(given.refuse(
-            "takes whole numbers alone",
-            "add days to a date by date_add(day, n), n of a sequence",
+            "takes whole numbers, or two times and an interval",
+            "write sequence(1, 5), or sequence(from, to, INTERVAL 1 DAY)",
         ));
     };
     Ok(DataType::List(Arc::new(Field::new_list_field(
@@ -328,6 +335,9 @@ pub(super) fn sequence(rows: &Rows<'_>) -> Result<ArrayRef> {
     let DataType::List(element) = rows.gives else {
         return exec_err!("sequence() gives a list");
     };
+    if is_time(element.data_type()) {
+        return units::series_of_days(rows);
+    }
     let of_row = |row: Row<'_>| -> Option<Vec<i64>> {
         let (from, to) = (row.long(0)?, row.long(1)?);
         let step = match row.has(2) {

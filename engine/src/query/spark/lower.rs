@@ -6,7 +6,10 @@
 //! Rule: an expression is rewritten to one that is proven to mean the same, or it is refused by
 //! name with its line. Nothing passes that this file does not name.
 
+mod calls;
 mod lambdas;
+mod literals;
+mod spans;
 mod views;
 
 use super::call::Refusal;
@@ -18,9 +21,10 @@ use crate::query::phrase::closest;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Array, BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr,
-    Ident, Interval, LimitClause, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query,
-    Select, SelectItem, SetExpr, Spanned, Statement, Subscript, TrimWhereField, UnaryOperator,
-    Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrame, WindowType,
+    Ident, Interval, LimitClause, NamedWindowDefinition, NamedWindowExpr, ObjectName,
+    ObjectNamePart, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator,
+    Spanned, Statement, Subscript, TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut,
+    VisitorMut, WindowFrame, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, SparkSqlDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError, ParserOptions};
@@ -81,7 +85,7 @@ impl Dialect for Spark {
         true
     }
 
-    fn require_interval_qualifier(&self) -> bool {
+    fn allow_extract_custom(&self) -> bool {
         true
     }
 
@@ -132,7 +136,8 @@ pub(in crate::query) fn read(
         .tokenize_with_location()
         .map_err(|error| explain(&ParserError::TokenizerError(error.to_string())))?;
     limits::count_tokens(tokens.iter().map(|token| &token.token))?;
-    check_tokens(&tokens)?;
+    let tokens = literals::joined_texts(literals::typed_numbers(tokens)?)?;
+    let tokens = literals::joined_intervals(tokens);
     let parsed = |tokens: Vec<TokenWithSpan>| -> Parsed {
         Parser::new(&dialect)
             .with_options(ParserOptions::new().with_unescape(false))
@@ -191,39 +196,6 @@ fn folded(mut token: TokenWithSpan) -> TokenWithSpan {
     token
 }
 
-/// Refuses what the parser would take for something else.
-fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
-    let is_text = |token: &Token| {
-        matches!(
-            token,
-            Token::SingleQuotedString(_) | Token::DoubleQuotedString(_)
-        )
-    };
-    for pair in tokens.windows(2) {
-        if let (Token::Number(number, _), Token::Word(word)) = (&pair[0].token, &pair[1].token) {
-            return Err(QueryError::sql(
-                format!("{number}{word} is not supported in dialect \"spark\""),
-                Some("write CAST(1 AS DOUBLE) for 1D, and a blank before a name".to_owned()),
-            )
-            .on_line(line(pair[0].span.start.line)));
-        }
-    }
-    let visible: Vec<&TokenWithSpan> = tokens
-        .iter()
-        .filter(|token| !matches!(token.token, Token::Whitespace(_)))
-        .collect();
-    for pair in visible.windows(2) {
-        if is_text(&pair[0].token) && is_text(&pair[1].token) {
-            return Err(QueryError::sql(
-                "two texts side by side are not supported in dialect \"spark\"",
-                Some("Spark makes one text of them: write one".to_owned()),
-            )
-            .on_line(line(pair[0].span.start.line)));
-        }
-    }
-    Ok(())
-}
-
 fn line(number: u64) -> Option<usize> {
     usize::try_from(number).ok().filter(|line| *line > 0)
 }
@@ -236,6 +208,8 @@ pub(super) type Refused = Box<QueryError>;
 pub(super) struct Lower {
     limits: Vec<Option<LimitClause>>,
     frames: Vec<Option<WindowFrame>>,
+    /// Those of the windows that each SELECT names.
+    named_frames: Vec<Vec<Option<WindowFrame>>>,
     /// The line of the innermost expression whose line is known.
     line: Option<usize>,
     capitals: BTreeSet<String>,
@@ -347,6 +321,39 @@ fn column(select: &Select, number: usize, by_name: bool) -> Option<Expr> {
     }
 }
 
+/// The windows that a SELECT names: `WINDOW w AS (ORDER BY x)`.
+fn windows_of(select: &mut Select) -> impl Iterator<Item = &mut WindowSpec> {
+    let windows = select.named_window.iter_mut();
+    windows.filter_map(|NamedWindowDefinition(_, window)| match window {
+        NamedWindowExpr::WindowSpec(window) => Some(window),
+        NamedWindowExpr::NamedWindow(_) => None,
+    })
+}
+
+/// Orders them, and takes their frames, whose numbers stay as they are.
+fn named_windows(select: &mut Select) -> Vec<Option<WindowFrame>> {
+    windows_of(select)
+        .map(|window| {
+            order(&mut window.order_by);
+            window.window_frame.take()
+        })
+        .collect()
+}
+
+/// MINUS is another word for EXCEPT.
+fn minus_as_except(body: &mut SetExpr) {
+    if let SetExpr::SetOperation {
+        op, left, right, ..
+    } = body
+    {
+        if let SetOperator::Minus = op {
+            *op = SetOperator::Except;
+        }
+        minus_as_except(left);
+        minus_as_except(right);
+    }
+}
+
 impl VisitorMut for Lower {
     type Break = Box<QueryError>;
 
@@ -361,8 +368,10 @@ impl VisitorMut for Lower {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> Step {
+        self.named_frames.push(named_windows(select));
         let views = self
-            .generators(select)
+            .time_windows(select)
+            .and_then(|()| self.generators(select))
             .and_then(|()| self.lateral_views(select));
         if let Err(refused) = views {
             return ControlFlow::Break(refused);
@@ -377,6 +386,14 @@ impl VisitorMut for Lower {
         };
         select.group_by = group_by;
         Self::step(result)
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> Step {
+        let frames = self.named_frames.pop().unwrap_or_default();
+        for (window, frame) in windows_of(select).zip(frames) {
+            window.window_frame = frame;
+        }
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> Step {
@@ -411,7 +428,9 @@ impl VisitorMut for Lower {
 
 impl Lower {
     fn query(&mut self, query: &mut Query) -> Result<(), Box<QueryError>> {
+        minus_as_except(&mut query.body);
         let mut order_by = query.order_by.take();
+        self.spans_of_order(&query.body, &mut order_by)?;
         if let SetExpr::Select(select) = &*query.body
             && let Some(names) = views::names(select)
         {
@@ -484,8 +503,9 @@ impl Lower {
             }
             Expr::Interval(_) => Err(self.refuse(
                 "an interval that is not added to a time",
-                "write ts + INTERVAL 1 DAY",
+                "write ts + INTERVAL 1 DAY; timestampadd(MINUTE, n, ts) adds a column, and timestampdiff(SECOND, a, b) counts between times",
             )),
+            Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => self.like_any(expr),
             Expr::UnaryOp {
                 op: UnaryOperator::Minus,
                 expr: inner,
@@ -505,6 +525,10 @@ impl Lower {
                 Ok(())
             }
             Expr::Function(function) => {
+                if let Some(other) = self.special(function)? {
+                    *expr = other;
+                    return Ok(());
+                }
                 self.expect_lambda(function)?;
                 self.json_options(function)?;
                 if let Some(WindowType::WindowSpec(over)) = &mut function.over {
@@ -590,9 +614,12 @@ impl Lower {
     }
 
     /// Months, days and microseconds.
-    fn interval(&self, interval: &Interval, sign: i64) -> Result<[i64; 3], Box<QueryError>> {
-        let hint = "write INTERVAL 1 DAY, with YEAR, MONTH, WEEK, DAY, HOUR, MINUTE or SECOND";
+    fn interval(&self, interval: &Interval, sign: i64) -> Result<literals::Figures, Refused> {
+        let hint = "write INTERVAL 1 DAY or INTERVAL '1 day 2 hours', with YEAR, MONTH, WEEK, DAY, HOUR, MINUTE, SECOND, MILLISECOND or MICROSECOND; months do not stand beside days";
         let refused = || self.refuse(format!("{interval}"), hint);
+        if interval.last_field.is_some() || interval.leading_precision.is_some() {
+            return Err(refused());
+        }
         let number = match &*interval.value {
             Expr::Value(value) => match &value.value {
                 Value::Number(number, _) => number.clone(),
@@ -610,26 +637,17 @@ impl Lower {
             },
             _ => return Err(refused()),
         };
-        let number: i64 = number.parse().map_err(|_| refused())?;
-        let Some(unit) = &interval.leading_field else {
-            return Err(refused());
+        let figures = match &interval.leading_field {
+            Some(unit) => literals::of_unit(&number, &unit.to_string()),
+            None => literals::of_words(&number),
         };
-        if interval.last_field.is_some() || interval.leading_precision.is_some() {
-            return Err(refused());
+        let [months, days, micros] = figures
+            .ok_or_else(refused)?
+            .map(|figure| figure.checked_mul(sign));
+        match (months, days, micros) {
+            (Some(months), Some(days), Some(micros)) => Ok([months, days, micros]),
+            _ => Err(refused()),
         }
-        let unit = unit.to_string().to_uppercase();
-        let number = number.checked_mul(sign).ok_or_else(refused)?;
-        let times = |factor: i64| number.checked_mul(factor).ok_or_else(refused);
-        Ok(match unit.strip_suffix('S').unwrap_or(&unit) {
-            "YEAR" => [times(12)?, 0, 0],
-            "MONTH" => [number, 0, 0],
-            "WEEK" => [0, times(7)?, 0],
-            "DAY" => [0, number, 0],
-            "HOUR" => [0, 0, times(3_600_000_000)?],
-            "MINUTE" => [0, 0, times(60_000_000)?],
-            "SECOND" => [0, 0, times(1_000_000)?],
-            _ => return Err(refused()),
-        })
     }
 
     /// The expression, whose parts are rewritten already.
@@ -736,6 +754,7 @@ impl Lower {
                 format: None,
             } => {
                 let data_type = self.type_text(data_type)?;
+                self.moving_day(inner, &data_type)?;
                 *expr = call("spark:cast", vec![taken(inner), text(data_type)]);
                 Ok(())
             }
@@ -810,6 +829,22 @@ impl Lower {
                 *expr = call("locate", vec![taken(part), taken(r#in)]);
                 Ok(())
             }
+            Expr::Ceil {
+                expr: inner,
+                field: CeilFloorKind::Scale(places),
+            } => {
+                let places = Expr::Value(places.clone());
+                *expr = self.toward(false, taken(inner), &places)?;
+                Ok(())
+            }
+            Expr::Floor {
+                expr: inner,
+                field: CeilFloorKind::Scale(places),
+            } => {
+                let places = Expr::Value(places.clone());
+                *expr = self.toward(true, taken(inner), &places)?;
+                Ok(())
+            }
             Expr::Ceil { expr: inner, field } | Expr::Floor { expr: inner, field }
                 if matches!(
                     field,
@@ -840,6 +875,22 @@ impl Lower {
                 "write it with a function of Spark, or use dialect = \"datafusion\"",
             )),
         }
+    }
+
+    /// `CAST('today' AS DATE)` is the day of the run for Spark, which a replay does not have.
+    fn moving_day(&self, value: &Expr, data_type: &str) -> Result<(), Refused> {
+        const WORDS: [&str; 5] = ["epoch", "now", "today", "tomorrow", "yesterday"];
+        if let Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(word),
+            ..
+        }) = value
+            && WORDS.contains(&word.trim().to_lowercase().as_str())
+            && matches!(data_type, "date" | "timestamp" | "to_date" | "to_timestamp")
+        {
+            let hint = "write the date, or use a column of the source; window_start is the begin of the job's window";
+            return Err(self.refuse(format!("'{word}' as a time"), hint));
+        }
+        Ok(())
     }
 
     /// The planner makes names small, which is another key of a map.
@@ -897,6 +948,7 @@ impl Lower {
                 vec![text(number_text(number, *long, ""))],
             ))),
             Value::SingleQuotedString(_) | Value::Boolean(_) | Value::Null => Ok(None),
+            Value::HexStringLiteral(digits) => Ok(Some(call("unhex", vec![text(digits.clone())]))),
             other => Err(self.refuse(other, "write texts as 'text'")),
         }
     }
@@ -959,6 +1011,10 @@ impl Lower {
     }
 
     fn type_text(&self, data_type: &DataType) -> Result<String, Box<QueryError>> {
+        // Spark's CAST takes them for texts of any length.
+        if let DataType::Varchar(Some(_)) | DataType::Char(Some(_)) = data_type {
+            return Ok("string".to_owned());
+        }
         let text = data_type.to_string().to_lowercase();
         if super::types::named(&text).is_some() {
             return Ok(text);
@@ -979,13 +1035,15 @@ impl Lower {
             "DAY" | "D" | "DAYS" => "day",
             "DAYOFWEEK" | "DOW" => "dayofweek",
             "DOY" => "dayofyear",
+            "DAYOFWEEK_ISO" | "DOW_ISO" => "spark:iso_day_of_week",
+            "YEAROFWEEK" => "spark:year_of_week",
             "HOUR" | "H" | "HOURS" | "HR" | "HRS" => "hour",
             "MINUTE" | "M" | "MIN" | "MINS" | "MINUTES" => "minute",
             "SECOND" | "S" | "SEC" | "SECONDS" | "SECS" => "spark:second",
             _ => {
                 return Err(self.refuse(
                     format!("the field {field} of a time"),
-                    "the fields are YEAR, QUARTER, MONTH, WEEK, DAY, DOW, DOY, HOUR, MINUTE, SECOND",
+                    "the fields are YEAR, YEAROFWEEK, QUARTER, MONTH, WEEK, DAY, DOW, DOW_ISO, DOY, HOUR, MINUTE, SECOND",
                 ));
             }
         };
@@ -1064,13 +1122,51 @@ fn unescaped(raw: &str, quote: char) -> Option<String> {
     Some(text)
 }
 
+/// Functions that are known and not there, and what to write.
+const INSTEAD: &[(&str, &str)] = &[
+    (
+        "session_window",
+        "a session may last beyond the job's window: number the pauses with lag(ts) OVER (...) and sum them up",
+    ),
+    ("window_time", "write window.end - INTERVAL 1 MICROSECOND"),
+    (
+        "percentile_disc",
+        "builds of Spark 3.5 differ in it: write percentile(x, 0.5), or percentile_approx(x, 0.5), which is one of the values",
+    ),
+    ("to_timestamp_ntz", "write to_timestamp(x): times are UTC"),
+    ("make_interval", "timestampadd(HOUR, n, ts) adds a column"),
+    (
+        "make_dt_interval",
+        "timestampadd(HOUR, n, ts) adds a column",
+    ),
+    (
+        "make_ym_interval",
+        "timestampadd(MONTH, n, ts) adds a column",
+    ),
+    (
+        "assert_true",
+        "write WHERE; rows that do not hold are left out",
+    ),
+    (
+        "raise_error",
+        "write WHERE; rows that do not hold are left out",
+    ),
+];
+
 /// Functions that answer differently each time.
 const NOT_REPEATABLE: &[&str] = &[
+    "curdate",
+    "current_catalog",
+    "current_database",
     "current_date",
+    "current_schema",
     "current_timestamp",
     "current_timezone",
     "current_user",
+    "input_file_block_length",
+    "input_file_block_start",
     "input_file_name",
+    "localtimestamp",
     "monotonically_increasing_id",
     "now",
     "rand",
@@ -1078,7 +1174,9 @@ const NOT_REPEATABLE: &[&str] = &[
     "random",
     "shuffle",
     "spark_partition_id",
+    "user",
     "uuid",
+    "version",
 ];
 
 impl Lower {
@@ -1096,6 +1194,9 @@ impl Lower {
             [ObjectNamePart::Identifier(name)] => name.value.to_lowercase(),
             _ => return Err(self.refuse(&function.name, "name the function alone")),
         };
+        if let Some((_, hint)) = INSTEAD.iter().find(|(other, _)| *other == name) {
+            return Err(self.refuse(format!("the function {name}()"), hint));
+        }
         if name == "json_tuple" {
             let hint = "write FROM source LATERAL VIEW json_tuple(x, 'a') t AS a, or get_json_object(x, '$.a')";
             return Err(self.refuse("json_tuple() without names of columns", hint));
@@ -1110,6 +1211,11 @@ impl Lower {
             ));
         }
         self.unequal(&name)?;
+        if let FunctionArguments::List(list) = &function.args
+            && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] = list.args.as_slice()
+        {
+            self.moving_day(value, &name)?;
+        }
         if list::OF_GROUPS.contains(&name.as_str()) {
             function.name = plain_name(&name);
             return self.aggregate(&name, expr);

@@ -392,3 +392,118 @@ fn with_commas(text: &str) -> String {
     all.push_str(&number[whole..]);
     all
 }
+
+/// `getbit(number, place)`; a place that no bit has is NULL, where Spark stops the job.
+pub(super) fn get_bit(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let bits = match rows.kind(0) {
+        DataType::Int8 => 8,
+        DataType::Int16 => 16,
+        DataType::Int32 => 32,
+        _ => 64,
+    };
+    rows.values(|row| {
+        let (number, place) = (row.long(0)?, row.int(1)?);
+        (0..bits)
+            .contains(&place)
+            .then(|| Value::Whole(number >> place & 1))
+    })
+}
+
+/// `shiftrightunsigned(number, bits)`: zeros come in.
+pub(super) fn shift_right_unsigned(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let is_long = *rows.gives == DataType::Int64;
+    rows.values(|row| {
+        let (number, bits) = (row.long(0)?, row.int(1)? as u32);
+        Some(Value::Whole(if is_long {
+            (number as u64).wrapping_shr(bits) as i64
+        } else {
+            i64::from((number as i32 as u32).wrapping_shr(bits) as i32)
+        }))
+    })
+}
+
+/// `width_bucket(value, from, to, count)`: in which of so many equal parts a value lies, from 1.
+pub(super) fn width_bucket(rows: &Rows<'_>) -> Result<ArrayRef> {
+    rows.longs(|row| {
+        let (value, from, to) = (row.double(0)?, row.double(1)?, row.double(2)?);
+        let count = row.long(3)?;
+        let is_valid = count > 0
+            && count < i64::MAX
+            && !value.is_nan()
+            && from.is_finite()
+            && to.is_finite()
+            && from != to;
+        if !is_valid {
+            return None;
+        }
+        let part = |distance: f64, whole: f64| (count as f64 * distance / whole) as i64 + 1;
+        Some(if from < to {
+            match value {
+                value if value < from => 0,
+                value if value >= to => count + 1,
+                value => part(value - from, to - from),
+            }
+        } else {
+            match value {
+                value if value > from => 0,
+                value if value <= to => count + 1,
+                value => part(from - value, from - to),
+            }
+        })
+    })
+}
+
+/// The decimal in which `ceil(x, 2)` and `floor(x, 2)` see a number.
+fn exact(kind: &DataType) -> Option<(u8, i8)> {
+    match kind {
+        DataType::Float32 => Some((14, 7)),
+        DataType::Float64 | DataType::Utf8 | DataType::Null => Some((30, 15)),
+        other => types::decimal_of(other),
+    }
+}
+
+/// `ceil(x, digits)` gives a decimal.
+pub(super) fn ceil_to_type(given: &Given<'_>) -> Result<DataType, Refusal> {
+    let places = places(given)?;
+    let Some((digits, scale)) = exact(given.kind(0)) else {
+        return Err(given.refuse("takes a number", "cast it"));
+    };
+    let whole = i32::from(digits) - i32::from(scale) + 1;
+    Ok(if places < 0 {
+        DataType::Decimal128(whole.max(-places + 1).min(38) as u8, 0)
+    } else {
+        let scale = i32::from(scale).min(places);
+        DataType::Decimal128((whole + scale).min(38) as u8, scale as i8)
+    })
+}
+
+pub(super) fn ceil_to(rows: &Rows<'_>) -> Result<ArrayRef> {
+    toward_places(rows, true)
+}
+
+pub(super) fn floor_to(rows: &Rows<'_>) -> Result<ArrayRef> {
+    toward_places(rows, false)
+}
+
+fn toward_places(rows: &Rows<'_>, up: bool) -> Result<ArrayRef> {
+    let places: i32 = rows
+        .constant_text(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let kind = exact(&rows.kind(0));
+    let DataType::Decimal128(most, to) = *rows.gives else {
+        return Ok(arrow::array::new_null_array(rows.gives, rows.count));
+    };
+    rows.decimals(|row| {
+        let (digits, scale) = kind?;
+        let value = row.value(0)?.decimal(digits, scale)?;
+        let cut = (i32::from(scale) - places).max(0);
+        let unit = 10_i128.checked_pow(cut as u32)?;
+        let below = value.div_euclid(unit);
+        let above = below + i128::from(up && value.rem_euclid(unit) != 0);
+        // Back to the digits of the result.
+        let zeros = (i32::from(to) - (i32::from(scale) - cut)).max(0);
+        let value = above.checked_mul(10_i128.checked_pow(zeros as u32)?)?;
+        super::number::fits(value, most).then_some(value)
+    })
+}

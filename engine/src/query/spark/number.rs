@@ -89,8 +89,42 @@ fn numeric(text: &str) -> Option<&str> {
 pub(super) fn double(text: &str) -> Option<f64> {
     match numeric(text) {
         Some(number) => number.parse().ok(),
-        None => special(text.trim_matches(|letter: char| letter <= ' ')),
+        None => {
+            let text = text.trim_matches(|letter: char| letter <= ' ');
+            special(text).or_else(|| hexadecimal(text))
+        }
     }
+}
+
+/// Digits of sixteen that fit into the number that they are read into.
+const HEX_DIGITS_MAX: usize = 16;
+
+/// `0x1.8p3`, which Java reads: hexadecimal digits times a power of two. With more digits than a
+/// double has it is NULL.
+fn hexadecimal(text: &str) -> Option<f64> {
+    let (is_negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let text = text
+        .strip_prefix("0x")
+        .or_else(|| text.strip_prefix("0X"))?;
+    let (digits, exponent) = text.split_at(text.find(['p', 'P'])?);
+    let exponent = exponent[1..].trim_end_matches(['d', 'D', 'f', 'F']);
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = format!("{whole}{fraction}");
+    let all = all.trim_start_matches('0');
+    if whole.is_empty() && fraction.is_empty() || all.len() > HEX_DIGITS_MAX {
+        return None;
+    }
+    let mantissa = match all {
+        "" => 0,
+        digits => u64::from_str_radix(digits, 16).ok()?,
+    };
+    let power = exponent.checked_sub(4 * i32::try_from(fraction.len()).ok()?)?;
+    let value = mantissa as f64 * 2_f64.powi(power);
+    Some(if is_negative { -value } else { value })
 }
 
 pub(super) fn float(text: &str) -> Option<f32> {

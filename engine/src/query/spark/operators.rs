@@ -115,6 +115,9 @@ fn computed(name: &str, left: Expr, right: Expr, schema: &DFSchema) -> Result<Ex
         let args = vec![left, right];
         return Ok(Expr::ScalarFunction(ScalarFunction { func, args }));
     }
+    if types::is_whole(&left_type) && right_type == DataType::Date32 && name == "+" {
+        return computed(name, right, left, schema);
+    }
     let left_digits = written(&left);
     let right_digits = written(&right);
     let data_type = type_of(

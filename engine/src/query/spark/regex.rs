@@ -477,6 +477,18 @@ pub(super) fn regexp_substr(rows: &Rows<'_>) -> Result<ArrayRef> {
     })
 }
 
+/// The place of the first match, from 1; 0 without one.
+pub(super) fn regexp_instr(rows: &Rows<'_>) -> Result<ArrayRef> {
+    let regex = of_rows(rows, Purpose::Whole)?;
+    rows.ints(|row| {
+        let text = row.text(0)?;
+        Some(match regex.as_ref()?.find(&text) {
+            Some(found) => text[..found.start()].encode_utf16().count() as i32 + 1,
+            None => 0,
+        })
+    })
+}
+
 pub(super) fn all_extracted(given: &Given<'_>) -> Result<DataType, Refusal> {
     counted(given)?;
     extracted(given)?;

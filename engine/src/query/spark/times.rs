@@ -60,6 +60,16 @@ pub(super) fn week_of_year(rows: &Rows<'_>) -> Result<ArrayRef> {
     of_date(rows, |date| date.iso_week().week() as i32)
 }
 
+/// The year that the week of a day belongs to.
+pub(super) fn year_of_week(rows: &Rows<'_>) -> Result<ArrayRef> {
+    of_date(rows, |date| date.iso_week().year())
+}
+
+/// 1 to 7 from Monday.
+pub(super) fn iso_day_of_week(rows: &Rows<'_>) -> Result<ArrayRef> {
+    of_date(rows, |date| date.weekday().number_from_monday() as i32)
+}
+
 pub(super) fn hour(rows: &Rows<'_>) -> Result<ArrayRef> {
     of_time(rows, |time| time.hour() as i32)
 }
@@ -106,6 +116,10 @@ pub(super) fn readable(given: &Given<'_>) -> Result<(), Refusal> {
     match given.kind(0) {
         DataType::Utf8 | DataType::Null => {}
         kind if types::is_time(kind) => {}
+        // As a cast has it: seconds.
+        kind if given.name == "to_timestamp"
+            && given.types.len() == 1
+            && (types::is_whole(kind) || types::is_decimal(kind)) => {}
         kind => {
             return Err(given.refuse(
                 format!("does not take {}", types::name(kind)),

@@ -180,7 +180,9 @@ pub(super) fn compared(left: &DataType, right: &DataType) -> Option<DataType> {
         (DataType::Utf8, DataType::Decimal128(..)) | (DataType::Decimal128(..), DataType::Utf8) => {
             Some(DataType::Float64)
         }
-        (DataType::Utf8, other) | (other, DataType::Utf8) if is_number(other) || is_time(other) => {
+        (DataType::Utf8, other) | (other, DataType::Utf8)
+            if is_number(other) || is_time(other) || *other == DataType::Boolean =>
+        {
             Some(other.clone())
         }
         (left, right) if is_time(left) && is_time(right) => Some(TIME),

@@ -233,7 +233,12 @@ impl<'a> Value<'a> {
             Self::Float(value) => number::decimal(&f64::from(value).to_string(), digits, scale),
             Self::Double(value) => number::decimal(&value.to_string(), digits, scale),
             Self::Text(text) => number::decimal(number::trimmed(text), digits, scale),
-            Self::Date(_) | Self::Time(_) | Self::Bytes(_) => None,
+            // By way of a double, as Spark does.
+            Self::Time(_) => {
+                let seconds = self.double()?;
+                number::decimal(&seconds.to_string(), digits, scale)
+            }
+            Self::Date(_) | Self::Bytes(_) => None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use super::call::{Given, Refusal, Rows};
 use super::clock::{micros_of, moment, zone_seconds};
+use crate::values::SHORT_NAMES;
 use arrow::array::ArrayRef;
 use chrono::{FixedOffset, LocalResult, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::Tz;
@@ -21,6 +22,8 @@ enum Zone {
 
 impl Zone {
     fn named(name: &str) -> Option<Self> {
+        let short = SHORT_NAMES.iter().find(|(short, _)| *short == name);
+        let name = short.map_or(name, |(_, name)| name);
         match zone_seconds(name) {
             Some(seconds) => FixedOffset::east_opt(seconds).map(Self::Offset),
             None => name.parse().ok().map(Self::Region),

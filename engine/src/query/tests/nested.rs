@@ -224,3 +224,35 @@ async fn a_whole_number_finds_a_key_of_each_whole_type() {
         assert_eq!(rows, ["|one|two||"], "{kind}");
     }
 }
+
+#[tokio::test]
+async fn a_number_is_a_key_of_a_map_with_numbers_for_keys() {
+    let column = ColumnType {
+        name: "mi".into(),
+        type_name: "map<int,string>".into(),
+    };
+    let schema = arrow_schema(&[column], NestedColumns::Typed).unwrap();
+    let mut decoder = Decoder::new(&PayloadFormat::default(), schema, &[0]).unwrap();
+    let records = [r#"{"mi":{"1":"a","2":null}}"#, r#"{"mi":{}}"#, "{}"];
+    let decoded = decoder.decode_payloads(records.map(str::as_bytes));
+    assert_eq!(decoded.bad, []);
+    for (sql, dialect) in [
+        (
+            "SELECT mi[1] AS a, mi[2] AS b, mi[9] AS c FROM source",
+            Dialect::Datafusion,
+        ),
+        (
+            "SELECT mi[1] AS a, mi[2] AS b, mi[9] AS c FROM source",
+            Dialect::Spark,
+        ),
+    ] {
+        let text = QueryText {
+            sql,
+            dialect,
+            is_new: true,
+        };
+        let plan = QueryPlan::blocking(decoded.batch.schema(), vec![], text).unwrap();
+        let (rows, _) = run(&plan, vec![decoded.batch.clone()]).await;
+        assert_eq!(rows, ["|a|||", "||||", "||||"], "{sql}");
+    }
+}
