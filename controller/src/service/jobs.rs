@@ -7,6 +7,7 @@ use super::page::page;
 use super::submit::Submitter;
 use super::{RepairEvents, no_epoch, not_found, recorded};
 use crate::checkpoints::CheckpointError;
+use crate::compactor::CompactionBoard;
 use crate::history::{History, Kept};
 use crate::leading::Leader;
 use crate::verify::Verifier;
@@ -45,6 +46,8 @@ pub struct JobsService {
     pub looks: Looks,
     /// Calls that check job files.
     pub in_flight: CallsInFlight,
+    /// What became of small files.
+    pub compactions: CompactionBoard,
 }
 
 type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>>;
@@ -401,11 +404,13 @@ impl v1::jobs_server::Jobs for JobsService {
 impl JobsService {
     async fn status(&self, job: JobName, brief: bool) -> Result<v1::JobStatus, Status> {
         let missing = not_found(&job);
-        self.leader
-            .handle()?
-            .status(job, brief)
-            .await?
-            .ok_or(missing)
+        let compaction = self.compactions.of(&job);
+        let status = self.leader.handle()?.status(job, brief).await?;
+        let status = status.ok_or(missing)?;
+        Ok(v1::JobStatus {
+            compaction,
+            ..status
+        })
     }
 
     /// The job, the part of its chain that is kept, and its last published epoch.
