@@ -1,7 +1,7 @@
 //! Writers that die, late requests, two leaders, merges, rewritings, compaction and expiry, by seeds.
 
 use super::super::plan::tests::epoch;
-use super::super::rewrite::Rewriting;
+use super::super::rewrite::{Rewriting, RewritingOutcome};
 use super::conformance::Bed;
 use super::*;
 use streamctl_proto::rewrite::RewriteRecord;
@@ -32,6 +32,7 @@ struct Rewritings {
     waiting: Vec<Rewriting>,
     records: Vec<RewriteRecord>,
     deleted: BTreeSet<String>,
+    committed: usize,
 }
 
 impl Rewritings {
@@ -69,7 +70,8 @@ impl Rewritings {
     }
 }
 
-async fn one(seed: u64) {
+/// Returns how many rewritings were committed, and how many files deleted.
+async fn one(seed: u64) -> (usize, usize) {
     let mut random = fastrand::Rng::with_seed(seed);
     let rate = [0, 10, 30, 60][random.usize(..4)];
     let version = if random.bool() { 2 } else { 3 };
@@ -112,6 +114,9 @@ async fn one(seed: u64) {
                 let rewriting = rewritings.waiting[which].clone();
                 let commit = committer.commit_rewriting(&rewriting, &clock);
                 let tried = killed_after(random.u32(1..16), commit).await;
+                if matches!(tried, Some(Ok(RewritingOutcome::Committed))) {
+                    rewritings.committed += 1;
+                }
                 if tried.is_some() && random.bool() {
                     rewritings.waiting.remove(which);
                 }
@@ -136,6 +141,7 @@ async fn one(seed: u64) {
     }
     bed.is_exact(EPOCHS, others);
     rewritings.all_shown_are_there(&bed);
+    (rewritings.committed, rewritings.deleted.len())
 }
 
 /// How many seeds to run: `STREAMCTL_TABLE_SEEDS`, from `STREAMCTL_TABLE_SEED` on.
@@ -157,11 +163,25 @@ fn every_epoch_is_in_the_history_once_whatever_fails() {
         .start_paused(true)
         .build()
         .unwrap();
-    for seed in seeds() {
+    let seeds = seeds();
+    let (mut committed, mut deleted) = (0, 0);
+    for seed in seeds.clone() {
         let run = std::panic::AssertUnwindSafe(|| runtime.block_on(one(seed)));
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            let text = panic.downcast_ref::<String>();
-            panic!("seed {seed}: {}", text.map_or("", String::as_str));
+        match std::panic::catch_unwind(run) {
+            Ok((rewritings, files)) => {
+                committed += rewritings;
+                deleted += files;
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>();
+                panic!("seed {seed}: {}", text.map_or("", String::as_str));
+            }
         }
+    }
+    if seeds.count() as u64 >= SEEDS {
+        assert!(
+            committed > 0,
+            "{committed} rewritings, {deleted} files deleted"
+        );
     }
 }

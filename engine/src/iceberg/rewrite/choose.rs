@@ -40,8 +40,14 @@ pub(super) fn is_small(size: u64, target_size: u64) -> bool {
 /// The groups that are worth it, those with most files first.
 pub(super) fn choose(files: Vec<LiveFile>, target_size: u64) -> Vec<RewriteGroup> {
     let mut partitions: BTreeMap<Vec<u8>, Vec<LiveFile>> = BTreeMap::new();
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    for file in &files {
+        *times.entry(file.location.clone()).or_default() += 1;
+    }
     for file in files {
-        if is_small(file.size, target_size) {
+        // Rows of a file that is listed twice are read twice: that is not ours to decide.
+        let is_once = times.get(&file.location) == Some(&1);
+        if is_once && is_small(file.size, target_size) {
             partitions
                 .entry(key(&file.partition))
                 .or_default()
@@ -127,6 +133,16 @@ mod tests {
         assert_eq!(chosen(&[192, 300, 250]), Vec::<Vec<u64>>::new());
         assert_eq!(chosen(&[150, 150]), [[150, 150]], "together they fill one");
         assert_eq!(chosen(&[300]), Vec::<Vec<u64>>::new());
+    }
+
+    #[test]
+    fn a_file_that_is_listed_twice_is_left_alone() {
+        let mut files: Vec<_> = (0..9).map(|number| file(number, 100, 0)).collect();
+        files.push(file(4, 100, 0));
+        let groups = choose(files, TARGET);
+        let names = groups[0].inputs.iter().map(|file| file.location.as_str());
+        assert_eq!(groups[0].inputs.len(), 8);
+        assert!(names.into_iter().all(|name| name != "00004"));
     }
 
     #[test]

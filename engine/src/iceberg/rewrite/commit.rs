@@ -154,8 +154,11 @@ impl Committer<'_> {
         if base.format_version >= 3 {
             return gave_up(ROW_IDS);
         }
-        if shown.inputs < rewriting.inputs.len() {
+        if shown.inputs.len() < rewriting.inputs.len() {
             return gave_up("another writer has rewritten or removed some of the files");
+        }
+        if shown.is_twice {
+            return gave_up("the table lists some of the files twice");
         }
         if shown.has_deletes {
             return gave_up("another writer has deleted rows of the files");
@@ -238,7 +241,9 @@ impl Committer<'_> {
 /// What a snapshot shows of a rewriting's files.
 struct Shown<'a> {
     holders: Vec<Holder<'a>>,
-    inputs: usize,
+    inputs: BTreeSet<String>,
+    /// An input is listed again: its rows are read twice.
+    is_twice: bool,
     has_outputs: bool,
     has_deletes: bool,
 }
@@ -252,7 +257,8 @@ impl<'a> Shown<'a> {
     ) -> Self {
         let mut shown = Self {
             holders: vec![],
-            inputs: 0,
+            inputs: BTreeSet::new(),
+            is_twice: false,
             has_outputs: false,
             has_deletes: false,
         };
@@ -275,8 +281,8 @@ impl<'a> Shown<'a> {
                 shown.has_outputs |= outputs.contains(file.location.as_str());
                 if inputs.contains(file.location.as_str()) {
                     holds = true;
-                    shown.inputs += 1;
                     shown.has_deletes |= !found.is_free_of_deletes(&file);
+                    shown.is_twice |= !shown.inputs.insert(file.location);
                 }
             }
             if holds {
