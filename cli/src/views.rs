@@ -212,6 +212,13 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
     );
     line("consumer", job.consumer.clone());
     line("sink", job.sink.clone());
+    line(
+        "small files",
+        job.compaction
+            .as_ref()
+            .map(compaction_line)
+            .unwrap_or_default(),
+    );
     for repair in &job.repairs {
         let by = if repair.by.is_empty() {
             String::new()
@@ -299,6 +306,28 @@ pub fn status_text(job: &v1::JobStatus, paint: Paint) -> String {
 /// The line of a job that was changed.
 fn version_line(job: &v1::JobStatus) -> String {
     format!("{}, since {}", job.job_version, time(job.changed_ms))
+}
+
+/// What became of the small files of a table.
+fn compaction_line(status: &v1::CompactionStatus) -> String {
+    let done = match status.rewritings {
+        0 => format!("looked for {}", time(status.last_look_ms)),
+        rewritings => format!(
+            "{} became {} in {}, last {}",
+            count(status.files_before, "file"),
+            status.files_after,
+            count(rewritings, "rewriting"),
+            time(status.last_rewriting_ms)
+        ),
+    };
+    let deleted = match status.files_deleted {
+        0 => String::new(),
+        files => format!(", {files} deleted"),
+    };
+    match status.left.as_str() {
+        "" => format!("{done}{deleted}"),
+        left => format!("{done}{deleted}; {left}"),
+    }
 }
 
 /// What a job does right now, in short.

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod checkpoints;
+pub mod compactor;
 pub mod driver;
 pub mod explain;
 pub mod forward;
@@ -24,6 +25,7 @@ pub mod node;
 pub mod preview;
 pub mod published_hook;
 pub mod restored;
+pub mod rewriter;
 pub mod scaling_flags;
 pub mod service;
 pub mod sessions;

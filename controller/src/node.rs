@@ -6,6 +6,7 @@
 //! in memory.
 
 use crate::admission::Admission;
+use crate::compactor::{CompactionBoard, Compactor};
 use crate::driver::{Driver, Ended, Performer, Witness};
 use crate::forward::Forward;
 use crate::history::History;
@@ -16,6 +17,7 @@ use crate::learner::WorkerLearner;
 use crate::load::load;
 use crate::metrics::Metrics;
 use crate::published_hook::PublishedHook;
+use crate::rewriter::WorkerRewriter;
 use crate::service::flight::FlightLocations;
 use crate::service::in_flight::CallsInFlight;
 use crate::service::jobs::JobsService;
@@ -116,6 +118,14 @@ pub struct Node {
     history: History,
     admission: Admission,
     in_flight: CallsInFlight,
+    compactions: CompactionBoard,
+}
+
+/// What a leader has workers do besides tasks.
+#[derive(Clone)]
+struct Errands {
+    workers: WorkerCalls,
+    compactions: CompactionBoard,
 }
 
 impl Node {
@@ -132,6 +142,7 @@ impl Node {
             history,
             admission,
             in_flight: CallsInFlight::default(),
+            compactions: CompactionBoard::default(),
         }
     }
 
@@ -179,6 +190,7 @@ impl Node {
             verifier,
             looks,
             in_flight: self.in_flight.clone(),
+            compactions: self.compactions.clone(),
         }
     }
 
@@ -225,8 +237,9 @@ impl Node {
             &self.parts,
             &self.sessions,
             &self.leading,
-            PublishedHook {
+            Errands {
                 workers: self.worker_calls(),
+                compactions: self.compactions.clone(),
             },
             stopped,
         )
@@ -381,7 +394,7 @@ async fn lead_again_and_again(
     parts: &Parts,
     sessions: &Arc<Sessions>,
     leading: &watch::Sender<Leading>,
-    hook: PublishedHook,
+    errands: Errands,
     stopped: watch::Receiver<bool>,
 ) {
     loop {
@@ -393,7 +406,7 @@ async fn lead_again_and_again(
         let ended = tokio::select! {
             biased;
             () = wait(stopped.clone()) => Ended::Stopped,
-            ended = lead(me, &elected, parts, sessions, leading, hook.clone(), wait(stopped.clone())) => ended,
+            ended = lead(me, &elected, parts, sessions, leading, errands.clone(), wait(stopped.clone())) => ended,
         };
         leading.send_replace(Leading::Elsewhere(None));
         sessions.close_all();
@@ -447,7 +460,7 @@ async fn lead(
     parts: &Parts,
     sessions: &Arc<Sessions>,
     leading: &watch::Sender<Leading>,
-    hook: PublishedHook,
+    errands: Errands,
     stop: impl Future<Output = ()>,
 ) -> Ended {
     let name = format!("{} at {}", me.id, me.address);
@@ -472,12 +485,31 @@ async fn lead(
         sessions: Arc::clone(sessions),
         clock: Arc::clone(&parts.clock),
         metrics: parts.metrics.clone(),
-        hook: Some(hook),
+        hook: Some(PublishedHook {
+            workers: errands.workers.clone(),
+        }),
     };
     let (driver, handle) = Driver::new(performer, parts.core.clone());
     let driver = driver.watched(parts.witness.clone()).named(name);
+    let compactor = Compactor {
+        handle: handle.clone(),
+        rewriter: Arc::new(WorkerRewriter {
+            workers: errands.workers,
+        }),
+        storages: parts.world.storages.clone(),
+        clock: Arc::clone(&parts.clock),
+        metrics: parts.metrics.clone(),
+        board: errands.compactions,
+    };
     leading.send_replace(Leading::Here(handle));
-    driver.run(leadership, loaded, stop).await
+    let compacting = async {
+        compactor.run().await;
+        std::future::pending::<Ended>().await
+    };
+    tokio::select! {
+        ended = driver.run(leadership, loaded, stop) => ended,
+        ended = compacting => ended,
+    }
 }
 
 /// Terms restarted because the store was restored from a copy, so names of tasks would be used

@@ -95,10 +95,14 @@ impl WorkerCalls {
         limit: Duration,
         after_break: AfterBreak,
     ) -> Result<Bytes, CallFailed> {
-        let addresses = self
+        let mut addresses = self
             .addresses()
             .await
             .map_err(|status| CallFailed::of(status.message().to_owned()))?;
+        if after_break == AfterBreak::Stop {
+            // It is real work: not always for the same worker.
+            fastrand::shuffle(&mut addresses);
+        }
         let mut failures = vec![];
         let dialer = match self.admission.grant(job, r#use, None) {
             Some(grant) => self.dialer.with_token(grant),

@@ -27,6 +27,7 @@ pub mod profile;
 pub mod refusal;
 pub mod report;
 pub mod resolved;
+pub mod rewrite;
 pub mod ring;
 pub mod spec;
 pub mod staged_name;

@@ -43,7 +43,7 @@ pub use reference::{KeyReference, TableReference, Without, reference};
 pub use sink::{
     Compression, DATA_FILE_EXTENSION, FilesSink, IcebergSink, PARTITION_COLUMNS_MAX, PartitionBy,
     PartitionColumn, PartitionTransform, PinnedTable, SinkCatalog, SinkFacts, SinkFormat, SinkKind,
-    SinkTypes, TableCatalog, TimestampFormat,
+    SinkTypes, TableCatalog, TableMaintenance, TimestampFormat,
 };
 pub use source::{
     Aggregates, ConsumerName, FilesSource, GENERATOR_COLUMNS, GENERATOR_RATE_MAX,

@@ -15,6 +15,7 @@ use crate::published::{Published, published};
 use crate::rebuild::rebuild_epoch;
 use crate::replay::{Replay, WaitingBatch, replay};
 use crate::results::KeptRows;
+use crate::rewrite::rewrite_files;
 use crate::session::{Settings, World};
 use crate::sink::SinkError;
 use crate::task::{Context, TaskError};
@@ -45,6 +46,7 @@ use streamctl_proto::function_code::{LEARN_ACTION, PUBLISHED_ACTION};
 use streamctl_proto::manifest::objects_after;
 use streamctl_proto::preview::PREVIEW_ACTION;
 use streamctl_proto::refusal::{CallRefusal, Reason};
+use streamctl_proto::rewrite::{REWRITE_ACTION, RewriteOrder};
 use streamctl_proto::v1::jobs_client::JobsClient;
 use streamctl_proto::verify::{EpochTicket, REBUILD_ACTION, RebuildOrder, VERIFY_ACTION};
 use streamctl_proto::{
@@ -214,6 +216,20 @@ impl FlightRows {
         let body = previewed.encode_to_vec().into();
         let result = async move { Ok(arrow_flight::Result { body }) };
         Ok(Response::new(futures::stream::once(result).boxed()))
+    }
+
+    /// Puts the rows of some files of a table into fewer ones.
+    fn rewrite(&self, order: RewriteOrder, turn: Turn) -> Response<Results> {
+        let world = self.world.clone();
+        let result = async move {
+            let _turn = turn;
+            let outcome = rewrite_files(&world, order).await?;
+            let body = serde_json::to_vec(&outcome).map_err(|error| {
+                Status::from(CallRefusal::new(Reason::Internal, error.to_string()))
+            })?;
+            Ok(arrow_flight::Result { body: body.into() })
+        };
+        Response::new(futures::stream::once(result).boxed())
     }
 
     /// Computes a task's part of an epoch again. `not_from_objects`: why its published objects do
@@ -615,6 +631,11 @@ impl FlightService for FlightRows {
                 self.preview(order, begin_replay(&self.checks, &extensions)?)
                     .await
             }
+            REWRITE_ACTION => {
+                let order: RewriteOrder = read_body(&action)?;
+                check_job_sender(&extensions, Use::Rewrite)?;
+                Ok(self.rewrite(order, begin_replay(&self.checks, &extensions)?))
+            }
             PUBLISHED_ACTION => {
                 let request: v1::PublishedEpoch = decoded(action.body, "an epoch of a job")?;
                 check_job_sender(&extensions, Use::Function)?;
@@ -629,7 +650,7 @@ impl FlightService for FlightRows {
                 Ok(Response::new(futures::stream::once(result).boxed()))
             }
             _ => Err(Status::unimplemented(format!(
-                "the actions are {VERIFY_ACTION}, {REBUILD_ACTION}, {LEARN_ACTION}, {PREVIEW_ACTION} and {PUBLISHED_ACTION}"
+                "the actions are {VERIFY_ACTION}, {REBUILD_ACTION}, {LEARN_ACTION}, {PREVIEW_ACTION}, {REWRITE_ACTION} and {PUBLISHED_ACTION}"
             ))),
         }
     }
@@ -665,7 +686,13 @@ impl FlightService for FlightRows {
             r#type: PREVIEW_ACTION.to_owned(),
             description,
         };
-        let all = [verify, rebuild, learn, preview, published].map(Ok);
+        let description =
+            "puts the rows of small files of a table into fewer ones, and stages them".to_owned();
+        let rewrite = ActionType {
+            r#type: REWRITE_ACTION.to_owned(),
+            description,
+        };
+        let all = [verify, rebuild, learn, preview, rewrite, published].map(Ok);
         Ok(Response::new(futures::stream::iter(all).boxed()))
     }
 }

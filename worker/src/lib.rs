@@ -27,6 +27,7 @@ mod record_values;
 pub mod registry;
 pub mod replay;
 pub mod results;
+mod rewrite;
 pub mod session;
 pub mod sink;
 pub mod source;

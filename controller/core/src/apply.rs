@@ -172,6 +172,7 @@ impl Job {
             JobEvent::ReplaysRecorded { replays } => self.replays_recorded(replays, step.out),
             JobEvent::AnchorsRecorded { anchors } => self.anchors_recorded(step.now, anchors),
             JobEvent::Trimmed { is_more_left } => self.trimmed(step.now, is_more_left),
+            JobEvent::Compacted { text } => self.note(Kind::TableCompacted, "", text),
             JobEvent::ChangeRequested(next) => self.want_change(next),
             JobEvent::VersionRefused {
                 job_version,

@@ -254,6 +254,10 @@ pub enum JobEvent {
     Trimmed {
         is_more_left: bool,
     },
+    /// Small files of the job's table were rewritten.
+    Compacted {
+        text: String,
+    },
     /// A user requested that this version of a job replace the current one.
     ChangeRequested(Box<ResolvedJob>),
     /// The store holds a version of a job.

@@ -55,6 +55,8 @@ impl Core {
             repairs: job.repairs.iter().map(Into::into).collect(),
             avoided: self.avoided(job),
             waits,
+            // The controller's own matter.
+            compaction: None,
             not_drained: job.not_drained.map(|left| v1::NotDrained {
                 from_ms: left.from_ms.unwrap_or(0),
                 until_ms: left.until_ms.unwrap_or(0),

@@ -8,6 +8,7 @@
 pub mod snapshot;
 
 use crate::leading::{Leader, Who};
+use crate::sink::compact::Compacted;
 use snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,6 +87,22 @@ const TRIMMED: Metric = Metric::counter(
     "Manifests, notes and versions removed because they are older than `keep`",
 );
 
+const REWRITINGS: Metric = Metric::counter(
+    "streamctl_rewritings_total",
+    &["job_name", "outcome"],
+    "Rewritings of small files of a table: `done`; or a look that ended early: `failed`, `gave_up`, `refused`, `deletes`, `error`",
+);
+const REWRITTEN_FILES: Metric = Metric::counter(
+    "streamctl_rewritten_files_total",
+    &["job_name", "side"],
+    "Files of these rewritings: `before` and `after`; and `deleted`, those that no snapshot shows any more",
+);
+const REWRITTEN_BYTES: Metric = Metric::counter(
+    "streamctl_rewritten_bytes_total",
+    &["job_name"],
+    "Bytes of the files before",
+);
+
 /// Metrics that a controller counts, as the documentation lists them; [`snapshot::METRICS`] are the
 /// others.
 pub const METRICS: &[Metric] = &[
@@ -101,6 +118,9 @@ pub const METRICS: &[Metric] = &[
     OUT_BYTES,
     STAGES,
     TRIMMED,
+    REWRITINGS,
+    REWRITTEN_FILES,
+    REWRITTEN_BYTES,
 ];
 
 struct Sums {
@@ -113,6 +133,9 @@ struct Sums {
     out_bytes: Counters,
     stages: Counters,
     trimmed: Counters,
+    rewritings: Counters,
+    rewritten_files: Counters,
+    rewritten_bytes: Counters,
     jobs: Mutex<std::collections::BTreeSet<JobName>>,
     opened: Mutex<BTreeMap<(JobName, Window), SystemTime>>,
 }
@@ -143,6 +166,9 @@ impl Metrics {
             out_bytes: Counters::default(),
             stages: Counters::default(),
             trimmed: Counters::default(),
+            rewritings: Counters::default(),
+            rewritten_files: Counters::default(),
+            rewritten_bytes: Counters::default(),
             jobs: Mutex::default(),
             opened: Mutex::default(),
         };
@@ -180,6 +206,38 @@ impl Metrics {
     pub fn trimmed(&self, objects: usize) {
         let removed = self.sums.trimmed.get_or_create(&TRIMMED.with([]));
         removed.inc_by(objects as f64);
+    }
+
+    /// A job's turn to rewrite small files has ended.
+    pub fn compacted(&self, job: &JobName, turn: &Result<Compacted, String>) {
+        let sums = &self.sums;
+        let job = self.label(job);
+        let outcome = |outcome: &str, count: u64| {
+            let counter = sums
+                .rewritings
+                .get_or_create(&REWRITINGS.with([&job, outcome]));
+            counter.inc_by(count as f64);
+        };
+        let done = match turn {
+            Ok(done) => done,
+            Err(_) => return outcome("error", 1),
+        };
+        outcome("done", done.rewritings);
+        if let Some(left) = &done.left {
+            outcome(left.reason(), 1);
+        }
+        for (side, files) in [
+            ("before", done.files_before),
+            ("after", done.files_after),
+            ("deleted", done.deleted),
+        ] {
+            sums.rewritten_files
+                .get_or_create(&REWRITTEN_FILES.with([&job, side]))
+                .inc_by(files as f64);
+        }
+        sums.rewritten_bytes
+            .get_or_create(&REWRITTEN_BYTES.with([&job]))
+            .inc_by(done.bytes as f64);
     }
 
     /// A task opened a window; only the first one counts.
@@ -328,6 +386,9 @@ impl Metrics {
             (&FAILURES, &sums.failures),
             (&OBJECTS, &sums.objects),
             (&OUT_BYTES, &sums.out_bytes),
+            (&REWRITINGS, &sums.rewritings),
+            (&REWRITTEN_FILES, &sums.rewritten_files),
+            (&REWRITTEN_BYTES, &sums.rewritten_bytes),
             (&STAGES, &sums.stages),
             (&TRIMMED, &sums.trimmed),
         ] {

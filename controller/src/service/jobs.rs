@@ -7,6 +7,7 @@ use super::page::page;
 use super::submit::Submitter;
 use super::{RepairEvents, missing, no_epoch, not_found, recorded};
 use crate::checkpoints::CheckpointError;
+use crate::compactor::CompactionBoard;
 use crate::history::{History, Kept};
 use crate::leading::Leader;
 use crate::verify::Verifier;
@@ -46,6 +47,8 @@ pub struct JobsService {
     pub looks: Looks,
     /// Calls that check job files.
     pub in_flight: CallsInFlight,
+    /// What became of small files.
+    pub compactions: CompactionBoard,
 }
 
 type Statuses = Pin<Box<dyn Stream<Item = Result<v1::JobStatus, Status>> + Send>>;
@@ -402,7 +405,10 @@ impl JobsService {
     async fn status(&self, job: JobName, brief: bool) -> Result<v1::JobStatus, Status> {
         let handle = self.leader.handle()?;
         match handle.status(job.clone(), brief).await? {
-            Some(status) => Ok(status),
+            Some(status) => Ok(v1::JobStatus {
+                compaction: self.compactions.of(&job),
+                ..status
+            }),
             None => Err(missing(&handle, &job).await),
         }
     }

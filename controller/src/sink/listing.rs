@@ -17,6 +17,8 @@ pub struct Listing {
     pub table: String,
     /// Older snapshots are not kept: what they removed is not known.
     pub history_is_cut: bool,
+    /// The job rewrites small files: one that is not listed was rewritten, if nothing else is known.
+    pub rewrites: bool,
     /// There are more files than are compared.
     pub too_many: bool,
     files: HashMap<u128, Seen>,
@@ -34,8 +36,8 @@ struct Seen {
 /// Why a file that was added is not listed any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gone {
-    /// Its rows are in another file.
-    Rewritten,
+    /// Its rows are in another file. Of what the job itself rewrote the rows were counted.
+    Rewritten { by_job: bool },
     /// A snapshot of another writer removed it.
     Removed { snapshot: i64, operation: String },
 }
@@ -99,6 +101,9 @@ impl Listing {
             Some(Seen { times, .. }) => Shown::Times(*times),
             None => match self.gone.get(&hash(location)) {
                 Some(gone) => Shown::Gone(gone.clone()),
+                None if self.rewrites && self.history_is_cut => {
+                    Shown::Gone(Gone::Rewritten { by_job: false })
+                }
                 None => Shown::Missing,
             },
         }
@@ -123,12 +128,17 @@ mod tests {
         listing.add("a", 5);
         listing.add("b", 5);
         listing.add("b", 5);
-        listing.gone("c", Gone::Rewritten);
+        let rewritten = Gone::Rewritten { by_job: true };
+        listing.gone("c", rewritten.clone());
         assert_eq!(listing.shown("a", 5), Shown::Once);
         assert_eq!(listing.shown("a", 6), Shown::Rows(5));
         assert_eq!(listing.shown("b", 5), Shown::Times(2));
-        assert_eq!(listing.shown("c", 5), Shown::Gone(Gone::Rewritten));
+        assert_eq!(listing.shown("c", 5), Shown::Gone(rewritten));
         assert_eq!(listing.shown("d", 5), Shown::Missing);
+        listing.history_is_cut = true;
+        listing.rewrites = true;
+        let unknown = Gone::Rewritten { by_job: false };
+        assert_eq!(listing.shown("d", 5), Shown::Gone(unknown));
         for epoch in [1, 2, 2] {
             listing.stated(epoch);
         }

@@ -6,6 +6,7 @@
 //! Rule: publishing is idempotent by job and epoch. What is staged holds all that a kind needs;
 //! a committer keeps nothing.
 
+pub mod compact;
 mod files;
 mod iceberg;
 pub mod listing;
@@ -13,6 +14,7 @@ mod objects;
 mod partitions;
 
 use async_trait::async_trait;
+use compact::{Compacted, CompactionTurn, NotCompacted};
 use files::FilesCommitter;
 use iceberg::IcebergCommitter;
 pub use listing::Listing;
@@ -53,6 +55,10 @@ pub trait Committer: Send + Sync {
     async fn inspect(&self, staged: &StagedObject, look: Look) -> Result<Inspected, StorageError>;
     /// Visits what readers see in a place, page by page.
     async fn visit(&self, place: &Location, visit: Visit<'_>) -> Result<(), StorageError>;
+    /// Rewrites small files, if the kind and the job do so.
+    async fn compact(&self, _turn: CompactionTurn<'_>) -> Result<Compacted, NotCompacted> {
+        Ok(Compacted::default())
+    }
     /// The files that readers are led to. `None`: they list the places.
     async fn listing(&self) -> Result<Option<Listing>, StorageError> {
         Ok(None)

@@ -74,7 +74,11 @@ fn publish_or_lose(
     })
 }
 
-async fn publish_object(storage: &dyn Storage, object: &StagedObject) -> Result<(), StorageError> {
+/// Makes one object visible, with retries.
+pub(super) async fn publish_object(
+    storage: &dyn Storage,
+    object: &StagedObject,
+) -> Result<(), StorageError> {
     let mut backoff = BACKOFF;
     for _attempt in 1..PUBLISH_ATTEMPTS_MAX {
         match storage.publish(object).await {

@@ -308,7 +308,7 @@ impl<'v> Run<'v> {
             let looked = listing.map(|listing| tables::of_object(listing, epoch, &object.staged));
             match looked {
                 None => self.objects.add(epoch, object.staged.clone()),
-                Some(InTable::Rewritten) => self.rewritten += 1,
+                Some(InTable::Rewritten { by_job }) => self.rewritten += u64::from(!by_job),
                 Some(InTable::Found(found)) => {
                     self.reporter.find(found).await;
                     self.objects.add(epoch, object.staged.clone());

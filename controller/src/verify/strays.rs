@@ -10,6 +10,7 @@ use crate::sink::Committer;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashSet;
 use streamctl_engine::storage::ObjectInfo;
+use streamctl_proto::rewrite::is_rewritten;
 use streamctl_proto::spec::Location;
 use streamctl_proto::staged_name::{made_for_job, window_start_ms};
 use streamctl_proto::{JobName, JobSpec, count, describe};
@@ -144,7 +145,10 @@ pub async fn list(
     for folder in folders {
         let mut visit = |page: Vec<ObjectInfo>| {
             for object in page {
-                listed.add(object.location, named);
+                // Rows of many epochs: the table shows them, or a record names them.
+                if !is_rewritten(&object.location, &[folder.as_str()]) {
+                    listed.add(object.location, named);
+                }
             }
         };
         let visited = committer.visit(folder, &mut visit).await;

@@ -14,7 +14,9 @@ use streamctl_proto::{StagedObject, count};
 /// What a table shows of an object.
 pub(super) enum InTable {
     /// Its rows are in another file, so it may be gone.
-    Rewritten,
+    Rewritten {
+        by_job: bool,
+    },
     Found(Option<Finding>),
 }
 
@@ -48,7 +50,7 @@ pub(super) fn of_object(listing: &Listing, epoch: u64, staged: &StagedObject) ->
     match listing.shown(&staged.location, staged.rows) {
         Shown::Once => InTable::Found(None),
         _ if listing.too_many => InTable::Found(None),
-        Shown::Gone(Gone::Rewritten) => InTable::Rewritten,
+        Shown::Gone(Gone::Rewritten { by_job }) => InTable::Rewritten { by_job },
         Shown::Times(times) => finding(
             Kind::ObjectTwice,
             format!("table {table} lists it {times} times: its rows are read so often"),
@@ -83,10 +85,10 @@ pub(super) fn of_object(listing: &Listing, epoch: u64, staged: &StagedObject) ->
     }
 }
 
-/// Files whose rows are elsewhere.
+/// Files whose rows are elsewhere, and not by the job itself.
 pub(super) fn of_rewritten(files: u64) -> Option<Finding> {
     let text = format!(
-        "{} of the table {} rewritten by another writer: whether it kept all rows is not known",
+        "{} of the table {} rewritten by another writer, or before the snapshots that are kept: whether all rows were kept is not known",
         count(files, "file"),
         if files == 1 { "was" } else { "were" }
     );
@@ -114,7 +116,7 @@ mod tests {
 
     fn finding(listing: &Listing, location: &str) -> Option<Finding> {
         match of_object(listing, 1, &staged(location)) {
-            InTable::Rewritten => None,
+            InTable::Rewritten { .. } => None,
             InTable::Found(found) => found,
         }
     }
@@ -125,7 +127,7 @@ mod tests {
         listing.add("once", 5);
         listing.add("twice", 5);
         listing.add("twice", 5);
-        listing.gone("compacted", Gone::Rewritten);
+        listing.gone("compacted", Gone::Rewritten { by_job: false });
         let operation = "delete".to_owned();
         listing.gone(
             "removed",

@@ -25,8 +25,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Largest manifest list that is read, in bytes.
 pub const LIST_BYTES_MAX: u64 = 64 << 20;
 /// Largest manifest of ours that is read to be merged, in bytes.
-const MANIFEST_BYTES_MAX: u64 = 64 << 20;
-const MANIFESTS_READ_AT_ONCE: usize = 16;
+pub(super) const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+pub(super) const MANIFESTS_READ_AT_ONCE: usize = 16;
 
 /// How epochs are committed.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ pub struct Committer<'a> {
 }
 
 /// What became of one attempt.
-enum Attempt {
+pub(super) enum Attempt {
     /// All epochs are in this table.
     Done(Arc<TableMetadata>),
     /// Epochs were added; there may be more of them.
@@ -127,17 +127,17 @@ enum Attempt {
 
 /// What the attempts of one call have left.
 #[derive(Default)]
-struct Trail {
+pub(super) struct Trail {
     added: Vec<i64>,
     sent: u32,
     /// Lists of requests that were refused.
-    refused: BTreeSet<String>,
+    pub refused: BTreeSet<String>,
     /// Lists of requests that may still take effect.
-    unsure: BTreeSet<String>,
+    pub unsure: BTreeSet<String>,
     /// Lists of snapshots that our commits removed from the table.
     expired: Vec<String>,
     /// The manifests below a base.
-    listed: Option<(String, Vec<ManifestFile>)>,
+    pub listed: Option<(String, Vec<ManifestFile>)>,
     /// The catalog does not remove snapshots.
     keeps_all: bool,
 }
@@ -188,16 +188,7 @@ impl Committer<'_> {
     /// # Errors
     /// As for [`Self::commit`]. The manifests stay as they are, or the request takes effect later.
     pub async fn merge_manifests(&self, now_ms: i64) -> Result<Merged, CommitError> {
-        let unavailable = |last: String| CommitError::Unavailable {
-            table: self.table.clone(),
-            attempts: 1,
-            last,
-        };
-        let settled = |judged: Result<Attempt, CommitError>| match judged {
-            Ok(Attempt::Again(last)) => unavailable(last),
-            Ok(Attempt::Added | Attempt::Done(_)) => unavailable(String::new()),
-            Err(error) => error,
-        };
+        let settled = |judged: Result<Attempt, CommitError>| self.settled(judged);
         let base = self.catalog.load(self.table).await;
         let base = base.map_err(|error| settled(self.judge(error)))?;
         plan::decide(&base, self.writer, &[]).map_err(|stop| self.stopped(stop))?;
@@ -229,7 +220,7 @@ impl Committer<'_> {
         match self.catalog.commit(self.table, &replacement.request).await {
             Ok(CommitOutcome::Committed(_)) => Ok(Merged::Merged(old.len())),
             Ok(CommitOutcome::Conflict { reason } | CommitOutcome::Unknown { reason }) => {
-                Err(unavailable(reason))
+                Err(self.settled(Ok(Attempt::Again(reason))))
             }
             Err(error) => Err(settled(self.judge(error))),
         }
@@ -313,7 +304,11 @@ impl Committer<'_> {
     }
 
     /// The manifests below the base, read once per base.
-    async fn read_list(&self, base: &TableMetadata, trail: &mut Trail) -> Result<(), FilesError> {
+    pub(super) async fn read_list(
+        &self,
+        base: &TableMetadata,
+        trail: &mut Trail,
+    ) -> Result<(), FilesError> {
         let Some(current) = base.current() else {
             trail.listed = None;
             return match base.current_id() {
@@ -342,7 +337,7 @@ impl Committer<'_> {
         Ok(())
     }
 
-    fn judge(&self, error: CatalogError) -> Result<Attempt, CommitError> {
+    pub(super) fn judge(&self, error: CatalogError) -> Result<Attempt, CommitError> {
         match error {
             CatalogError::Unavailable { .. } => Ok(Attempt::Again(error.to_string())),
             CatalogError::TableMissing { table } => Err(CommitError::TableMissing { table }),
@@ -354,7 +349,21 @@ impl Committer<'_> {
         }
     }
 
-    fn judge_files(&self, error: FilesError) -> Result<Attempt, CommitError> {
+    /// One attempt's outcome as an error: the caller tries again later.
+    pub(super) fn settled(&self, judged: Result<Attempt, CommitError>) -> CommitError {
+        let unavailable = |last: String| CommitError::Unavailable {
+            table: self.table.clone(),
+            attempts: 1,
+            last,
+        };
+        match judged {
+            Ok(Attempt::Again(last)) => unavailable(last),
+            Ok(Attempt::Added | Attempt::Done(_)) => unavailable(String::new()),
+            Err(error) => error,
+        }
+    }
+
+    pub(super) fn judge_files(&self, error: FilesError) -> Result<Attempt, CommitError> {
         let reason = error.to_string();
         match error {
             // The list may belong to a snapshot that was removed since the table was loaded.
@@ -369,7 +378,7 @@ impl Committer<'_> {
         }
     }
 
-    fn stopped(&self, stop: Stop) -> CommitError {
+    pub(super) fn stopped(&self, stop: Stop) -> CommitError {
         CommitError::Stopped {
             table: self.table.clone(),
             stop,
@@ -377,7 +386,7 @@ impl Committer<'_> {
     }
 
     /// Grows with each failure; spread, so that two writers do not meet again.
-    fn backoff(&self, failures: u32) -> Duration {
+    pub(super) fn backoff(&self, failures: u32) -> Duration {
         let longest = BACKOFF_MIN
             .saturating_mul(1 << failures.min(16))
             .min(BACKOFF_MAX);
@@ -387,7 +396,7 @@ impl Committer<'_> {
     /// Removes lists that no snapshot names and none can come to name: the request was refused,
     /// and main has left the snapshot that it required. Manifests stay: another leader's commit may
     /// name the very same one.
-    async fn tidy(&self, table: &TableMetadata, trail: &Trail) -> usize {
+    pub(super) async fn tidy(&self, table: &TableMetadata, trail: &Trail) -> usize {
         let named: BTreeSet<_> = table
             .snapshots
             .iter()
@@ -407,7 +416,7 @@ impl Committer<'_> {
     }
 }
 
-fn damaged(location: &str, reason: &str) -> FilesError {
+pub(super) fn damaged(location: &str, reason: &str) -> FilesError {
     FilesError::Refused {
         location: location.to_owned(),
         reason: reason.to_owned(),
@@ -417,6 +426,8 @@ fn damaged(location: &str, reason: &str) -> FilesError {
 }
 
 #[cfg(test)]
-mod conformance;
+pub(super) mod conformance;
+#[cfg(test)]
+mod month;
 #[cfg(test)]
 mod simulation;

@@ -5,6 +5,10 @@
 //! Rule: an added entry has no sequence number: it inherits the one of the snapshot, so that the
 //! same manifest serves every try.
 
+mod live;
+
+pub use live::{LiveFile, live_file, location_of, removed_by, rows_of, size_of};
+
 use super::avro::{AvroError, AvroSchema, Container, Value, read_container, write_container};
 use super::data_file::{DataFile, Metrics};
 use super::datum::{Datum, decimal_bytes, minimal};

@@ -41,6 +41,27 @@ pub enum Content {
     Deletes,
 }
 
+impl ManifestFile {
+    /// It only states which files its snapshot removed: later snapshots do not need it.
+    pub fn is_spent(&self) -> bool {
+        self.deleted_files > 0 && self.added_files == 0 && self.existing_files == 0
+    }
+}
+
+/// How the names of our manifests begin.
+const OURS: &str = "streamctl-";
+
+/// The manifests that the next snapshot lists too: not ours that only state what was removed.
+pub fn kept(listed: &[ManifestFile]) -> impl Iterator<Item = &ManifestFile> {
+    let is_ours = |manifest: &ManifestFile| {
+        let name = manifest.location.rsplit('/').next();
+        name.is_some_and(|name| name.starts_with(OURS))
+    };
+    listed
+        .iter()
+        .filter(move |manifest| !(manifest.is_spent() && is_ours(manifest)))
+}
+
 /// Of the snapshot whose list it is.
 #[derive(Clone, Copy, Debug)]
 pub struct ListHeader {

@@ -17,15 +17,15 @@ use std::collections::BTreeMap;
 /// So many manifests of one level become one of the next, unless the settings state otherwise.
 pub const MERGE_AT: usize = 100;
 /// Files of one merged manifest; a manifest with more is left alone.
-const FILES_MAX: i64 = 100_000;
+pub(super) const FILES_MAX: i64 = 100_000;
 
 /// How often a manifest's entries were merged already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Level(u32);
+pub(super) struct Level(pub u32);
 
 impl Level {
     /// Our manifests state it in their names; others have none.
-    fn of(location: &str) -> Option<Self> {
+    pub fn of(location: &str) -> Option<Self> {
         let name = location.rsplit('/').next()?;
         let rest = name.strip_prefix("streamctl-")?;
         match rest.strip_prefix("merged") {
@@ -140,7 +140,8 @@ pub fn replace(
     }];
     let gone =
         |manifest: &ManifestFile| old.iter().any(|(old, _)| old.location == manifest.location);
-    all.extend(listed.iter().filter(|manifest| !gone(manifest)).cloned());
+    let stay = manifest_list::kept(listed).filter(|manifest| !gone(manifest));
+    all.extend(stay.cloned());
     let kept = all.len() - 1;
     let row_ids = super::plan::assign_row_ids(base, &mut all);
     let header = ListHeader {
@@ -196,7 +197,7 @@ pub fn replace(
 }
 
 /// The entries of a manifest as entries of another one: what they inherited is written out.
-fn existing(
+pub(super) fn existing(
     manifest: &ManifestFile,
     found: Vec<Value>,
     entries: &mut Vec<Value>,

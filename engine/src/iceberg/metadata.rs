@@ -8,6 +8,7 @@ use super::types::Schema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The branch that readers see.
 pub const MAIN: &str = "main";
@@ -49,8 +50,13 @@ pub struct TableMetadata {
     pub properties: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_snapshot_id: Option<i64>,
-    #[serde(default, deserialize_with = "or_default")]
-    pub snapshots: Vec<Snapshot>,
+    /// Shared: a table with thousands of them is copied at each commit.
+    #[serde(
+        default,
+        deserialize_with = "shared_or_default",
+        serialize_with = "as_snapshots"
+    )]
+    pub snapshots: Vec<Arc<Snapshot>>,
     #[serde(default, deserialize_with = "or_default")]
     pub snapshot_log: Vec<SnapshotLogEntry>,
     #[serde(default, deserialize_with = "or_default")]
@@ -121,6 +127,21 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+fn shared_or_default<'de, D>(deserializer: D) -> Result<Vec<Arc<Snapshot>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let snapshots: Vec<Snapshot> = or_default(deserializer)?;
+    Ok(snapshots.into_iter().map(Arc::new).collect())
+}
+
+fn as_snapshots<S>(snapshots: &[Arc<Snapshot>], serializer: S) -> Result<S::Ok, S::Error>
+where
+    S: serde::Serializer,
+{
+    serializer.collect_seq(snapshots.iter().map(|snapshot| &**snapshot))
+}
+
 impl TableMetadata {
     /// The snapshot that readers see. `None`: the table is empty, or names one that it does not
     /// hold.
@@ -138,10 +159,9 @@ impl TableMetadata {
     }
 
     pub fn snapshot(&self, id: i64) -> Option<&Snapshot> {
-        self.snapshots
-            .iter()
-            .rev()
-            .find(|snapshot| snapshot.snapshot_id == id)
+        let found = self.snapshots.iter().rev();
+        let mut found = found.filter(|snapshot| snapshot.snapshot_id == id);
+        found.next().map(|snapshot| &**snapshot)
     }
 
     pub fn current_schema(&self) -> Option<&Schema> {

@@ -19,6 +19,7 @@ pub mod merge;
 pub mod metadata;
 pub mod partition;
 pub mod plan;
+pub mod rewrite;
 pub mod schema;
 pub mod split;
 pub mod stats;

@@ -163,6 +163,11 @@ pub fn is_own(snapshot: &Snapshot, writer: &Writer) -> bool {
     summary::is_ours(snapshot, writer)
 }
 
+/// Whether a snapshot of this job has put data files in the place of others.
+pub fn has_rewritten(snapshot: &Snapshot, writer: &Writer) -> bool {
+    is_own(snapshot, writer) && snapshot.summary.contains_key(summary::REMOVED_FILES)
+}
+
 /// The epochs of this job that a snapshot states to add.
 pub fn epochs_of(snapshot: &Snapshot, writer: &Writer) -> Vec<u64> {
     match is_own(snapshot, writer) {
@@ -252,7 +257,7 @@ pub fn prepare(
             bytes: bytes.into(),
         });
     }
-    all.extend_from_slice(listed);
+    all.extend(manifest_list::kept(listed).cloned());
     if all.len() > manifest_list::MANIFESTS_MAX {
         return Err(Stop::TooMany {
             found: all.len(),

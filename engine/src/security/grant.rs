@@ -41,6 +41,8 @@ pub enum Use {
     Function,
     /// Reading some records of its source, and running its query on them.
     Preview,
+    /// Putting the rows of its table's files into fewer ones.
+    Rewrite,
 }
 
 impl Use {
@@ -48,7 +50,9 @@ impl Use {
     pub fn role(self) -> Role {
         match self {
             Self::Read => Role::View,
-            Self::Verify | Self::Rebuild | Self::Function | Self::Preview => Role::Operate,
+            Self::Verify | Self::Rebuild | Self::Function | Self::Preview | Self::Rewrite => {
+                Role::Operate
+            }
         }
     }
 }

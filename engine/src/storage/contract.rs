@@ -29,6 +29,7 @@ pub async fn contract(storage: &dyn Storage, root: &Location) {
     a_listing_is_whole_and_in_order(storage, &below(root, "list")).await;
     strange_names_work(storage, &below(root, "names")).await;
     large_and_empty_objects_work(storage, &below(root, "sizes")).await;
+    a_part_of_an_object_is_read(storage, &below(root, "part")).await;
     what_is_missing_is_named(storage, &below(root, "absent")).await;
     an_abandoned_object_never_becomes_visible(storage, &below(root, "abandon")).await;
     a_sweep_takes_only_the_orphans_of_its_job(storage, &below(root, "sweep")).await;
@@ -308,6 +309,22 @@ async fn large_and_empty_objects_work(storage: &dyn Storage, root: &Location) {
         matches!(refused, Err(StorageError::TooLarge { size, limit: at, .. }) if size == limit + 1 && at == limit),
         "an object above the limit is refused with both figures"
     );
+}
+
+async fn a_part_of_an_object_is_read(storage: &dyn Storage, root: &Location) {
+    let object = stage(storage, &root.join("a"), b"0123456789").await;
+    let location = &object.location;
+    storage.publish(&object).await.expect("it can be published");
+    for (start, length, part) in [(0, 10, "0123456789"), (3, 4, "3456"), (9, 1, "9")] {
+        let read = storage.get_range(location, start, length).await;
+        assert_eq!(read.expect("a part is read"), part);
+    }
+    for (start, length) in [(8, 3), (10, 1)] {
+        let beyond = storage.get_range(location, start, length).await;
+        assert!(beyond.is_err(), "{start} and {length}: {beyond:?}");
+    }
+    let missing = storage.get_range(&root.join("b"), 0, 1).await;
+    assert!(matches!(missing, Err(StorageError::NotFound { .. })));
 }
 
 async fn what_is_missing_is_named(storage: &dyn Storage, root: &Location) {

@@ -15,7 +15,7 @@ use super::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fs::{self, File, Metadata};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use streamctl_proto::report::{StagedObject, Staging};
@@ -44,6 +44,15 @@ impl Storage for LocalStorage {
 
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
         blocking(location, move |path| read_up_to(path, limit)).await
+    }
+
+    async fn get_range(
+        &self,
+        location: &str,
+        start: u64,
+        length: u64,
+    ) -> Result<Bytes, StorageError> {
+        blocking(location, move |path| read_range(path, start, length)).await
     }
 
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
@@ -215,6 +224,23 @@ fn read_up_to(path: &Path, limit: u64) -> Result<Bytes, StorageError> {
         });
     }
     Ok(bytes.into())
+}
+
+fn read_range(path: &Path, start: u64, length: u64) -> Result<Bytes, StorageError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        file.take(length).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| failed(path, &error))?;
+    if bytes.len() as u64 == length {
+        Ok(bytes.into())
+    } else {
+        let location = path.display().to_string();
+        Err(super::too_short(&location, start.saturating_add(length)))
+    }
 }
 
 fn put_new(path: &Path, bytes: &[u8]) -> io::Result<PutOutcome> {

@@ -130,6 +130,22 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     }
     /// The whole object; refused when it is larger than `limit` bytes.
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError>;
+    /// `length` bytes of an object from `start` on, all of which exist. Implementations that cannot
+    /// read a part read the whole.
+    async fn get_range(
+        &self,
+        location: &str,
+        start: u64,
+        length: u64,
+    ) -> Result<Bytes, StorageError> {
+        let bytes = self.get(location, u64::MAX).await?;
+        let end = start.saturating_add(length);
+        if end > bytes.len() as u64 {
+            return Err(too_short(location, end));
+        }
+        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(bytes.slice(at(start)..at(end)))
+    }
     /// Size and ETag of one object.
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError>;
     /// Creates an object durably, unless one with that name exists.
@@ -194,6 +210,16 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Deletes the staged objects below `folder` that are orphans by `orphans`, and returns their
     /// number. Does not use a clock: the name alone decides whether an object is an orphan.
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError>;
+}
+
+/// An object ends before a part of it that is read: it is another one than its reader knows.
+fn too_short(location: &str, end: u64) -> StorageError {
+    StorageError::Refused {
+        cause: RefusalCause::Request,
+        location: location.to_owned(),
+        reason: format!("it has fewer than {end} bytes"),
+        hint: "it was replaced since it was written; look at who writes there".to_owned(),
+    }
 }
 
 /// An object being staged. If dropped without `finish`, it leaves an orphan that a sweep deletes.

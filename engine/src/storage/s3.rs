@@ -118,12 +118,37 @@ impl Storage for S3Storage {
         let mut tries = 0;
         loop {
             tries += 1;
-            match read(&client, place, limit).await {
+            match read(&client, place, None, limit).await {
                 // The SDK retries until a response begins; a response that breaks off is retried
                 // here.
                 Err(Read::BrokenOff(_)) if tries < READ_TRIES_MAX => {}
                 Err(Read::BrokenOff(error) | Read::Failed(error)) => return Err(error),
                 Ok(bytes) => return Ok(bytes),
+            }
+        }
+    }
+
+    async fn get_range(
+        &self,
+        location: &str,
+        start: u64,
+        length: u64,
+    ) -> Result<Bytes, StorageError> {
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let place = Place::parse(location)?;
+        let client = self.aws.s3().await;
+        let end = start.saturating_add(length);
+        let range = format!("bytes={start}-{}", end - 1);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match read(&client, place, Some(range.clone()), length).await {
+                Err(Read::BrokenOff(_)) if tries < READ_TRIES_MAX => {}
+                Err(Read::BrokenOff(error) | Read::Failed(error)) => return Err(error),
+                Ok(bytes) if bytes.len() as u64 == length => return Ok(bytes),
+                Ok(_) => return Err(super::too_short(location, end)),
             }
         }
     }
@@ -358,8 +383,15 @@ enum Read {
     Failed(StorageError),
 }
 
-async fn read(client: &Client, place: Place<'_>, limit: u64) -> Result<Bytes, Read> {
+/// Reads an object, or a range of it in the form of the HTTP header.
+async fn read(
+    client: &Client,
+    place: Place<'_>,
+    range: Option<String>,
+    limit: u64,
+) -> Result<Bytes, Read> {
     let request = client.get_object().bucket(place.bucket).key(place.key);
+    let request = request.set_range(range);
     let answer = request
         .send()
         .await

@@ -18,7 +18,7 @@ use streamctl_tests::python::Python;
 use streamctl_tests::servers::WAREHOUSE;
 
 const REST: Duration = Duration::from_secs(240);
-const TABLE: &str = "sales.by_country";
+pub(super) const TABLE: &str = "sales.by_country";
 
 /// The sink of a job file replaced.
 pub(super) fn with_sink(job: &str, sink: &str) -> String {
@@ -29,7 +29,7 @@ pub(super) fn with_sink(job: &str, sink: &str) -> String {
 }
 
 /// A client of tables that is not ours.
-struct Tables {
+pub(super) struct Tables {
     python: Python,
     place: Vec<String>,
 }
@@ -56,7 +56,7 @@ impl Tables {
     }
 
     #[track_caller]
-    fn ask(&self, table: &str, words: &[&str]) -> Value {
+    pub(super) fn ask(&self, table: &str, words: &[&str]) -> Value {
         let mut all: Vec<&str> = self.place.iter().map(String::as_str).collect();
         all.extend(["--table", table]);
         all.extend(words);
@@ -206,7 +206,7 @@ fn rows_are_there_once(folder: &Path, tables: &Tables, dead: &str) {
 
 /// A cluster that reaches the catalog on the port `used`, which leads to `port`; the table's
 /// namespace; and a job that writes to it.
-fn scene_with_tables(servers: Servers, port: u16, used: u16) -> (Scene, Tables, String) {
+pub(super) fn scene_with_tables(servers: Servers, port: u16, used: u16) -> (Scene, Tables, String) {
     let tables = Tables::rest(servers.env(), port);
     let uri = format!("http://127.0.0.1:{used}");
     let credentials = servers.folder().join("credentials");

@@ -30,6 +30,7 @@ mod functions;
 mod hangs;
 mod hive_files;
 mod iceberg;
+mod iceberg_small_files;
 mod image;
 mod inside;
 mod local_mode;

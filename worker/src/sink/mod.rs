@@ -22,6 +22,7 @@ pub use error::{EncodeError, SinkError};
 #[cfg(test)]
 pub(crate) use files::tests;
 pub(crate) use gzip_lines::{GzipLines, LinesPlace};
+pub(crate) use iceberg::rewriter;
 pub(crate) use object::{ObjectWriter, abandon_all};
 #[cfg(test)]
 pub(crate) use objects::OBJECT_BYTES_ALWAYS;

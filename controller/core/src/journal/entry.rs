@@ -40,13 +40,14 @@ pub enum Kind {
     ShardSplit,
     ShardMerged,
     HistoryCut,
+    TableCompacted,
     /// A later build wrote it.
     #[serde(other)]
     Other,
 }
 
 impl Kind {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::LeaderElected,
         Self::WorkerJoined,
         Self::WorkerLeft,
@@ -74,6 +75,7 @@ impl Kind {
         Self::ShardSplit,
         Self::ShardMerged,
         Self::HistoryCut,
+        Self::TableCompacted,
     ];
 
     /// The name in the store, on the wire, in the log and in a table.
@@ -106,6 +108,7 @@ impl Kind {
             Self::ShardSplit => "shard_split",
             Self::ShardMerged => "shard_merged",
             Self::HistoryCut => "history_cut",
+            Self::TableCompacted => "table_compacted",
             Self::Other => "other",
         }
     }
@@ -138,6 +141,7 @@ impl Kind {
             | Self::ShardSplit
             | Self::ShardMerged
             | Self::HistoryCut
+            | Self::TableCompacted
             | Self::Other => Severity::Info,
         }
     }

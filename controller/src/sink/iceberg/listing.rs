@@ -8,6 +8,7 @@ use super::super::Listing;
 use super::super::listing::Gone;
 use super::{Opened, of_catalog};
 use futures::stream::{self, StreamExt as _};
+use std::sync::Arc;
 use streamctl_engine::iceberg::commit::{CommitError, LIST_BYTES_MAX};
 use streamctl_engine::iceberg::files::{Files as _, FilesError};
 use streamctl_engine::iceberg::manifest::{self, DELETED, Listed};
@@ -20,8 +21,8 @@ use streamctl_engine::iceberg::storage_location;
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 /// Manifests that are read at the same time.
 const READ_PARALLEL_MAX: usize = 8;
-/// Snapshots of others whose removed files are looked at.
-const FOREIGN_SNAPSHOTS_MAX: usize = 1_000;
+/// Snapshots whose removed files are looked at.
+const REMOVING_SNAPSHOTS_MAX: usize = 1_000;
 
 /// The files of the table's current snapshot.
 pub(super) async fn list(opened: &Opened, writer: &Writer) -> Result<Listing, CommitError> {
@@ -54,7 +55,7 @@ pub(super) async fn list(opened: &Opened, writer: &Writer) -> Result<Listing, Co
     Ok(listing)
 }
 
-/// The files that snapshots of others removed, as far as these snapshots are kept.
+/// The files that snapshots removed, as far as these snapshots are kept.
 async fn removed(
     opened: &Opened,
     table: &TableMetadata,
@@ -65,17 +66,19 @@ async fn removed(
         let operation = snapshot.summary.get("operation");
         operation.map_or("", String::as_str).to_owned()
     };
-    let foreign = table.snapshots.iter().filter(|snapshot| {
+    let removing = table.snapshots.iter().filter(|snapshot| {
         let removes = matches!(&*operation(snapshot), "replace" | "overwrite" | "delete");
-        removes && !plan::is_own(snapshot, writer)
+        removes && (!plan::is_own(snapshot, writer) || plan::has_rewritten(snapshot, writer))
     });
-    for snapshot in foreign.take(FOREIGN_SNAPSHOTS_MAX) {
+    for snapshot in removing.take(REMOVING_SNAPSHOTS_MAX) {
         let own = manifests(opened, snapshot).await?.into_iter();
         let own: Vec<_> = own
             .filter(|manifest| manifest.added_snapshot_id == snapshot.snapshot_id)
             .collect();
         let gone = match &*operation(snapshot) {
-            "replace" => Gone::Rewritten,
+            "replace" => Gone::Rewritten {
+                by_job: plan::is_own(snapshot, writer),
+            },
             operation => Gone::Removed {
                 snapshot: snapshot.snapshot_id,
                 operation: operation.to_owned(),
@@ -89,7 +92,7 @@ async fn removed(
         .await?;
     }
     let ids: Vec<_> = table.snapshots.iter().map(|one| one.snapshot_id).collect();
-    let is_cut = |snapshot: &Snapshot| {
+    let is_cut = |snapshot: &Arc<Snapshot>| {
         let parent = snapshot.parent_snapshot_id;
         parent.is_some_and(|parent| !ids.contains(&parent))
     };

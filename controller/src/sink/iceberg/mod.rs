@@ -5,8 +5,10 @@
 //! Rule: the table decides whether an epoch is in it, never an earlier answer. Files are complete
 //! before a request names them.
 
+mod compact;
 mod listing;
 
+use super::compact::{Compacted, CompactionTurn, NotCompacted};
 use super::files::FilesCommitter;
 use super::{Committed, Committer, Listing, PublishError, Visit, objects};
 use async_trait::async_trait;
@@ -345,11 +347,17 @@ impl Committer for IcebergCommitter {
         self.objects.visit(place, visit).await
     }
 
+    async fn compact(&self, turn: CompactionTurn<'_>) -> Result<Compacted, NotCompacted> {
+        compact::compact(self, turn).await
+    }
+
     async fn listing(&self) -> Result<Option<Listing>, StorageError> {
         let listed = async {
             let target = self.target()?;
             let opened = self.open().await?;
-            listing::list(&opened, &target.writer).await
+            let mut listing = listing::list(&opened, &target.writer).await?;
+            listing.rewrites = self.sink.maintenance.is_some();
+            Ok(listing)
         };
         let listed: Result<Listing, CommitError> = listed.await;
         listed

@@ -53,6 +53,7 @@ impl Scene {
             keep_snapshots: NonZeroU32::new(3).unwrap(),
             compression: Compression::Zstd,
             target_size: 1 << 20,
+            maintenance: None,
             pinned: Some(Box::new(PinnedTable {
                 cluster: "test".into(),
                 uuid: table.table_uuid.clone(),
@@ -257,3 +258,5 @@ async fn a_listing_shows_each_file_once() {
     assert_eq!(listing.shown("/elsewhere", 1), Shown::Missing);
     assert_eq!(listing.stated_twice().count(), 0);
 }
+
+mod compacting;

@@ -10,6 +10,7 @@ use super::super::metadata::{
 use super::super::partition::{FIRST_FIELD_ID, PartitionSpec};
 use super::request::{CommitRequest, NewTable, Requirement, Update};
 use serde_json::{Map, json};
+use std::sync::Arc;
 
 /// Metadata files that a table remembers unless it states another number.
 const PREVIOUS_VERSIONS_MAX: usize = 100;
@@ -131,7 +132,7 @@ fn add_snapshot(table: &mut TableMetadata, snapshot: &Snapshot) -> Result<(), No
         table.next_row_id = Some(first.saturating_add(added));
     }
     table.last_sequence_number = snapshot.sequence_number;
-    table.snapshots.push(snapshot.clone());
+    table.snapshots.push(Arc::new(snapshot.clone()));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::super::partition;
 use super::{EpochFiles, Writer};
 use chrono::{DateTime, SecondsFormat};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub(super) const CLUSTER: &str = "streamctl.cluster";
 pub(super) const JOB: &str = "streamctl.job";
@@ -17,6 +18,8 @@ const EPOCH: &str = "streamctl.epoch";
 const EPOCHS: &str = "streamctl.epochs";
 const WINDOW: &str = "streamctl.window";
 const MANIFESTS: &str = "streamctl.manifests";
+/// How many data files a snapshot removes.
+pub(super) const REMOVED_FILES: &str = "deleted-data-files";
 
 /// How far the table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +37,19 @@ pub(super) fn progress(base: &TableMetadata, writer: &Writer) -> Progress {
         base.properties.get(&marker_name(writer)),
         base.properties.get(&submitted_name(writer)),
     );
-    let summaries = base
+    let stated_by = |snapshot: &Arc<Snapshot>| {
+        let found = stated(snapshot.summary.get(EPOCH), snapshot.summary.get(SUBMITTED))?;
+        is_ours(snapshot, writer).then_some(found)
+    };
+    let mut summaries = base.snapshots.iter().rev().filter_map(stated_by);
+    // Epochs ascend, so the newest snapshot is enough, if the catalog keeps their order.
+    let is_ordered = base
         .snapshots
-        .iter()
-        .filter(|snapshot| is_ours(snapshot, writer))
-        .filter_map(|snapshot| {
-            stated(snapshot.summary.get(EPOCH), snapshot.summary.get(SUBMITTED))
-        });
+        .is_sorted_by_key(|snapshot| snapshot.sequence_number);
+    let summaries: Vec<_> = match is_ordered {
+        true => summaries.next().into_iter().collect(),
+        false => summaries.collect(),
+    };
     let mut progress = Progress::None;
     for (submitted_ms, epoch) in property.into_iter().chain(summaries) {
         if submitted_ms > writer.submitted_ms {
@@ -179,6 +188,62 @@ pub(in super::super) fn of_replacement(
         .flat_map(|current| &current.summary);
     let totals = totals.filter(|(name, _)| name.starts_with("total-"));
     summary.extend(totals.map(|(name, value)| (name.clone(), value.clone())));
+    summary
+}
+
+/// How a rewriting changes the table's files; its rows stay as they are.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct FilesChange {
+    pub added: u64,
+    pub added_bytes: u64,
+    pub removed: u64,
+    pub removed_bytes: u64,
+    pub rows: u64,
+}
+
+/// The summary of the snapshot that replaces data files by others with the same rows.
+pub(in super::super) fn of_rewriting(
+    base: &TableMetadata,
+    writer: &Writer,
+    change: FilesChange,
+) -> BTreeMap<String, String> {
+    let FilesChange {
+        added,
+        added_bytes,
+        removed,
+        removed_bytes,
+        rows,
+    } = change;
+    let mut summary: BTreeMap<String, String> = base
+        .current()
+        .into_iter()
+        .flat_map(|current| &current.summary)
+        .filter(|(name, _)| name.starts_with("total-"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let mut set = |name: &str, value: String| {
+        summary.insert(name.to_owned(), value);
+    };
+    let totals = [
+        ("data-files", added, removed),
+        ("files-size", added_bytes, removed_bytes),
+    ];
+    for (name, more, less) in totals {
+        if let Some(before) = total(base, name) {
+            let total = (before + more).saturating_sub(less);
+            set(&format!("total-{name}"), total.to_string());
+        }
+    }
+    set("operation", "replace".to_owned());
+    set("added-data-files", added.to_string());
+    set(REMOVED_FILES, removed.to_string());
+    set("added-records", rows.to_string());
+    set("deleted-records", rows.to_string());
+    set("added-files-size", added_bytes.to_string());
+    set("removed-files-size", removed_bytes.to_string());
+    set("changed-partition-count", "1".to_owned());
+    set(CLUSTER, writer.cluster.clone());
+    set(JOB, writer.job.clone());
     summary
 }
 

@@ -6,6 +6,7 @@ use super::super::manifest::decode;
 use super::super::partition::PartitionSpec;
 use super::super::types::{Field, Primitive, Schema, Type};
 use super::*;
+use std::sync::Arc;
 
 pub(crate) fn table() -> NewTable {
     NewTable {
@@ -171,7 +172,9 @@ fn only_our_surplus_snapshots_are_removed_and_none_with_a_tag() {
         rest: serde_json::Map::new(),
     };
     table.refs.insert("audit".into(), tag);
-    table.snapshots[1].summary.remove("streamctl.job");
+    Arc::make_mut(&mut table.snapshots[1])
+        .summary
+        .remove("streamctl.job");
     let (table, prepared) = append(&table, &[epoch(4)], Some(1));
     let rest: Vec<_> = table
         .snapshots

@@ -83,6 +83,16 @@ pub(super) fn pin(
         let hint = "versions 2 and 3 are written: ALTER TABLE ... SET TBLPROPERTIES ('format-version' = '2')";
         return Err(problem(TABLE, message, hint.to_owned()));
     }
+    if table.format_version >= 3 && sink.maintenance.is_some() {
+        let message =
+            "rows of a table of version 3 have ids, and rewriting files would change them";
+        let hint = "leave maintenance out; Spark's rewrite_data_files keeps the ids";
+        return Err(problem(
+            "sink.maintenance",
+            message.to_owned(),
+            hint.to_owned(),
+        ));
+    }
     let Some(schema) = table.current_schema() else {
         let hint = "look at the table's metadata file".to_owned();
         return Err(problem(

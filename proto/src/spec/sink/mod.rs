@@ -16,6 +16,7 @@ pub use files::{
 };
 pub use iceberg::{
     DATA_FILE_EXTENSION, IcebergSink, PartitionBy, PartitionTransform, PinnedTable, TableCatalog,
+    TableMaintenance,
 };
 
 use super::Location;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::ops::Deref;
 use std::path::Path;
+use std::time::Duration;
 
 /// The interface of a kind of sink for the rest of the program.
 pub trait SinkFacts {
@@ -63,6 +65,10 @@ pub trait SinkFacts {
     /// The sink with a place that no other job has, of this name or another, if names of objects
     /// alone do not tell jobs apart. `submitted_ms`: the job's first submit.
     fn set_apart(&self, _job: &JobName, _submitted_ms: i64) -> Option<SinkKind> {
+        None
+    }
+    /// How often small files are rewritten; `None`: they are not.
+    fn compacts_every(&self) -> Option<Duration> {
         None
     }
     /// What makes an epoch name fewer objects.

@@ -4,8 +4,11 @@
 //! become objects (`objects`), the commit (the controller): a worker never talks to a catalog.
 //! Rule: a file is of one partition, in the columns of the table as it was pinned at submit.
 
+mod rewrite;
 mod rows;
 mod split;
+
+pub(crate) use rewrite::rewriter;
 
 use super::objects::{Encoding, Numbers, ObjectsContext, ObjectsWriter};
 use super::read_back::{ReadBack, Whole};

@@ -70,21 +70,6 @@ impl TableSplit {
         &self.form
     }
 
-    /// The folder of a partition; none if its values name no folder.
-    fn folder(&self, values: &[Option<Datum>]) -> String {
-        let mut folder = String::new();
-        for (field, value) in self.fields.iter().zip(values) {
-            let text = field.transform.text(value.as_ref(), &field.source);
-            let text = value.as_ref().map(|_| text.as_str());
-            folder.push_str(&partition_folder(&field.name, text));
-            folder.push('/');
-        }
-        match check_folder(self.place.as_str(), &folder) {
-            Ok(()) => folder,
-            Err(_) => String::new(),
-        }
-    }
-
     /// Why rows with these values are in no file.
     fn refusal(&self, values: &[Option<Datum>]) -> Option<String> {
         let long = |value: &Option<Datum>| {
@@ -133,7 +118,7 @@ impl Split for TableSplit {
             }
             all.parts.push(Part {
                 key: part_key(&reported_partition(&part.values)),
-                folder: self.folder(&part.values),
+                folder: folder(&self.place, &self.fields, &part.values),
                 rows: with_ids(&part.rows, &self.schema)?,
             });
         }
@@ -148,6 +133,21 @@ impl Split for TableSplit {
             &metrics,
             offsets,
         ))
+    }
+}
+
+/// The folder of a partition below `place`; none if its values name no folder.
+pub(super) fn folder(place: &Location, fields: &[BoundField], values: &[Option<Datum>]) -> String {
+    let mut folder = String::new();
+    for (field, value) in fields.iter().zip(values) {
+        let text = field.transform.text(value.as_ref(), &field.source);
+        let text = value.as_ref().map(|_| text.as_str());
+        folder.push_str(&partition_folder(&field.name, text));
+        folder.push('/');
+    }
+    match check_folder(place.as_str(), &folder) {
+        Ok(()) => folder,
+        Err(_) => String::new(),
     }
 }
 

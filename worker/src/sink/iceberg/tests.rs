@@ -46,6 +46,7 @@ fn sink() -> IcebergSink {
         keep_snapshots: NonZeroU32::MIN,
         compression: Compression::Zstd,
         target_size: 1 << 20,
+        maintenance: None,
         pinned: Some(Box::new(PinnedTable {
             cluster: "c".into(),
             uuid: "u".into(),

@@ -7,11 +7,14 @@ use super::super::super::files::{Files, FilesError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Debug, Default)]
 pub struct MemoryFiles {
     files: Mutex<BTreeMap<String, Bytes>>,
+    written: AtomicU64,
 }
 
 impl MemoryFiles {
@@ -26,10 +29,21 @@ impl MemoryFiles {
         files.get(location).cloned()
     }
 
+    /// The bytes of all files that were ever written.
+    pub fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     pub fn write(&self, location: &str, bytes: Bytes) {
         let mut files = self.files.lock().expect("no test panics with the lock");
-        let known = files.entry(location.to_owned()).or_insert(bytes.clone());
-        assert_eq!(*known, bytes, "{location} would change");
+        match files.entry(location.to_owned()) {
+            Entry::Occupied(known) => assert_eq!(*known.get(), bytes, "{location} would change"),
+            Entry::Vacant(free) => {
+                self.written
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                free.insert(bytes);
+            }
+        }
     }
 }
 

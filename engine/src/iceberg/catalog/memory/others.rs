@@ -51,6 +51,33 @@ impl MemoryCatalog {
         }
     }
 
+    /// Another writer deletes rows by a delete file that may apply to all data files.
+    pub fn delete_rows_by_another(&self, table: &TableName, files: &MemoryFiles) {
+        let listed = self.listed(table, files);
+        let base = self.look(table);
+        let deletes = ManifestFile {
+            location: format!("{}/foreign-deletes.avro", base.metadata_folder()),
+            length: 1,
+            spec_id: base.default_spec_id,
+            content: Content::Deletes,
+            sequence_number: base.last_sequence_number + 1,
+            min_sequence_number: base.last_sequence_number + 1,
+            added_snapshot_id: 1_000_000 + base.last_sequence_number + 1,
+            added_files: 1,
+            existing_files: 0,
+            deleted_files: 0,
+            added_rows: 0,
+            existing_rows: 0,
+            deleted_rows: 0,
+            partitions: None,
+            key_metadata: None,
+            first_row_id: None,
+        };
+        files.write(&deletes.location, "x".into());
+        let manifests: Vec<_> = std::iter::once(deletes).chain(listed).collect();
+        self.commit_by_another(table, files, "delete", 0, &manifests);
+    }
+
     fn write_by_another(
         &self,
         table: &TableName,
@@ -102,6 +129,22 @@ impl MemoryCatalog {
             first_row_id,
         };
         files.write(&location, bytes.into());
+        let manifests: Vec<_> = std::iter::once(added).chain(rest).collect();
+        self.commit_by_another(table, files, operation, rows, &manifests);
+    }
+
+    fn commit_by_another(
+        &self,
+        table: &TableName,
+        files: &MemoryFiles,
+        operation: &str,
+        rows: u64,
+        manifests: &[ManifestFile],
+    ) {
+        let base = self.look(table);
+        let sequence_number = base.last_sequence_number + 1;
+        let id = 1_000_000 + sequence_number;
+        let first_row_id = (base.format_version >= 3).then(|| base.next_row_id.unwrap_or(0));
         let header = ListHeader {
             format_version: base.format_version,
             snapshot_id: id,
@@ -109,9 +152,8 @@ impl MemoryCatalog {
             sequence_number,
             first_row_id,
         };
-        let manifests: Vec<_> = std::iter::once(added).chain(rest).collect();
         let list = format!("{}/snap-foreign-{id}.avro", base.metadata_folder());
-        let bytes = manifest_list::encode(&header, &manifests).expect("a list");
+        let bytes = manifest_list::encode(&header, manifests).expect("a list");
         files.write(&list, bytes.into());
         let snapshot = Snapshot {
             snapshot_id: id,
@@ -120,7 +162,7 @@ impl MemoryCatalog {
             timestamp_ms: base.last_updated_ms + 1,
             manifest_list: Some(list),
             summary: [("operation".to_owned(), operation.to_owned())].into(),
-            schema_id: Some(schema.schema_id),
+            schema_id: Some(base.current_schema_id),
             first_row_id,
             added_rows: first_row_id.map(|_| i64::try_from(rows).expect("few rows")),
             rest: serde_json::Map::new(),

@@ -2,7 +2,7 @@
 //!
 //! Rule: a limit or a default is here once; parser and reference take it from here.
 
-use super::{IcebergSink, PartitionBy, TableCatalog};
+use super::{IcebergSink, PartitionBy, TableCatalog, maintenance};
 use crate::spec::Location;
 use crate::spec::key::{Absent, Flag, Key, Part, Size, Special, Text, Whole, Word};
 use crate::spec::keys::{folder, key};
@@ -111,6 +111,12 @@ static TARGET_SIZE: Key<Size> = key(
     Absent::Is(TARGET_SIZE_DEFAULT),
     "files are cut at about this size",
 );
+static MAINTENANCE: Key<Special> = key(
+    "maintenance",
+    Special(|| "`{ compact = \"1h\", target_size = \"256MiB\" }`".to_owned()),
+    Absent::Means("small files stay"),
+    "rewrite small files into larger ones: [below](#sinkmaintenance)",
+);
 static PART: Part = Part {
     title: "[sink] with type = \"iceberg\"",
     about: "Rows are added to an [Iceberg table](iceberg.md), one snapshot per window, exactly once.",
@@ -127,13 +133,14 @@ static PART: Part = Part {
         &KEEP_SNAPSHOTS,
         &COMPRESSION,
         &TARGET_SIZE,
+        &MAINTENANCE,
     ],
 };
 
 pub(in crate::spec) static KIND: Registered = Registered {
     word: "iceberg",
     part: &PART,
-    tables: &[],
+    tables: &[&maintenance::PART],
     read,
 };
 
@@ -176,6 +183,10 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
         .and_then(NonZeroU32::new);
     let compression = table.value(&COMPRESSION);
     let target_size = table.value(&TARGET_SIZE);
+    let maintenance = match table.entry(&MAINTENANCE) {
+        Some(entry) => maintenance::read(&entry).map(Some),
+        None => Some(None),
+    };
     let sink = IcebergSink {
         catalog: catalog?,
         table: name?,
@@ -185,6 +196,7 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
         keep_snapshots: keep_snapshots?,
         compression: compression?,
         target_size: target_size?,
+        maintenance: maintenance?,
         pinned: None,
     };
     Some(sink.into())

@@ -7,9 +7,11 @@
 //! no worker calls a catalog.
 
 mod keys;
+mod maintenance;
 mod partition;
 
 pub(super) use keys::KIND;
+pub use maintenance::TableMaintenance;
 pub use partition::{PartitionBy, PartitionTransform};
 
 use super::{SinkFacts, SinkKind};
@@ -24,6 +26,7 @@ use crate::staged_place::{StagedBy, StagedPlace};
 use crate::{JobName, count};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// The extension of data files.
 pub const DATA_FILE_EXTENSION: &str = "parquet";
@@ -48,6 +51,9 @@ pub struct IcebergSink {
     pub compression: Compression,
     /// Files are cut at about this size.
     pub target_size: u64,
+    /// `None`: small files stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<TableMaintenance>,
     /// The table at submit. `None`: only in a job that is not stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Box<PinnedTable>>,
@@ -248,6 +254,12 @@ impl SinkFacts for IcebergSink {
             ("keep_snapshots", self.keep_snapshots.to_string()),
             ("compression", value_text(&self.compression)),
             ("target_size", bytes_text(self.target_size)),
+            (
+                "maintenance",
+                self.maintenance
+                    .as_ref()
+                    .map_or_else(String::new, TableMaintenance::describe),
+            ),
         ]);
         if let Some(pinned) = &self.pinned {
             fields.extend([
@@ -324,6 +336,11 @@ impl SinkFacts for IcebergSink {
             ..self.clone()
         };
         Some(sink.into())
+    }
+
+    fn compacts_every(&self) -> Option<Duration> {
+        let maintenance = self.maintenance.as_ref()?;
+        Some(maintenance.compact)
     }
 
     fn fewer_objects(&self) -> &'static str {

@@ -52,6 +52,20 @@ fn each_catalog_has_its_keys() {
 }
 
 #[test]
+fn maintenance_is_read_stored_and_shown() {
+    let kept = |more: &str| parsed(&format!("{REST}{more}"));
+    assert_eq!(kept("").maintenance, None);
+    let sink = kept("maintenance = { compact = \"1h\" }");
+    let maintenance = sink.maintenance.clone().unwrap();
+    assert_eq!(maintenance.describe(), "compact every 1h into 256MiB");
+    let fields = sink.fields();
+    assert!(fields.contains(&("maintenance", maintenance.describe())));
+    let stored = serde_json::to_string(&SinkKind::from(sink.clone())).unwrap();
+    let read: SinkKind = serde_json::from_str(&stored).unwrap();
+    assert_eq!(read, SinkKind::from(sink));
+}
+
+#[test]
 fn what_a_catalog_lacks_or_does_not_take_is_refused_with_a_hint() {
     for (sink, problem) in [
         ("catalog = \"rest\"\ntable = \"db.t\"", "uri is missing"),
@@ -112,6 +126,18 @@ fn what_a_catalog_lacks_or_does_not_take_is_refused_with_a_hint() {
         (
             "catalog = \"glue\"\ntable = \"db.t\"\nkeep_snapshots = 0",
             "out of range",
+        ),
+        (
+            "catalog = \"glue\"\ntable = \"db.t\"\nmaintenance = { target_size = \"1GiB\" }",
+            "compact",
+        ),
+        (
+            "catalog = \"glue\"\ntable = \"db.t\"\nmaintenance = { compact = \"1s\" }",
+            "out of range: 10s to 30d",
+        ),
+        (
+            "catalog = \"glue\"\ntable = \"db.t\"\nmaintenance = { compact = \"1h\", target_size = \"8GiB\" }",
+            "target_size is more than 4GiB",
         ),
         (
             "catalog = \"glue\"\ntable = \"db.t\"\nformat = \"json\"",
@@ -186,6 +212,7 @@ fn pinned() -> PinnedTable {
 
 fn sink() -> IcebergSink {
     IcebergSink {
+        maintenance: None,
         pinned: Some(Box::new(pinned())),
         ..parsed(&format!("{REST}create = true\npartition = [\"day(at)\"]"))
     }
