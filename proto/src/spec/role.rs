@@ -8,7 +8,6 @@
 
 use super::JobSpec;
 use super::key::{Absent, Key, Kind, Read};
-use super::keys::key;
 use super::problem::Part;
 use super::raw::{Entry, Table};
 use serde::{Deserialize, Serialize};
@@ -114,18 +113,18 @@ pub(super) struct RoleArn;
 /// The name of a role's session.
 pub(super) struct SessionName;
 
-pub(super) static ROLE_ARN: Key<RoleArn> = key(
-    "role_arn",
-    RoleArn,
-    Absent::Means("the programs' own credentials"),
-    "[a role to assume](security.md#roles-of-other-accounts) for this place, of another account for example",
-);
-pub(super) static SESSION_NAME: Key<SessionName> = key(
-    "session_name",
-    SessionName,
-    Absent::Means("`streamctl`"),
-    "names the role's session",
-);
+pub(super) static ROLE_ARN: Key<RoleArn> = Key {
+    name: "role_arn",
+    kind: RoleArn,
+    absent: Absent::Means("the programs' own credentials"),
+    about: "[a role to assume](security.md#roles-of-other-accounts) for this place, of another account for example",
+};
+pub(super) static SESSION_NAME: Key<SessionName> = Key {
+    name: "session_name",
+    kind: SessionName,
+    absent: Absent::Means("`streamctl`"),
+    about: "names the role's session",
+};
 
 /// Reads both keys. `is_local`: the place is a folder of a machine.
 pub(super) fn read(table: &mut Table<'_>, is_local: bool) -> Option<Option<AssumedRole>> {
@@ -356,7 +355,7 @@ mod tests {
             let found = JobSpec::parse(&of(text)).unwrap_err().to_string();
             assert!(found.contains(problem), "{text}: {found}");
             assert!(
-                found.contains("line 19") || found.contains("line 20"),
+                found.contains("line 20") || found.contains("line 21"),
                 "{found}"
             );
             assert!(found.contains("hint:"), "{found}");
