@@ -22,6 +22,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures::future::BoxFuture;
 use roles::RoleProvider;
 use std::sync::Arc;
 use std::time::Duration;
@@ -289,6 +290,15 @@ impl Aws {
         SharedCredentialsProvider::new(OfRole(provider))
     }
 
+    /// On the heap: few calls come here, and the futures of all would have room for it.
+    fn role_provider<'a>(
+        &'a self,
+        role: &'a AssumedRole,
+        region: Option<&'a str>,
+    ) -> BoxFuture<'a, Arc<RoleProvider>> {
+        Box::pin(self.find_role_provider(role, region))
+    }
+
     /// Keys of a role that hold for at least this long, if the role has such.
     ///
     /// # Errors
@@ -302,7 +312,11 @@ impl Aws {
         provider.keys(least).await.map(RoleKeys::from)
     }
 
-    async fn role_provider(&self, role: &AssumedRole, region: Option<&str>) -> Arc<RoleProvider> {
+    async fn find_role_provider(
+        &self,
+        role: &AssumedRole,
+        region: Option<&str>,
+    ) -> Arc<RoleProvider> {
         let config = self.config().await;
         let region = region.map(str::to_owned);
         let session = RoleSession {
@@ -335,9 +349,14 @@ impl Aws {
 
     /// The same by this role; `None`: with the program's own credentials.
     pub async fn s3_as(&self, role: Option<&AssumedRole>) -> aws_sdk_s3::Client {
-        let Some(role) = role else {
-            return self.s3().await;
-        };
+        match role {
+            None => self.s3().await,
+            // On the heap: see `role_provider`.
+            Some(role) => Box::pin(self.s3_by_role(role)).await,
+        }
+    }
+
+    async fn s3_by_role(&self, role: &AssumedRole) -> aws_sdk_s3::Client {
         let mut kept = self.shared.s3_by_role.lock().await;
         if let Some(client) = recent(&mut kept, role) {
             return client;
