@@ -3,6 +3,7 @@
 #
 #   deploy/aws/try-tables.sh glue BUCKET            makes database streamctl_try, table orders below s3://BUCKET/streamctl-try/
 #   deploy/aws/try-tables.sh s3tables BUCKET_ARN    makes namespace streamctl_try, table orders in that table bucket
+#   ... ROLE_ARN as a third argument                 streamctl uses the table by this role (role_arn in the sink)
 #
 # Needs: streamctl in PATH, the AWS command line with credentials and a region, pyiceberg[pyarrow,glue] for the count. The job runs on this
 # machine for a minute, on made-up records. Nothing is removed: the last lines name what to remove.
@@ -10,7 +11,8 @@ set -euo pipefail
 
 kind=${1:-}
 place=${2:-}
-[ -n "$kind" ] && [ -n "$place" ] || { sed -n '2,9p' "$0"; exit 2; }
+role=${3:-}
+[ -n "$kind" ] && [ -n "$place" ] || { sed -n '2,10p' "$0"; exit 2; }
 region=${AWS_REGION:-$(aws configure get region)}
 folder=$(mktemp -d)
 
@@ -29,10 +31,13 @@ warehouse = \"$place\""
     properties="\"type\": \"rest\", \"uri\": \"https://s3tables.$region.amazonaws.com/iceberg\", \"warehouse\": \"$place\", \"rest.sigv4-enabled\": \"true\", \"rest.signing-name\": \"s3tables\""
     ;;
   *)
-    sed -n '2,9p' "$0"
+    sed -n '2,10p' "$0"
     exit 2
     ;;
 esac
+
+[ -z "$role" ] || sink="$sink
+role_arn = \"$role\""
 
 cat >"$folder/job.toml" <<JOB
 name = "try-tables"

@@ -221,6 +221,18 @@ impl SinkChange<'_> {
     pub fn another_place(&self) -> Option<Refusal> {
         places(self.old, self.next)
     }
+
+    /// Refuses another role for another place: what is there already is published, checked and
+    /// repaired by the next version's role, which may know the new place alone.
+    pub fn another_role(&self) -> Option<Refusal> {
+        if self.old.sink.place() == self.next.sink.place() {
+            return None;
+        }
+        refuse(
+            "the sink's place changes too, and what lies in the old place is used with the new role",
+            "change the place first, and the role with a second change",
+        )
+    }
 }
 
 fn sink(key: &str, old: &JobSpec, next: &JobSpec) -> Option<Refusal> {

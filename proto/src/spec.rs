@@ -19,6 +19,7 @@ mod parse;
 mod problem;
 mod raw;
 mod reference;
+mod role;
 mod sink;
 mod source;
 pub mod summary;
@@ -40,6 +41,7 @@ pub use locate::line_of;
 pub use parse::JOB_FILE_BYTES_MAX;
 pub use problem::{Part, Problem, Problems};
 pub use reference::{KeyReference, TableReference, Without, reference};
+pub use role::{AssumedRole, NamedRole};
 pub use sink::{
     Compression, DATA_FILE_EXTENSION, FilesSink, IcebergSink, PARTITION_COLUMNS_MAX, PartitionBy,
     PartitionColumn, PartitionTransform, PinnedTable, SinkCatalog, SinkFacts, SinkFormat, SinkKind,
@@ -295,6 +297,9 @@ pub enum SchemaFrom {
         database: String,
         table: String,
         region: Option<String>,
+        /// The role by which it is read; `None`: the controllers' own credentials.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<AssumedRole>,
     },
     /// A file in the format of a GetTable response.
     File(String),
@@ -361,6 +366,10 @@ pub struct LookupSpec {
     pub name: String,
     /// Every file below is part of the lookup.
     pub path: Location,
+    /// The role by which its files are read; `None`: the programs' own credentials. Copies of them
+    /// in the checkpoint location are written and read without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<AssumedRole>,
     /// The format of its files.
     pub format: LookupFormat,
     /// How often to look for a new version.
@@ -388,6 +397,7 @@ impl LookupSpec {
         Self {
             name: name.to_owned(),
             path,
+            role: None,
             format,
             refresh: REFRESH_DEFAULT,
             size_max: LOOKUP_BYTES_DEFAULT,

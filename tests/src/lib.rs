@@ -25,6 +25,7 @@ pub mod procfs;
 pub mod proxy;
 pub mod python;
 pub mod servers;
+pub mod signers;
 pub mod sim;
 pub mod soak;
 pub mod wait;

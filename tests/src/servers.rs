@@ -82,6 +82,31 @@ impl Servers {
         (servers, port)
     }
 
+    /// The same, whose S3 and catalog know these access keys and their secrets too.
+    pub fn start_with_keys(keys: &[(&str, &str)]) -> (Self, u16) {
+        let folder = tempfile::Builder::new()
+            .prefix("streamctl-test-")
+            .tempdir()
+            .expect("a folder can be made");
+        let (s3, port) = Server::tables_with(folder.path(), &[known_keys(folder.path(), keys)]);
+        let mut servers = Self {
+            etcd: Etcd::launch(folder.path()),
+            s3,
+            kinesis: Server::kinesis(folder.path()),
+            glue: glue(folder.path()),
+            folder,
+        };
+        servers.etcd.ready();
+        servers.kinesis.ready();
+        servers.glue.ready();
+        (servers, port)
+    }
+
+    /// The port of S3.
+    pub fn s3_port(&self) -> u16 {
+        self.s3.port
+    }
+
     /// The folder of the servers' data and logs, and of the test's own.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -366,14 +391,16 @@ impl Server {
 
     /// SeaweedFS with its Iceberg catalog, and the catalog's port. Its warehouse is [`WAREHOUSE`].
     pub fn tables(folder: &Path) -> (Self, u16) {
+        Self::tables_with(folder, &[])
+    }
+
+    fn tables_with(folder: &Path, more: &[String]) -> (Self, u16) {
         let port = free_port();
-        let mut server = s3_with(
-            folder,
-            &[
-                format!("-s3.port.iceberg={port}"),
-                format!("-tableBucket={WAREHOUSE}"),
-            ],
-        );
+        let own = [
+            format!("-s3.port.iceberg={port}"),
+            format!("-tableBucket={WAREHOUSE}"),
+        ];
+        let mut server = s3_with(folder, &[&own, more].concat());
         server.ready();
         let path = format!("/v1/config?warehouse={WAREHOUSE}");
         until("an answer of the Iceberg catalog", READY_WITHIN, || {
@@ -402,6 +429,23 @@ impl Server {
 
 fn s3(folder: &Path) -> Server {
     s3_with(folder, &["-s3.port.iceberg=0".to_owned()])
+}
+
+/// The flag that makes S3 know these keys, besides those of [`credentials`].
+fn known_keys(folder: &Path, keys: &[(&str, &str)]) -> String {
+    let identity = |(key, secret): &(&str, &str)| {
+        serde_json::json!({
+            "name": key,
+            "credentials": [{ "accessKey": key, "secretKey": secret }],
+            "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+        })
+    };
+    let all = [&[("test", "test")], keys].concat();
+    let identities: Vec<_> = all.iter().map(identity).collect();
+    let text = serde_json::json!({ "identities": identities }).to_string();
+    let file = folder.join("s3-keys.json");
+    std::fs::write(&file, text).expect("the servers' folder takes files");
+    format!("-s3.config={}", file.display())
 }
 
 fn s3_with(folder: &Path, flags: &[String]) -> Server {

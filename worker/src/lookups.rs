@@ -113,8 +113,9 @@ impl Lookups {
             source,
         };
         let mut files = Vec::with_capacity(listed.objects.len());
+        let by_role = storages.as_role(spec.role.as_ref());
         for object in listed.objects {
-            let storage = storages.for_location(&object.location);
+            let storage = by_role.for_location(&object.location);
             let bytes = storage.get(&object.location, object.size).await;
             files.push((object.location, bytes.map_err(failed)?));
         }

@@ -269,6 +269,7 @@ mod tests {
     fn a_file_is_named_with_its_folder() {
         let mut job = job("SELECT id FROM source");
         job.spec.source.kind = SourceKind::Files(FilesSource {
+            role: None,
             path: Location::folder("s3://bkt/in"),
             format: RecordFormat::Json,
             arrival_time: None,

@@ -503,6 +503,7 @@ pub(crate) mod tests {
         let mut files = job("SELECT id, k FROM source");
         let path = Location::folder("memory://in");
         files.spec.source.kind = SourceKind::Files(FilesSource {
+            role: None,
             path,
             format: RecordFormat::Json,
             arrival_time: None,

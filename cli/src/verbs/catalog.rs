@@ -29,6 +29,7 @@ pub async fn show(args: &CatalogShowArgs, aws: &Aws, out: &mut Output) -> Result
         &database,
         &name,
         args.region.as_deref(),
+        None,
     );
     let response = out.during("asking the Data Catalog", call).await;
     let found = response.map_err(|error| refused(&error))?;

@@ -90,8 +90,8 @@ struct Args {
         help_heading = "Connection security"
     )]
     allow_endpoint: Vec<String>,
-    /// Role that job files may use as source.role_arn without the role admin; comma-separated or
-    /// repeated
+    /// Role that job files may name as role_arn or function.credentials without the role admin;
+    /// comma-separated or repeated
     #[arg(
         long,
         env = "STREAMCTL_ALLOW_ROLE",
@@ -172,7 +172,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let http = listen(args.http_listen, "--http-listen").await?;
     let address = args.advertise.unwrap_or(control.local_addr()?.to_string());
     let id = args.id.unwrap_or_else(|| address.clone());
-    let aws = Aws::new(AwsSettings::from_env());
+    let aws = Aws::new(AwsSettings::from_env().of("controller", &id));
     let foreign = ForeignRule::allowing(args.allow_endpoint.into_iter().chain(args.allow_role));
     let tables = TableSettings {
         cluster: args.cluster.clone(),

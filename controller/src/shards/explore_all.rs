@@ -25,6 +25,10 @@ pub async fn explore_all(
     places: bool,
 ) -> (Explored, Option<Listing>) {
     let mut found = explore(world, spec, places).await;
+    if !world.foreign.check_roles(spec).is_empty() {
+        // That is reported, and no request is sent by a refused role.
+        return (found, None);
+    }
     if spec.source.kind.reads_stream() && found.stream.is_none() {
         // The identity of the stream is unknown, which is already reported.
         return (found, None);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use streamctl_engine::storage::{Look, Storage, StorageError, Storages};
 use streamctl_proto::manifest::{ManifestObject, objects_after};
 use streamctl_proto::report::StagedObject;
+use streamctl_proto::spec::AssumedRole;
 use streamctl_proto::{Epoch, JobName, Manifest};
 
 /// Objects of one epoch that are published at the same time.
@@ -23,14 +24,15 @@ pub const PUBLISH_ATTEMPTS_MAX: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Makes every object of a committed epoch visible, with its repairs, [`PUBLISH_PARALLEL_MAX`] at a
-/// time. Idempotent.
+/// time. `role`: that of the sink. Idempotent.
 pub(super) async fn publish(
     storages: &Storages,
+    role: Option<&AssumedRole>,
     epoch: &Committed<'_>,
 ) -> Result<(), PublishError> {
     let Committed { manifest, repairs } = epoch;
     let pair = |object: ManifestObject| {
-        let storage = storages.for_location(&object.staged.location);
+        let storage = storages.for_staged(role, &object.staged);
         (storage, object.staged)
     };
     let objects = objects_after(manifest, repairs).into_iter().map(pair);
@@ -104,12 +106,13 @@ const INSPECTED_MAX: usize = PUBLISH_PARALLEL_MAX;
 /// Whether an object of an epoch is visible.
 pub(super) async fn is_visible(
     storages: &Storages,
+    role: Option<&AssumedRole>,
     manifest: &Manifest,
 ) -> Result<bool, StorageError> {
     for object in manifest.objects.iter().take(INSPECTED_MAX) {
         let staged = &object.staged;
         match storages
-            .for_location(&staged.location)
+            .for_staged(role, staged)
             .inspect(&staged.location, Look::Cheaply)
             .await
         {

@@ -15,14 +15,14 @@ pub use reading::{Asked, RefusedProperty, TableReading};
 pub use stream::{region_of_endpoint, stream_of_arn};
 pub use types::arrow_schema;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, role_error};
 use crate::foreign_answer::not_of;
 use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::operation::get_table::GetTableError;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use streamctl_proto::resolved::{ColumnType, StreamAddress};
-use streamctl_proto::spec::HiveType;
+use streamctl_proto::spec::{AssumedRole, HiveType};
 
 /// The content of a catalog table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub fn parse_get_table(json: &str) -> Result<CatalogTable, CatalogError> {
 }
 
 /// Requests a table of the Data Catalog. `catalog_id` is the owning account, if it is not the
-/// caller's; `region`, if it is not the environment's.
+/// caller's; `region`, if it is not the environment's; `role`, if it is read by one.
 ///
 /// # Errors
 /// [`CatalogError::NotFound`], [`CatalogError::Refused`]; [`CatalogError::Unavailable`] may be
@@ -191,8 +191,9 @@ pub async fn get_table(
     database: &str,
     table: &str,
     region: Option<&str>,
+    role: Option<&AssumedRole>,
 ) -> Result<CatalogTable, CatalogError> {
-    let client = aws.glue(region).await;
+    let client = aws.glue_as(role, region).await;
     let request = client
         .get_table()
         .set_catalog_id(catalog_id.map(str::to_owned))
@@ -297,6 +298,22 @@ fn unanswered<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
 fn failure(error: &SdkError<GetTableError>, database: &str, table: &str) -> CatalogError {
     let database = database.to_owned();
     let table = table.to_owned();
+    if let Some(role) = role_error(error) {
+        let reason = role.to_string();
+        return match role.may_pass() {
+            true => CatalogError::Unavailable {
+                database,
+                table,
+                reason,
+            },
+            false => CatalogError::Refused {
+                database,
+                table,
+                reason,
+                hint: role.hint(),
+            },
+        };
+    }
     let Some(service) = error.as_service_error() else {
         let reason = unanswered(error);
         if matches!(error, SdkError::ConstructionFailure(_)) {

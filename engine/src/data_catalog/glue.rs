@@ -4,7 +4,7 @@
 //! Rule: the service's codes decide, never a message's text.
 
 use super::{Altered, Created, DataCatalog, DataCatalogError, FilesTable, Partition, TableName};
-use crate::aws::{SenderRejection, sender_rejection};
+use crate::aws::{RoleError, SenderRejection, role_error, sender_rejection};
 use async_trait::async_trait;
 use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{
@@ -30,6 +30,8 @@ struct Answer {
     code: String,
     reason: String,
     rejection: Option<SenderRejection>,
+    /// The role of the catalog is not assumed.
+    role: Option<RoleError>,
     /// The request could not be made.
     is_local: bool,
 }
@@ -204,6 +206,7 @@ fn of_partition(error: PartitionError) -> Option<Answer> {
         reason: format!("partition {values}: {code}: {message}"),
         rejection: sender_rejection(Some(&code), None),
         code,
+        role: None,
         is_local: false,
     })
 }
@@ -312,6 +315,7 @@ where
             code: String::new(),
             reason: describe(error),
             rejection: sender_rejection(None, status),
+            role: role_error(error).cloned(),
             is_local: matches!(error, SdkError::ConstructionFailure(_)),
         };
     };
@@ -321,6 +325,7 @@ where
         reason: format!("{code}: {message}"),
         rejection: sender_rejection(Some(&code), status),
         code,
+        role: None,
         is_local: false,
     }
 }
@@ -331,9 +336,21 @@ fn judged(name: &TableName, answer: Answer, right: &str) -> DataCatalogError {
         code,
         reason,
         rejection,
+        role,
         is_local,
     } = answer;
     let table = name.clone();
+    if let Some(role) = role {
+        let reason = role.to_string();
+        return match role.may_pass() {
+            true => DataCatalogError::Unavailable { table, reason },
+            false => DataCatalogError::Denied {
+                table,
+                reason,
+                hint: role.hint(),
+            },
+        };
+    }
     let denied = |hint: String| DataCatalogError::Denied {
         table: table.clone(),
         reason: reason.clone(),

@@ -200,7 +200,8 @@ impl DataCatalogs {
         if let Some(given) = &self.given {
             return Arc::clone(given);
         }
-        let client = self.aws.glue(of.region.as_deref()).await;
+        let client = self.aws.glue_as(of.role.as_ref(), of.region.as_deref());
+        let client = client.await;
         Arc::new(GlueCatalog::new(client))
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 fn sink() -> SinkCatalog {
     SinkCatalog {
+        role: None,
         database: "db".into(),
         table: "sales".into(),
         catalog_id: None,

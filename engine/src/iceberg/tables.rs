@@ -14,7 +14,7 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use streamctl_proto::spec::{IcebergSink, TableCatalog};
+use streamctl_proto::spec::{AssumedRole, IcebergSink, TableCatalog};
 
 /// Catalogs whose clients are kept, with their tokens.
 pub const CATALOGS_MAX: usize = 64;
@@ -73,6 +73,8 @@ impl TableSettings {
 pub struct Tables {
     aws: Aws,
     settings: TableSettings,
+    /// Calls catalogs of AWS; `None`: the program's own credentials do.
+    role: Option<AssumedRole>,
     kept: Arc<Mutex<Vec<Kept>>>,
     /// The tables whose manifests are being merged.
     merging: Arc<Mutex<BTreeSet<String>>>,
@@ -96,6 +98,7 @@ impl Drop for Merging {
 #[derive(Debug)]
 struct Kept {
     of: TableCatalog,
+    role: Option<AssumedRole>,
     /// Those that it was made with: a new file makes a new client.
     credentials: Option<Credentials>,
     catalog: Arc<dyn Catalog>,
@@ -124,6 +127,7 @@ impl Tables {
         Self {
             aws,
             settings,
+            role: None,
             kept: Arc::default(),
             merging: Arc::default(),
         }
@@ -132,6 +136,14 @@ impl Tables {
     /// The same with other settings, and without the clients.
     pub fn with(&self, settings: TableSettings) -> Self {
         Self::new(self.aws.clone(), settings)
+    }
+
+    /// The same, whose catalogs of AWS are called by this role; clients are shared.
+    pub fn as_role(&self, role: &AssumedRole) -> Self {
+        Self {
+            role: Some(role.clone()),
+            ..self.clone()
+        }
     }
 
     /// The cluster's name in markers.
@@ -170,7 +182,8 @@ impl Tables {
             | TableCatalog::S3Tables { .. }
             | TableCatalog::Local { .. } => None,
         };
-        let same = |kept: &&Kept| kept.of == *of && kept.credentials == credentials;
+        let is_of = |kept: &Kept| kept.of == *of && kept.role == self.role;
+        let same = |kept: &&Kept| is_of(kept) && kept.credentials == credentials;
         let found = self
             .kept()
             .iter()
@@ -182,12 +195,13 @@ impl Tables {
         }
         let catalog = self.make(of, credentials.as_ref()).await?;
         let mut kept = self.kept();
-        kept.retain(|kept| kept.of != *of);
+        kept.retain(|kept| !is_of(kept));
         if kept.len() >= CATALOGS_MAX {
             kept.remove(0);
         }
         kept.push(Kept {
             of: of.clone(),
+            role: self.role.clone(),
             credentials,
             catalog: Arc::clone(&catalog),
         });
@@ -241,7 +255,8 @@ impl Tables {
         uri: &Option<String>,
         warehouse: Option<String>,
     ) -> Result<RestSettings, CatalogError> {
-        let (environment, credentials) = self.aws.signing().await;
+        let signing = self.aws.signing(self.role.as_ref(), region.as_deref());
+        let (environment, credentials) = signing.await;
         let region = region.clone().or(environment).ok_or_else(|| {
             refused(
                 "no region is set",
@@ -396,6 +411,25 @@ mod tests {
             let reason = refusal(&tables, &of).await;
             assert!(!reason.contains("hush"), "{reason}");
         }
+    }
+
+    #[tokio::test]
+    async fn each_role_has_a_client_of_its_own_and_all_share_the_room() {
+        let aws = Aws::with_fake("http://127.0.0.1:1", "OWN").await;
+        let own = Tables::new(aws, TableSettings::default());
+        let role = AssumedRole::new("arn:aws:iam::123456789012:role/writer");
+        let by_role = own.as_role(&role);
+        let glue = TableCatalog::Glue {
+            warehouse: None,
+            region: None,
+            uri: None,
+        };
+        let first = by_role.catalog(&glue).await.unwrap();
+        let other = own.catalog(&glue).await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &other), "another signature");
+        let again = own.as_role(&role).catalog(&glue).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(Arc::ptr_eq(&other, &own.catalog(&glue).await.unwrap()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::storage::{ObjectInfo, PutOutcome, StorageError, Storages, is_data};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use streamctl_proto::manifest::{CheckpointNames, sha256_hex};
-use streamctl_proto::spec::{Location, LookupSpec};
+use streamctl_proto::spec::{AssumedRole, Location, LookupSpec};
 use streamctl_proto::{JobName, LookupVersion};
 
 /// Hexadecimal digits of a version's name.
@@ -129,6 +129,7 @@ pub async fn current_version(
 ) -> Result<Listed, LookupError> {
     let lookup = || spec.name.clone();
     let listed = storages
+        .as_role(spec.role.as_ref())
         .for_location(spec.path.as_str())
         .list(&spec.path)
         .await;
@@ -189,7 +190,7 @@ pub async fn keep(
     }
     let mut objects = Vec::with_capacity(listed.objects.len());
     for (number, object) in listed.objects.iter().enumerate() {
-        let bytes = kept.read_unchanged(object).await?;
+        let bytes = kept.read_unchanged(object, spec.role.as_ref()).await?;
         let sha256 = sha256_hex(&bytes);
         // Named by content: an interrupted or repeated copy never leaves different content under
         // the name.
@@ -344,8 +345,12 @@ impl Kept<'_> {
     }
 
     /// The content of a listed object, if the object is the listed one before and after the read.
-    async fn read_unchanged(&self, object: &ObjectInfo) -> Result<Bytes, LookupError> {
-        let storage = self.storages.for_location(&object.location);
+    async fn read_unchanged(
+        &self,
+        object: &ObjectInfo,
+        role: Option<&AssumedRole>,
+    ) -> Result<Bytes, LookupError> {
+        let storage = self.storages.as_role(role).for_location(&object.location);
         let changed = || LookupError::Changed {
             lookup: self.lookup.to_owned(),
             location: object.location.clone(),

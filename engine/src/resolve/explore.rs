@@ -153,6 +153,14 @@ async fn try_lookups(
 
 /// Sends all requests that a submit sends. Checks the output locations only if `places` is true.
 pub async fn explore(world: &World, spec: &JobSpec, places: bool) -> Explored {
+    let roles = world.foreign.check_roles(spec);
+    if !roles.is_empty() {
+        // No request is sent by a role that the caller may not name.
+        return Explored {
+            problems: roles,
+            ..Explored::default()
+        };
+    }
     let mut log = Log::default();
     let table = source_table(world, spec, &mut log).await;
     let nested = table.as_ref().map_or(NestedColumns::Text, |table| {

@@ -1,13 +1,14 @@
 //! The addresses and roles that a job may make the programs use.
 //!
-//! Owns: the rule for a stream's endpoint and role, from the job file or the catalog, and for the
-//! address of a catalog of tables. Does not own: the caller's identity, S3 locations.
+//! Owns: the rule for a stream's endpoint and role, from the job file or the catalog, for the roles
+//! of its other places, and for the address of a catalog of tables. Does not own: the caller's identity, S3 locations.
 //! Rule: a signed request goes only to the service's own address, to one that the cluster's
 //! operator allowed, or to one that a user with the role `admin` named; in plain text it goes only
 //! to this machine.
 
 use crate::host::is_loopback;
 use std::sync::Arc;
+use streamctl_proto::JobSpec;
 use streamctl_proto::resolved::StreamAddress;
 use streamctl_proto::spec::Problem;
 
@@ -53,7 +54,7 @@ impl ForeignRule {
         let role = stream
             .role_arn
             .as_deref()
-            .and_then(|role| self.check_role(role));
+            .and_then(|role| self.check_role("source.role_arn", role));
         endpoint.into_iter().chain(role).collect()
     }
 
@@ -105,12 +106,26 @@ impl ForeignRule {
         })
     }
 
-    fn check_role(&self, role: &str) -> Option<Problem> {
+    /// The problems of the roles that the job's other places name.
+    pub fn check_roles(&self, spec: &JobSpec) -> Vec<Problem> {
+        let roles = spec.roles().into_iter();
+        roles
+            .filter_map(|named| {
+                let problem = self.check_role(named.field, named.role_arn)?;
+                Some(Problem {
+                    part: named.part,
+                    ..problem
+                })
+            })
+            .collect()
+    }
+
+    fn check_role(&self, field: &str, role: &str) -> Option<Problem> {
         (self.only_allowed && !self.allows(role)).then(|| {
             let message = format!("{role}: a job that assumes another role needs the role admin of streamctl");
             let hint = "have a user with that role submit the job, or have the controllers started with --allow-role \
                         and this role";
-            Problem::new("source.role_arn", message, Some(hint.to_owned()))
+            Problem::new(field, message, Some(hint.to_owned()))
         })
     }
 
@@ -222,6 +237,49 @@ mod tests {
             fields(&operate, "", "arn:aws:iam::1:role/owner"),
             ["source.role_arn"]
         );
+    }
+
+    #[test]
+    fn without_admin_each_place_of_a_job_names_an_allowed_role() {
+        let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
+        let text = format!(
+            "name = \"a\"\n[source]\ntype = \"kinesis\"\nstream = \"s\"\n\
+             catalog = {{ database = \"d\", table = \"t\", role_arn = \"{}\" }}\n\
+             [window]\nsize = \"60s\"\n[checkpoint]\nlocation = \"s3://own-bucket/c/\"\n\
+             [[lookup]]\nname = \"plain\"\npath = \"s3://own-bucket/l/\"\n\
+             [[lookup]]\nname = \"l\"\npath = \"s3://their-bucket/l/\"\nrole_arn = \"{}\"\n\
+             [function]\nfile = \"f.py\"\nnetwork = true\ncredentials = \"{}\"\n\
+             [sink]\npath = \"s3://their-bucket/out/\"\nrole_arn = \"{}\"\n\
+             catalog = {{ database = \"d\", table = \"t\", role_arn = \"{}\" }}\n",
+            role("schema"),
+            role("lookup"),
+            role("function"),
+            role("sink"),
+            role("catalog"),
+        );
+        let spec = JobSpec::parse(&text).unwrap();
+        let fields = |rule: &ForeignRule| -> Vec<String> {
+            let problems = streamctl_proto::spec::Problems(rule.check_roles(&spec));
+            let located = problems.located(&text).0.into_iter();
+            located
+                .map(|problem| format!("{} {}", problem.line.unwrap(), problem.field))
+                .collect()
+        };
+        let rule = ForeignRule::default();
+        assert!(fields(&rule).is_empty(), "admin may name each");
+        assert_eq!(
+            fields(&rule.without_admin()),
+            [
+                "5 source.catalog.role_arn",
+                "16 lookup.role_arn",
+                "20 function.credentials",
+                "23 sink.role_arn",
+                "24 sink.catalog.role_arn"
+            ]
+        );
+        let all = ["schema", "lookup", "function", "sink"].map(role);
+        let rule = ForeignRule::allowing(all).without_admin();
+        assert_eq!(fields(&rule), ["24 sink.catalog.role_arn"]);
     }
 
     #[test]

@@ -421,6 +421,7 @@ async fn source_table(world: &World, spec: &JobSpec, log: &mut Log) -> Option<Ca
             database,
             table,
             region,
+            role,
         } => {
             let found = catalog::get_table(
                 &world.aws,
@@ -428,6 +429,7 @@ async fn source_table(world: &World, spec: &JobSpec, log: &mut Log) -> Option<Ca
                 database,
                 table,
                 region.as_deref(),
+                role.as_ref(),
             )
             .await;
             log.ok(found, |error| Failure::of_catalog(field, &error))
@@ -495,8 +497,9 @@ async fn lookup_rows(
     let listed = lookup::current_version(storages, spec).await;
     let listed = log.ok(listed, |error| Failure::of_lookup(&error))?;
     let mut files = Vec::with_capacity(listed.objects.len());
+    let by_role = storages.as_role(spec.role.as_ref());
     for object in &listed.objects {
-        let bytes = storages
+        let bytes = by_role
             .for_location(&object.location)
             .get(&object.location, object.size)
             .await;

@@ -312,6 +312,7 @@ async fn a_result_that_the_files_cannot_hold_is_refused_before_it_is_computed() 
 #[tokio::test]
 async fn the_column_of_arrival_times_must_be_one() {
     let kind = SourceKind::Files(FilesSource {
+        role: None,
         path: Location::folder("memory://in/"),
         format: streamctl_proto::spec::RecordFormat::Json,
         arrival_time: Some("when".into()),

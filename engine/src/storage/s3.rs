@@ -26,7 +26,7 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::time::Duration;
 use streamctl_proto::report::{StagedObject, Staging};
-use streamctl_proto::spec::Location;
+use streamctl_proto::spec::{AssumedRole, Location};
 use streamctl_proto::staged_name::Orphans;
 
 /// Objects up to this size are read back when the service's own checksum does not decide.
@@ -42,6 +42,8 @@ const CONFLICT_WAIT: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct S3Storage {
     aws: Aws,
+    /// `None`: the program's own credentials.
+    role: Option<AssumedRole>,
     uploads: UploadRoom,
 }
 
@@ -49,6 +51,7 @@ impl S3Storage {
     pub fn new(aws: Aws) -> Self {
         Self {
             aws,
+            role: None,
             uploads: UploadRoom::default(),
         }
     }
@@ -56,9 +59,21 @@ impl S3Storage {
     /// The same storage; parts in flight take at most this many bytes together.
     pub(super) fn with_upload_bytes(&self, bytes: usize) -> Self {
         Self {
-            aws: self.aws.clone(),
             uploads: UploadRoom::new(bytes),
+            ..self.clone()
         }
+    }
+
+    /// The same storage by this role; parts in flight share the room of all.
+    pub(super) fn as_role(&self, role: &AssumedRole) -> Self {
+        Self {
+            role: Some(role.clone()),
+            ..self.clone()
+        }
+    }
+
+    async fn client(&self) -> Client {
+        self.aws.s3_as(self.role.as_ref()).await
     }
 
     /// Objects below a folder; may skip those up to the location `after`. If it is empty, none is
@@ -68,8 +83,7 @@ impl S3Storage {
             let place = Place::parse(folder.as_str())?;
             let start_after = Place::parse(after).ok().map(|after| after.key.to_owned());
             let request = self
-                .aws
-                .s3()
+                .client()
                 .await
                 .list_objects_v2()
                 .bucket(place.bucket)
@@ -98,8 +112,7 @@ impl Storage for S3Storage {
         let place = Place::parse(folder.as_str())?;
         // Not HeadBucket: that needs another permission than the job itself does.
         let request = self
-            .aws
-            .s3()
+            .client()
             .await
             .list_objects_v2()
             .bucket(place.bucket)
@@ -114,7 +127,7 @@ impl Storage for S3Storage {
 
     async fn get(&self, location: &str, limit: u64) -> Result<Bytes, StorageError> {
         let place = Place::parse(location)?;
-        let client = self.aws.s3().await;
+        let client = self.client().await;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -156,8 +169,7 @@ impl Storage for S3Storage {
     async fn head(&self, location: &str) -> Result<ObjectInfo, StorageError> {
         let place = Place::parse(location)?;
         let request = self
-            .aws
-            .s3()
+            .client()
             .await
             .head_object()
             .bucket(place.bucket)
@@ -178,7 +190,7 @@ impl Storage for S3Storage {
     /// `Exists` may mean our own object.
     async fn put_new(&self, location: &str, bytes: Bytes) -> Result<PutOutcome, StorageError> {
         let place = Place::parse(location)?;
-        let client = self.aws.s3().await;
+        let client = self.client().await;
         let mut tries = 0;
         loop {
             let body = ByteStream::from(bytes.clone());
@@ -230,7 +242,7 @@ impl Storage for S3Storage {
 
     async fn inspect(&self, location: &str, look: Look) -> Result<Inspected, StorageError> {
         let place = Place::parse(location)?;
-        let client = self.aws.s3().await;
+        let client = self.client().await;
         let head = client
             .head_object()
             .bucket(place.bucket)
@@ -267,7 +279,7 @@ impl Storage for S3Storage {
 
     async fn stage(&self, location: &str) -> Result<Box<dyn StagedWriter>, StorageError> {
         let place = Place::parse(location)?;
-        let client = self.aws.s3().await;
+        let client = self.client().await;
         let request = client
             .create_multipart_upload()
             .bucket(place.bucket)
@@ -299,7 +311,7 @@ impl Storage for S3Storage {
     async fn publish(&self, object: &StagedObject) -> Result<(), StorageError> {
         let place = Place::parse(&object.location)?;
         let (upload_id, etags) = upload_of(object)?;
-        let client = self.aws.s3().await;
+        let client = self.client().await;
         let request = client
             .complete_multipart_upload()
             .bucket(place.bucket)
@@ -334,12 +346,12 @@ impl Storage for S3Storage {
     async fn abandon(&self, object: &StagedObject) -> Result<(), StorageError> {
         let place = Place::parse(&object.location)?;
         let (upload_id, _) = upload_of(object)?;
-        abort(&self.aws.s3().await, place, upload_id).await
+        abort(&self.client().await, place, upload_id).await
     }
 
     async fn delete(&self, location: &str) -> Result<(), StorageError> {
         let place = Place::parse(location)?;
-        let client = self.aws.s3().await;
+        let client = self.client().await;
         let request = client.delete_object().bucket(place.bucket).key(place.key);
         match request.send().await {
             Ok(_) => Ok(()),
@@ -351,7 +363,7 @@ impl Storage for S3Storage {
 
     async fn sweep(&self, folder: &Location, orphans: &Orphans) -> Result<usize, StorageError> {
         let place = Place::parse(folder.as_str())?;
-        let client = self.aws.s3().await;
+        let client = self.client().await;
         let mut swept = 0;
         for upload in uploads(&client, place).await? {
             let (Some(key), Some(upload_id)) = (upload.key(), upload.upload_id()) else {

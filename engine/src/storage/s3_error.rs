@@ -5,6 +5,7 @@
 //! hint.
 
 use super::{RefusalCause, StorageError};
+use crate::aws::role_error;
 use crate::foreign_answer::not_of;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
@@ -24,6 +25,17 @@ pub(super) fn meaning<E>(location: &str, error: &SdkError<E>) -> StorageError
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
+    if let Some(role) = role_error(error) {
+        return match role.may_pass() {
+            true => unavailable(location, role.to_string()),
+            false => refused(
+                RefusalCause::Environment,
+                location,
+                &role.to_string(),
+                &role.hint(),
+            ),
+        };
+    }
     let code = code(error).unwrap_or_default();
     let reason = words(&code, error);
     let mut cause = RefusalCause::Environment;

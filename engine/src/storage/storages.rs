@@ -1,6 +1,7 @@
 //! Which implementation serves which location, and the catalogs of tables and of files.
 //!
-//! Owns: the choice. Does not own: the operations.
+//! Owns: the choice, and whose credentials are used. Does not own: the operations, the credentials
+//! ([`crate::aws`]).
 //! Rule: the location's text alone decides: `s3://`, else a path of the local disk. Tests also have
 //! `memory://`; no program accepts it.
 
@@ -11,10 +12,13 @@ use crate::aws::{Aws, AwsSettings};
 use crate::data_catalog::DataCatalogs;
 use crate::iceberg::tables::{TableSettings, Tables};
 use std::sync::Arc;
+use streamctl_proto::report::{ObjectKind, StagedObject};
+use streamctl_proto::spec::AssumedRole;
 
 /// All storages of a process; a clone shares them.
 #[derive(Clone, Debug)]
 pub struct Storages {
+    aws: Aws,
     s3: ForS3,
     local: Arc<dyn Storage>,
     tables: Tables,
@@ -37,6 +41,7 @@ impl Storages {
         Self {
             tables: Tables::new(aws.clone(), TableSettings::default()),
             data_catalogs: DataCatalogs::new(aws.clone()),
+            aws: aws.clone(),
             s3: ForS3::Service(Arc::new(S3Storage::new(aws))),
             local: Arc::new(LocalStorage),
             #[cfg(any(test, feature = "test-util"))]
@@ -75,6 +80,11 @@ impl Storages {
         Self { tables, ..self }
     }
 
+    /// The clients behind all of it.
+    pub fn aws(&self) -> &Aws {
+        &self.aws
+    }
+
     /// The catalogs of tables.
     pub fn tables(&self) -> &Tables {
         &self.tables
@@ -100,11 +110,44 @@ impl Storages {
         let aws = Aws::new(AwsSettings::default());
         Self {
             tables: Tables::new(aws.clone(), TableSettings::default()),
-            data_catalogs: DataCatalogs::new(aws),
+            data_catalogs: DataCatalogs::new(aws.clone()),
+            aws,
             s3: ForS3::Given(Arc::clone(&storage)),
             local: Arc::clone(&storage),
             memory: storage,
         }
+    }
+
+    /// The same storages, whose objects in S3 and whose tables are used by this role; without one, as
+    /// they are. The catalogs of tables of files have roles of their own.
+    pub fn as_role(&self, role: Option<&AssumedRole>) -> Self {
+        let Some(role) = role else {
+            return self.clone();
+        };
+        let s3 = match &self.s3 {
+            ForS3::Service(service) => ForS3::Service(Arc::new(service.as_role(role))),
+            #[cfg(any(test, feature = "test-util"))]
+            ForS3::Given(storage) => ForS3::Given(Arc::clone(storage)),
+        };
+        Self {
+            s3,
+            tables: self.tables.as_role(role),
+            ..self.clone()
+        }
+    }
+
+    /// The one that serves a staged object of a sink with this role: what is not of its rows lies
+    /// beside the checkpoints, and is used with the program's own credentials.
+    pub fn for_staged(
+        &self,
+        role: Option<&AssumedRole>,
+        staged: &StagedObject,
+    ) -> Arc<dyn Storage> {
+        let role = match staged.kind {
+            ObjectKind::Data => role,
+            ObjectKind::DeadLetter | ObjectKind::RejectedRow => None,
+        };
+        self.as_role(role).for_location(&staged.location)
     }
 
     /// The one that serves this object or folder.
@@ -127,6 +170,7 @@ impl Storages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use streamctl_proto::report::Staging;
 
     #[test]
     fn the_location_s_text_decides() {
@@ -139,5 +183,35 @@ mod tests {
             let chosen = format!("{:?}", storages.for_location(location));
             assert!(chosen.starts_with(storage), "{location}: {chosen}");
         }
+    }
+
+    #[test]
+    fn a_role_is_used_for_the_rows_in_s3_alone() {
+        let role = AssumedRole::new("arn:aws:iam::123456789012:role/writer");
+        let storages = Storages::local();
+        let staged = |kind, location: &str| StagedObject {
+            kind,
+            location: location.to_owned(),
+            size: 1,
+            crc32c: 0,
+            rows: 1,
+            table_file: None,
+            staging: Staging::Multipart {
+                upload_id: "u".into(),
+                etags: vec![],
+            },
+        };
+        let uses = |kind, location| {
+            let storage = storages.for_staged(Some(&role), &staged(kind, location));
+            format!("{storage:?}").contains(&role.role_arn)
+        };
+        assert!(uses(ObjectKind::Data, "s3://b/k"));
+        assert!(!uses(ObjectKind::DeadLetter, "s3://b/k"));
+        assert!(!uses(ObjectKind::RejectedRow, "s3://b/k"));
+        assert!(!uses(ObjectKind::Data, "/data/out/k"));
+        let again = storages.as_role(Some(&role)).as_role(None);
+        let shown = format!("{:?}", again.for_location("s3://b/k"));
+        assert!(shown.contains(&role.role_arn), "{shown}");
+        assert!(!format!("{:?}", storages.for_location("s3://b/k")).contains("writer"));
     }
 }

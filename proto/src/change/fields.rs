@@ -5,7 +5,7 @@
 
 use crate::resolved::{ColumnType, NestedColumns, StreamAddress};
 use crate::spec::{
-    LookupCsv, LookupSpec, SchemaFrom, SinkKind, SourceSpec, bytes_text, duration_text,
+    AssumedRole, LookupCsv, LookupSpec, SchemaFrom, SinkKind, SourceSpec, bytes_text, duration_text,
 };
 use crate::{ResolvedJob, WindowSize};
 use serde::Serialize;
@@ -59,6 +59,7 @@ fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
             database,
             table,
             region,
+            role,
         } => {
             let account = catalog_id
                 .as_ref()
@@ -66,7 +67,13 @@ fn source(spec: &SourceSpec, stream: Option<&StreamAddress>, all: &mut Fields) {
             let region = region
                 .as_ref()
                 .map_or_else(String::new, |region| format!(" in {region}"));
-            add("catalog", format!("{database}.{table}{account}{region}"));
+            let role = role
+                .as_ref()
+                .map_or_else(String::new, |role| format!(" by {}", role.describe()));
+            add(
+                "catalog",
+                format!("{database}.{table}{account}{region}{role}"),
+            );
         }
         SchemaFrom::File(path) => add("schema_file", path.clone()),
         // Its columns are compared one by one.
@@ -102,6 +109,7 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
     let LookupSpec {
         name,
         path,
+        role,
         format,
         refresh,
         size_max,
@@ -116,6 +124,8 @@ fn lookup(spec: &LookupSpec, all: &mut Fields) {
         ("refresh".to_owned(), duration_text(*refresh)),
         ("size_max".to_owned(), bytes_text(*size_max)),
     ];
+    let of_role = AssumedRole::fields(role.as_ref()).into_iter();
+    values.extend(of_role.map(|(key, value)| (key.to_owned(), value)));
     let default = LookupCsv::default();
     // Defaults are not named: jobs of earlier builds do not have these keys.
     let set = |is: bool, value: String| if is { value } else { String::new() };

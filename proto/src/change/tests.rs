@@ -153,7 +153,7 @@ fn what_no_position_and_no_committed_window_depends_on_is_taken_over() {
         ),
         (
             "stream = \"orders\"",
-            "stream = \"orders\"\non_data_loss = \"continue\"\npoll_interval = \"1s\"\nmax_records_per_read = 5\ncompression = \"auto\"\ngrace = \"2s\"\nsession_name = \"s\"",
+            "stream = \"orders\"\non_data_loss = \"continue\"\npoll_interval = \"1s\"\nmax_records_per_read = 5\ncompression = \"auto\"\ngrace = \"2s\"\nsession_name = \"s2\"",
             vec![
                 "source.session_name",
                 "source.poll_interval",

@@ -9,6 +9,7 @@ use super::keep::{KEEP_DEFAULT, Keep, KeepKind};
 use super::key::{
     Absent, AnyText, Ascii, Flag, Key, Kind, Part, Share, Size, Span, Special, Text, Whole, Word,
 };
+use super::role;
 use super::{
     BAD_SHARE_PPM_DEFAULT, Dialect, HiveType, LookupFormat, OnDataLoss, OnQueryError, TextEncoding,
 };
@@ -180,7 +181,14 @@ pub(super) static CATALOG_REGION: Key<Text> = key(
 pub(super) static CATALOG: Part = Part {
     title: "[source.catalog]",
     about: "The table is read at submit; a job keeps the columns that it began with.",
-    keys: &[&DATABASE, &CATALOG_TABLE, &CATALOG_ID, &CATALOG_REGION],
+    keys: &[
+        &DATABASE,
+        &CATALOG_TABLE,
+        &CATALOG_ID,
+        &CATALOG_REGION,
+        &role::ROLE_ARN,
+        &role::SESSION_NAME,
+    ],
 };
 
 static COLUMN: Key<Special> = key(
@@ -303,6 +311,8 @@ pub(super) static LOOKUP: Part = Part {
     keys: &[
         &LOOKUP_NAME,
         &LOOKUP_PATH,
+        &role::ROLE_ARN,
+        &role::SESSION_NAME,
         &LOOKUP_FORMAT,
         &REFRESH,
         &SIZE_MAX,

@@ -175,6 +175,11 @@ fn absolute(text: &str) -> Result<String, Refused> {
     Ok(format!("/{}{last}", parts.join("/")))
 }
 
+/// Whether a place that could be read is a folder of a machine.
+pub(super) fn is_local(place: Option<&Location>) -> bool {
+    place.is_some_and(|place| place.bucket_and_prefix().is_none())
+}
+
 /// A folder and the key that names it.
 pub(super) struct Named<'a> {
     pub entry: Entry<'a>,

@@ -11,7 +11,7 @@ use super::raw::{Entry, Log, Table};
 use super::{
     Dialect, JobSpec, Location, LookupCsv, LookupFormat, LookupSpec, Problem, Problems, QueryErrors,
 };
-use super::{function, keys, sink, source};
+use super::{function, keys, role, sink, source};
 use crate::{JobName, WindowSize};
 use std::path::Path;
 
@@ -240,6 +240,7 @@ fn lookup<'a>(
         });
         Some(place)
     });
+    let role = role::read(&mut table, location::is_local(path.as_ref()));
     let format = table.value(&keys::LOOKUP_FORMAT);
     let refresh = table.value(&keys::REFRESH);
     let size_max = table.value(&keys::SIZE_MAX);
@@ -251,6 +252,7 @@ fn lookup<'a>(
     };
     table.finish(|_| None);
     Some(LookupSpec {
+        role: role?,
         refresh: refresh?,
         size_max: size_max?,
         allow_empty: allow_empty?,

@@ -25,6 +25,7 @@ fn the_data_catalog_keeps_its_contract_on_a_server() {
     let servers = Servers::start();
     Python::new(servers.env()).ask(SCRIPT, &["database", "contract"]);
     let of = SinkCatalog {
+        role: None,
         database: "contract".into(),
         table: "sales".into(),
         catalog_id: None,

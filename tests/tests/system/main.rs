@@ -46,6 +46,7 @@ mod quick_start;
 mod refused;
 mod restored;
 mod retention;
+mod roles;
 mod scaling;
 mod security;
 mod simulation;

@@ -126,7 +126,7 @@ async fn run(args: Args, compute: Compute, network: Handle) -> anyhow::Result<()
         true => format!("grpc+tls://{flight_address}"),
         false => flight_address,
     };
-    let aws = Aws::new(AwsSettings::from_env());
+    let aws = Aws::new(AwsSettings::from_env().of("worker", &worker));
     let storages = Storages::new(aws.clone());
     let memory_limit = args
         .memory_limit

@@ -4,6 +4,7 @@
 //! of its sandbox ([`super::sandbox`]), how many children there are ([`super::pool`]).
 //! Rule: a child that broke any rule is killed, and never called again.
 
+use super::credentials::{FunctionKeys, FunctionRole};
 use super::error::{Exit, MemorySign, Phase};
 use super::exchange::{Broken, CallLimits, Connection};
 use super::frame::{RaisedHead, Ready};
@@ -52,6 +53,8 @@ pub struct ChildSettings {
     pub runner: &'static str,
     /// Folder for the children's folders.
     pub scratch: PathBuf,
+    /// The role whose credentials the function is given.
+    pub role: Option<FunctionRole>,
     /// Further variables of the function's environment.
     pub extra_env: BTreeMap<String, String>,
     /// Threads of each of a package's thread pools.
@@ -70,6 +73,8 @@ pub struct Child {
     limits: Limits,
     protection: Protection,
     ready: Ready,
+    /// Those that it was started with.
+    keys: Option<FunctionKeys>,
 }
 
 impl Child {
@@ -83,12 +88,16 @@ impl Child {
         limits: &Limits,
         job: &JobName,
     ) -> Result<Self, FunctionError> {
+        let keys = match &settings.role {
+            Some(role) => Some(role.keys().await.map_err(FunctionError::Role)?),
+            None => None,
+        };
         let purpose = match settings.require {
             true => Purpose::RunProtected,
             false => Purpose::Run,
         };
         let (mut starting, launch) =
-            Starting::begin(settings, Some(&code.folder), limits, purpose).await?;
+            Starting::begin(settings, Some(&code.folder), limits, purpose, keys.as_ref()).await?;
         let (protection, ready) = match starting.run(&launch, code, job).await {
             Ok(started) => started,
             Err(NotOpened::Unprotected(error)) => return Err(error),
@@ -112,6 +121,7 @@ impl Child {
             limits: limits.clone(),
             protection,
             ready,
+            keys,
         })
     }
 
@@ -124,7 +134,7 @@ impl Child {
         limits: &Limits,
     ) -> Result<Protection, FunctionError> {
         let (mut starting, launch) =
-            Starting::begin(settings, None, limits, Purpose::Check).await?;
+            Starting::begin(settings, None, limits, Purpose::Check, None).await?;
         let reporting = starting.connection.launch(&launch);
         let reported = tokio::time::timeout(START_TIMEOUT, reporting).await;
         match reported.unwrap_or(Err(Broken::TimeLimit)) {
@@ -163,6 +173,7 @@ fn launch(
     home: &Home,
     python: Interpreter,
     purpose: Purpose,
+    keys: Option<&FunctionKeys>,
 ) -> Launch {
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let environment = settings.environment.as_ref().map(absolute);
@@ -198,6 +209,7 @@ fn launch(
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     variables.extend(settings.extra_env.clone());
+    variables.extend(keys.map(FunctionKeys::variables).unwrap_or_default());
     Launch {
         program,
         runner: home.runner(),
@@ -250,6 +262,7 @@ impl<'a> Starting<'a> {
         code: Option<&PathBuf>,
         limits: &'a Limits,
         purpose: Purpose,
+        keys: Option<&FunctionKeys>,
     ) -> Result<(Self, Launch), FunctionError> {
         let not_started = |step: &str, error: std::io::Error| FunctionError::NotStarted {
             step: step.to_owned(),
@@ -263,7 +276,7 @@ impl<'a> Starting<'a> {
             .await
             .unwrap_or_else(|error| Err(std::io::Error::other(error)))
             .map_err(|error| not_started("folder", error))?;
-        let mut launch = launch(settings, code, limits, &home, python, purpose);
+        let mut launch = launch(settings, code, limits, &home, python, purpose, keys);
         let number = settings.launcher.next_number();
         // A container may forbid that: then it is the worker's user.
         let user =
@@ -475,7 +488,7 @@ impl Function for Child {
     }
 
     fn is_usable(&self) -> bool {
-        self.connection.is_usable()
+        self.connection.is_usable() && self.keys.as_ref().is_none_or(FunctionKeys::hold)
     }
 
     async fn close(mut self: Box<Self>) {

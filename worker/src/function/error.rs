@@ -10,6 +10,7 @@ use super::sandbox::Missing;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
+use streamctl_engine::aws::RoleError;
 use streamctl_engine::memory::mib;
 
 /// An error of the rows' source: it ends the call.
@@ -217,6 +218,9 @@ pub enum FunctionError {
     NotReached { url: String, problem: String },
     #[error("the function server {url} refused the call: {problem}")]
     Server { url: String, problem: String },
+    /// It has credentials of a role, and the role is not assumed.
+    #[error("the credentials of the function: {0}")]
+    Role(RoleError),
     #[error("a function server takes no {0}")]
     NotForServers(&'static str),
 }
@@ -241,6 +245,7 @@ impl FunctionError {
             | Self::NotProtected { .. }
             | Self::NotReached { .. }
             | Self::Server { .. }
+            | Self::Role(_)
             | Self::NotForServers(_) => &[],
         }
     }
@@ -320,6 +325,10 @@ impl FunctionError {
                 "start the server (streamctl-function serve) and check function.url"
             }
             Self::Server { .. } => "see the log of the function server",
+            Self::Role(_) => {
+                "let the trust policy of function.credentials name the role of the workers, and \
+                 allow that role sts:AssumeRole on it"
+            }
             Self::NotForServers(_) => "leave it out, or run the function on the workers",
         }
     }

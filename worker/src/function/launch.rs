@@ -22,7 +22,7 @@ pub const CHILD_ARGUMENT: &str = "function-child";
 const NOT_STARTED: i32 = 70;
 
 /// What becomes of the child.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Launch {
     /// Python.
     pub program: PathBuf,

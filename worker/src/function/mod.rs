@@ -9,6 +9,7 @@
 //! What a sandbox holds is in `docs/functions-sandbox.md`.
 
 pub mod child;
+pub mod credentials;
 mod error;
 mod exchange;
 #[cfg(any(test, feature = "test-util"))]

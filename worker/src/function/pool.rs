@@ -71,8 +71,7 @@ impl FunctionPool {
     }
 
     async fn lease(&self, permit: Option<OwnedSemaphorePermit>) -> Result<Lease, FunctionError> {
-        let idle = self.0.idle().pop();
-        let function = match idle {
+        let function = match self.0.next_idle().await {
             Some(function) => function,
             None => self.0.start().await?,
         };
@@ -102,6 +101,18 @@ fn closed() -> FunctionError {
 impl Shared {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Function>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next that takes another call. One that does not any more, because its keys end, is
+    /// ended.
+    async fn next_idle(&self) -> Option<Box<dyn Function>> {
+        loop {
+            let idle = self.idle().pop()?;
+            if idle.is_usable() {
+                return Some(idle);
+            }
+            idle.close().await;
+        }
     }
 
     async fn start(&self) -> Result<Box<dyn Function>, FunctionError> {

@@ -2,6 +2,7 @@
 
 use super::environment_error::EnvironmentError;
 use crate::function::{FunctionError, NoRoom};
+use streamctl_engine::aws::RoleError;
 use streamctl_engine::function::fit::FitError;
 use streamctl_engine::function::store::StoreCodeError;
 use streamctl_engine::storage::StorageError;
@@ -46,7 +47,19 @@ impl FunctionsError {
                 | Self::Call(FunctionError::NotReached { .. })
                 | Self::Environment(EnvironmentError::Wheels { may_pass: true, .. })
                 | Self::Call(FunctionError::NoRoom(NoRoom { others: true, .. }))
-        )
+        ) || self.role_error().is_some_and(RoleError::may_pass)
+    }
+
+    /// Another worker may run the function: it runs functions, or may assume the role.
+    pub fn is_of_this_worker(&self) -> bool {
+        matches!(self, Self::NotAllowed) || self.role_error().is_some_and(|role| !role.may_pass())
+    }
+
+    fn role_error(&self) -> Option<&RoleError> {
+        match self {
+            Self::Call(FunctionError::Role(error)) => Some(error),
+            _ => None,
+        }
     }
 
     /// What to do.

@@ -23,6 +23,7 @@ pub use learn::{HereLearner, learn_action};
 pub use lines::log_lines;
 pub use published::published_action;
 
+use crate::function::credentials::FunctionRole;
 use crate::function::{
     self as process, ChildSettings, Code, Launcher, Layers, Limits, Module, RemoteSettings, Runner,
 };
@@ -288,6 +289,9 @@ impl Allowed {
             environment,
             runner: RUNNER,
             scratch: self.folder.clone(),
+            role: function.credentials.as_ref().map(|role| {
+                FunctionRole::new(storages.aws().clone(), role.clone(), function.timeout)
+            }),
             extra_env: BTreeMap::new(),
             threads: PACKAGE_THREADS,
             layers: Layers::default(),

@@ -38,12 +38,12 @@ use stored::StoredRows;
 use streamctl_engine::storage::Storages;
 use streamctl_engine::written::back::NotExact;
 use streamctl_proto::report::StagedObject;
-use streamctl_proto::spec::{Location, SinkKind};
+use streamctl_proto::spec::{Location, SinkFacts, SinkKind};
 use streamctl_proto::{JobName, TaskId, Window};
 
 /// A worker's half of a kind of sink.
 #[async_trait]
-pub trait Sink: Sync {
+pub trait Sink: SinkFacts + Sync {
     /// Begins the rows of one window of one task; `result` is the schema of the query's result.
     fn writer(
         &self,
@@ -53,7 +53,7 @@ pub trait Sink: Sync {
     /// Throws away what a writer has staged. Failures are left to the sweep.
     async fn discard(&self, storages: &Storages, staged: &[StagedObject]) {
         for object in staged {
-            let storage = storages.for_location(&object.location);
+            let storage = storages.for_staged(self.role(), object);
             abandon_all(&*storage, std::slice::from_ref(object)).await;
         }
     }

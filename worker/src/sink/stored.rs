@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use streamctl_engine::source::files::lines::Lines;
 use streamctl_engine::storage::Storages;
 use streamctl_proto::StagedObject;
+use streamctl_proto::spec::AssumedRole;
 
 /// Largest object that is compared: it is held in memory.
 pub const STORED_BYTES_MAX: u64 = 1 << 30;
@@ -46,10 +47,14 @@ pub trait StoredRows: Send {
     fn of_dead(&mut self, dead: &DeadRows, give: Give<'_>) -> Result<(), SinkError>;
 }
 
-/// An object's bytes.
-pub async fn read(storages: &Storages, object: &StagedObject) -> Result<Bytes, SinkError> {
+/// The bytes of an object of a sink with this role.
+pub async fn read(
+    storages: &Storages,
+    role: Option<&AssumedRole>,
+    object: &StagedObject,
+) -> Result<Bytes, SinkError> {
     Ok(storages
-        .for_location(&object.location)
+        .for_staged(role, object)
         .get(&object.location, STORED_BYTES_MAX)
         .await?)
 }

@@ -116,9 +116,7 @@ impl TaskError {
             | Self::UnpackMemory { .. }
             | Self::Sink(SinkError::TooWide { .. }) => Some(Place::Memory),
             Self::LookupMemory { needed, most, .. } if needed > most => Some(Place::Memory),
-            Self::Function(error) if matches!(**error, FunctionsError::NotAllowed) => {
-                Some(Place::Functions)
-            }
+            Self::Function(error) if error.is_of_this_worker() => Some(Place::Functions),
             Self::Lookup(LookupError::Storage { source, .. }) if is_refusal(source) => {
                 Some(Place::Checkpoint)
             }

@@ -168,7 +168,7 @@ async fn pass(
     let mut rows = sink::of(&spec.sink).rows(&result, manifest.window)?;
     for object in &manifest.objects {
         let kind = object.staged.kind;
-        let bytes = stored::read(&context.storages, &object.staged).await?;
+        let bytes = stored::read(&context.storages, spec.sink.role(), &object.staged).await?;
         let mut give = |keyed: Keyed<'_>| visit(kind, Side::Stored, keyed);
         let location = &object.staged.location;
         let given = match kind {

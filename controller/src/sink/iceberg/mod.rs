@@ -10,7 +10,7 @@ mod listing;
 
 use super::compact::{Compacted, CompactionTurn, NotCompacted};
 use super::files::FilesCommitter;
-use super::{Committed, Committer, Listing, PublishError, Visit, objects};
+use super::{Committed, Committer, Listing, PublishError, Visit};
 use async_trait::async_trait;
 use std::sync::Arc;
 use streamctl_engine::iceberg::StoredFiles;
@@ -34,6 +34,7 @@ const MERGE_EVERY: u64 = 25;
 const MERGES_MAX: usize = 10;
 
 pub(super) struct IcebergCommitter {
+    /// By the role of the sink: the table's catalog and its files.
     storages: Storages,
     sink: IcebergSink,
     /// `None`: the job was stored without a table.
@@ -63,12 +64,14 @@ impl IcebergCommitter {
             writer: writer(job, pinned),
         });
         let data = target.iter().map(|target| target.pinned.data.clone());
-        let places = data.chain([job.spec.dead_letters()]).collect();
+        let rows = data.collect();
+        let role = sink.role.as_ref();
+        let dead_letters = job.spec.dead_letters();
         Self {
-            storages: storages.clone(),
+            storages: storages.as_role(role),
             sink: sink.clone(),
             target,
-            objects: FilesCommitter::of_places(storages, places),
+            objects: FilesCommitter::of_places(storages, role, rows, dead_letters),
         }
     }
 
@@ -126,7 +129,7 @@ impl IcebergCommitter {
     /// Completes what an epoch has staged. Objects that are gone after the table took the epoch
     /// are its readers' matter: a compaction replaced them.
     async fn complete(&self, epoch: &Committed<'_>) -> Result<(), PublishError> {
-        let lost = match objects::publish(&self.storages, epoch).await {
+        let lost = match self.objects.publish(std::slice::from_ref(epoch)).await {
             Err(error @ PublishError::Lost { .. }) => error,
             done => return done,
         };
@@ -320,7 +323,7 @@ impl Committer for IcebergCommitter {
 
     /// A file is completed only after its epoch was committed.
     async fn is_visible(&self, manifest: &Manifest) -> Result<bool, StorageError> {
-        if objects::is_visible(&self.storages, manifest).await? {
+        if self.objects.is_visible(manifest).await? {
             return Ok(true);
         }
         match self.through().await {

@@ -45,6 +45,7 @@ impl Scene {
         let mut job = contract::job("sales");
         job.spec.dead_letter = Some(Location::folder(&format!("{path}/dead")));
         job.spec.sink = IcebergSink {
+            role: None,
             catalog: of,
             table: name.to_string(),
             create: false,

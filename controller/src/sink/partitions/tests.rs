@@ -39,6 +39,7 @@ impl Scene {
         job.spec.sink = FilesSink {
             partition_by: vec![column("Country"), PartitionColumn::IngestDay],
             catalog: Some(SinkCatalog {
+                role: None,
                 database: "db".into(),
                 table: "sales".into(),
                 catalog_id: None,

@@ -49,7 +49,9 @@ impl Layout for FilesSink {
     async fn unreachable(&self, storages: &Storages) -> Vec<(&'static str, StorageError)> {
         let mut missing = vec![];
         for (key, folder) in self.folders() {
-            let storage = storages.for_location(folder.as_str());
+            let storage = storages
+                .as_role(self.role.as_ref())
+                .for_location(folder.as_str());
             if let Err(error) = storage.check(folder).await {
                 missing.push((key, error));
             }

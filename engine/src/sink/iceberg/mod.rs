@@ -148,7 +148,8 @@ fn foreign_address(sink: &IcebergSink, place: Place<'_>) -> Option<Problem> {
 
 async fn load(sink: &IcebergSink, place: Place<'_>) -> Result<Loaded, CatalogError> {
     let name = table_name(sink)?;
-    let catalog = place.storages.tables().catalog(&sink.catalog).await?;
+    let storages = place.storages.as_role(sink.role.as_ref());
+    let catalog = storages.tables().catalog(&sink.catalog).await?;
     match catalog.load(&name).await {
         Ok(table) => Ok(Loaded::Table(table)),
         Err(CatalogError::TableMissing { .. }) if sink.create => Ok(Loaded::Missing),
@@ -162,7 +163,8 @@ async fn create(
     result: &SchemaRef,
 ) -> Result<Arc<TableMetadata>, Failed> {
     let new = new_table::new_table(sink, result).map_err(Failed::Problems)?;
-    let catalog: Arc<dyn Catalog> = place.storages.tables().catalog(&sink.catalog).await?;
+    let storages = place.storages.as_role(sink.role.as_ref());
+    let catalog: Arc<dyn Catalog> = storages.tables().catalog(&sink.catalog).await?;
     let created = catalog.create(&new).await?;
     if created == Created::Created {
         tracing::info!(job = %place.spec.name, table = %new.name, "made the table");
@@ -180,7 +182,10 @@ async fn fit(
     let fitting = pin::pin(sink, place, table, result);
     match fitting {
         Ok(pinned) => {
-            let storage = place.storages.for_location(pinned.data.as_str());
+            let storage = place
+                .storages
+                .as_role(sink.role.as_ref())
+                .for_location(pinned.data.as_str());
             match storage.check(&pinned.data).await {
                 Ok(()) => {}
                 Err(error @ StorageError::Unavailable { .. }) => {

@@ -91,7 +91,10 @@ impl FileReader {
             .ok_or_else(|| unfit(&shard.shard, "the listing does not say which file"))?;
         Ok(Self {
             shard: shard.shard.clone(),
-            storage: readers.storages.for_location(&file.location),
+            storage: readers
+                .storages
+                .as_role(source.role.as_ref())
+                .for_location(&file.location),
             file,
             format: source.format,
             on_data_loss: job.spec.source.on_data_loss,
@@ -353,7 +356,8 @@ impl Connector for FilesSource {
         clients: &Clients,
         _: Option<&StreamAddress>,
     ) -> Result<Listing, ListError> {
-        let shards = listing::files(&clients.storages, &self.path).await?;
+        let storages = clients.storages.as_role(self.role.as_ref());
+        let shards = listing::files(&storages, &self.path).await?;
         Ok(Listing::of(shards))
     }
 
@@ -377,7 +381,8 @@ impl Connector for FilesSource {
         shard: &ShardId,
     ) -> Result<Option<String>, StorageError> {
         let location = self.path.join(shard.as_str());
-        match storages.for_location(&location).head(&location).await {
+        let storage = storages.as_role(self.role.as_ref());
+        match storage.for_location(&location).head(&location).await {
             Ok(info) => Ok(Some(FileShard::from(info).to_detail())),
             Err(StorageError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),

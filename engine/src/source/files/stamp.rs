@@ -187,6 +187,7 @@ mod tests {
 
     fn stamps(policy: OnBadArrival, ahead_s: Option<u64>) -> Stamps {
         let source = FilesSource {
+            role: None,
             path: Location::folder("/in/"),
             format: RecordFormat::Json,
             arrival_time: Some("at".into()),

@@ -74,6 +74,7 @@ impl Storage for Files {
 
 fn source(format: RecordFormat, arrival_time: Option<&str>) -> FilesSource {
     FilesSource {
+        role: None,
         path: Location::folder("/in/"),
         format,
         arrival_time: arrival_time.map(str::to_owned),

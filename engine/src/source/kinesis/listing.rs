@@ -5,7 +5,7 @@
 //! Rule: a page after the first is requested by its token alone: the service refuses name and token
 //! together.
 
-use crate::aws::{SenderRejection, sender_rejection};
+use crate::aws::{RoleError, SenderRejection, role_error, sender_rejection};
 use crate::foreign_answer::Answering;
 use crate::source::kinesis::HashRange;
 use crate::source::kinesis::service_date::DateInterceptor;
@@ -182,6 +182,9 @@ fn undescribed(
     error: &SdkError<DescribeStreamSummaryError>,
     stream: &StreamAddress,
 ) -> Result<Option<StreamFacts>, ListError> {
+    if let Some(role) = role_error(error) {
+        return Err(of_role(role));
+    }
     let code = error.code().unwrap_or_default();
     let status = error
         .raw_response()
@@ -252,7 +255,23 @@ fn refused_here(code: &str, status: Option<u16>) -> Option<&'static str> {
     })
 }
 
+/// The role of the stream is not assumed.
+fn of_role(role: &RoleError) -> ListError {
+    let reason = role.to_string();
+    match role.may_pass() {
+        true => ListError::Unavailable { reason },
+        false => ListError::Refused {
+            cause: RefusalCause::Environment,
+            reason,
+            hint: role.hint(),
+        },
+    }
+}
+
 fn classify(error: &SdkError<ListShardsError>, stream: &StreamAddress) -> PageError {
+    if let Some(role) = role_error(error) {
+        return PageError::List(of_role(role));
+    }
     let status = error
         .raw_response()
         .map(|response| response.status().as_u16());

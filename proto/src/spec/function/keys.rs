@@ -6,10 +6,11 @@
 use super::{
     FUNCTION_NAME_DEFAULT, Frame, FunctionPlace, FunctionSpec, KEY_COLUMNS_MAX, Per, Requirements,
 };
-use crate::spec::key::{Absent, Flag, Key, Part, Size, Span, Special, Text, Word};
+use crate::spec::key::{Absent, Flag, Key, Part, Read as _, Size, Span, Special, Text, Word};
 use crate::spec::keys::key;
 use crate::spec::raw::{Entry, Table};
-use crate::spec::{Location, location, source};
+use crate::spec::role::RoleArn;
+use crate::spec::{AssumedRole, Location, location, source};
 use std::path::Path;
 use std::time::Duration;
 
@@ -103,6 +104,12 @@ static NETWORK: Key<Flag> = key(
     Absent::Is(false),
     "whether it may open connections",
 );
+static CREDENTIALS: Key<RoleArn> = key(
+    "credentials",
+    RoleArn,
+    Absent::Means("it has none"),
+    "a role whose [temporary credentials](functions.md#credentials) it is given; needs `network = true`",
+);
 static DETERMINISTIC: Key<Flag> = key(
     "deterministic",
     Flag,
@@ -139,6 +146,7 @@ pub(in crate::spec) static FUNCTION: Part = Part {
         &TIMEOUT,
         &MEMORY,
         &NETWORK,
+        &CREDENTIALS,
         &DETERMINISTIC,
         &ON_PUBLISHED,
         &SCHEMA,
@@ -177,6 +185,10 @@ pub(in crate::spec) fn read(mut table: Table<'_>, base_dir: Option<&Path>) -> Op
     let timeout = table.value(&TIMEOUT);
     let memory_bytes = table.value(&MEMORY);
     let network = table.value(&NETWORK);
+    let credentials = match table.entry(&CREDENTIALS) {
+        Some(entry) => credentials(&entry, place.as_ref(), network).map(Some),
+        None => Some(None),
+    };
     let deterministic = table.value(&DETERMINISTIC);
     if let (Some(Some(Frame::Pyspark)), Some(Per::Key(_))) = (&frame, &per) {
         table.refuse(
@@ -203,6 +215,7 @@ pub(in crate::spec) fn read(mut table: Table<'_>, base_dir: Option<&Path>) -> Op
         timeout: timeout?,
         memory_bytes: memory_bytes?,
         network: network?,
+        credentials: credentials?,
         deterministic: deterministic?,
         on_published: on_published?,
         schema: schema?,
@@ -381,6 +394,29 @@ fn requirements(entry: &Entry<'_>, place: Option<&FunctionPlace>) -> Option<Requ
         );
     }
     requirements
+}
+
+fn credentials(
+    entry: &Entry<'_>,
+    place: Option<&FunctionPlace>,
+    network: Option<bool>,
+) -> Option<AssumedRole> {
+    if matches!(place, Some(FunctionPlace::Url(_))) {
+        entry.refuse(
+            "is for functions that run on the workers",
+            "remove it: a function server has its own credentials",
+        );
+        return None;
+    }
+    if network == Some(false) {
+        entry.refuse(
+            "are of no use: the function can call no service without a network",
+            "add network = true, or remove credentials",
+        );
+        return None;
+    }
+    let role_arn = CREDENTIALS.kind.read(entry)?;
+    Some(AssumedRole::new(&role_arn))
 }
 
 fn wheels(

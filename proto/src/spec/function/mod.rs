@@ -14,7 +14,7 @@ pub(super) use keys::{FUNCTION, FUNCTION_SCHEMA, read};
 pub use requirements::{Requirements, RequirementsKind};
 
 use super::key::Fields;
-use super::{Location, bytes_text, duration_text};
+use super::{AssumedRole, Location, bytes_text, duration_text};
 use crate::resolved::ColumnType;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -46,6 +46,9 @@ pub struct FunctionSpec {
     pub memory_bytes: u64,
     /// Whether it may open connections.
     pub network: bool,
+    /// The role whose credentials it is given; `None`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<AssumedRole>,
     /// The same rows give the same result, so that it can be computed again.
     pub deterministic: bool,
     /// The function that is called after an epoch was published.
@@ -171,6 +174,9 @@ impl FunctionSpec {
         fields.push(("timeout", duration_text(self.timeout)));
         fields.push(("memory", bytes_text(self.memory_bytes)));
         fields.push(("network", self.network.to_string()));
+        if let Some(role) = &self.credentials {
+            fields.push(("credentials", role.role_arn.clone()));
+        }
         fields.push(("deterministic", self.deterministic.to_string()));
         if let Some(name) = &self.on_published {
             fields.push(("on_published", name.clone()));

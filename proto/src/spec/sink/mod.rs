@@ -24,6 +24,7 @@ use super::key::{Absent, Fields, Key, Kind, Part, Read, Word};
 use super::keys::key;
 use super::location::Named;
 use super::raw::{Entry, Table};
+use super::role::AssumedRole;
 use crate::JobName;
 use crate::bad_message::BadMessage;
 use crate::change::{Refusal, SinkChange};
@@ -46,6 +47,10 @@ pub trait SinkFacts {
     fn format(&self) -> SinkFormat;
     /// Where readers find the results.
     fn place(&self) -> String;
+    /// The role whose credentials are used for the rows' place; `None`: the programs' own.
+    fn role(&self) -> Option<&AssumedRole>;
+    /// Every role that it names, each with its key in dots.
+    fn roles(&self) -> Vec<(&'static str, &AssumedRole)>;
     /// The folders that it writes to, each with the key that names it.
     fn folders(&self) -> Vec<(&'static str, &Location)>;
     /// How the objects of a job's rows are named, as text.

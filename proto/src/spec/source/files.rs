@@ -9,7 +9,10 @@ use crate::spec::key::{Absent, Fields, Key, Part, Read, Span, Special, Text, Wor
 use crate::spec::keys::{folder, key};
 use crate::spec::location::{self, Named};
 use crate::spec::raw::Table;
-use crate::spec::{JsonFormat, Location, PayloadFormat, RecordFormat, SourceSpec, duration_text};
+use crate::spec::role;
+use crate::spec::{
+    AssumedRole, JsonFormat, Location, PayloadFormat, RecordFormat, SourceSpec, duration_text,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -17,6 +20,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FilesSource {
     pub path: Location,
+    /// The role that lists and reads the files; `None`: the programs' own credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<AssumedRole>,
     pub format: RecordFormat,
     /// The column with the arrival time; without it, the time of reading.
     pub arrival_time: Option<String>,
@@ -93,6 +99,8 @@ static PART: Part = Part {
     about: "The job ends when all files are read.",
     keys: &[
         &PATH,
+        &role::ROLE_ARN,
+        &role::SESSION_NAME,
         &FORMAT,
         &ARRIVAL_TIME,
         &ON_BAD_ARRIVAL_TIME,
@@ -120,6 +128,7 @@ fn read<'a>(
         });
         Some(place)
     });
+    let role = role::read(table, location::is_local(path.as_ref()));
     let format = table.value(&FORMAT);
     let arrival_time = table.optional(&ARRIVAL_TIME);
     let on_bad_arrival_time = arrival_key(table, &ON_BAD_ARRIVAL_TIME, &arrival_time);
@@ -127,6 +136,7 @@ fn read<'a>(
     let has_column = matches!(arrival_time, Some(Some(_)));
     let source = FilesSource {
         path: path?,
+        role: role?,
         format: format?,
         arrival_time: arrival_time?,
         // Without a column there is nothing to store.
@@ -178,6 +188,10 @@ impl SourceFacts for FilesSource {
         true
     }
 
+    fn role(&self) -> Option<&AssumedRole> {
+        self.role.as_ref()
+    }
+
     fn input_folder(&self) -> Option<&Location> {
         Some(&self.path)
     }
@@ -208,6 +222,8 @@ impl SourceFacts for FilesSource {
             ("path", self.path.to_string()),
             ("format", fields_text(&self.format)),
         ];
+        fields.extend(AssumedRole::fields(self.role.as_ref()));
+        fields.retain(|(_, value)| !value.is_empty());
         fields.extend(self.arrival_fields());
         fields
     }
@@ -236,6 +252,8 @@ impl SourceFacts for FilesSource {
 
     fn refuses(&self, key: &str, change: &SourceChange<'_>) -> Option<Refusal> {
         match key {
+            // How they are reached, not which files they are.
+            "role_arn" | "session_name" => None,
             "arrival_time" | "on_bad_arrival_time" | "max_arrival_ahead" => None,
             "format" => refuse(
                 "positions count the records of this format",

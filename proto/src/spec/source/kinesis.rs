@@ -10,6 +10,7 @@ use crate::spec::format;
 use crate::spec::key::{Absent, Fields, Key, Kind, Part, Read, Span, Text, Whole, Word};
 use crate::spec::keys::{self, key};
 use crate::spec::raw::{Entry, Table, nearest_hint};
+use crate::spec::role::{RoleArn, SessionName};
 use crate::spec::{PayloadCompression, PayloadFormat, SourceSpec, duration_text};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -116,15 +117,15 @@ static REGION: Key<Text> = key(
     Absent::Means("of the ARN, the table or the environment"),
     "the stream's region",
 );
-static ROLE_ARN: Key<Text> = key(
+static ROLE_ARN: Key<RoleArn> = key(
     "role_arn",
-    Text,
+    RoleArn,
     Absent::Means("the catalog table's, else none"),
     "a role to assume for reading",
 );
-static SESSION_NAME: Key<Text> = key(
+static SESSION_NAME: Key<SessionName> = key(
     "session_name",
-    Text,
+    SessionName,
     Absent::Means("the catalog table's, else `streamctl`"),
     "names the role's session",
 );

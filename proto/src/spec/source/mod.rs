@@ -25,6 +25,7 @@ use super::key::{Absent, Fields, Key, Kind, Part, Read};
 use super::keys::{self, key};
 use super::location::{self, Named};
 use super::raw::{Entry, Table, nearest_hint};
+use super::role::{self, AssumedRole};
 use super::values;
 use super::{
     HiveType, Location, NotAType, PayloadCompression, PayloadFormat, SchemaFrom, SourceSpec,
@@ -79,6 +80,10 @@ pub trait SourceFacts {
     /// ([`crate::ResolvedJob::stream`]).
     fn reads_stream(&self) -> bool {
         false
+    }
+    /// The role by which its place is read, if the job file alone decides that.
+    fn role(&self) -> Option<&AssumedRole> {
+        None
     }
     /// The folder that it reads.
     fn input_folder(&self) -> Option<&Location> {
@@ -328,12 +333,14 @@ fn catalog_table(mut table: Table<'_>) -> Option<SchemaFrom> {
     let name = table.value(&keys::CATALOG_TABLE);
     let catalog_id = table.optional(&keys::CATALOG_ID);
     let region = table.optional(&keys::CATALOG_REGION);
+    let role = role::read(&mut table, false);
     table.finish(|_| None);
     Some(SchemaFrom::Catalog {
         catalog_id: catalog_id?,
         database: database?,
         table: name?,
         region: region?,
+        role: role?,
     })
 }
 

@@ -3,6 +3,7 @@
 //! Rule: each test has a child of its own, and a limit on what a broken sandbox could do.
 
 mod calls;
+mod credentials;
 mod failures;
 mod hostile;
 
@@ -63,6 +64,7 @@ fn given(text: &str) -> Given {
         environment: None,
         runner: RUNNER,
         scratch: scratch.path().into(),
+        role: None,
         extra_env: BTreeMap::new(),
         threads: 1,
         layers: Layers::default(),

@@ -84,7 +84,9 @@ fn objects_context(sink: &FilesSink, context: WriterContext) -> ObjectsContext {
     } = context;
     ObjectsContext {
         place: sink.path.clone(),
-        storage: storages.for_location(sink.path.as_str()),
+        storage: storages
+            .as_role(sink.role.as_ref())
+            .for_location(sink.path.as_str()),
         job,
         task,
         window,

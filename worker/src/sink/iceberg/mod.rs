@@ -45,7 +45,9 @@ impl Sink for IcebergSink {
         } = context;
         let context = ObjectsContext {
             place: pinned.data.clone(),
-            storage: storages.for_location(pinned.data.as_str()),
+            storage: storages
+                .as_role(self.role.as_ref())
+                .for_location(pinned.data.as_str()),
             job,
             task,
             window,

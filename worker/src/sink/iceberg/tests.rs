@@ -36,6 +36,7 @@ fn sink() -> IcebergSink {
         {"source-id": 2, "field-id": 1001, "name": "region", "transform": "identity"},
     ]});
     IcebergSink {
+        role: None,
         catalog: TableCatalog::Local {
             warehouse: Location::folder("s3://b/w"),
         },

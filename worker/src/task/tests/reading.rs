@@ -186,6 +186,7 @@ async fn a_window_is_given_a_function_though_younger_ones_hold_all_that_are_kept
         type_name: "bigint".into(),
     };
     job.spec.function = Some(FunctionSpec {
+        credentials: None,
         place: FunctionPlace::Url("grpc://127.0.0.1:1".into()),
         name: "process_batch".into(),
         frame: None,

@@ -7,6 +7,7 @@
 use super::answer::{self, Meaning};
 use super::encoded;
 use super::transport::{Call, Failure, Transport};
+use crate::aws::role_error;
 use crate::clock::Clock;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -145,7 +146,14 @@ impl Signer {
             } => {
                 let found = credentials.provide_credentials().await;
                 let found = found.map_err(|error| {
-                    Failure::NotSent(format!("there are no AWS credentials: {error}"))
+                    Failure::NotSent(match role_error(&error) {
+                        // A trust policy comes and goes: the epoch waits for it.
+                        Some(role) => format!("{role}; {}", role.hint()),
+                        None => format!(
+                            "there are no AWS credentials: {}",
+                            streamctl_proto::describe(&error)
+                        ),
+                    })
                 })?;
                 let millis = u64::try_from((self.clock)()).unwrap_or(0);
                 let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);

@@ -7,6 +7,7 @@ use crate::spec::is_default;
 use crate::spec::key::{Absent, Flag, Key, Part, Text};
 use crate::spec::keys::{self, key};
 use crate::spec::raw::{Entry, Table};
+use crate::spec::role::{self, AssumedRole};
 use serde::{Deserialize, Serialize};
 
 /// The table by which readers find the files.
@@ -20,6 +21,9 @@ pub struct SinkCatalog {
     /// `None`: the environment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The role that makes the table and its partitions; `None`: the controllers' own credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<AssumedRole>,
     /// Readers compute the partitions from the table's properties; none is registered.
     #[serde(default, skip_serializing_if = "is_default")]
     pub projection: bool,
@@ -35,10 +39,14 @@ impl SinkCatalog {
         } = self;
         let account = self.catalog_id.as_ref().map(|id| format!(" of {id}"));
         let region = self.region.as_ref().map(|region| format!(" in {region}"));
+        let role = self
+            .role
+            .as_ref()
+            .map(|role| format!(" by {}", role.describe()));
         let projection = self.projection.then(|| ", projection".to_owned());
         let fixed = (!self.add_columns)
             .then(|| format!(", add_columns = {}", value_text(&self.add_columns)));
-        let more = [account, region, projection, fixed];
+        let more = [account, region, role, projection, fixed];
         let more: String = more.into_iter().flatten().collect();
         format!("{database}.{table}{more}")
     }
@@ -71,6 +79,8 @@ pub(super) static PART: Part = Part {
         &TABLE,
         &keys::CATALOG_ID,
         &keys::CATALOG_REGION,
+        &role::ROLE_ARN,
+        &role::SESSION_NAME,
         &PROJECTION,
         &ADD_COLUMNS,
     ],
@@ -88,6 +98,7 @@ fn catalog(table: &mut Table<'_>) -> Option<SinkCatalog> {
     let name = table.value(&TABLE);
     let catalog_id = table.optional(&keys::CATALOG_ID);
     let region = table.optional(&keys::CATALOG_REGION);
+    let role = role::read(table, false);
     let projection = table.value(&PROJECTION);
     let add_columns = table.value(&ADD_COLUMNS);
     Some(SinkCatalog {
@@ -95,6 +106,7 @@ fn catalog(table: &mut Table<'_>) -> Option<SinkCatalog> {
         table: name?,
         catalog_id: catalog_id?,
         region: region?,
+        role: role?,
         projection: projection?,
         add_columns: add_columns?,
     })

@@ -9,6 +9,7 @@ use crate::spec::key::{Absent, Key, Part, Read, Size, Special, Word};
 use crate::spec::keys::{folder, key};
 use crate::spec::location::{self, Named};
 use crate::spec::raw::{Entry, Table};
+use crate::spec::role;
 use crate::spec::sink::{COMPRESSIONS, Registered, SinkContext, SinkKind};
 
 pub const PARTITION_COLUMNS_MAX: usize = 16;
@@ -78,6 +79,8 @@ static PART: Part = Part {
     about: "A task writes one object per window and folder, named after the window, the job and the task.",
     keys: &[
         &PATH,
+        &role::ROLE_ARN,
+        &role::SESSION_NAME,
         &FORMAT,
         &COMPRESSION,
         &PARTITION_BY,
@@ -105,6 +108,7 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
         });
         Some(place)
     });
+    let role = role::read(table, location::is_local(path.as_ref()));
     let format = table.value(&FORMAT);
     let compression = compression(table, format);
     let partition_by = match table.entry(&PARTITION_BY) {
@@ -131,6 +135,7 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
     };
     let sink = FilesSink {
         path: path?,
+        role: role?,
         format: format?,
         compression: compression?,
         partition_by: partition_by?,

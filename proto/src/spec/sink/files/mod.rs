@@ -16,7 +16,7 @@ use crate::bad_message::BadMessage;
 use crate::change::{Refusal, SinkChange, value_text};
 use crate::report::StagedObject;
 use crate::spec::key::Fields;
-use crate::spec::{Location, bytes_text, is_default};
+use crate::spec::{AssumedRole, Location, bytes_text, is_default};
 use crate::staged_place::{StagedBy, StagedPlace};
 use crate::{JobName, count};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FilesSink {
     pub path: Location,
+    /// The role that writes and reads its objects; `None`: the programs' own credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<AssumedRole>,
     pub format: SinkFormat,
     pub compression: Compression,
     /// Columns of the result, or of the window's start, that become folders.
@@ -118,6 +121,7 @@ impl FilesSink {
     pub fn new(path: Location) -> Self {
         Self {
             path,
+            role: None,
             format: SinkFormat::Parquet,
             compression: Compression::Snappy,
             partition_by: vec![],
@@ -171,6 +175,18 @@ impl SinkFacts for FilesSink {
         self.path.to_string()
     }
 
+    fn role(&self) -> Option<&AssumedRole> {
+        self.role.as_ref()
+    }
+
+    fn roles(&self) -> Vec<(&'static str, &AssumedRole)> {
+        let of_catalog = self.catalog.as_ref();
+        let of_catalog = of_catalog.and_then(|catalog| catalog.role.as_ref());
+        let own = self.role.as_ref().map(|role| ("sink.role_arn", role));
+        let of_catalog = of_catalog.map(|role| ("sink.catalog.role_arn", role));
+        own.into_iter().chain(of_catalog).collect()
+    }
+
     fn folders(&self) -> Vec<(&'static str, &Location)> {
         vec![("path", &self.path)]
     }
@@ -205,6 +221,7 @@ impl SinkFacts for FilesSink {
                     .map_or_else(String::new, SinkCatalog::describe),
             ),
         ];
+        fields.extend(AssumedRole::fields(self.role.as_ref()));
         fields.retain(|(_, value)| !value.is_empty());
         fields
     }
@@ -224,6 +241,7 @@ impl SinkFacts for FilesSink {
     fn refuses(&self, key: &str, change: &SinkChange<'_>) -> Option<Refusal> {
         match key {
             "path" => change.another_place(),
+            "role_arn" => change.another_role(),
             _ => None,
         }
     }

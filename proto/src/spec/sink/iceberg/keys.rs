@@ -8,6 +8,7 @@ use crate::spec::key::{Absent, Flag, Key, Part, Size, Special, Text, Whole, Word
 use crate::spec::keys::{folder, key};
 use crate::spec::location::{self, Named};
 use crate::spec::raw::{Entry, Table};
+use crate::spec::role;
 use crate::spec::sink::{
     COMPRESSIONS, Compression, PARTITION_COLUMNS_MAX, Registered, SinkContext, SinkKind,
 };
@@ -127,6 +128,8 @@ static PART: Part = Part {
         &WAREHOUSE,
         &REGION,
         &CREDENTIALS,
+        &role::ROLE_ARN,
+        &role::SESSION_NAME,
         &CREATE,
         &TABLE_LOCATION,
         &PARTITION,
@@ -162,6 +165,7 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
         credentials: table.entry(&CREDENTIALS),
     };
     let catalog = word.and_then(|word| catalog(table, word, entries, context));
+    let role = role::read(table, word == Some(CatalogWord::Local));
     let create = table.value(&CREATE);
     let location = match table.entry(&TABLE_LOCATION) {
         Some(entry) => new_location(&entry, word, create, context).map(Some),
@@ -189,6 +193,7 @@ fn read<'a>(table: &mut Table<'a>, context: &mut SinkContext<'a, '_>) -> Option<
     };
     let sink = IcebergSink {
         catalog: catalog?,
+        role: role?,
         table: name?,
         create: create?,
         location: location?,

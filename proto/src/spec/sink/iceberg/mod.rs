@@ -21,7 +21,7 @@ use crate::digest::sha256_hex;
 use crate::report::StagedObject;
 use crate::spec::key::Fields;
 use crate::spec::sink::{Compression, SinkFormat};
-use crate::spec::{Location, bytes_text};
+use crate::spec::{AssumedRole, Location, bytes_text};
 use crate::staged_place::{StagedBy, StagedPlace};
 use crate::{JobName, count};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,10 @@ pub const DATA_FILE_EXTENSION: &str = "parquet";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IcebergSink {
     pub catalog: TableCatalog,
+    /// The role that calls the catalog, if it is of AWS, and that writes and reads the table's files;
+    /// `None`: the programs' own credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<AssumedRole>,
     /// `database.table`.
     pub table: String,
     /// Whether a missing table is made at submit.
@@ -216,6 +220,15 @@ impl SinkFacts for IcebergSink {
         format!("{} in {}", self.table, self.catalog.describe())
     }
 
+    fn role(&self) -> Option<&AssumedRole> {
+        self.role.as_ref()
+    }
+
+    fn roles(&self) -> Vec<(&'static str, &AssumedRole)> {
+        let role = self.role.iter();
+        role.map(|role| ("sink.role_arn", role)).collect()
+    }
+
     fn folders(&self) -> Vec<(&'static str, &Location)> {
         match (&self.pinned, &self.catalog) {
             (Some(pinned), _) => vec![("table", &pinned.data)],
@@ -261,6 +274,7 @@ impl SinkFacts for IcebergSink {
                     .map_or_else(String::new, TableMaintenance::describe),
             ),
         ]);
+        fields.extend(AssumedRole::fields(self.role.as_ref()));
         if let Some(pinned) = &self.pinned {
             fields.extend([
                 ("table_uuid", pinned.uuid.clone()),
