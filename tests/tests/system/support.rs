@@ -6,6 +6,7 @@ use streamctl_tests::places::{country_lookup, free_port, one_system_at_a_time};
 use streamctl_tests::process::Launch;
 use streamctl_tests::python::Python;
 use streamctl_tests::servers::{Etcd, Servers};
+use streamctl_tests::signers::{Reader, Signed, UNREADABLE};
 
 #[test]
 fn a_port_is_given_out_once() {
@@ -187,4 +188,34 @@ fn the_lookup_of_the_tests_is_the_workshops() {
         (250, Some("CountryName,Code"))
     );
     assert!(text.contains("\nNamibia,NA\n"));
+}
+
+#[test]
+fn each_request_of_a_connection_is_found_however_its_bytes_come() {
+    let bytes = b"PUT /b/k?x=1 HTTP/1.1\r\nAuthorization: AWS4-HMAC-SHA256 \
+        Credential=ONE/2026/us-east-1/s3/aws4_request, Signature=1\r\nContent-Length: 30\r\n\r\n\
+        GET /no HTTP/1.1\r\n\r\n1234567890\
+        POST / HTTP/1.1\r\nx-amz-target: AWSGlue.GetTable\r\ncontent-length: 2\r\n\
+        authorization: AWS4-HMAC-SHA256 Credential=TWO/2026\r\n\r\n{}\
+        GET /status HTTP/1.1\r\n\r\n";
+    let expected = [
+        ("PUT /b/k?x=1", "ONE"),
+        ("AWSGlue.GetTable {}", "TWO"),
+        ("GET /status", ""),
+    ];
+    for size in [1, 7, bytes.len()] {
+        let mut reader = Reader::default();
+        let found: Vec<Signed> = bytes
+            .chunks(size)
+            .flat_map(|part| reader.take(part))
+            .collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.request.as_str(), one.key.as_str()))
+            .collect();
+        assert_eq!(found, expected, "{size}");
+    }
+    let mut reader = Reader::default();
+    let found = reader.take(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(found[0].request, UNREADABLE);
 }

@@ -130,8 +130,9 @@ async fn rewrite(
     let pinned = pinned.ok_or_else(|| RewriteError::Order(PinError::None.to_string()))?;
     let table = pinned_schema(pinned).map_err(|error| RewriteError::Order(error.to_string()))?;
     let mut columns = Columns::new(&table);
+    let of_sink = storages.as_role(sink.role.as_ref());
     for input in &order.inputs {
-        let file = OpenFile::open(storages, input).await?;
+        let file = OpenFile::open(&of_sink, input).await?;
         columns.add(&input.location, file.schema())?;
         pace.yield_point().await;
     }
@@ -147,7 +148,7 @@ async fn rewrite(
     let schema = Arc::clone(columns.schema());
     let mut writer = rewriter(sink, context, &order.partition, schema, order.target_size)?;
     for input in &order.inputs {
-        let file = OpenFile::open(storages, input).await?;
+        let file = OpenFile::open(&of_sink, input).await?;
         if let Err(error) = copy(&file, &columns, &mut *writer, memory, pace).await {
             writer.abort().await;
             return Err(error);

@@ -44,6 +44,7 @@ fn sink(has_note: bool) -> IcebergSink {
         compression: Compression::Zstd,
         target_size: 1 << 20,
         maintenance: None,
+        role: None,
         pinned: Some(Box::new(PinnedTable {
             cluster: "c".into(),
             uuid: "u".into(),

@@ -8,8 +8,9 @@
 
 mod records;
 
-use super::{IcebergCommitter, Opened, Target, objects};
+use super::{IcebergCommitter, Opened, Target};
 use crate::sink::compact::{Compacted, CompactionTurn, Left, NotCompacted};
+use crate::sink::objects;
 use records::Records;
 use std::time::Duration;
 use streamctl_engine::iceberg::commit::CommitError;
@@ -59,7 +60,7 @@ pub(super) async fn compact(
         committer,
         target,
         opened: committer.open().await?,
-        records: Records::of(&committer.storages, turn.job),
+        records: Records::of(&committer.own, &committer.storages, turn.job),
     };
     table.turn(maintenance, turn).await
 }

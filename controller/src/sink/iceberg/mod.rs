@@ -36,6 +36,8 @@ const MERGES_MAX: usize = 10;
 pub(super) struct IcebergCommitter {
     /// By the role of the sink: the table's catalog and its files.
     storages: Storages,
+    /// With the program's own credentials: the checkpoint location.
+    own: Storages,
     sink: IcebergSink,
     /// `None`: the job was stored without a table.
     target: Option<Target>,
@@ -69,6 +71,7 @@ impl IcebergCommitter {
         let dead_letters = job.spec.dead_letters();
         Self {
             storages: storages.as_role(role),
+            own: storages.clone(),
             sink: sink.clone(),
             target,
             objects: FilesCommitter::of_places(storages, role, rows, dead_letters),

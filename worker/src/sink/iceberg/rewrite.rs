@@ -43,7 +43,9 @@ pub(crate) fn rewriter(
         memory,
     } = context;
     let context = ObjectsContext {
-        storage: storages.for_location(place.as_str()),
+        storage: storages
+            .as_role(sink.role.as_ref())
+            .for_location(place.as_str()),
         place,
         job,
         task,

@@ -21,17 +21,20 @@ const RECORD_BYTES_MAX: u64 = 8 << 20;
 const AT_ONCE_MAX: usize = 16;
 
 pub(super) struct Records {
+    /// By the role of the sink: the table's files.
     storages: Storages,
+    /// The checkpoint location's.
     storage: Arc<dyn Storage>,
     folder: Location,
 }
 
 impl Records {
-    pub fn of(storages: &Storages, job: &ResolvedJob) -> Self {
+    /// `own`: with the program's own credentials; `of_sink`: by the role of the sink.
+    pub fn of(own: &Storages, of_sink: &Storages, job: &ResolvedJob) -> Self {
         let place = &job.spec.checkpoint;
         Self {
-            storages: storages.clone(),
-            storage: storages.for_location(place.as_str()),
+            storages: of_sink.clone(),
+            storage: own.for_location(place.as_str()),
             folder: Location::folder(&place.join(&records_folder(&job.spec.name))),
         }
     }
