@@ -320,7 +320,11 @@ fn a_prometheus_reads_all_that_the_documentation_lists_and_answers_the_dashboard
         .union(&reported(&answers[1]))
         .cloned()
         .collect::<BTreeSet<_>>();
-    let known: BTreeSet<String> = all().map(|metric| metric.name.to_owned()).collect();
+    // Only jobs that write tables have rewritings.
+    let known: BTreeSet<String> = all()
+        .map(|metric| metric.name.to_owned())
+        .filter(|name| !name.starts_with("streamctl_rewrit"))
+        .collect();
     assert_eq!(reported, known);
     for metric in all().filter(|metric| metric.kind == Kind::Gauge) {
         let answer = answers.concat();
