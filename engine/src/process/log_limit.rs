@@ -2,8 +2,8 @@
 //!
 //! Owns: the lines of each place within an interval, the line that counts those left out. Does not
 //! own: levels (`RUST_LOG`).
-//! Rule: whoever can make a program log, a peer that resets connections for example, cannot fill
-//! the log: lines beyond the limit are left out and counted. Lines of `debug` and `trace` are never
+//! Rule: a peer that makes a program log, by resetting connections for example, cannot fill the log:
+//! lines beyond the limit are left out and counted. Lines of `debug` and `trace` are never
 //! left out, because an operator has asked for them.
 
 use std::collections::HashMap;

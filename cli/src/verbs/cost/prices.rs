@@ -1,8 +1,7 @@
 //! List prices of AWS in us-east-1, in US dollars.
 //!
 //! Owns: the defaults, replacing one of them. Does not own: how much of each is needed (`sizes`).
-//! Rule: each price names the page that it is on; whoever pays another one gives it on the command
-//! line.
+//! Rule: each price names the page that it is on, and can be replaced on the command line.
 
 use std::collections::BTreeMap;
 use streamctl_proto::nearest;

@@ -191,7 +191,7 @@ function stages(epochs, picked, { half, slots }) {
       : bars({ id: "stages", name: "What each window waited for on its way out, stage after stage; arrow keys choose one", bars: list, kinds, axis: f.duration, width: half, slots, selected: picked?.epoch, ticks: ticks(epochs) }));
 }
 
-/** A window that is committed later than this after its end was a backlog: that says how far the job was behind, not how long it takes. */
+/** A window that is committed later than this after its end was a backlog: its delay is how far the job was behind, not how long a window takes. */
 const BACKLOG_MS = 60_000;
 const isBacklog = ({ committed_ms, window }) => committed_ms - window.end_ms > BACKLOG_MS + (window.end_ms - window.start_ms);
 
