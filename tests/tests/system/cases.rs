@@ -187,13 +187,16 @@ fn every_reported_case_gives_what_was_judged_to_be_right() {
             }
             let name = format!("{case}/{job}");
             let ours = answer(&case, &job);
-            if known.get(&name) != Some(&ours) {
-                let judged = known
-                    .get(&name)
-                    .map_or("nothing".to_owned(), Value::to_string);
+            let judged = known.get(&name).cloned().unwrap_or_default();
+            // Of several faults, the first that is found ends the job: there is an answer for each.
+            let is_right = match &judged {
+                Value::Array(several) => several.contains(&ours),
+                one => *one == ours,
+            };
+            if !is_right {
                 problems.push(format!("{name}:\n  ours:   {ours}\n  judged: {judged}"));
             }
-            answers.insert(name, ours);
+            answers.insert(name, if is_right { judged } else { ours });
         }
     }
     if is_written {
