@@ -74,7 +74,8 @@ pub fn run(args: &CostArgs, out: &mut Output) -> Result<(), CliError> {
         has_consumer: spec.source.kind.consumer().is_some(),
     };
     let prices = Prices::with(&args.price);
-    let (ways, stream) = (ways(&spec, &load, &prices), stream(&load, &prices));
+    let ways = ways(&spec, &load, &prices);
+    let stream = stream(&load, &prices);
     out.either(
         || as_text(&spec, &load, &ways, &stream),
         || as_json(&spec, &load, &prices, &ways, &stream),

@@ -56,7 +56,8 @@ fn request(args: &EpochsArgs) -> Result<ListEpochsRequest, CliError> {
         });
     }
     let ms = |moment: Option<Moment>| moment.map_or(0, Moment::ms);
-    let (since_ms, until_ms) = (ms(args.since), ms(args.until));
+    let since_ms = ms(args.since);
+    let until_ms = ms(args.until);
     if until_ms > 0 && since_ms >= until_ms {
         return Err(CliError::Usage {
             message: "--until is not after --since".into(),

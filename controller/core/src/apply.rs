@@ -345,7 +345,8 @@ impl Job {
     }
 
     fn note_stats(&mut self, step: &Step<'_>, task: TaskId, id: &ShardId, stats: ShardStats) {
-        let (now, least_ms) = (step.now, step.settings.byte_rate_span_ms);
+        let now = step.now;
+        let least_ms = step.settings.byte_rate_span_ms;
         let shard = self.shards.get_mut(id);
         if let Some(shard) = shard.filter(|shard| shard.task == Some(task)) {
             let known = shard.lost;

@@ -42,14 +42,23 @@ impl JobsService {
         {
             return Err(refused(&job, NoDeletion::Runs));
         }
-        if let Some(left) = self.submitter.release_consumer(&resolved).await {
-            let text = format!("job {job} is deleted, but {left}");
-            return Err(CallRefusal::new(Reason::ServiceUnavailable, text).into());
-        }
+        // Whatever becomes of the consumer: the job is gone, so a purge cannot be requested again.
         let purged = match purge {
             true => purged(self.history.storages().clone(), resolved.clone()).await,
             false => Purged::default(),
         };
+        if let Some(left) = self.submitter.release_consumer(&resolved).await {
+            let text = match &purged.problem {
+                Some(problem) => {
+                    let checkpoint = &resolved.spec.checkpoint;
+                    format!(
+                        "job {job} is deleted, but objects are left below {checkpoint} ({problem}), and {left}"
+                    )
+                }
+                None => format!("job {job} is deleted, but {left}"),
+            };
+            return Err(CallRefusal::new(Reason::ServiceUnavailable, text).into());
+        }
         let spec = resolved.spec;
         Ok(v1::DeleteJobResponse {
             job: job.to_string(),

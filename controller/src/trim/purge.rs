@@ -3,8 +3,8 @@
 //! Owns: what goes and what stays, in which order. Does not own: that the store has deleted the job
 //! (the caller).
 //! Rule: manifests go last. A submit of this name with this location is refused while one is there,
-//! so nothing of a later job is among what is removed; what is not listed before that is not
-//! deleted.
+//! so nothing of a later job is among what is removed. Without a manifest nothing is removed: a
+//! later job may name the same lookup version, job file or code, because these are named by content.
 
 use super::Place;
 use futures::TryStreamExt as _;
@@ -42,13 +42,16 @@ async fn remove(
     let place = Place::of(storages, job);
     let names = CheckpointNames::new(&job.spec.name);
     let below = |folder: &str| Location::folder(&place.folder.join(folder));
-    let (root, manifests) = (below(&names.root()), below(&names.manifests()));
-    let stay = [
+    let root = below(&names.root());
+    let manifests = below(&names.manifests());
+    let mut stay = vec![
         below(&names.dead_letters()).to_string(),
         job.spec.dead_letters().to_string(),
-        job.spec.sink.place(),
     ];
-    let (mut first, mut last) = (vec![], vec![]);
+    let written = job.spec.sink.folders().into_iter();
+    stay.extend(written.map(|(_, folder)| folder.to_string()));
+    let mut first = vec![];
+    let mut last = vec![];
     let mut pages = place.storage.pages(&root);
     'listed: while let Some(page) = pages.try_next().await? {
         for location in page.into_iter().map(|object| object.location) {
@@ -67,6 +70,10 @@ async fn remove(
         }
     }
     drop(pages);
+    if last.is_empty() && !first.is_empty() {
+        purged.problem = Some("there is no manifest that keeps a new submit away".to_owned());
+        return Ok(());
+    }
     place.delete(&first).await?;
     purged.removed += first.len();
     if purged.problem.is_none() {

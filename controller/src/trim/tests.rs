@@ -253,3 +253,21 @@ async fn a_purge_leaves_dead_letters_and_results_and_removes_manifests_last() {
     stayed.sort_by_key(|location| stay.iter().position(|one| one == location));
     assert_eq!(stayed, stay);
 }
+
+#[tokio::test]
+async fn a_purge_without_a_manifest_takes_nothing_that_a_new_job_may_name() {
+    let scene = Scene::new().await;
+    let storages = Storages::memory(scene.memory.clone());
+    let storage = storages.for_location(FOLDER);
+    let manifests = Location::folder("memory://checkpoint/sales/epochs/");
+    for object in storage.list(&manifests).await.unwrap() {
+        scene.memory.delete(&object.location);
+    }
+    let all = Location::folder(FOLDER);
+    let before = storage.list(&all).await.unwrap().len();
+    assert!(before > 0);
+    let purged = purge(&storages, &scene.job).await;
+    assert_eq!(purged.removed, 0);
+    assert!(purged.problem.unwrap().contains("no manifest"));
+    assert_eq!(storage.list(&all).await.unwrap().len(), before);
+}

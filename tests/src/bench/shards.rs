@@ -158,8 +158,10 @@ struct Used {
 
 impl Used {
     fn so_far(cluster: &Cluster, id: &str) -> Self {
-        let (seconds, at) = (cluster.cpu_seconds(id), Instant::now());
-        Self { seconds, at }
+        Self {
+            seconds: cluster.cpu_seconds(id),
+            at: Instant::now(),
+        }
     }
 
     /// Of a core, since then.

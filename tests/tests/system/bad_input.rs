@@ -293,6 +293,19 @@ fn it_is_deleted_and_the_next_of_its_name_begins_anew(scene: &mut Scene) {
         "s3://workshop/second/dead/",
     );
     assert_eq!(anew["ok"], true, "{anew:#}");
+
+    scene.cluster.cli_ok(&["stop", "edges"]);
+    let purged = scene.cluster.cli_ok(&["delete", "edges", "--purge"]);
+    assert!(purged.contains(" removed)"), "{purged}");
+    let stays = verdict(
+        scene,
+        "s3://workshop/second/out/",
+        "s3://workshop/second/dead/",
+    );
+    assert_eq!(stays, anew, "rows and dead letters");
+    scene
+        .submit_text(&elsewhere)
+        .expect("nothing of it is left in the checkpoint location");
 }
 
 /// Every bad record of the oracle, whole, with its place in the stream and a reason.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use streamctl_proto::v1::{CompactionStatus, JobStatus};
 use streamctl_tests::Servers;
 use streamctl_tests::places::one_system_at_a_time;
+use streamctl_tests::wait::{http_get, until};
 
 /// Time for some rewritings, which are looked for every ten seconds.
 const REWRITTEN: Duration = Duration::from_secs(240);
@@ -32,6 +33,22 @@ fn rows_are_exact(tables: &Tables, foreign: u64, status: &JobStatus) {
     assert_eq!(table["bounds"], true, "{table:#}");
 }
 
+/// The metrics that only a job with a table has; the test of all metrics has none.
+fn rewritings_are_counted(scene: &Scene) {
+    let samples = [
+        "\nstreamctl_rewritings_total{",
+        "\nstreamctl_rewritten_files_total{",
+        "\nstreamctl_rewritten_bytes_total{",
+    ];
+    until("metrics of the rewriting", STEP, || {
+        let leader = scene.cluster.leader()?;
+        let port = scene.cluster.dashboard(&leader).rsplit(':').next()?;
+        let answer = http_get(port.parse().ok()?, "/metrics")?;
+        let has_all = samples.iter().all(|sample| answer.contains(sample));
+        has_all.then_some(())
+    });
+}
+
 #[test]
 fn small_files_are_rewritten_beside_epochs_and_a_foreign_append() {
     let _alone = one_system_at_a_time();
@@ -48,6 +65,7 @@ fn small_files_are_rewritten_beside_epochs_and_a_foreign_append() {
     tables.ask(TABLE, &["append", "7"]);
     let first = rewritten(&scene, "a rewriting", 1);
     assert!(first.files_after < first.files_before, "{first:?}");
+    rewritings_are_counted(&scene);
     tables.ask(TABLE, &["append", "5"]);
     rewritten(&scene, "more rewritings", first.rewritings + 1);
     scene.goes_on("rewritings");

@@ -408,7 +408,7 @@ fn copies_of_a_row_for_each_element_are_charged_before_they_are_made() {
     }
 }
 
-/// Case P31: what the words of Spark's SQL meant before there was this dialect was something else.
+/// Case P31: before this dialect, these expressions of Spark's SQL silently had other values.
 #[test]
 fn p31_each_expression_of_the_case_gives_what_spark_gives_or_is_refused() {
     const GIVEN: [(&str, &str); 21] = [

@@ -1,7 +1,8 @@
 //! Literals as Spark writes them and the parser does not: `1D`, `7Y`, `'a' 'b'`, `INTERVAL 1 DAY 2
 //! HOURS`.
 //!
-//! Owns: the tokens of literals, the words of an interval. Does not own: where an interval may stand.
+//! Owns: parsing the tokens of literals and the units of an interval. Does not own: where an interval
+//! is allowed.
 //! Rule: tokens become others that mean the same; what has no equal is refused with its line.
 
 use super::line;
