@@ -403,6 +403,7 @@ impl Cluster {
         is_it: impl Fn(&JobStatus) -> bool,
     ) -> JobStatus {
         let begin = Instant::now();
+        let limit = wait::in_time(limit);
         loop {
             let status = self.status(job);
             if let Some(status) = &status {

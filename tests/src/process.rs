@@ -6,13 +6,40 @@
 //! own thread.
 
 use crate::{places, wait};
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
 /// Lines of the log that a failing test shows.
 const TAIL_LINES: usize = 25;
+/// Characters of the failure that are shown once more below each log: what keeps only the end of an
+/// output then keeps the reason.
+const FAILURE_CHARS_MAX: usize = 600;
+
+thread_local! {
+    /// Why the test of this thread failed.
+    static FAILURE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// From now on the reason of a failure is remembered in its thread.
+fn remember_failures() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let shown = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |failure| {
+            let text: String = failure
+                .to_string()
+                .chars()
+                .take(FAILURE_CHARS_MAX)
+                .collect();
+            FAILURE.with_borrow_mut(|kept| *kept = text);
+            shown(failure);
+        }));
+    });
+}
 
 #[derive(Debug)]
 pub struct Process {
@@ -57,6 +84,7 @@ impl Launch {
         self
     }
     pub fn start(&self) -> Process {
+        remember_failures();
         let log = self.logs.join(format!("{}.log", self.name));
         let file = File::options()
             .create(true)
@@ -165,10 +193,11 @@ impl Process {
         let lines: Vec<_> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
         eprintln!(
-            "---- {} (pid {}), the end of its log:\n{}",
+            "---- {} (pid {}), the end of its log:\n{}\n---- {}",
             self.name,
             self.pid(),
-            tail.join("\n")
+            tail.join("\n"),
+            FAILURE.with_borrow(String::clone)
         );
     }
 }

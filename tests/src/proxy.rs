@@ -216,7 +216,6 @@ impl Front {
         };
         // Disable Nagle, so that both hops do not wait for acknowledgements; an error means that
         // the connection is gone.
-        // is gone.
         let _gone = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();

@@ -18,10 +18,11 @@ pub fn in_time(limit: Duration) -> Duration {
     }
 }
 
-/// Polls until there is a value; panics with `what` after `limit`.
+/// Polls until there is a value; panics with `what` after `limit` ([`in_time`]).
 #[track_caller]
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
+    let limit = in_time(limit);
     loop {
         if let Some(found) = look() {
             return found;
