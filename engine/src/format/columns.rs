@@ -5,20 +5,20 @@
 //! batches.
 //! Rule: [`Column::append`] cannot fail. A row is appended whole or not at all.
 
-use super::json::scan::unescape;
+use super::Span;
 use super::nested::Node;
+use super::text::TextColumn;
 use super::value::{Cell, ValueType};
-use super::{Kind, Span};
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
+    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder,
     TimestampMicrosecondBuilder,
 };
 use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) enum Column {
-    Text(StringBuilder),
+    Text(TextColumn),
     Boolean(BooleanBuilder),
     Int8(Int8Builder),
     Int16(Int16Builder),
@@ -38,7 +38,7 @@ impl Column {
     /// Creates the column of a type with capacity for `rows` and for `bytes` of text.
     pub fn new(value_type: ValueType, rows: usize, bytes: usize) -> Self {
         match value_type {
-            ValueType::Text => Self::Text(StringBuilder::with_capacity(rows, bytes)),
+            ValueType::Text => Self::Text(TextColumn::with_capacity(rows, bytes)),
             ValueType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
             ValueType::Int8 => Self::Int8(Int8Builder::with_capacity(rows)),
             ValueType::Int16 => Self::Int16(Int16Builder::with_capacity(rows)),
@@ -60,15 +60,9 @@ impl Column {
     }
 
     /// Appends the result of [`ValueType::convert`]. The casts are within the range that it checked.
-    pub fn append(&mut self, cell: &Cell, span: Span, text: &str) {
+    pub fn append(&mut self, cell: &Cell, span: &Span, text: &str) {
         match (self, cell) {
-            (Self::Text(builder), Cell::Text) if span.kind == Kind::Null => builder.append_null(),
-            (Self::Text(builder), Cell::Text) if span.kind == Kind::Escaped => {
-                unescape(span.of(text), builder)
-                    .expect("escapes were validated, and a builder takes any text");
-                builder.append_value("");
-            }
-            (Self::Text(builder), Cell::Text) => builder.append_value(span.of(text)),
+            (Self::Text(column), Cell::Text) => column.append(span, text),
             (Self::Boolean(builder), Cell::Boolean(value)) => builder.append_value(*value),
             (Self::Int8(builder), Cell::Integer(value)) => builder.append_value(*value as i8),
             (Self::Int16(builder), Cell::Integer(value)) => builder.append_value(*value as i16),
@@ -87,7 +81,7 @@ impl Column {
 
     fn append_null(&mut self) {
         match self {
-            Self::Text(builder) => builder.append_null(),
+            Self::Text(column) => column.append_null(),
             Self::Boolean(builder) => builder.append_null(),
             Self::Int8(builder) => builder.append_null(),
             Self::Int16(builder) => builder.append_null(),
@@ -106,7 +100,7 @@ impl Column {
     /// Bytes of text so far; 0 for non-text columns.
     pub fn text_bytes(&self) -> usize {
         match self {
-            Self::Text(builder) => builder.values_slice().len(),
+            Self::Text(column) => column.bytes(),
             _ => 0,
         }
     }
@@ -114,7 +108,7 @@ impl Column {
     /// The values; the column is empty afterwards.
     pub fn finish(&mut self) -> ArrayRef {
         match self {
-            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Text(column) => column.finish(),
             Self::Boolean(builder) => Arc::new(builder.finish()),
             Self::Int8(builder) => Arc::new(builder.finish()),
             Self::Int16(builder) => Arc::new(builder.finish()),

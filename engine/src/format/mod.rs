@@ -13,6 +13,7 @@ mod nested;
 mod span;
 #[cfg(test)]
 mod tests;
+mod text;
 mod unknown;
 pub mod unpack;
 mod value;
@@ -634,7 +635,11 @@ impl Decoder {
         }
         if is_appended {
             for ((column, cell), span) in columns.iter_mut().zip(&self.cells).zip(&self.spans) {
-                column.append(cell, *span, text);
+                match (column, cell) {
+                    // Most columns of most sources.
+                    (Column::Text(column), Cell::Text) => column.append(span, text),
+                    (column, cell) => column.append(cell, span, text),
+                }
             }
             self.unknown.count();
         }

@@ -119,19 +119,24 @@ impl JsonLocator {
                 }
                 None => self.unexpected_key(&mut scanner, text, unknown)?,
             };
-            let value = scanner.value()?;
-            match found {
+            let mut unread = Span::NULL;
+            let value = match found {
                 Found::Column(target) if MIXED && !target.is_exact && self.exact[target.column] => {
+                    &mut unread
                 }
                 Found::Column(target) => {
-                    spans[target.column] = value;
                     if MIXED {
                         self.exact[target.column] |= target.is_exact;
                     }
+                    &mut spans[target.column]
                 }
-                Found::Unread => {}
-                Found::Unknown(name) => unknown.met(name),
-            }
+                Found::Unread => &mut unread,
+                Found::Unknown(name) => {
+                    unknown.met(name);
+                    &mut unread
+                }
+            };
+            scanner.value_to(value)?;
             more = scanner.more()?;
         }
         scanner.end_or_object()

@@ -195,15 +195,32 @@ impl<'a> Scanner<'a> {
         self.short_string().map_or_else(|| self.any_value(), Ok)
     }
 
+    /// The same, written to its place word by word. A span that is returned is written and then
+    /// copied in larger units, and a processor stalls when it reads a unit of which only parts were
+    /// just written: that is a fifth of the time of decoding.
+    #[inline(always)]
+    pub fn value_to(&mut self, span: &mut Span) -> Result<(), Syntax> {
+        let start = self.at + 1;
+        if let Some(length) = self.short_length() {
+            span.kind = Kind::Plain;
+            span.start = start;
+            span.end = start + length;
+            self.at = span.end + 1;
+        } else if self.bytes.get(self.at) == Some(&b'"') {
+            span.kind = self.string_kind()?;
+            span.start = start;
+            span.end = self.at - 1;
+        } else {
+            *span = self.any_value()?;
+        }
+        Ok(())
+    }
+
     /// A plain string that ends within a block, as most do. `None`: it is something else, and
     /// nothing is consumed.
     #[inline]
     fn short_string(&mut self) -> Option<Span> {
-        let block = self.rest().strip_prefix(b"\"")?.first_chunk::<BLOCK>()?;
-        let length = ends(block).trailing_zeros() as usize;
-        if block.get(length) != Some(&b'"') {
-            return None;
-        }
+        let length = self.short_length()?;
         let start = self.at + 1;
         self.at = start + length + 1;
         Some(Span {
@@ -211,6 +228,14 @@ impl<'a> Scanner<'a> {
             start,
             end: start + length,
         })
+    }
+
+    /// The length between the quotes of a plain string that ends within a block.
+    #[inline(always)]
+    fn short_length(&self) -> Option<usize> {
+        let block = self.rest().strip_prefix(b"\"")?.first_chunk::<BLOCK>()?;
+        let length = ends(block).trailing_zeros() as usize;
+        (block.get(length) == Some(&b'"')).then_some(length)
     }
 
     fn any_value(&mut self) -> Result<Span, Syntax> {
@@ -297,22 +322,28 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A string, from its opening quote on. Escapes are validated here and resolved by
-    /// [`unescape`].
+    /// A string, from its opening quote on.
     fn string(&mut self) -> Result<Span, Syntax> {
+        let start = self.at + 1;
+        let kind = self.string_kind()?;
+        Ok(Span {
+            kind,
+            start,
+            end: self.at - 1,
+        })
+    }
+
+    /// Takes a string, from its opening quote to its last one. Escapes are validated here and
+    /// resolved by [`unescape`].
+    fn string_kind(&mut self) -> Result<Kind, Syntax> {
         self.at += 1;
-        let start = self.at;
         let mut kind = Kind::Plain;
         loop {
             self.at += plain_prefix(&self.bytes[self.at..]);
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Span {
-                        kind,
-                        start,
-                        end: self.at - 1,
-                    });
+                    return Ok(kind);
                 }
                 Some(b'\\') => {
                     kind = Kind::Escaped;
