@@ -14,7 +14,7 @@ use super::fanout::{Fan, Subscriber};
 use super::kpl;
 use super::pace::{Backoff, Pace, Reading};
 use super::rhythm::{Found, Rhythm};
-use super::service_clock::ServiceClock;
+use super::service_clock::{ServiceClock, SharedClock};
 use super::shared::SharedPace;
 use crate::calls::inherited;
 use crate::clock::Clock;
@@ -180,11 +180,13 @@ impl KinesisReader {
                 times: settings.subscription,
             })
         });
+        let service_clock = ServiceClock::of(shared.clock(&api.stream));
         let shared = shared.join(&api.stream, &api.shard, reading, settings.bytes_per_second);
         let clock = readers.clock.clone();
         let mut reader = Self::new(api, shard.from.clone(), limits, clock, settings);
         reader.fan = fan;
         reader.shared = shared;
+        reader.service_clock = service_clock;
         reader.range = range;
         reader.aggregates = if shard.drops_foreign {
             Aggregates::Drop
@@ -217,7 +219,7 @@ impl KinesisReader {
             position: from,
             anchor: Anchor::Position,
             expiry: Expiry::default(),
-            service_clock: ServiceClock::new(),
+            service_clock: ServiceClock::of(SharedClock::default()),
             on_data_loss: limits.on_data_loss,
             grace_ms: i64::try_from(limits.grace.as_millis()).unwrap_or(i64::MAX / 4),
             settings,
@@ -384,6 +386,9 @@ impl KinesisReader {
         }
         let full = answer.records.len() >= self.asked as usize;
         let last_arrival_ms = answer.records.last().map(|record| record.arrival_ms);
+        if let Some(arrival_ms) = last_arrival_ms {
+            self.service_clock.learn_arrival(answered, arrival_ms);
+        }
         let records = self.unread(answer.records);
         self.iterator = answer.next_iterator.map(|token| Iterator {
             token,

@@ -8,6 +8,7 @@ use super::CALLS_AT_ONCE_MAX;
 use super::api::Calls;
 use super::fanout::Connections;
 use super::pace::{Reading, ShardPace};
+use super::service_clock::SharedClock;
 use super::wire::Spoken;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -27,13 +28,20 @@ pub struct Shared {
     /// The connections of subscriptions.
     pub(super) connections: Connections,
     shards: Arc<Mutex<Shards>>,
-    services: Arc<Mutex<BTreeMap<ServiceKey, Spoken>>>,
+    services: Arc<Mutex<BTreeMap<ServiceKey, OneService>>>,
 }
 
 /// A service: its endpoint and region, where they are not those of the process.
 type ServiceKey = (Option<String>, Option<String>);
 
-/// Services whose form is remembered. Beyond that all are forgotten: one call finds out again.
+/// What is known of a service.
+#[derive(Clone, Default)]
+struct OneService {
+    spoken: Spoken,
+    clock: SharedClock,
+}
+
+/// Services of which anything is remembered. Beyond that all are forgotten: calls find it out again.
 const SERVICES_MAX: usize = 64;
 
 impl Default for Shared {
@@ -91,6 +99,15 @@ impl Shared {
 
     /// Which form the service of this stream speaks.
     pub(super) fn spoken(&self, stream: &StreamAddress) -> Spoken {
+        self.service(stream).spoken
+    }
+
+    /// The clock of the service of this stream.
+    pub(super) fn clock(&self, stream: &StreamAddress) -> SharedClock {
+        self.service(stream).clock
+    }
+
+    fn service(&self, stream: &StreamAddress) -> OneService {
         let key = (stream.endpoint.clone(), stream.region.clone());
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         if services.len() >= SERVICES_MAX && !services.contains_key(&key) {

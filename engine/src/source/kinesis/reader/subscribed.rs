@@ -197,6 +197,9 @@ impl KinesisReader {
             ..
         } = answer;
         let last_arrival_ms = records.last().map(|record| record.arrival_ms);
+        if let Some(arrival_ms) = last_arrival_ms {
+            self.service_clock.learn_arrival(event.received, arrival_ms);
+        }
         let records = self.unread(records);
         if let Some(arrival_ms) = last_arrival_ms {
             self.expiry.advance(arrival_ms);
