@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use streamctl_engine::source::Record;
 use streamctl_engine::source::kinesis::answer::PartitionKeys;
-use streamctl_engine::source::kinesis::{Api, Service, Spoken, Wire};
+use streamctl_engine::source::kinesis::{Api, Routes, Service, Spoken, Wire};
 use streamctl_proto::resolved::StreamAddress;
 use tokio::sync::Semaphore;
 
@@ -90,6 +90,7 @@ impl Answers {
             partition_keys: PartitionKeys::Counted,
             timeout: Duration::from_secs(30),
             spoken: Spoken::known(self.wire),
+            routes: Routes::default(),
             calls: Arc::new(Semaphore::new(1)),
         }
     }

@@ -6,6 +6,7 @@
 
 use super::answer::{self, ANSWER_BYTES_MAX, Answer, PartitionKeys};
 use super::cursor::{Failure, IteratorKind};
+use super::route::{Route, RouteInterceptor, Routes};
 use super::service_clock::DateSample;
 use super::wire::{RecordsRequest, Spoken, TakenResponse, Wire, WireError, WireInterceptor};
 use crate::foreign_answer::Answering;
@@ -76,6 +77,8 @@ pub struct Api {
     pub timeout: Duration,
     /// Which form the service speaks. Shared by all readers of the service.
     pub spoken: Spoken,
+    /// Where calls for records go. Shared by all readers of the stream.
+    pub routes: Routes,
     /// Calls that may be in flight at once, for all shards of the worker together.
     pub calls: Arc<Semaphore>,
 }
@@ -202,10 +205,96 @@ impl Api {
         date: &DateInterceptor,
         now_ms: i64,
     ) -> Called {
+        if let Some(route) = self.routes.known() {
+            let called = self.call_by(&route, request, wire, date, now_ms).await;
+            if !called.has_records() {
+                self.routes.forget();
+            }
+            return called;
+        }
+        let learned = RouteInterceptor::default();
+        let called = self
+            .call_by_sdk(client, request, wire, date, now_ms, &learned)
+            .await;
+        if called.has_records()
+            && let Some(route) = learned.taken()
+        {
+            self.routes.learn(route);
+        }
+        called
+    }
+
+    /// One call as the SDK made one before.
+    async fn call_by(
+        &self,
+        route: &Route,
+        request: &RecordsRequest,
+        wire: Wire,
+        date: &DateInterceptor,
+        now_ms: i64,
+    ) -> Called {
+        let response = match route.call(request, wire).await {
+            Ok(response) => response,
+            Err(reason) => return Called::NotAnswered(failure(reason)),
+        };
+        date.take(response.headers());
+        let wire = Wire::of_response(response.headers());
+        let status = response.status();
+        if status.is_success() {
+            let body = ByteStream::new(response.into_body());
+            return match collected(body, ANSWER_BYTES_MAX).await {
+                Ok(body) => self.decoded(wire, &body, now_ms),
+                Err(failure) => Called::NotAnswered(failure),
+            };
+        }
+        let headers = response.headers().clone();
+        let body = ByteStream::new(response.into_body());
+        let body = collected(body, ERROR_BYTES_MAX).await.unwrap_or_default();
+        let WireError { code, message } = WireError::of_response(wire, &headers, &body);
+        let status = status.as_u16();
+        let failure = Failure {
+            date: None,
+            message: message.unwrap_or_else(|| format!("status {status}")),
+            code,
+            status: Some(status),
+        };
+        match wire {
+            Some(wire) => Called::Answered {
+                wire,
+                answer: Err(failure),
+            },
+            None => Called::Foreign(failure),
+        }
+    }
+
+    /// A response with records, in the form of its media type.
+    fn decoded(&self, wire: Option<Wire>, body: &[u8], now_ms: i64) -> Called {
+        // Some servers send no media type with JSON.
+        let wire = wire.unwrap_or(Wire::Json);
+        match answer::decode(wire, body, now_ms, self.partition_keys) {
+            Ok(answer) => Called::Answered {
+                wire,
+                answer: Ok(answer),
+            },
+            Err(error) => Called::Foreign(failure(error.to_string())),
+        }
+    }
+
+    /// One call by the SDK.
+    async fn call_by_sdk(
+        &self,
+        client: &Client,
+        request: &RecordsRequest,
+        wire: Wire,
+        date: &DateInterceptor,
+        now_ms: i64,
+        learned: &RouteInterceptor,
+    ) -> Called {
         let interceptor = WireInterceptor::new(wire, request);
         let settings = self
             .settings()
             .interceptor(interceptor.clone())
+            .interceptor(learned.clone())
             .interceptor(date.clone());
         let sent = client
             .get_records()
@@ -235,18 +324,9 @@ impl Api {
             }
             (Err(error), _) => Err(self.of_error(&error)),
         };
-        let body = match body {
-            Ok(body) => body,
-            Err(failure) => return Called::NotAnswered(failure),
-        };
-        // Some servers send no media type with JSON.
-        let wire = wire.unwrap_or(Wire::Json);
-        match answer::decode(wire, &body, now_ms, self.partition_keys) {
-            Ok(answer) => Called::Answered {
-                wire,
-                answer: Ok(answer),
-            },
-            Err(error) => Called::Foreign(failure(error.to_string())),
+        match body {
+            Ok(body) => self.decoded(wire, &body, now_ms),
+            Err(failure) => Called::NotAnswered(failure),
         }
     }
 
@@ -302,6 +382,10 @@ enum Called {
 }
 
 impl Called {
+    fn has_records(&self) -> bool {
+        matches!(self, Self::Answered { answer: Ok(_), .. })
+    }
+
     /// Whether it was not answered as a service that speaks CBOR does.
     fn is_foreign(&self) -> bool {
         match self {

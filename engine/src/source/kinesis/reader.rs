@@ -150,6 +150,7 @@ impl KinesisReader {
                 None => Service::Sdk(readers.aws.kinesis(&stream).await),
             },
             spoken: shared.spoken(&stream),
+            routes: shared.routes(&stream),
             stream,
             shard: shard.shard.clone(),
             records_max: source.max_records_per_read,

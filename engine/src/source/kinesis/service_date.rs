@@ -7,6 +7,7 @@ use crate::clock::http_date_ms;
 use aws_sdk_kinesis::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
+use aws_smithy_runtime_api::http::Headers;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
@@ -24,6 +25,21 @@ pub struct ServiceDate {
 pub struct DateInterceptor(Arc<Mutex<Option<ServiceDate>>>);
 
 impl DateInterceptor {
+    /// Takes the date of a response that has just begun to arrive.
+    pub fn take(&self, headers: &Headers) {
+        let Some(date_ms) = headers.get("date").and_then(http_date_ms) else {
+            return;
+        };
+        let date = ServiceDate {
+            received: Instant::now(),
+            date_ms,
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(date);
+    }
+
     /// The date of the response; `None`: no response, or none with a date.
     pub fn date(&self) -> Option<ServiceDate> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -41,21 +57,7 @@ impl Intercept for DateInterceptor {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(date_ms) = context
-            .response()
-            .headers()
-            .get("date")
-            .and_then(http_date_ms)
-        {
-            let date = ServiceDate {
-                received: Instant::now(),
-                date_ms,
-            };
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(date);
-        }
+        self.take(context.response().headers());
         Ok(())
     }
 }

@@ -8,8 +8,10 @@ use super::CALLS_AT_ONCE_MAX;
 use super::api::Calls;
 use super::fanout::Connections;
 use super::pace::{Reading, ShardPace};
+use super::route::Routes;
 use super::service_clock::SharedClock;
 use super::wire::Spoken;
+use crate::aws::KINESIS_CLIENTS_MAX;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub struct Shared {
     pub(super) connections: Connections,
     shards: Arc<Mutex<Shards>>,
     services: Arc<Mutex<BTreeMap<ServiceKey, OneService>>>,
+    routes: Arc<Mutex<Vec<(StreamAddress, Routes)>>>,
 }
 
 /// A service: its endpoint and region, where they are not those of the process.
@@ -53,6 +56,7 @@ impl Default for Shared {
             connections: Connections::default(),
             shards: Arc::default(),
             services: Arc::default(),
+            routes: Arc::default(),
         }
     }
 }
@@ -100,6 +104,20 @@ impl Shared {
     /// Which form the service of this stream speaks.
     pub(super) fn spoken(&self, stream: &StreamAddress) -> Spoken {
         self.service(stream).spoken
+    }
+
+    /// Where calls for the records of this stream go.
+    pub(super) fn routes(&self, stream: &StreamAddress) -> Routes {
+        let mut kept = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, routes)) = kept.iter().find(|(address, _)| address == stream) {
+            return routes.clone();
+        }
+        if kept.len() >= KINESIS_CLIENTS_MAX {
+            kept.remove(0);
+        }
+        let routes = Routes::default();
+        kept.push((stream.clone(), routes.clone()));
+        routes
     }
 
     /// The clock of the service of this stream.

@@ -11,11 +11,13 @@ use aws_sdk_kinesis::config::interceptors::{
 };
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
+use aws_smithy_runtime_api::http::Headers;
 use aws_smithy_types::body::SdkBody;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Media type of the service's CBOR. In JSON, payloads are a third larger, as base64.
 const CBOR_TYPE: &str = "application/x-amz-cbor-1.1";
+const JSON_TYPE: &str = "application/x-amz-json-1.1";
 /// The body that the SDK decodes instead of that of a successful response.
 const NO_RECORDS: &str = r#"{"Records":[]}"#;
 /// The body that the SDK decodes instead of that of an error in CBOR.
@@ -34,8 +36,21 @@ impl Wire {
         let name = media_type.split(';').next().unwrap_or_default().trim();
         match name.to_ascii_lowercase().as_str() {
             CBOR_TYPE | "application/cbor" => Some(Self::Cbor),
-            "application/x-amz-json-1.1" | "application/json" => Some(Self::Json),
+            JSON_TYPE | "application/json" => Some(Self::Json),
             _ => None,
+        }
+    }
+
+    /// The form of a response by its headers; `None`: neither, or not stated.
+    pub fn of_response(headers: &Headers) -> Option<Self> {
+        headers.get("content-type").and_then(Self::of)
+    }
+
+    /// The media type of requests.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => JSON_TYPE,
+            Self::Cbor => CBOR_TYPE,
         }
     }
 }
@@ -72,6 +87,25 @@ pub struct RecordsRequest {
 }
 
 impl RecordsRequest {
+    /// The request in this form.
+    pub fn body(&self, wire: Wire) -> Vec<u8> {
+        match wire {
+            Wire::Cbor => self.to_cbor(),
+            Wire::Json => self.to_json(),
+        }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        let mut fields = serde_json::json!({
+            "ShardIterator": self.iterator,
+            "Limit": self.limit,
+        });
+        if let Some(arn) = &self.stream_arn {
+            fields["StreamARN"] = arn.as_str().into();
+        }
+        fields.to_string().into_bytes()
+    }
+
     fn to_cbor(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.iterator.len() + 200);
         write_map(2 + u64::from(self.stream_arn.is_some()), &mut out);
@@ -87,7 +121,7 @@ impl RecordsRequest {
     }
 }
 
-/// The code and message of an error in CBOR.
+/// The code and message of an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireError {
     pub code: Option<String>,
@@ -95,6 +129,32 @@ pub struct WireError {
 }
 
 impl WireError {
+    /// Of a response in this form. A header states the code, too.
+    pub fn of_response(wire: Option<Wire>, headers: &Headers, body: &[u8]) -> Self {
+        let found = match wire {
+            Some(Wire::Cbor) => Self::of_cbor(body),
+            Some(Wire::Json) | None => Self::of_json(body),
+        };
+        let stated = headers.get("x-amzn-errortype").map(|code| {
+            // A code may be followed by an address: `Code:http://...`.
+            let code = code.split(':').next().unwrap_or(code);
+            without_name_space(code)
+        });
+        Self {
+            code: stated.or(found.code),
+            ..found
+        }
+    }
+
+    fn of_json(body: &[u8]) -> Self {
+        let fields: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name: &str| fields.get(name)?.as_str();
+        Self {
+            code: text("__type").or(text("code")).map(without_name_space),
+            message: text("message").or(text("Message")).map(str::to_owned),
+        }
+    }
+
     /// Fields that cannot be read are left out.
     pub fn of_cbor(body: &[u8]) -> Self {
         let mut error = Self::default();
@@ -108,14 +168,18 @@ impl WireError {
             };
             let Value::Text(text) = value else { continue };
             match &*key {
-                // The code may be qualified by a name space: `com.amazonaws.kinesis#Code`.
-                "__type" => error.code = text.rsplit('#').next().map(str::to_owned),
+                "__type" => error.code = Some(without_name_space(&text)),
                 "message" | "Message" => error.message = Some(text.into_owned()),
                 _ => {}
             }
         }
         error
     }
+}
+
+/// A code may be qualified by a name space: `com.amazonaws.kinesis#Code`.
+fn without_name_space(code: &str) -> String {
+    code.rsplit('#').next().unwrap_or(code).to_owned()
 }
 
 /// What was taken of a response.
@@ -185,7 +249,7 @@ impl Intercept for WireInterceptor {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response_mut();
-        let wire = response.headers().get("content-type").and_then(Wire::of);
+        let wire = Wire::of_response(response.headers());
         let instead = match (response.status().is_success(), wire) {
             (true, _) => Some(NO_RECORDS),
             (false, Some(Wire::Cbor)) => Some(NO_ERROR),

@@ -5,6 +5,7 @@ use super::super::shared::Shared;
 use super::*;
 use crate::source::kinesis::api::Calls;
 use crate::source::kinesis::fake::{Fake, Fault};
+use crate::source::kinesis::route::Routes;
 use crate::source::kinesis::wire::{Spoken, Wire};
 use crate::source::testing::clock_at;
 use crate::source::{Foreign, Record};
@@ -44,6 +45,7 @@ fn api(fake: &Fake) -> Api {
         partition_keys: PartitionKeys::Counted,
         timeout: settings().call_timeout,
         spoken: Spoken::known(Wire::Json),
+        routes: Routes::default(),
         calls: calls(),
     }
 }
@@ -751,6 +753,7 @@ async fn a_replay_waits_for_a_live_reader_of_its_shard_and_its_waits_are_no_empt
             partition_keys: PartitionKeys::Counted,
             timeout: settings().call_timeout,
             spoken: Spoken::known(Wire::Json),
+            routes: Routes::default(),
             calls: calls(),
         };
         let limits = limits(poll_interval, OnDataLoss::Fail);
@@ -846,6 +849,7 @@ async fn a_quiet_shard_is_read_rarely_and_once_when_each_window_can_close() {
         partition_keys: PartitionKeys::Counted,
         timeout: settings().call_timeout,
         spoken: Spoken::default(),
+        routes: Routes::default(),
         calls: calls(),
     };
     let limits = Limits {
