@@ -31,6 +31,9 @@ spark = (SparkSession.builder.master("local[2]").config("spark.ui.enabled", "fal
          .getOrCreate())
 spark.sparkContext.setLogLevel("OFF")
 
+# A column that has the time at which the script runs: no run repeats it.
+TIME_OF_RUN = "loaded_at"
+
 WRITTEN = {}
 CASE = {}
 
@@ -40,7 +43,10 @@ def keep(frame, path):
     options = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd HH:mm:ss.SSSSSS"}
     rows = frame.select(F.to_json(F.struct(*[frame[f"`{name}`"] for name in frame.columns]), options)).collect()
     path = re.sub(r"\d{14}|(?<=ingest_year=)\d+|(?<=ingest_month=)\d+", "N", path)  # The time of this run.
-    WRITTEN.setdefault(path, []).extend(json.loads(row[0]) for row in rows)
+    rows = [json.loads(row[0]) for row in rows]
+    for row in rows:
+        row.pop(TIME_OF_RUN, None)
+    WRITTEN.setdefault(path, []).extend(rows)
 
 
 for form in ("parquet", "json", "csv"):
@@ -65,7 +71,7 @@ class DynamicFrame:
 class ApplyMapping:
     @staticmethod
     def apply(frame, mappings, transformation_ctx=None):
-        kinds = {"long": "bigint"}
+        kinds = {"long": "bigint", "decimal": "decimal(10,2)"}  # As in Glue.
         columns = [F.col(source).cast(kinds.get(kind, kind)).alias(name) for source, _, name, kind in mappings]
         return DynamicFrame(frame.frame.select(*columns))
 
