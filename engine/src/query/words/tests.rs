@@ -253,6 +253,9 @@ fn a_query_is_checked_without_knowing_a_column() {
         wrong("SELECT a FROM l"),
         "the query does not read the stream"
     );
+    let moment = wrong("SELECT current_timestamp AS t FROM source");
+    assert!(moment.starts_with("now() answers differently"), "{moment}");
+    assert!(names("SELECT upper(a) AS a FROM source").is_some());
     assert_eq!(
         wrong("SELECT a FROM source TABLESAMPLE (1 ROWS)"),
         "TABLESAMPLE is not supported"
