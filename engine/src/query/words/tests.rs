@@ -36,7 +36,12 @@ fn refusals_of_the_planner_are_worded_for_users() {
         (
             "SELEC x FROM source",
             "Expected: an SQL statement, found: SELEC",
-            "",
+            "did you mean SELECT?",
+        ),
+        (
+            "SELECT x AS y FORM source",
+            "Expected: end of statement, found: FORM",
+            "did you mean FROM?",
         ),
         (
             "SELECT x FROM source WHERE (x = '1'",
