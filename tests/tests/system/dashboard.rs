@@ -142,6 +142,7 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
         browser.see(".card", text);
     }
     the_query_and_the_past_are_shown(&mut browser);
+    rows_and_dead_letters_are_shown_on_request(&mut browser);
     browser.looks_good("job");
     browser.kept_to(&origin);
 
@@ -184,6 +185,30 @@ fn the_query_and_the_past_are_shown(browser: &mut Browser) {
     }
     browser.until("document.querySelectorAll('[data-timeline=rows] [data-mark]').length >= 2");
     the_windows_of_a_chosen_time_are_shown(browser);
+}
+
+/// The rows are those of the API; they stay while windows come, until they are hidden.
+fn rows_and_dead_letters_are_shown_on_request(browser: &mut Browser) {
+    browser.see("[data-key=samples] .note", "read when you request them");
+    browser.click("[data-sample=dead-letters]");
+    browser.see(".sample th .value", "not JSON at byte");
+    browser.see(".sample .value", "broken");
+    browser.see(".sample .value", "generator-000");
+    browser.click("[data-action=hide-sample]");
+    browser.order(&json!({"do": "gone", "selector": ".sample"}));
+    browser.click("[data-sample=rows]");
+    browser.see(".picked .note", "20 of ");
+    let same = browser.evaluate(
+        "(async () => {
+            const title = document.querySelector('[data-key=samples] h3').textContent;
+            const epoch = Number(title.match(/[0-9,]+$/)[0].replaceAll(',', ''));
+            const answer = await (await fetch(`/api/v1/jobs/sales-by-country/epochs/${epoch}/rows`)).json();
+            const shown = [...document.querySelectorAll('.sample tbody tr')].map((row) =>
+                [...row.querySelectorAll('.value')].map((value) => value.textContent));
+            return [answer.rows.length, answer.columns.length, JSON.stringify(shown) === JSON.stringify(answer.rows)];
+        })()",
+    );
+    assert_eq!(same, json!([20, 4, true]));
 }
 
 /// From a time before all windows: the first ones, and back.
@@ -348,12 +373,14 @@ fn a_key_that_looks_like_a_page_is_shown_as_text() {
     std::fs::create_dir_all(&records).unwrap();
     std::fs::create_dir_all(&lookup).unwrap();
     std::fs::write(lookup.join("l.csv"), "name,code\nPeru,PE\n").unwrap();
-    let lines = [json!({"country": "Peru"}), json!({ "country": hostile })];
-    std::fs::write(
-        records.join("<script>.json"),
-        lines.map(|line| format!("{line}\n")).concat(),
-    )
-    .unwrap();
+    let lines = [
+        json!({"country": "Peru"}).to_string(),
+        json!({ "country": hostile }).to_string(),
+        // No JSON: a dead letter.
+        format!("{hostile} \u{202e}{}", "x".repeat(2_000)),
+    ];
+    let text = lines.join("\n") + "\n";
+    std::fs::write(records.join("<script>.json"), text).unwrap();
     let file = folder.path().join("job.toml");
     let text = r#"
 name = "hostile"
@@ -394,6 +421,10 @@ location = "ROOT/checkpoint/"
     browser.see("h1 .state", "completed");
     browser.see(".key q", hostile);
     browser.see("th code", "<script>.json");
+    browser.click("[data-sample=dead-letters]");
+    browser.see(".sample .value", hostile);
+    browser.see(".sample .value", "<script>.json");
+    browser.until("[...document.querySelectorAll('.sample .value')].some((cell) => /x…$/.test(cell.textContent))");
     let made =
         browser.evaluate("[document.querySelectorAll('main img, main b, main script').length, document.title !== '1']");
     assert_eq!(made, json!([0, true]));

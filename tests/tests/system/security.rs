@@ -518,6 +518,34 @@ fn strangers_are_refused(cluster: &Secured, file: &str) {
     }
 }
 
+/// The first two epochs have `rows` rows together.
+fn samples_are_for_those_who_may_read_rows(cluster: &Secured, rows: u64) {
+    let path = |epoch: u64| format!("/api/v1/jobs/sales/epochs/{epoch}/rows");
+    let token = |name: &str| cluster.path(&format!("{name}.token"));
+    for controller in &cluster.controllers {
+        let sample = |epoch| {
+            let answer = cluster.https(controller, &path(epoch), &["--token", &token("viewer")]);
+            assert_eq!(answer["status"], 200, "{answer}");
+            serde_json::from_str::<Value>(answer["body"].as_str().unwrap()).unwrap()
+        };
+        let samples = [1, 2].map(sample);
+        let total = samples.iter().map(|one| one["rows_in_epoch"].as_u64());
+        assert_eq!(total.sum::<Option<u64>>(), Some(rows), "{samples:?}");
+        let shown = samples
+            .iter()
+            .map(|one| one["rows"].as_array().unwrap().len());
+        assert!(shown.sum::<usize>() > 0, "{samples:?}");
+        for (name, status) in [("workers", 403), ("nobody", 401)] {
+            let answer = cluster.https(controller, &path(1), &["--token", &token(name)]);
+            assert_eq!(answer["status"], status, "{answer}");
+            assert!(
+                !answer["body"].as_str().unwrap().contains("uuid"),
+                "{answer}"
+            );
+        }
+    }
+}
+
 fn results_are_read_by_all_who_may(cluster: &Secured) {
     let rows = cluster.ok(
         "viewer",
@@ -582,6 +610,7 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
             );
         }
     }
+    samples_are_for_those_who_may_read_rows(cluster, rows.lines().count() as u64);
     // The controller asks the worker to read an epoch again, with a token of its own.
     refused(
         &cluster.as_somebody(Some("viewer"), &["verify", "sales"]),
