@@ -466,11 +466,11 @@ fn strangers_are_refused(cluster: &Secured, file: &str) {
     );
     refused(
         &cluster.as_somebody(Some("viewer"), &["submit", file]),
-        "needs the role operate, and viewer has view",
+        "viewer has the role view; this needs operate",
     );
     refused(
         &cluster.as_somebody(Some("workers"), &["list"]),
-        "needs the role view, and workers has worker",
+        "workers has the role worker; this needs view",
     );
     refused(
         &cluster.as_somebody(Some("operator"), &["submit", file]),
@@ -589,7 +589,10 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
     };
     assert_eq!(read("viewer").unwrap()["rows"], rows.lines().count());
     let reported = read("workers").unwrap_err();
-    assert!(reported.contains("needs the role view"), "{reported}");
+    assert!(
+        reported.contains("workers has the role worker; this needs view"),
+        "{reported}"
+    );
 
     // Both controllers show it: one of them asks the other in the name of who asked.
     let (token, [cert, key]) = (
@@ -614,7 +617,7 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
     // The controller asks the worker to read an epoch again, with a token of its own.
     refused(
         &cluster.as_somebody(Some("viewer"), &["verify", "sales"]),
-        "needs the role operate",
+        "this needs operate",
     );
     let proven = cluster.ok(
         "operator",
@@ -659,7 +662,7 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
 fn a_worker_without_a_token_gets_nothing(cluster: &Secured) {
     for (id, token, words) in [
         ("stranger", None, "the caller is not authenticated"),
-        ("person", Some("viewer"), "needs the role worker"),
+        ("person", Some("viewer"), "this needs worker"),
     ] {
         let stranger = cluster.start_worker(id, token);
         until("the refusal in its log", SOON, || {
@@ -787,7 +790,7 @@ fn a_worker_whose_token_is_none_of_a_worker_any_more_loses_its_session(cluster: 
     });
     let logs = cluster.logs();
     assert!(
-        logs.contains("this needs the role worker, and workers has view"),
+        logs.contains("workers has the role view; this needs worker"),
         "it was told why"
     );
     replace(Path::new(&path), &good);
