@@ -252,6 +252,11 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.see("#cluster", "stands by");
     browser.see("#cluster", "data from the leader");
     browser.see(".empty", "No jobs yet");
+    browser.looks_good("no-jobs");
+    browser.click("[data-nav=workers]");
+    browser.see(".empty", "No worker is connected");
+    browser.looks_good("no-workers");
+    browser.click("[data-nav=jobs]");
     assert_eq!(leader, "controller-1");
 
     // Nobody reads yet: the job says what it waits for.
@@ -295,6 +300,12 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
         "a loop leads to itself"
     );
 
+    assert_eq!(
+        browser.evaluate(RATES),
+        json!([80, 0, null]),
+        "rates fall when nothing comes, and end with the job"
+    );
+
     browser.click("nav a[data-nav=workers]");
     browser.see("tbody tr", "worker-1");
     browser.looks_good("workers");
@@ -306,6 +317,10 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.looks_good("worker");
     browser.open(&format!("{origin}/#/job/no-such-job"));
     browser.see(".problem.bad", "there is no job no-such-job");
+    browser.looks_good("no-such-job");
+    browser.open(&format!("{origin}/#/worker/no-such-worker"));
+    browser.see(".problem.bad", "no worker no-such-worker is connected");
+    browser.looks_good("no-such-worker");
 
     // The leader goes: the page that was a standby's is the leader's now.
     cluster.kill("controller-1");
@@ -351,6 +366,12 @@ fn the_same_as_the_command_line(cluster: &Cluster, browser: &mut Browser) {
     };
     assert_eq!(names(&shown["workers"][0]), names(&printed[0]));
 }
+
+/// Rows per second: soon after a window, long after it, and of a job that is stopped.
+const RATES: &str = r#"import('/page/overview.js').then(({ lastRate }) => {
+    const job = (state) => ({ state, last_epoch: { window: { start_ms: 0, end_ms: 1000 }, committed_ms: 1000, counts: { rows_in: 80 } } });
+    return [lastRate(job('running'), 3000), lastRate(job('running'), 60000), lastRate(job('stopped'), 3000)];
+})"#;
 
 /// Shards of a stream that was split and merged, with names and parents as no stream has them.
 const RESHARDED: &str = r#"Promise.all([import('/page/charts.js'), import('/page/dom.js')]).then(([{ lineage }, { show }]) => {

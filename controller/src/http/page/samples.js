@@ -25,14 +25,14 @@ export async function fetchSample(job, kind, epoch) {
 export function samplesOf({ sample, picked }) {
   if (!picked) return undefined;
   return h("section", { class: "card", "data-key": "samples" },
-    h("div", { class: "head" }, h("h2", {}, "Sample"), h("div", { class: "spans", role: "group", "aria-label": `Rows of epoch ${picked.epoch}` },
+    h("div", { class: "head" }, h("h2", {}, `Sample of epoch ${f.count(picked.epoch)}`), h("div", { class: "spans", role: "group", "aria-label": "What to read" },
       button("rows", picked), button("dead-letters", picked), sample && h("button", { type: "button", class: "link", "data-action": "hide-sample" }, "Hide"))),
     !picked.published && h("p", { class: "note" }, `Epoch ${f.count(picked.epoch)} is not published yet.`),
     sample ? shown(sample) : h("p", { class: "note" }, "Some rows of the chosen window, as they were written, or some records that are not in the result. They are read when you request them."));
 }
 
 const button = (kind, { epoch, published }) =>
-  h("button", { type: "button", class: "link", "data-sample": kind, "data-epoch": epoch, disabled: !published }, `${TITLES[kind]} of epoch ${f.count(epoch)}`);
+  h("button", { type: "button", class: "link", "data-sample": kind, "data-epoch": epoch, disabled: !published }, TITLES[kind]);
 
 function shown({ kind, epoch, answer, error }) {
   const title = h("h3", {}, `${TITLES[kind]} of epoch ${f.count(epoch)}`);
@@ -52,8 +52,8 @@ function summary(kind, { rows, rows_in_epoch: total, rows_from: origin }) {
   return [`${f.count(rows.length)}${of} ${what}`, ORIGINS[origin]].filter(Boolean).join(", ");
 }
 
-const cell = (name, text, number) =>
-  h("td", { class: number ? "number" : "", "data-name": name }, text === null ? h("em", {}, "null") : h("span", { class: "value" }, text));
+const cell = (name, text, kind) =>
+  h("td", { class: kind, "data-name": name }, text === null ? h("em", {}, "null") : h("span", { class: "value" }, text));
 
 const head = (names) => h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name))));
 
@@ -71,5 +71,5 @@ function lettersTable({ columns, rows }) {
   return h("table", { class: "list sample" }, head(["Reason", "Place", "Arrived", "Payload"]),
     h("tbody", {}, rows.map((row, n) => h("tr", { "data-key": n },
       h("th", { scope: "row" }, h("span", { class: "value" }, row[reason])),
-      cell("Place", place(row)), cell("Arrived", row[time]), cell("Payload", row[payload])))));
+      cell("Place", place(row)), h("td", { "data-name": "Arrived", title: row[time] }, f.moment(Date.parse(row[time]))), cell("Payload", row[payload], "whole")))));
 }
