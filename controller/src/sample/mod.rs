@@ -67,6 +67,17 @@ pub struct Sample {
     pub problem: Option<String>,
 }
 
+impl Sample {
+    /// What was read before a failure; the failure, if that is nothing.
+    fn despite(mut self, problem: Status) -> Result<Self, Status> {
+        if self.table.rows.is_empty() {
+            return Err(problem);
+        }
+        self.problem = Some(CallRefusal::text_of(&problem).0);
+        Ok(self)
+    }
+}
+
 /// Reads samples; clones share the places.
 #[derive(Clone)]
 pub struct Sampler {
@@ -119,11 +130,7 @@ impl Sampler {
             Ok(Err(status)) => status,
             Err(_) => late(wanted),
         };
-        if sample.table.rows.is_empty() {
-            return Err(problem);
-        }
-        sample.problem = Some(CallRefusal::text_of(&problem).0);
-        Ok(sample)
+        sample.despite(problem)
     }
 
     /// The endpoints of the epoch, from the leader, wherever it runs.

@@ -1,11 +1,17 @@
 //! Samples of streams that are made here; the system tests read from workers.
 
 use super::*;
+use crate::admission::Admission;
+use crate::history::History;
+use crate::leading::{Leader, Leading};
 use arrow::array::Int64Array;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use futures::stream;
+use streamctl_engine::security::Security;
+use streamctl_engine::storage::{MemoryStorage, Storages};
+use tokio::sync::watch;
 use tonic::Code;
 
 fn batch(values: &[i64]) -> RecordBatch {
@@ -60,8 +66,41 @@ async fn rows_before_a_failure_stay() {
     let mut sample = sample(10);
     let gone = FlightError::Tonic(Box::new(Status::aborted("an object is gone")));
     let failed = take(sent(vec![Ok(batch(&[1])), Err(gone)]), &mut sample).await;
-    assert_eq!(failed.unwrap_err().message(), "an object is gone");
-    assert_eq!(numbers(&sample), ["1"]);
+    let failed = failed.unwrap_err();
+    assert_eq!(failed.message(), "an object is gone");
+    let shown = sample.despite(failed.clone()).unwrap();
+    assert_eq!(numbers(&shown), ["1"]);
+    assert_eq!(shown.problem.as_deref(), Some("an object is gone"));
+    let nothing = self::sample(10).despite(failed);
+    assert_eq!(nothing.unwrap_err().message(), "an object is gone");
+}
+
+/// Without workers, of a controller that knows no leader.
+fn sampler() -> Sampler {
+    let (_, leading) = watch::channel(Leading::Elsewhere(None));
+    let locations = FlightLocations {
+        leader: Leader::new(leading),
+        history: History::new(Storages::memory(MemoryStorage::default())),
+        admission: Admission::new(&Security::default()),
+    };
+    let leader = LeaderConnection::new(Dialer::default(), false, None);
+    Sampler::new(locations, leader, Dialer::default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sample_waits_for_a_place_and_not_for_ever() {
+    let sampler = sampler();
+    let by = CallerToken::default();
+    let all = u32::try_from(SAMPLES_AT_ONCE_MAX).unwrap();
+    let others = Arc::clone(&sampler.places).acquire_many_owned(all).await;
+    let began = Instant::now();
+    let refused = sampler.sample(&by, &wanted(7)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(began.elapsed(), SAMPLE_TIMEOUT);
+    drop(others);
+    let refused = sampler.sample(&by, &wanted(7)).await.unwrap_err();
+    let reason = CallRefusal::read(&refused).map(|refusal| refusal.reason);
+    assert_eq!(reason, Some(Reason::NoLeader), "there is a place now");
 }
 
 fn wanted(epoch: u64) -> Wanted {
