@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use streamctl_engine::security::dial::cause_of;
 use streamctl_engine::security::{ClientConnection, Dialer};
 use streamctl_proto::refusal::{CallRefusal, Reason};
 use tonic::Status;
@@ -68,5 +69,46 @@ impl LeaderConnection {
         let dialled = self.dialer.connection(&url, tune).map_err(bad)?;
         *connection = Some((address.to_owned(), dialled.clone()));
         Ok(dialled)
+    }
+}
+
+/// The status of a call to the leader. If the connection failed, the leader is named, and what to do.
+pub fn of_leader(address: &str, status: Status) -> Status {
+    // A status of the leader itself has no source.
+    if std::error::Error::source(&status).is_none() {
+        return status;
+    }
+    let (cause, hint) = CallRefusal::text_of(&cause_of(status));
+    let hint = hint.unwrap_or_else(|| {
+        "if it is gone, another controller leads within seconds: try again".to_owned()
+    });
+    let text = format!("the leader at {address} does not answer: {cause}");
+    Status::from(CallRefusal::new(Reason::NoLeader, text).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use streamctl_proto::v1::{ListJobsRequest, jobs_client::JobsClient};
+
+    #[tokio::test]
+    async fn a_leader_that_is_gone_is_named_and_its_own_refusals_are_unchanged() {
+        let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = gone.local_addr().unwrap().to_string();
+        drop(gone);
+        let leader = LeaderConnection::new(Dialer::default(), false, None);
+        let mut client = JobsClient::new(leader.to(&address).unwrap());
+        let failed = client.list_jobs(ListJobsRequest::default()).await;
+        let shown = of_leader(&address, failed.unwrap_err());
+        let (text, hint) = CallRefusal::text_of(&shown);
+        let begin = format!("the leader at {address} does not answer: ");
+        assert!(
+            text.starts_with(&begin) && text.len() > begin.len(),
+            "{text}"
+        );
+        assert!(hint.unwrap().contains("try again"));
+
+        let refused = of_leader(&address, Status::not_found("there is no job x"));
+        assert_eq!(refused.message(), "there is no job x");
     }
 }

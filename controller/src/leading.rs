@@ -54,7 +54,7 @@ fn elsewhere(address: Option<&str>) -> Status {
     match address {
         None => Status::from(CallRefusal::new(
             Reason::NoLeader,
-            "no controller leads at the moment; one will within seconds, try again",
+            "no controller leads at the moment",
         )),
         Some(address) => Status::from(
             CallRefusal::new(

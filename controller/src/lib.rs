@@ -1,9 +1,10 @@
 //! The control plane: which controller leads, which jobs run, which worker reads which shards, what
-//! is committed. It never sees record bytes.
+//! is committed. No decision depends on record bytes.
 //!
 //! Owns: the driver of the pure core (`streamctl_core`), the store, shard discovery, publishing,
 //! the services.
-//! Does not own: records, rows, queries at run time (workers).
+//! Does not own: records, rows, queries at run time (workers); it passes some of them on ([`preview`],
+//! [`sample`]).
 //! Rule: decisions are pure and in `streamctl_core`; everything else performs them and reports the results.
 
 pub mod admission;
@@ -26,6 +27,7 @@ pub mod preview;
 pub mod published_hook;
 pub mod restored;
 pub mod rewriter;
+pub mod sample;
 pub mod scaling_flags;
 pub mod service;
 pub mod sessions;

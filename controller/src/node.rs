@@ -18,6 +18,7 @@ use crate::load::load;
 use crate::metrics::Metrics;
 use crate::published_hook::PublishedHook;
 use crate::rewriter::WorkerRewriter;
+use crate::sample::{SAMPLE_TIMEOUT, Sampler};
 use crate::service::flight::FlightLocations;
 use crate::service::in_flight::CallsInFlight;
 use crate::service::jobs::JobsService;
@@ -205,6 +206,24 @@ impl Node {
         }
     }
 
+    /// Where the rows of epochs are.
+    fn locations(&self) -> FlightLocations {
+        FlightLocations {
+            leader: self.leader(),
+            history: self.history.clone(),
+            admission: self.admission.clone(),
+        }
+    }
+
+    /// Reads rows for the pages.
+    fn sampler(&self) -> Sampler {
+        let security = &self.parts.security;
+        let dialer = security.dialer.clone();
+        let leader =
+            LeaderConnection::new(dialer.clone(), security.has_tls(), Some(SAMPLE_TIMEOUT));
+        Sampler::new(self.locations(), leader, dialer)
+    }
+
     /// The HTTP pages, without the connection limits.
     pub fn shown(&self, beside: Option<MoreFigures>) -> axum::Router {
         let Parts {
@@ -218,10 +237,12 @@ impl Node {
         let me = self.me.clone();
         let leader = self.leader();
         let jobs = self.jobs();
+        let sampler = self.sampler();
         http::router(Shown {
             me,
             leader,
             jobs,
+            sampler,
             clock,
             metrics,
             beside,
@@ -340,11 +361,7 @@ async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let jobs = node.jobs();
     let workers = node.workers();
-    let locations = FlightLocations {
-        leader: node.leader(),
-        history: node.history.clone(),
-        admission: node.admission.clone(),
-    };
+    let locations = node.locations();
     let security = &node.parts.security;
     let leader_jobs = LeaderJobs::new(node.jobs(), security.dialer.clone(), security.has_tls());
     let scaler = ExternalScaler::new(leader_jobs);

@@ -122,8 +122,8 @@ impl Browser {
         self.order(&json!({"do": "shape", "width": width, "height": height, "dark": dark}));
     }
 
-    /// Checks the page on a narrow and a wide screen, light and dark: nothing is cut off, every
-    /// text is readable. Keeps a screenshot of each.
+    /// Checks the page on a narrow and a wide screen, light and dark: nothing is cut off, no
+    /// short name is broken, every text is readable. Keeps a screenshot of each.
     #[track_caller]
     pub fn looks_good(&mut self, name: &str) {
         for (screen, width, height) in [("wide", 1280, 900), ("narrow", 390, 844)] {
@@ -135,6 +135,12 @@ impl Browser {
                 assert_eq!(
                     overflow, 0,
                     "{name} on a {screen} screen is wider than the screen"
+                );
+                let broken = self.order(&json!({"do": "broken"}));
+                assert_eq!(
+                    broken,
+                    json!([]),
+                    "{name} {screen}: names over several lines"
                 );
                 let pale = self.order(&json!({"do": "pale"}));
                 assert_eq!(

@@ -220,7 +220,7 @@ pub async fn run_over(
                         tracing::warn!(
                             address,
                             reason,
-                            "the line to the leader broke, dialling again"
+                            "the connection to the leader broke, dialling again"
                         );
                     } else {
                         tracing::debug!(address, reason, "no line to this controller");

@@ -283,8 +283,8 @@ fn text(findings: &[VerifyFinding], summary: &VerifySummary) -> String {
         "listing",
         match summary.listed {
             true => format!(
-                "compared with every manifest; {} of others{}",
-                count(*foreign_objects, "object"),
+                "compared with every manifest; {}{}",
+                count(*foreign_objects, "foreign object"),
                 before(summary)
             ),
             false => "not compared".to_owned(),

@@ -6,7 +6,7 @@
 
 use super::State as Shared;
 use super::refused::Refused;
-use super::versions;
+use super::{samples, versions};
 use crate::leading::Who;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -30,7 +30,7 @@ const EPOCHS_SHOWN: u32 = 20;
 /// The root of all paths.
 const ROOT: &str = "/api/v1";
 /// The available paths, for an unknown path's error.
-const PATHS: &str = "there are /cluster, /events, /jobs, /jobs/JOB, /jobs/JOB/epochs, /jobs/JOB/events, /jobs/JOB/profile, /jobs/JOB/history, /jobs/JOB/versions, /jobs/JOB/versions/N, /jobs/JOB/compare, /workers, /workers/WORKER and /scaling below /api/v1";
+const PATHS: &str = "there are /cluster, /events, /jobs, /jobs/JOB, /jobs/JOB/epochs, /jobs/JOB/epochs/N/rows, /jobs/JOB/epochs/N/dead-letters, /jobs/JOB/events, /jobs/JOB/profile, /jobs/JOB/history, /jobs/JOB/versions, /jobs/JOB/versions/N, /jobs/JOB/compare, /workers, /workers/WORKER and /scaling below /api/v1";
 
 pub(super) fn routes() -> Router<Shared> {
     let routes = Router::new()
@@ -38,6 +38,11 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/jobs", get(jobs))
         .route("/jobs/{job}", get(job))
         .route("/jobs/{job}/epochs", get(epochs))
+        .route("/jobs/{job}/epochs/{epoch}/rows", get(samples::rows))
+        .route(
+            "/jobs/{job}/epochs/{epoch}/dead-letters",
+            get(samples::dead_letters),
+        )
         .route("/jobs/{job}/events", get(events_of))
         .route("/jobs/{job}/profile", get(profile))
         .route("/jobs/{job}/history", get(history))

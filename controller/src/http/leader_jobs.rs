@@ -5,7 +5,7 @@
 //! leadership refuses the request. The request carries the caller's token, so that the leader
 //! authorizes it itself.
 
-use crate::leader_connection::LeaderConnection;
+use crate::leader_connection::{LeaderConnection, of_leader};
 use crate::service::jobs::JobsService;
 use std::time::Duration;
 use streamctl_engine::security::gate::CallerToken;
@@ -217,6 +217,7 @@ impl LeaderJobs {
         };
         let connection = self.connection.to(&leader)?.on_behalf_of(by);
         let client = JobsClient::new(connection).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        there(client).await.map(Response::into_inner)
+        let answer = there(client).await.map(Response::into_inner);
+        answer.map_err(|status| of_leader(&leader, status))
     }
 }

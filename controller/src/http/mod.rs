@@ -8,10 +8,12 @@ mod api;
 mod leader_jobs;
 mod page;
 mod refused;
+mod samples;
 mod versions;
 
 use crate::leading::{Leader, Who};
 use crate::metrics::Metrics;
+use crate::sample::Sampler;
 use crate::service::jobs::JobsService;
 use crate::store::LeaderRecord;
 use axum::http::HeaderMap;
@@ -32,6 +34,8 @@ pub struct Shown {
     pub leader: Leader,
     /// The Jobs service.
     pub jobs: JobsService,
+    /// Reads rows from workers.
+    pub sampler: Sampler,
     pub clock: Clock,
     pub metrics: Metrics,
     /// Metrics of a worker in the same process.
@@ -49,6 +53,7 @@ struct State {
     me: LeaderRecord,
     leader: Leader,
     leader_jobs: LeaderJobs,
+    sampler: Sampler,
     clock: Clock,
 }
 
@@ -58,6 +63,7 @@ pub fn router(shown: Shown) -> Router {
         me,
         leader,
         jobs,
+        sampler,
         clock,
         metrics,
         beside,
@@ -69,6 +75,7 @@ pub fn router(shown: Shown) -> Router {
         me,
         leader: leader.clone(),
         leader_jobs: LeaderJobs::new(jobs, dialer, tls),
+        sampler,
         clock,
     };
     let api = api::routes().with_state(state);

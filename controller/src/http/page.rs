@@ -49,6 +49,7 @@ const FILES: &[File] = &[
     script!("job.js"),
     script!("history.js"),
     script!("plan.js"),
+    script!("samples.js"),
     script!("versions.js"),
     script!("worker.js"),
 ];

@@ -566,7 +566,7 @@ fn check_times(since_ms: i64, until_ms: i64) -> Result<(), Status> {
     }
 }
 
-pub(super) fn name(text: &str) -> Result<JobName, Status> {
+pub(crate) fn name(text: &str) -> Result<JobName, Status> {
     text.parse()
         .map_err(|error: streamctl_proto::id::BadJobName| {
             Status::from(CallRefusal::new(Reason::InvalidArgument, error.to_string()))

@@ -29,6 +29,7 @@ mod pool;
 mod probe;
 mod profile;
 mod record_columns;
+mod repeatable;
 mod rule;
 mod spark;
 mod sql;

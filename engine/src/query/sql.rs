@@ -15,7 +15,7 @@ use super::texts::QueryText;
 use super::words::Written;
 use super::{
     BATCH_ROWS, COLUMNS_MAX, CONSTANT_BYTES_MAX, RecordColumn, SOURCE, allowed, bounded, compared,
-    functions, limits, planning, record_columns, spark, strftime,
+    functions, limits, planning, record_columns, repeatable, spark, strftime,
 };
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -234,6 +234,9 @@ pub fn check(text: QueryText<'_>, lookups: &[&str]) -> Result<Option<Vec<String>
         statement, names, ..
     } = read(&state, &written, &tables)?;
     check_new(&statement, &names, text.dialect)?;
+    if let (Dialect::Datafusion, Statement::Statement(inner)) = (text.dialect, &statement) {
+        repeatable::check(inner, &state, &written)?;
+    }
     Ok(names::known(names))
 }
 
@@ -656,12 +659,7 @@ fn check_repeatable(plan: &LogicalPlan, written: &Written<'_>) -> Result<(), Que
     let Some(name) = wrong_call(plan, name)? else {
         return Ok(());
     };
-    let message = format!(
-        "{name}() answers differently each time, and a window that is read again must give the \
-         same rows"
-    );
-    let hint = "use a column of the source; for the window's time, partition_by ingest_year, ingest_month, ingest_day, ingest_hour";
-    Err(QueryError::sql(message, Some(hint.into())).on_line(written.line_with(&name)))
+    Err(repeatable::refusal(&name, written))
 }
 
 /// Rejects time patterns written for Java, as a whole or in part: their letters would appear in

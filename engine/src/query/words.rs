@@ -119,7 +119,10 @@ impl Written<'_> {
             return QueryError::sql(message, None)
                 .on_line(Some(self.sql.trim_end().lines().count().max(1)));
         }
-        QueryError::sql(said, None).on_line(line)
+        let found = said.rsplit_once(", found: ").map(|(_, word)| word);
+        let meant = found.and_then(keyword_like);
+        let hint = meant.map(|keyword| format!("did you mean {keyword}?"));
+        QueryError::sql(said, hint).on_line(line)
     }
 
     /// Errors that the planner reports only as text.
@@ -307,6 +310,24 @@ fn spot(error: &DataFusionError) -> Option<usize> {
         };
     }
     None
+}
+
+/// The keyword that a word is like: with one letter more, less or wrong, or with letters exchanged.
+fn keyword_like(word: &str) -> Option<&'static str> {
+    const KEYWORDS: [&str; 14] = [
+        "SELECT", "DISTINCT", "FROM", "JOIN", "LEFT", "INNER", "CROSS", "WHERE", "GROUP", "HAVING",
+        "ORDER", "LIMIT", "UNION", "WITH",
+    ];
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.to_uppercase().chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let exchanged = KEYWORDS
+        .into_iter()
+        .find(|keyword| letters(keyword) == letters(word));
+    let like = exchanged.or_else(|| closest(word, KEYWORDS));
+    like.filter(|keyword| !keyword.eq_ignore_ascii_case(word))
 }
 
 /// Advice for some errors that are reported unchanged.

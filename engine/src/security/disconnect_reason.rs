@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// of any version. HTTP/2 begins with the length of its settings, whose first byte is 0.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 pub(super) const SPEAKS_TLS: &str = "it speaks TLS there";
+/// As a server of HTTP/1 does.
+const NO_ANSWER: &str = "it closed the connection without an answer";
 
 /// Why the newest connection ended, as far as it is about trust.
 #[derive(Clone, Default)]
@@ -104,6 +106,11 @@ pub(super) fn trust_hint(text: &str) -> Option<&'static str> {
             "it does not speak TLS there: write http:// if it is meant to be so",
         ),
         (SPEAKS_TLS, "write https:// instead of http://"),
+        (
+            NO_ANSWER,
+            "is it the port of gRPC (--listen)? That of the dashboard (--http-listen) is for \
+             browsers",
+        ),
     ];
     hints
         .into_iter()
@@ -125,8 +132,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        let has_room = buffer.remaining() > 0;
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
         let received = &buffer.filled()[before..];
+        let is_over = has_room && received.is_empty() && matches!(result, Poll::Ready(Ok(())));
+        if self.unread && is_over {
+            self.unread = false;
+            self.disconnect_reason.set(Some(NO_ANSWER.to_owned()));
+        }
         if self.unread && !received.is_empty() {
             self.unread = false;
             if received.starts_with(&TLS_ALERT) {

@@ -514,7 +514,7 @@ mod tests {
         assert!(
             refused
                 .message()
-                .contains("needs the role operate, and somebody has view\n  hint: "),
+                .contains("somebody has the role view; this needs operate\n  hint: "),
             "{refused}"
         );
         let wrong = Token::generate().unwrap();

@@ -44,7 +44,7 @@ pub(super) fn judge(table: &AccessTable, shown: &Shown, need: Need) -> Result<Ca
     let unknown = || {
         unauthenticated(
             "this token is not known here",
-            "request a new one; it may have been replaced",
+            "request a new one, it may have been replaced; workers know no tokens of the role worker",
         )
     };
     match shown {
@@ -104,7 +104,7 @@ fn forbidden(caller: &Caller, need: Need) -> Status {
     Status::from(
         CallRefusal::new(
             Reason::PermissionDenied,
-            format!("this needs the role {needed}, and {name} has {role}"),
+            format!("{name} has the role {role}; this needs {needed}"),
         )
         .hint(hint),
     )

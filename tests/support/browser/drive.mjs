@@ -87,6 +87,11 @@ const orders = {
   pale: () => page.evaluate(pale),
   // How many pixels the page is wider than its window.
   overflow: () => page.evaluate(() => document.documentElement.scrollWidth - innerWidth),
+  // Short names and numbers that are broken into several lines.
+  broken: () => page.evaluate(() => [...document.querySelectorAll("main code")]
+    .filter((code) => !code.closest("pre") && code.textContent.length <= 24 && code.checkVisibility())
+    .filter((code) => new Set([...code.getClientRects()].map(({ top }) => Math.round(top))).size > 1)
+    .map((code) => code.textContent)),
   heard: () => ({ origins: [...asked], complaints: complaints.splice(0) }),
 };
 

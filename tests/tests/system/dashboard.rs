@@ -142,6 +142,7 @@ fn a_local_run_is_watched_live_through_a_lost_line_and_a_restart() {
         browser.see(".card", text);
     }
     the_query_and_the_past_are_shown(&mut browser);
+    rows_and_dead_letters_are_shown_on_request(&mut browser);
     browser.looks_good("job");
     browser.kept_to(&origin);
 
@@ -186,6 +187,30 @@ fn the_query_and_the_past_are_shown(browser: &mut Browser) {
     the_windows_of_a_chosen_time_are_shown(browser);
 }
 
+/// The rows are those of the API; they stay while windows come, until they are hidden.
+fn rows_and_dead_letters_are_shown_on_request(browser: &mut Browser) {
+    browser.see("[data-key=samples] .note", "read when you request them");
+    browser.click("[data-sample=dead-letters]");
+    browser.see(".sample th .value", "not JSON at byte");
+    browser.see(".sample .value", "broken");
+    browser.see(".sample .value", "generator-000");
+    browser.click("[data-action=hide-sample]");
+    browser.order(&json!({"do": "gone", "selector": ".sample"}));
+    browser.click("[data-sample=rows]");
+    browser.see(".picked .note", "20 of ");
+    let same = browser.evaluate(
+        "(async () => {
+            const title = document.querySelector('[data-key=samples] h3').textContent;
+            const epoch = Number(title.match(/[0-9,]+$/)[0].replaceAll(',', ''));
+            const answer = await (await fetch(`/api/v1/jobs/sales-by-country/epochs/${epoch}/rows`)).json();
+            const shown = [...document.querySelectorAll('.sample tbody tr')].map((row) =>
+                [...row.querySelectorAll('.value')].map((value) => value.textContent));
+            return [answer.rows.length, answer.columns.length, JSON.stringify(shown) === JSON.stringify(answer.rows)];
+        })()",
+    );
+    assert_eq!(same, json!([20, 4, true]));
+}
+
 /// From a time before all windows: the first ones, and back.
 fn the_windows_of_a_chosen_time_are_shown(browser: &mut Browser) {
     browser.evaluate(
@@ -227,6 +252,11 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.see("#cluster", "stands by");
     browser.see("#cluster", "data from the leader");
     browser.see(".empty", "No jobs yet");
+    browser.looks_good("no-jobs");
+    browser.click("[data-nav=workers]");
+    browser.see(".empty", "No worker is connected");
+    browser.looks_good("no-workers");
+    browser.click("[data-nav=jobs]");
     assert_eq!(leader, "controller-1");
 
     // Nobody reads yet: the job says what it waits for.
@@ -270,6 +300,12 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
         "a loop leads to itself"
     );
 
+    assert_eq!(
+        browser.evaluate(RATES),
+        json!([80, 0, null]),
+        "rates fall when nothing comes, and end with the job"
+    );
+
     browser.click("nav a[data-nav=workers]");
     browser.see("tbody tr", "worker-1");
     browser.looks_good("workers");
@@ -281,6 +317,10 @@ fn a_cluster_shows_what_stopped_what_failed_and_why_and_a_standby_shows_it_too()
     browser.looks_good("worker");
     browser.open(&format!("{origin}/#/job/no-such-job"));
     browser.see(".problem.bad", "there is no job no-such-job");
+    browser.looks_good("no-such-job");
+    browser.open(&format!("{origin}/#/worker/no-such-worker"));
+    browser.see(".problem.bad", "no worker no-such-worker is connected");
+    browser.looks_good("no-such-worker");
 
     // The leader goes: the page that was a standby's is the leader's now.
     cluster.kill("controller-1");
@@ -327,6 +367,12 @@ fn the_same_as_the_command_line(cluster: &Cluster, browser: &mut Browser) {
     assert_eq!(names(&shown["workers"][0]), names(&printed[0]));
 }
 
+/// Rows per second: soon after a window, long after it, and of a job that is stopped.
+const RATES: &str = r#"import('/page/overview.js').then(({ lastRate }) => {
+    const job = (state) => ({ state, last_epoch: { window: { start_ms: 0, end_ms: 1000 }, committed_ms: 1000, counts: { rows_in: 80 } } });
+    return [lastRate(job('running'), 3000), lastRate(job('running'), 60000), lastRate(job('stopped'), 3000)];
+})"#;
+
 /// Shards of a stream that was split and merged, with names and parents as no stream has them.
 const RESHARDED: &str = r#"Promise.all([import('/page/charts.js'), import('/page/dom.js')]).then(([{ lineage }, { show }]) => {
     const shard = (shard, parents, ended) => ({ shard, parents, ended });
@@ -348,12 +394,14 @@ fn a_key_that_looks_like_a_page_is_shown_as_text() {
     std::fs::create_dir_all(&records).unwrap();
     std::fs::create_dir_all(&lookup).unwrap();
     std::fs::write(lookup.join("l.csv"), "name,code\nPeru,PE\n").unwrap();
-    let lines = [json!({"country": "Peru"}), json!({ "country": hostile })];
-    std::fs::write(
-        records.join("<script>.json"),
-        lines.map(|line| format!("{line}\n")).concat(),
-    )
-    .unwrap();
+    let lines = [
+        json!({"country": "Peru"}).to_string(),
+        json!({ "country": hostile }).to_string(),
+        // No JSON: a dead letter.
+        format!("{hostile} \u{202e}{}", "x".repeat(2_000)),
+    ];
+    let text = lines.join("\n") + "\n";
+    std::fs::write(records.join("<script>.json"), text).unwrap();
     let file = folder.path().join("job.toml");
     let text = r#"
 name = "hostile"
@@ -394,6 +442,10 @@ location = "ROOT/checkpoint/"
     browser.see("h1 .state", "completed");
     browser.see(".key q", hostile);
     browser.see("th code", "<script>.json");
+    browser.click("[data-sample=dead-letters]");
+    browser.see(".sample .value", hostile);
+    browser.see(".sample .value", "<script>.json");
+    browser.until("[...document.querySelectorAll('.sample .value')].some((cell) => /x…$/.test(cell.textContent))");
     let made =
         browser.evaluate("[document.querySelectorAll('main img, main b, main script').length, document.title !== '1']");
     assert_eq!(made, json!([0, true]));

@@ -466,11 +466,11 @@ fn strangers_are_refused(cluster: &Secured, file: &str) {
     );
     refused(
         &cluster.as_somebody(Some("viewer"), &["submit", file]),
-        "needs the role operate, and viewer has view",
+        "viewer has the role view; this needs operate",
     );
     refused(
         &cluster.as_somebody(Some("workers"), &["list"]),
-        "needs the role view, and workers has worker",
+        "workers has the role worker; this needs view",
     );
     refused(
         &cluster.as_somebody(Some("operator"), &["submit", file]),
@@ -518,6 +518,34 @@ fn strangers_are_refused(cluster: &Secured, file: &str) {
     }
 }
 
+/// The first two epochs have `rows` rows together.
+fn samples_are_for_those_who_may_read_rows(cluster: &Secured, rows: u64) {
+    let path = |epoch: u64| format!("/api/v1/jobs/sales/epochs/{epoch}/rows");
+    let token = |name: &str| cluster.path(&format!("{name}.token"));
+    for controller in &cluster.controllers {
+        let sample = |epoch| {
+            let answer = cluster.https(controller, &path(epoch), &["--token", &token("viewer")]);
+            assert_eq!(answer["status"], 200, "{answer}");
+            serde_json::from_str::<Value>(answer["body"].as_str().unwrap()).unwrap()
+        };
+        let samples = [1, 2].map(sample);
+        let total = samples.iter().map(|one| one["rows_in_epoch"].as_u64());
+        assert_eq!(total.sum::<Option<u64>>(), Some(rows), "{samples:?}");
+        let shown = samples
+            .iter()
+            .map(|one| one["rows"].as_array().unwrap().len());
+        assert!(shown.sum::<usize>() > 0, "{samples:?}");
+        for (name, status) in [("workers", 403), ("nobody", 401)] {
+            let answer = cluster.https(controller, &path(1), &["--token", &token(name)]);
+            assert_eq!(answer["status"], status, "{answer}");
+            assert!(
+                !answer["body"].as_str().unwrap().contains("uuid"),
+                "{answer}"
+            );
+        }
+    }
+}
+
 fn results_are_read_by_all_who_may(cluster: &Secured) {
     let rows = cluster.ok(
         "viewer",
@@ -561,7 +589,10 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
     };
     assert_eq!(read("viewer").unwrap()["rows"], rows.lines().count());
     let reported = read("workers").unwrap_err();
-    assert!(reported.contains("needs the role view"), "{reported}");
+    assert!(
+        reported.contains("workers has the role worker; this needs view"),
+        "{reported}"
+    );
 
     // Both controllers show it: one of them asks the other in the name of who asked.
     let (token, [cert, key]) = (
@@ -582,10 +613,11 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
             );
         }
     }
+    samples_are_for_those_who_may_read_rows(cluster, rows.lines().count() as u64);
     // The controller asks the worker to read an epoch again, with a token of its own.
     refused(
         &cluster.as_somebody(Some("viewer"), &["verify", "sales"]),
-        "needs the role operate",
+        "this needs operate",
     );
     let proven = cluster.ok(
         "operator",
@@ -630,7 +662,7 @@ fn results_are_read_by_all_who_may(cluster: &Secured) {
 fn a_worker_without_a_token_gets_nothing(cluster: &Secured) {
     for (id, token, words) in [
         ("stranger", None, "the caller is not authenticated"),
-        ("person", Some("viewer"), "needs the role worker"),
+        ("person", Some("viewer"), "this needs worker"),
     ] {
         let stranger = cluster.start_worker(id, token);
         until("the refusal in its log", SOON, || {
@@ -758,7 +790,7 @@ fn a_worker_whose_token_is_none_of_a_worker_any_more_loses_its_session(cluster: 
     });
     let logs = cluster.logs();
     assert!(
-        logs.contains("this needs the role worker, and workers has view"),
+        logs.contains("workers has the role view; this needs worker"),
         "it was told why"
     );
     replace(Path::new(&path), &good);

@@ -8,6 +8,7 @@ import { eventsOf } from "./events.js";
 import { badge, tile } from "./overview.js";
 import { historyOf, stagesOf } from "./history.js";
 import { planOf } from "./plan.js";
+import { samplesOf } from "./samples.js";
 import { versionsOf } from "./versions.js";
 import * as f from "./format.js";
 
@@ -21,7 +22,7 @@ const WINDOWS_LEAST = 24;
 const PAIR_WIDTH = 856;
 const ROWS = ["out", "unmatched", "dead"];
 
-export function jobPage({ job, epochs, windowsAt, events, history, profile, versions, past, span, now, selected, refused, width }) {
+export function jobPage({ job, epochs, windowsAt, events, history, profile, versions, sample, past, span, now, selected, refused, width }) {
   if (refused) return missing(refused);
   if (!job) return h("p", { class: "card" }, "Loading…");
   const newest = epochs.slice(-WINDOWS_SHOWN);
@@ -35,6 +36,7 @@ export function jobPage({ job, epochs, windowsAt, events, history, profile, vers
     problems(job, now),
     tiles(job, newest, history, now),
     windows(shown, picked, space, windowsAt),
+    samplesOf({ sample, picked }),
     h("div", { class: "pair" }, stages(shown, picked, space), stagesOf(past)),
     historyOf({ past: past && { ...past, window_ms: windowOf(shown) }, span, now, late: delays(shown) }, space),
     planOf({ profile }),

@@ -10,6 +10,7 @@ import { eventsPage } from "./events.js";
 import { jobsPage, workersPage } from "./overview.js";
 import { SPANS } from "./history.js";
 import { WINDOWS_SHOWN, jobPage } from "./job.js";
+import { fetchSample } from "./samples.js";
 import { fetchVersions } from "./versions.js";
 import { workerPage } from "./worker.js";
 import * as f from "./format.js";
@@ -30,7 +31,7 @@ const known = {
   recent: new Map(), asked: new Set(),
   events: [], eventsToken: "", eventsProblem: "",
   job: undefined, epochs: [], history: [], selected: undefined, refused: undefined,
-  versions: undefined, version: undefined, profile: undefined,
+  versions: undefined, version: undefined, profile: undefined, sample: undefined,
   at: undefined, windowsAt: undefined,
   span: SPANS[1][1], past: undefined, worker: undefined,
   offset: 0, seen: undefined, line: { ok: undefined },
@@ -144,6 +145,18 @@ async function askWindowsAt(path, name) {
   if (page().name === name && known.at === at) Object.assign(known, { windowsAt: { at, epochs }, selected: epochs[0]?.epoch });
 }
 
+/** On request only; an answer that comes after another request, or on another page, is dropped. */
+async function sample(kind, epoch) {
+  const { name } = page();
+  const wanted = { kind, epoch };
+  known.sample = wanted;
+  draw();
+  const read = await fetchSample(name, kind, epoch);
+  if (known.sample !== wanted) return;
+  known.sample = read;
+  draw();
+}
+
 function told(line) {
   known.line = { ...line, until: line.wait ? Date.now() + line.wait : undefined };
   if (line.ok === false && known.seen === undefined) known.loaded = false;
@@ -204,7 +217,7 @@ function drawLine() {
 /** Another job: nothing of the one before is shown. */
 function turn() {
   const { kind, name } = page();
-  if (kind !== "job" || known.job?.job !== name) Object.assign(known, { at: undefined, windowsAt: undefined, job: undefined, epochs: [], history: [], selected: undefined, refused: undefined, versions: undefined, version: undefined, profile: undefined, past: undefined });
+  if (kind !== "job" || known.job?.job !== name) Object.assign(known, { at: undefined, windowsAt: undefined, job: undefined, epochs: [], history: [], selected: undefined, refused: undefined, versions: undefined, version: undefined, profile: undefined, past: undefined, sample: undefined });
   if (kind !== "worker" || known.worker?.worker.worker !== name) known.worker = undefined;
   if (kind === "worker") known.refused = undefined;
   draw();
@@ -228,6 +241,12 @@ document.addEventListener("click", (event) => {
   if (version) {
     known.version = Number(version.dataset.version);
     askNow();
+  }
+  const sampled = event.target.closest("[data-sample]");
+  if (sampled) sample(sampled.dataset.sample, Number(sampled.dataset.epoch));
+  if (event.target.closest("[data-action=hide-sample]")) {
+    known.sample = undefined;
+    draw();
   }
   if (event.target.closest("[data-action=retry]")) askNow();
   if (event.target.closest("[data-action=newest]")) {

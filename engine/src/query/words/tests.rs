@@ -36,7 +36,12 @@ fn refusals_of_the_planner_are_worded_for_users() {
         (
             "SELEC x FROM source",
             "Expected: an SQL statement, found: SELEC",
-            "",
+            "did you mean SELECT?",
+        ),
+        (
+            "SELECT x AS y FORM source",
+            "Expected: end of statement, found: FORM",
+            "did you mean FROM?",
         ),
         (
             "SELECT x FROM source WHERE (x = '1'",
@@ -253,6 +258,9 @@ fn a_query_is_checked_without_knowing_a_column() {
         wrong("SELECT a FROM l"),
         "the query does not read the stream"
     );
+    let moment = wrong("SELECT current_timestamp AS t FROM source");
+    assert!(moment.starts_with("now() answers differently"), "{moment}");
+    assert!(names("SELECT upper(a) AS a FROM source").is_some());
     assert_eq!(
         wrong("SELECT a FROM source TABLESAMPLE (1 ROWS)"),
         "TABLESAMPLE is not supported"

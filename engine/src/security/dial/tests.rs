@@ -224,6 +224,21 @@ async fn who_is_not_trusted_gets_no_line_on_either_side() {
     assert!(open(&Dialer::new(named).unwrap(), at).await.is_ok());
 }
 
+/// A server that answers nothing to whatever it reads.
+async fn closing() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _read = stream.read(&mut [0; 1_024]).await;
+            let _closed = stream.shutdown().await;
+            // What is unread at the end would reset the connection.
+            let _rest = stream.read_to_end(&mut vec![]).await;
+        }
+    });
+    address
+}
+
 #[tokio::test]
 async fn a_client_that_mixes_up_tls_and_plain_ports_is_shown_the_right_address() {
     let authority = Authority::new();
@@ -261,6 +276,10 @@ async fn a_client_that_mixes_up_tls_and_plain_ports_is_shown_the_right_address()
         hint.contains("it does not speak TLS there: write http://"),
         "{hint}"
     );
+    // A server of HTTP/1 reads the beginning, and closes.
+    let (text, hint) = call(format!("http://{}", closing().await)).await;
+    assert_eq!(text, "it closed the connection without an answer");
+    assert!(hint.unwrap_or_default().contains("--http-listen"));
     // A plain client to a plain server, and the other way round.
     assert!(!call(format!("http://{plain}")).await.0.contains("TLS"));
 }
