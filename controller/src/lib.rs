@@ -34,6 +34,7 @@ pub mod sessions;
 pub mod shards;
 pub mod sink;
 pub mod store;
+pub mod sweep;
 pub mod trim;
 pub mod verify;
 pub mod worker_calls;

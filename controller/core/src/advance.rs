@@ -314,19 +314,25 @@ impl Job {
             IDLE_SWEEP_INTERVAL_MS
         };
         self.sweep_at_ms = Some(step.now + interval_ms);
-        let live = self.repairing.iter().map(|repairing| repairing.task);
-        let orphans = Orphans {
-            job: self.name().clone(),
-            windows_before_ms: self.head_end.time_ms(),
-            tasks_before: step.tasks.next(),
-            terms_before: step.settings.earlier_terms_are_dead.then_some(step.term),
-            keep: self.staged(),
-            live: live.collect(),
-        };
+        let dead = step.settings.earlier_terms_are_dead.then_some(step.term);
+        let orphans = self.orphans(step.tasks.next(), dead);
         step.out.push(Effect::Sweep {
             job: self.name().clone(),
             orphans: Box::new(orphans),
         });
+    }
+
+    /// What the job has staged in vain.
+    pub(super) fn orphans(&self, tasks_before: TaskId, terms_before: Option<Term>) -> Orphans {
+        let live = self.repairing.iter().map(|repairing| repairing.task);
+        Orphans {
+            job: self.name().clone(),
+            windows_before_ms: self.head_end.time_ms(),
+            tasks_before,
+            terms_before,
+            keep: self.staged(),
+            live: live.collect(),
+        }
     }
 
     /// Ends a job that has no work left.

@@ -5,9 +5,11 @@
 //! Rule: the store deletes first. Without `force`, a job with committed but unpublished epochs is
 //! not deleted, because these would never become visible.
 
-use super::Effect;
 use super::job::Job;
+use super::{Core, Effect};
 use crate::stored::DesiredState;
+use streamctl_proto::JobName;
+use streamctl_proto::staged_name::Orphans;
 
 /// Why a job cannot be deleted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,16 @@ pub enum NoDeletion {
     /// Another change of its desired state is being written to the store.
     #[error("the store is being told of a change of it")]
     Recording,
+}
+
+impl Core {
+    /// What a job has staged in vain until now. Once it is deleted, nothing else knows of it. Objects
+    /// of a later job of its name are none of these: their tasks are later.
+    pub fn orphans_of(&self, job: &JobName) -> Option<Orphans> {
+        let job = self.jobs.get(job)?;
+        let dead = self.settings.earlier_terms_are_dead.then_some(self.term);
+        Some(job.orphans(self.task_index.next(), dead))
+    }
 }
 
 impl Job {

@@ -13,12 +13,12 @@ use crate::metrics::Metrics;
 use crate::published_hook::PublishedHook;
 use crate::sessions::Sessions;
 use crate::shards::ShardLister;
-use crate::sink::{Committed, Committer, committer};
+use crate::sink::{Committed, committer};
 use crate::store::{CommitOutcome, Store, StoreError, WriteOutcome};
+use crate::sweep::sweep;
 use crate::trim::trim;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use streamctl_core::effect::{HeadRepair, TRIM_OBJECTS_MAX, Unpublished};
@@ -27,12 +27,10 @@ use streamctl_core::{Core, Effect, EffectKind, Event, JobEvent, KnownShard};
 use streamctl_engine::calls::Calls;
 use streamctl_engine::clock::Clock;
 use streamctl_engine::source::{ListError, ListedShard};
-use streamctl_engine::storage::{RefusalCause, StorageError, Storages};
+use streamctl_engine::storage::{RefusalCause, Storages};
 use streamctl_engine::traces::{WindowTrace, now};
 use streamctl_proto::convert::lookups_to_wire;
 use streamctl_proto::describe;
-use streamctl_proto::spec::Location;
-use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::v1::controller_message::Message;
 use streamctl_proto::{
     Epoch, JobName, JobVersion, Manifest, ManifestRef, ResolvedJob, TaskId, Term, Watermark,
@@ -44,8 +42,6 @@ use tokio::sync::mpsc;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest back-off before an effect is retried.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How many versions of a job have their folders swept of orphans: the last ones.
-const VERSIONS_SWEPT_MAX: usize = 16;
 
 /// The outside systems that effects use.
 pub struct Performer {
@@ -394,7 +390,7 @@ impl Performer {
                 )
             }
             Effect::Sweep { orphans, .. } => {
-                self.sweep(job, orphans).await;
+                sweep(&self.storages, job, orphans).await;
                 Attempt::Done(Event::Ticked)
             }
             Effect::RecordRepairs { job: name, repairs } => recorded(
@@ -653,35 +649,6 @@ impl Performer {
         }
     }
 
-    /// The places that this version of a job and some earlier ones write to. A task of an earlier
-    /// version may have died and left something.
-    async fn swept_places(&self, job: &ResolvedJob) -> BTreeMap<Location, Arc<dyn Committer>> {
-        let checkpoints = Checkpoints::of(&self.storages, job);
-        let mut places = BTreeMap::new();
-        let mut version = job.clone();
-        for _ in 0..VERSIONS_SWEPT_MAX {
-            let committer = committer(&self.storages, &version);
-            for place in committer.places() {
-                places
-                    .entry(place)
-                    .or_insert_with(|| Arc::clone(&committer));
-            }
-            let Some(before) = version.previous.take() else {
-                break;
-            };
-            match checkpoints.read_version(&before).await {
-                Ok(before) => version = before,
-                // It made no epoch that is kept.
-                Err(CheckpointError::Storage(StorageError::NotFound { .. })) => break,
-                Err(error) => {
-                    tracing::warn!(job = %job.spec.name, %error, "folders of earlier versions cannot be swept now");
-                    break;
-                }
-            }
-        }
-        places
-    }
-
     /// Old history costs space but does no harm: what cannot be removed now is left to a later turn.
     async fn trim(&self, job: &ResolvedJob, anchor: &ManifestRef) -> JobEvent {
         let name = &job.spec.name;
@@ -704,21 +671,6 @@ impl Performer {
             }
         };
         JobEvent::Trimmed { is_more_left }
-    }
-
-    /// Orphans cost space but do no harm: what cannot be swept now is left to the next sweep.
-    async fn sweep(&self, job: &ResolvedJob, orphans: &Orphans) {
-        for (folder, committer) in &self.swept_places(job).await {
-            match committer.sweep(folder, orphans).await {
-                Ok(0) => {}
-                Ok(swept) => {
-                    tracing::info!(job = %job.spec.name, %folder, swept, "threw orphans away")
-                }
-                Err(error) => {
-                    tracing::warn!(job = %job.spec.name, %folder, %error, "orphans cannot be swept now")
-                }
-            }
-        }
     }
 
     /// Writes a note beside the manifests that an epoch is published. The note is proof for a store

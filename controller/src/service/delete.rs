@@ -1,18 +1,20 @@
 //! Deletion of a job.
 //!
-//! Owns: waiting until the job may be deleted, and until it is; its consumer goes after it. Does not own: when it may be
-//! deleted (`core::deletion`).
+//! Owns: waiting until the job may be deleted, and until it is; its consumer and what it staged in vain go after it. Does
+//! not own: when it may be deleted (`core::deletion`).
 //! Rule: answered when the store has deleted the job. Results and dead letters stay where they are.
 
 use super::jobs::JobsService;
 use super::{RECORD_TIMEOUT, not_found, recorded};
 use crate::handle::{Handle, NoResult, NotLeading};
+use crate::sweep::sweep;
 use crate::trim::{Purged, purge};
 use std::time::Duration;
 use streamctl_core::deletion::NoDeletion;
 use streamctl_core::{Core, Event, JobEvent};
 use streamctl_engine::storage::Storages;
 use streamctl_proto::refusal::{CallRefusal, Reason};
+use streamctl_proto::staged_name::Orphans;
 use streamctl_proto::{Epoch, JobName, ResolvedJob, v1};
 use tonic::Status;
 
@@ -27,7 +29,11 @@ impl JobsService {
         purge: bool,
     ) -> Result<v1::DeleteJobResponse, Status> {
         let handle = self.leader.handle()?;
-        let (resolved, epoch) = settled(&handle, &job, force).await?;
+        let Settled {
+            resolved,
+            epoch,
+            orphans,
+        } = settled(&handle, &job, force).await?;
         handle
             .send(Event::Job {
                 job: job.clone(),
@@ -43,9 +49,17 @@ impl JobsService {
             return Err(refused(&job, NoDeletion::Runs));
         }
         // Whatever becomes of the consumer: the job is gone, so a purge cannot be requested again.
+        let removing = Removing {
+            storages: self.history.storages().clone(),
+            job: resolved.clone(),
+            orphans,
+        };
         let purged = match purge {
-            true => purged(self.history.storages().clone(), resolved.clone()).await,
-            false => Purged::default(),
+            true => removing.purged().await,
+            false => {
+                tokio::spawn(async move { removing.sweep().await });
+                Purged::default()
+            }
         };
         if let Some(left) = self.submitter.release_consumer(&resolved).await {
             let text = match &purged.problem {
@@ -72,32 +86,56 @@ impl JobsService {
     }
 }
 
-/// Removes what the job has in its checkpoint location. It goes on if the caller does not wait.
-async fn purged(storages: Storages, job: ResolvedJob) -> Purged {
-    let removing = tokio::spawn(async move { purge(&storages, &job).await });
-    let left = |problem: &str| Purged {
-        removed: 0,
-        problem: Some(problem.to_owned()),
-    };
-    match tokio::time::timeout(PURGE_TIMEOUT, removing).await {
-        Ok(Ok(purged)) => purged,
-        Ok(Err(_)) => left("the removal broke off"),
-        Err(_) => left("there are many objects: their removal goes on, if this leader stays"),
+/// A job that can be deleted.
+struct Settled {
+    resolved: ResolvedJob,
+    epoch: Epoch,
+    orphans: Orphans,
+}
+
+/// What is removed of a deleted job.
+struct Removing {
+    storages: Storages,
+    job: ResolvedJob,
+    orphans: Orphans,
+}
+
+impl Removing {
+    async fn sweep(&self) {
+        sweep(&self.storages, &self.job, &self.orphans).await;
+    }
+
+    /// Removes what the job has in its checkpoint location. It goes on if the caller does not wait.
+    async fn purged(self) -> Purged {
+        let removing = tokio::spawn(async move {
+            // It reads versions of the job, which the purge removes.
+            self.sweep().await;
+            purge(&self.storages, &self.job).await
+        });
+        let left = |problem: &str| Purged {
+            removed: 0,
+            problem: Some(problem.to_owned()),
+        };
+        match tokio::time::timeout(PURGE_TIMEOUT, removing).await {
+            Ok(Ok(purged)) => purged,
+            Ok(Err(_)) => left("the removal broke off"),
+            Err(_) => left("there are many objects: their removal goes on, if this leader stays"),
+        }
     }
 }
 
 /// The job, once it can be deleted; waits for what is in flight.
-async fn settled(
-    handle: &Handle,
-    job: &JobName,
-    force: bool,
-) -> Result<(ResolvedJob, Epoch), Status> {
+async fn settled(handle: &Handle, job: &JobName, force: bool) -> Result<Settled, Status> {
     let requested = job.clone();
     let closed = move |core: &Core| -> Result<Result<_, NoDeletion>, Status> {
-        let job = core.job(&requested);
-        let job = job.ok_or_else(|| not_found(&requested, core.job_names()))?;
+        let found = core.job(&requested).zip(core.orphans_of(&requested));
+        let (job, orphans) = found.ok_or_else(|| not_found(&requested, core.job_names()))?;
         match job.closed_to_deletion(force) {
-            None => Ok(Ok((job.resolved().clone(), job.epoch()))),
+            None => Ok(Ok(Settled {
+                resolved: job.resolved().clone(),
+                epoch: job.epoch(),
+                orphans,
+            })),
             Some(closed) => Ok(Err(closed)),
         }
     };

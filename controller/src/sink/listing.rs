@@ -15,12 +15,18 @@ pub const LISTED_MAX: usize = 4_000_000;
 pub struct Listing {
     /// For messages.
     pub table: String,
+    /// The last epoch of the job in the table.
+    pub through: u64,
     /// Older snapshots are not kept: what they removed is not known.
     pub history_is_cut: bool,
-    /// The job rewrites small files: one that is not listed was rewritten, if nothing else is known.
-    pub rewrites: bool,
+    /// Rows of all files below the job's own folder, each as often as it is listed.
+    pub rows_own: u64,
+    /// Rows of all other files.
+    pub rows_of_others: u64,
     /// There are more files than are compared.
     pub too_many: bool,
+    /// The job's own folder.
+    own: String,
     files: HashMap<u128, Seen>,
     gone: HashMap<u128, Gone>,
     stated: BTreeSet<u64>,
@@ -40,6 +46,8 @@ pub enum Gone {
     Rewritten { by_job: bool },
     /// A snapshot of another writer removed it.
     Removed { snapshot: i64, operation: String },
+    /// The snapshot that removed it is not kept.
+    Unknown,
 }
 
 /// What a table shows of a file.
@@ -55,15 +63,27 @@ pub enum Shown {
 }
 
 impl Listing {
-    pub fn new(table: String) -> Self {
+    /// `own`: the folder that no other writer uses.
+    pub fn new(table: String, own: &str) -> Self {
         Self {
             table,
+            own: own.to_owned(),
             ..Self::default()
         }
     }
 
+    /// Whether a file is in the job's own folder.
+    pub fn is_own(&self, location: &str) -> bool {
+        location.starts_with(&self.own)
+    }
+
     /// A file of the current snapshot.
     pub fn add(&mut self, location: &str, rows: i64) {
+        let counted = match self.is_own(location) {
+            true => &mut self.rows_own,
+            false => &mut self.rows_of_others,
+        };
+        *counted = counted.saturating_add(u64::try_from(rows).unwrap_or(0));
         if self.files.len() >= LISTED_MAX {
             self.too_many = true;
             return;
@@ -101,9 +121,7 @@ impl Listing {
             Some(Seen { times, .. }) => Shown::Times(*times),
             None => match self.gone.get(&hash(location)) {
                 Some(gone) => Shown::Gone(gone.clone()),
-                None if self.rewrites && self.history_is_cut => {
-                    Shown::Gone(Gone::Rewritten { by_job: false })
-                }
+                None if self.history_is_cut => Shown::Gone(Gone::Unknown),
                 None => Shown::Missing,
             },
         }
@@ -124,10 +142,11 @@ mod tests {
 
     #[test]
     fn a_file_is_shown_as_it_is_listed() {
-        let mut listing = Listing::new("db.t".into());
+        let mut listing = Listing::new("db.t".into(), "b");
         listing.add("a", 5);
         listing.add("b", 5);
         listing.add("b", 5);
+        assert_eq!((listing.rows_own, listing.rows_of_others), (10, 5));
         let rewritten = Gone::Rewritten { by_job: true };
         listing.gone("c", rewritten.clone());
         assert_eq!(listing.shown("a", 5), Shown::Once);
@@ -136,9 +155,7 @@ mod tests {
         assert_eq!(listing.shown("c", 5), Shown::Gone(rewritten));
         assert_eq!(listing.shown("d", 5), Shown::Missing);
         listing.history_is_cut = true;
-        listing.rewrites = true;
-        let unknown = Gone::Rewritten { by_job: false };
-        assert_eq!(listing.shown("d", 5), Shown::Gone(unknown));
+        assert_eq!(listing.shown("d", 5), Shown::Gone(Gone::Unknown));
         for epoch in [1, 2, 2] {
             listing.stated(epoch);
         }

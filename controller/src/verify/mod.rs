@@ -15,6 +15,7 @@ mod reporter;
 mod run;
 mod strays;
 mod tables;
+pub(crate) mod totals;
 mod versions;
 
 pub use ahead::{READ_AHEAD_BYTES_MAX, READ_AHEAD_MAX};

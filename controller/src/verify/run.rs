@@ -12,6 +12,7 @@ use super::objects::Objects;
 use super::reporter::Reporter;
 use super::strays::{self, Names};
 use super::tables::{self, InTable};
+use super::totals::Totals;
 use super::versions::Versions;
 use super::{Scope, Verifier};
 use crate::checkpoints::{CheckpointError, Checkpoints};
@@ -25,7 +26,9 @@ use std::time::Duration;
 use streamctl_engine::storage::StorageError;
 use streamctl_proto::manifest::{EpochRepair, ManifestError, objects_after};
 use streamctl_proto::verify::{Comparison, EpochOutcome};
-use streamctl_proto::{Epoch, Manifest, ManifestRef, ResolvedJob, count, describe, v1};
+use streamctl_proto::{
+    Epoch, Manifest, ManifestRef, ResolvedJob, StagedObject, count, describe, v1,
+};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -49,8 +52,8 @@ pub(super) struct Run<'v> {
     repairs: BTreeMap<u64, Vec<EpochRepair>>,
     /// Of a table.
     listing: Option<Listing>,
-    /// Files whose rows another writer has put into other files.
-    rewritten: u64,
+    /// Of a table: the rows that it must hold.
+    totals: Totals,
     /// A manifest could not be read, so what it names is not known.
     incomplete: bool,
     /// The start of the earliest window that was checked.
@@ -93,7 +96,7 @@ impl<'v> Run<'v> {
             scope,
             repairs: BTreeMap::new(),
             listing: None,
-            rewritten: 0,
+            totals: Totals::default(),
             incomplete: false,
             oldest_ms: None,
             unknown_after_head: None,
@@ -110,9 +113,7 @@ impl<'v> Run<'v> {
         self.walk().await;
         let found = self.objects.inspect_all().await;
         self.reporter.find(found).await;
-        self.reporter
-            .find(tables::of_rewritten(self.rewritten))
-            .await;
+        self.compare_totals().await;
         if self.scope.is_whole(self.stored) {
             self.compare_listing().await;
         }
@@ -167,7 +168,9 @@ impl<'v> Run<'v> {
     async fn read_listing(&mut self) {
         match self.committer.listing().await {
             Ok(None) => {}
-            Ok(Some(listing)) => {
+            Ok(Some(mut listing)) => {
+                // A person may have removed what the table states of this.
+                listing.through = listing.through.max(self.stored.published.0);
                 let found = tables::of_table(&listing, self.scope.from..=self.scope.to);
                 self.reporter.find(found).await;
                 self.listing = Some(listing);
@@ -289,6 +292,7 @@ impl<'v> Run<'v> {
         let repairs = self.repairs.remove(&epoch).unwrap_or_default();
         let found = repairs.iter().map(repaired).collect::<Vec<_>>();
         self.reporter.find(found).await;
+        self.totals.begin(&manifest);
         for object in &objects_after(&manifest, &repairs) {
             if !self.names.add(object.staged.key()) {
                 let text = "two manifests name it, or one does twice";
@@ -301,6 +305,9 @@ impl<'v> Run<'v> {
                     )])
                     .await;
             }
+            if let Some(listing) = &self.listing {
+                self.totals.take(listing, epoch, &object.staged);
+            }
             let listing = self
                 .listing
                 .as_ref()
@@ -308,7 +315,7 @@ impl<'v> Run<'v> {
             let looked = listing.map(|listing| tables::of_object(listing, epoch, &object.staged));
             match looked {
                 None => self.objects.add(epoch, object.staged.clone()),
-                Some(InTable::Rewritten { by_job }) => self.rewritten += u64::from(!by_job),
+                Some(InTable::Rewritten) => {}
                 Some(InTable::Found(found)) => {
                     self.reporter.find(found).await;
                     self.objects.add(epoch, object.staged.clone());
@@ -411,6 +418,34 @@ impl<'v> Run<'v> {
         self.reporter.find(replayed(manifest, outcome)).await;
     }
 
+    /// The rows of a table and of the epochs that are in it.
+    async fn compare_totals(&mut self) {
+        let Some(listing) = &self.listing else {
+            return;
+        };
+        let head = self.stored.head.as_ref().map_or(0, |head| head.epoch.0);
+        let is_whole = self.scope.is_whole(self.stored) && !self.incomplete;
+        if is_whole && listing.through > head {
+            // Epochs that were published meanwhile.
+            match self.committed_meanwhile().await {
+                Ok(objects) => {
+                    for (epoch, staged) in &objects {
+                        self.totals.take(listing, *epoch, staged);
+                    }
+                }
+                Err(text) => {
+                    let finding = Finding::new(Kind::NotChecked, 0, "", text);
+                    return self.reporter.find([finding]).await;
+                }
+            }
+        }
+        let found = match is_whole {
+            true => self.totals.compared(listing),
+            false => self.totals.not_compared(),
+        };
+        self.reporter.find(found).await;
+    }
+
     /// Objects that are visible but in no manifest.
     async fn compare_listing(&mut self) {
         let unchecked = |text: &str| Finding::new(Kind::NotChecked, 0, "", text);
@@ -455,7 +490,10 @@ impl<'v> Run<'v> {
             // An object that became visible meanwhile was committed before: the current head knows
             // it.
             match self.committed_meanwhile().await {
-                Ok(locations) => listed.remove(&locations),
+                Ok(objects) => {
+                    let locations = objects.iter().map(|(_, staged)| staged.key());
+                    listed.remove(locations);
+                }
                 Err(text) => {
                     self.summary.listed = false;
                     return self.reporter.find([unchecked(&text)]).await;
@@ -478,7 +516,7 @@ impl<'v> Run<'v> {
     }
 
     /// Objects of the epochs that were committed since the verification began.
-    async fn committed_meanwhile(&self) -> Result<Vec<String>, String> {
+    async fn committed_meanwhile(&self) -> Result<Vec<(u64, StagedObject)>, String> {
         let now = self.verifier.stored(&self.stored.job.spec.name).await;
         let now = now.map_err(|status| status.message().to_owned())?;
         let Some(head) = now.head else {
@@ -495,15 +533,17 @@ impl<'v> Run<'v> {
             .await
             .map_err(|error| describe(&error))?;
         let objects = manifests.into_iter().flat_map(|manifest| {
-            let repaired = manifest
-                .repair
-                .into_iter()
-                .flat_map(|repair| repair.objects);
-            manifest.objects.into_iter().chain(repaired)
+            let epoch = manifest.epoch.0;
+            let own = manifest.objects.into_iter();
+            let own = own.map(move |object| (epoch, object.staged));
+            let repaired = manifest.repair.into_iter().flat_map(|repair| {
+                let epoch = repair.epoch.0;
+                let objects = repair.objects.into_iter();
+                objects.map(move |object| (epoch, object.staged))
+            });
+            own.chain(repaired)
         });
-        Ok(objects
-            .map(|object| object.staged.key().to_owned())
-            .collect())
+        Ok(objects.collect())
     }
 }
 

@@ -128,8 +128,8 @@ impl Listed {
     }
 
     /// Removes objects that are named by manifests written meanwhile.
-    pub fn remove(&mut self, locations: &[String]) {
-        let hashes: HashSet<u128> = locations.iter().map(|location| hash(location)).collect();
+    pub fn remove<'a>(&mut self, locations: impl Iterator<Item = &'a str>) {
+        let hashes: HashSet<u128> = locations.map(hash).collect();
         self.strays.retain(|stray| !hashes.contains(&hash(stray)));
         self.more.retain(|stray| !hashes.contains(stray));
     }
@@ -218,9 +218,9 @@ mod tests {
             .await
             .unwrap();
         assert_eq!((listed.strays.len(), listed.more.len()), (STRAYS_MAX, 500));
-        listed.remove(&locations[1..]);
+        listed.remove(locations[1..].iter().map(String::as_str));
         assert!(listed.has_strays());
-        listed.remove(&locations[..1]);
+        listed.remove(locations[..1].iter().map(String::as_str));
         assert!(!listed.has_strays() && findings(&listed).is_empty());
     }
 }

@@ -1,22 +1,20 @@
 //! Whether a table holds each published file once.
 //!
 //! Owns: what a difference means. Does not own: reading the table (the kind of sink).
-//! Rule: rows that another writer has put into other files are not looked for; a file that is
-//! missing, or there twice, is always named.
+//! Rule: a file that is missing, or there twice, is always named. Rows that were put into other files
+//! are counted ([`super::totals`]).
 
 use super::finding::{Finding, Kind};
 use crate::sink::Listing;
 use crate::sink::listing::{Gone, Shown};
 use std::ops::RangeInclusive;
+use streamctl_proto::StagedObject;
 use streamctl_proto::report::ObjectKind;
-use streamctl_proto::{StagedObject, count};
 
 /// What a table shows of an object.
 pub(super) enum InTable {
-    /// Its rows are in another file, so it may be gone.
-    Rewritten {
-        by_job: bool,
-    },
+    /// Its rows may be in another file, so it may be gone.
+    Rewritten,
     Found(Option<Finding>),
 }
 
@@ -50,7 +48,7 @@ pub(super) fn of_object(listing: &Listing, epoch: u64, staged: &StagedObject) ->
     match listing.shown(&staged.location, staged.rows) {
         Shown::Once => InTable::Found(None),
         _ if listing.too_many => InTable::Found(None),
-        Shown::Gone(Gone::Rewritten { by_job }) => InTable::Rewritten { by_job },
+        Shown::Gone(Gone::Rewritten { .. } | Gone::Unknown) => InTable::Rewritten,
         Shown::Times(times) => finding(
             Kind::ObjectTwice,
             format!("table {table} lists it {times} times: its rows are read so often"),
@@ -72,27 +70,11 @@ pub(super) fn of_object(listing: &Listing, epoch: u64, staged: &StagedObject) ->
                  ({operation})"
             ),
         ),
-        Shown::Missing if listing.history_is_cut => finding(
-            Kind::NotChecked,
-            format!(
-                "table {table} does not list it, and the snapshots that may show why are not kept"
-            ),
-        ),
         Shown::Missing => finding(
             Kind::ObjectMissing,
             format!("table {table} does not hold it, and no snapshot of it shows why"),
         ),
     }
-}
-
-/// Files whose rows are elsewhere, and not by the job itself.
-pub(super) fn of_rewritten(files: u64) -> Option<Finding> {
-    let text = format!(
-        "{} of the table {} rewritten by another writer, or before the snapshots that are kept: whether all rows were kept is not known",
-        count(files, "file"),
-        if files == 1 { "was" } else { "were" }
-    );
-    (files > 0).then(|| Finding::new(Kind::NotChecked, 0, "", text))
 }
 
 #[cfg(test)]
@@ -116,14 +98,14 @@ mod tests {
 
     fn finding(listing: &Listing, location: &str) -> Option<Finding> {
         match of_object(listing, 1, &staged(location)) {
-            InTable::Rewritten { .. } => None,
+            InTable::Rewritten => None,
             InTable::Found(found) => found,
         }
     }
 
     #[test]
     fn what_is_missing_or_twice_is_a_finding_and_what_was_compacted_is_not() {
-        let mut listing = Listing::new("db.t".into());
+        let mut listing = Listing::new("db.t".into(), "");
         listing.add("once", 5);
         listing.add("twice", 5);
         listing.add("twice", 5);
@@ -142,12 +124,13 @@ mod tests {
         assert!(text("twice").contains("2 times"));
         assert!(text("removed").contains("snapshot 7 of another writer removed it (delete)"));
         assert!(text("lost").contains("no snapshot of it shows why"));
-        assert!(of_rewritten(0).is_none() && of_rewritten(1).is_some());
+        listing.history_is_cut = true;
+        assert!(finding(&listing, "lost").is_none(), "its rows are counted");
     }
 
     #[test]
     fn an_epoch_that_two_snapshots_state_is_a_finding() {
-        let mut listing = Listing::new("db.t".into());
+        let mut listing = Listing::new("db.t".into(), "");
         for epoch in [3, 3] {
             listing.stated(epoch);
         }

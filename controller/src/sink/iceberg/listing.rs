@@ -16,6 +16,7 @@ use streamctl_engine::iceberg::manifest_list::{self, Content, ManifestFile};
 use streamctl_engine::iceberg::metadata::{Snapshot, TableMetadata};
 use streamctl_engine::iceberg::plan::{self, Stop, Writer};
 use streamctl_engine::iceberg::storage_location;
+use streamctl_proto::spec::Location;
 
 /// Largest manifest that is read.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
@@ -25,7 +26,11 @@ const READ_PARALLEL_MAX: usize = 8;
 const REMOVING_SNAPSHOTS_MAX: usize = 1_000;
 
 /// The files of the table's current snapshot.
-pub(super) async fn list(opened: &Opened, writer: &Writer) -> Result<Listing, CommitError> {
+pub(super) async fn list(
+    opened: &Opened,
+    writer: &Writer,
+    own: &Location,
+) -> Result<Listing, CommitError> {
     let table = opened.catalog.load(&opened.name).await;
     let table = table.map_err(|error| of_catalog(&opened.name, &error))?;
     if table.table_uuid != writer.table_uuid {
@@ -36,7 +41,12 @@ pub(super) async fn list(opened: &Opened, writer: &Writer) -> Result<Listing, Co
             stop: Stop::TableReplaced { pinned, found },
         });
     }
-    let mut listing = Listing::new(opened.name.to_string());
+    let mut listing = Listing::new(opened.name.to_string(), own.as_str());
+    let through = plan::through(&table, writer);
+    listing.through = through.map_err(|stop| CommitError::Stopped {
+        table: opened.name.clone(),
+        stop,
+    })?;
     if let Some(current) = table.current() {
         let manifests = manifests(opened, current).await?;
         each_entry(opened, &manifests, |entry| {

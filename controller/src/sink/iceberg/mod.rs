@@ -361,9 +361,7 @@ impl Committer for IcebergCommitter {
         let listed = async {
             let target = self.target()?;
             let opened = self.open().await?;
-            let mut listing = listing::list(&opened, &target.writer).await?;
-            listing.rewrites = self.sink.maintenance.is_some();
-            Ok(listing)
+            listing::list(&opened, &target.writer, &target.pinned.data).await
         };
         let listed: Result<Listing, CommitError> = listed.await;
         listed

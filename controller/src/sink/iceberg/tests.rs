@@ -261,3 +261,4 @@ async fn a_listing_shows_each_file_once() {
 }
 
 mod compacting;
+mod verified;

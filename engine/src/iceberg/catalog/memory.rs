@@ -46,6 +46,15 @@ struct Faults {
     random: fastrand::Rng,
     /// Faults per 100 requests.
     rate: u32,
+    met: Met,
+}
+
+/// Requests whose caller does not learn what became of them, or that came twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Met {
+    pub lost: u32,
+    pub late: u32,
+    pub doubled: u32,
 }
 
 #[derive(Debug)]
@@ -78,6 +87,7 @@ impl MemoryCatalog {
                     planned: vec![],
                     random: fastrand::Rng::with_seed(seed),
                     rate,
+                    met: Met::default(),
                 },
                 now_ms: 1_700_000_000_000,
                 made: 0,
@@ -94,9 +104,11 @@ impl MemoryCatalog {
         self.state().faults.planned.extend(faults);
     }
 
-    /// No more faults by chance.
-    pub fn heal(&self) {
-        self.state().faults.rate = 0;
+    /// No more faults by chance. Returns those that there were.
+    pub fn heal(&self) -> Met {
+        let faults = &mut self.state().faults;
+        faults.rate = 0;
+        faults.met
     }
 
     /// Every snapshot that was ever accepted.
@@ -182,14 +194,22 @@ impl State {
         if random.u32(..100) >= self.faults.rate {
             return Fault::None;
         }
-        match random.u32(..6) {
+        let fault = match random.u32(..6) {
             0 => Fault::LostRequest,
             1 => Fault::LostAnswer,
             2 => Fault::Late(random.u32(..12)),
             3 => Fault::Doubled,
             4 => Fault::FalseConflict,
             _ => Fault::Unavailable,
+        };
+        let met = &mut self.faults.met;
+        match fault {
+            Fault::LostRequest | Fault::LostAnswer => met.lost += 1,
+            Fault::Late(_) => met.late += 1,
+            Fault::Doubled => met.doubled += 1,
+            Fault::None | Fault::FalseConflict | Fault::Unavailable | Fault::Refused => {}
         }
+        fault
     }
 }
 

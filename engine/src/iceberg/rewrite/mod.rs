@@ -11,7 +11,7 @@ mod find;
 mod shown;
 mod swap;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use choose::{GROUP_FILES_MAX, GROUP_FILES_MIN, RewriteGroup, SMALL_PERCENT};
 pub use commit::RewritingOutcome;
