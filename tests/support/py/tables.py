@@ -8,7 +8,8 @@ Commands, each of which prints JSON:
     scan FILTER         rows that match, files that are read for them, files in all
     append ROWS         so many copies of a row, as a foreign writer's commit; their uuids begin with "foreign-"
     at EPOCH            rows of the snapshot that holds this epoch as its last
-    drop-file           takes the first data file out of the table, as one who deletes by hand
+    drop-file [PART]    takes the first data file with this in its path out of the table, as one who deletes by hand
+    expire              expires all snapshots but the current one
     add-twice           adds the first data file once more
     create FILE         a table with the columns of this JSON: {"name": "type"}
 """
@@ -96,12 +97,19 @@ def at(table, epoch):
     return None
 
 
-def drop_file(table):
-    first = next(iter(table.scan().plan_files())).file
+def drop_file(table, part):
+    first = next(task.file for task in table.scan().plan_files() if part in task.file.file_path)
     with table.transaction() as transaction:
         with transaction.update_snapshot().overwrite() as update:
             update.delete_data_file(first)
     return {"file": first.file_path, "rows": first.record_count}
+
+
+def expire(table):
+    current = table.current_snapshot().snapshot_id
+    others = [snapshot.snapshot_id for snapshot in table.snapshots() if snapshot.snapshot_id != current]
+    table.maintenance.expire_snapshots().by_ids(others).commit()
+    return {"expired": len(others)}
 
 
 def add_twice(table):
@@ -136,7 +144,8 @@ def main():
         "scan": lambda: scan(open_table(args), args.argument),
         "append": lambda: append(open_table(args), int(args.argument)),
         "at": lambda: at(open_table(args), args.argument),
-        "drop-file": lambda: drop_file(open_table(args)),
+        "drop-file": lambda: drop_file(open_table(args), args.argument or ""),
+        "expire": lambda: expire(open_table(args)),
         "add-twice": lambda: add_twice(open_table(args)),
         "create": lambda: create(args, args.argument),
         "namespace": lambda: catalog(args).create_namespace_if_not_exists(args.table.split(".")[0]) or {},

@@ -49,6 +49,24 @@ fn rewritings_are_counted(scene: &Scene) {
     });
 }
 
+/// Another writer expires what shows the rewritings, and then removes a rewritten file. Its rows might
+/// be in the files of that writer, so they are not proven to be lost: they are counted.
+fn rewritten_rows_are_proven_without_snapshots(scene: &Scene, tables: &Tables) {
+    tables.ask(TABLE, &["expire"]);
+    let proven = scene.cluster.cli_ok(&["verify", JOB]);
+    assert!(proven.contains("proven"), "{proven}");
+    let dropped = tables.ask(TABLE, &["drop-file", "/rewritten/"]);
+    tables.ask(TABLE, &["expire"]);
+    let verified = scene.cluster.cli(&["verify", JOB]);
+    let words = String::from_utf8_lossy(&verified.stdout);
+    assert!(!verified.status.success(), "{dropped}: {words}");
+    let missing = match dropped["rows"].as_u64().unwrap() {
+        1 => "1 row is in no file of the job".to_owned(),
+        rows => format!("{rows} rows are in no file of the job"),
+    };
+    assert!(words.contains(&missing), "{dropped}: {words}");
+}
+
 #[test]
 fn small_files_are_rewritten_beside_epochs_and_a_foreign_append() {
     let _alone = one_system_at_a_time();
@@ -92,4 +110,5 @@ fn small_files_are_rewritten_beside_epochs_and_a_foreign_append() {
     let events = scene.cluster.cli_ok(&["events", JOB]);
     assert!(events.contains("table_compacted"), "{events}");
     scene.cluster.cli_ok(&["verify", JOB]);
+    rewritten_rows_are_proven_without_snapshots(&scene, &tables);
 }
