@@ -10,6 +10,7 @@ use streamctl_engine::source::kinesis::Wire;
 use streamctl_engine::source::kinesis::answer::{PartitionKeys, decode};
 use streamctl_tests::bench::answers::Answers;
 use streamctl_tests::bench::data::{CHUNK_RECORDS, Sales};
+use streamctl_tests::bench::nested;
 use streamctl_tests::bench::pipeline::Pipeline;
 use streamctl_tests::crowd::Crowd;
 
@@ -54,6 +55,20 @@ fn records(criterion: &mut Criterion) {
     });
 }
 
+fn nested_records(criterion: &mut Criterion) {
+    let records = nested::records(CHUNK_RECORDS);
+    let bytes = records.iter().map(|record| record.data.len() as u64).sum();
+    let mut decoder = nested::decoder().unwrap();
+    let mut group = criterion.benchmark_group("nested records");
+    group.throughput(Throughput::Bytes(bytes));
+    group.bench_function("decode, all of three levels", |bencher| {
+        bencher.iter(|| {
+            let decoded = decoder.decode(black_box(&records));
+            assert_eq!(decoded.batch.num_rows(), CHUNK_RECORDS);
+        });
+    });
+}
+
 fn decisions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decisions");
     for shards in [100, 1_000] {
@@ -77,5 +92,5 @@ fn decisions(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(parts, records, decisions);
+criterion_group!(parts, records, nested_records, decisions);
 criterion_main!(parts);

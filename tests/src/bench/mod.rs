@@ -13,6 +13,7 @@ pub mod latency;
 mod light;
 pub mod live;
 pub mod peers;
+pub mod nested;
 pub mod pipeline;
 pub mod shards;
 pub mod sheet;
