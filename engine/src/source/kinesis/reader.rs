@@ -36,6 +36,8 @@ const FAILURES_NAMED: u32 = 8;
 /// known to some milliseconds, and shards take turns.
 const AIM_LATE_MS: u64 = 5;
 const AIM_SPREAD_MS: u64 = 16;
+/// A shard of which an answer has this many records is busy: its next record is expected soon.
+const BUSY_RECORDS: usize = 8;
 
 struct Iterator {
     token: String,
@@ -108,6 +110,10 @@ pub struct KinesisReader {
     /// The time up to which the last read proved the shard to be complete; `None`: it did not reach
     /// the tip.
     complete_ms: Option<i64>,
+    /// Arrival of the newest record.
+    newest_ms: Option<i64>,
+    /// The largest time between two records of the last answer, if the shard is busy.
+    gap_ms: Option<i64>,
     window: Option<WindowSize>,
     /// How long after the moment at which a window can close the read for it is sent.
     aim_late: Duration,
@@ -229,6 +235,8 @@ impl KinesisReader {
             pace: Pace::new(settings.bytes_per_second),
             rhythm: Rhythm::new(limits.poll_interval),
             complete_ms: None,
+            newest_ms: None,
+            gap_ms: None,
             window: limits.window,
             shared: SharedPace::alone(settings.bytes_per_second),
             backoff: Backoff::new(settings.backoff_base, settings.backoff_max),
@@ -263,12 +271,19 @@ impl KinesisReader {
     }
 
     /// The same from now on, by the service's clock; negative: a read would have proved it before.
+    ///
+    /// A record behind the end proves it too, and sooner than `grace`: that of a busy shard is there
+    /// once the longest time without one has passed.
     fn closes_in_ms(&self) -> Option<i64> {
-        let end_ms = self.window?.window_of(self.complete_ms?).end_ms;
+        let past_ms = Some(self.complete_ms?).max(self.newest_ms)?;
+        let end_ms = self.window?.window_of(past_ms).end_ms;
         let local_ms = (self.clock)();
         let service_ms = self.service_clock.earliest_ms(Instant::now());
-        let complete_ms = service_ms.map_or(local_ms, |ms| ms.min(local_ms)) - self.grace_ms;
-        Some(end_ms.saturating_sub(complete_ms))
+        let service_ms = service_ms.map_or(local_ms, |ms| ms.min(local_ms));
+        let proof_ms = self
+            .gap_ms
+            .map_or(self.grace_ms, |gap| gap.min(self.grace_ms));
+        Some(end_ms.saturating_add(proof_ms).saturating_sub(service_ms))
     }
 
     fn empty(&self) -> Chunk {
@@ -389,7 +404,9 @@ impl KinesisReader {
         let last_arrival_ms = answer.records.last().map(|record| record.arrival_ms);
         if let Some(arrival_ms) = last_arrival_ms {
             self.service_clock.learn_arrival(answered, arrival_ms);
+            self.newest_ms = Some(arrival_ms);
         }
+        self.gap_ms = largest_gap_ms(&answer.records);
         let records = self.unread(answer.records);
         self.iterator = answer.next_iterator.map(|token| Iterator {
             token,
@@ -619,6 +636,15 @@ async fn outcome(under_way: &mut Option<UnderWay>, deadline: Instant) -> Option<
     };
     *under_way = None;
     Some(outcome)
+}
+
+/// The largest time between two records of an answer; `None`: there are few.
+fn largest_gap_ms(records: &[Record]) -> Option<i64> {
+    let busy = Some(records).filter(|records| records.len() >= BUSY_RECORDS)?;
+    let gaps = busy
+        .windows(2)
+        .map(|pair| pair[1].arrival_ms - pair[0].arrival_ms);
+    gaps.max().map(|gap| gap.max(0))
 }
 
 /// How much later than others this shard is read at the end of a window.
