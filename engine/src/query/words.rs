@@ -112,17 +112,17 @@ impl Written<'_> {
     /// A syntax error. The parser's text contains the place.
     fn unreadable(&self, text: &str) -> QueryError {
         let text = text.strip_prefix("sql parser error: ").unwrap_or(text);
-        let (said, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
+        let (message, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));
         let line = place.split(',').next().and_then(|line| line.parse().ok());
-        if let Some(before) = said.strip_suffix(", found: EOF") {
+        if let Some(before) = message.strip_suffix(", found: EOF") {
             let message = format!("{before}, but the query ends");
             return QueryError::sql(message, None)
                 .on_line(Some(self.sql.trim_end().lines().count().max(1)));
         }
-        let found = said.rsplit_once(", found: ").map(|(_, word)| word);
+        let found = message.rsplit_once(", found: ").map(|(_, word)| word);
         let meant = found.and_then(keyword_like);
         let hint = meant.map(|keyword| format!("did you mean {keyword}?"));
-        QueryError::sql(said, hint).on_line(line)
+        QueryError::sql(message, hint).on_line(line)
     }
 
     /// Errors that the planner reports only as text.

@@ -478,7 +478,7 @@ mod tests {
 
     fn guarded(role: Role) -> (Gate, Token) {
         let token = Token::generate().unwrap();
-        let text = line_for("somebody", role, token.digest()).unwrap()
+        let text = line_for("anna", role, token.digest()).unwrap()
             + "[[certificate]]\nname = \"page\"\nrole = \"view\"\ndns = \"viewer\"\n";
         let policy = Policy::Table(AccessTable::parse(&text).unwrap());
         (Gate::new(watch::channel(Arc::new(policy)).1), token)
@@ -505,7 +505,7 @@ mod tests {
                 .caller
                 .name
                 .as_deref(),
-            Some("somebody")
+            Some("anna")
         );
         let refused = gate
             .check(&with(&token.header()), None, operate, false)
@@ -514,7 +514,7 @@ mod tests {
         assert!(
             refused
                 .message()
-                .contains("somebody has the role view; this needs operate\n  hint: "),
+                .contains("anna has the role view; this needs operate\n  hint: "),
             "{refused}"
         );
         let wrong = Token::generate().unwrap();
@@ -675,7 +675,7 @@ mod tests {
                 .to_wire(granter.public_key());
             Gate::new(watch::channel(Arc::new(Policy::from_wire(wire).unwrap())).1)
         };
-        let table = line_for("somebody", Role::View, token.digest()).unwrap();
+        let table = line_for("anna", Role::View, token.digest()).unwrap();
         let gate = worker(&table);
         let proof = Proof::Token(token.digest());
         let grant = granter
@@ -689,7 +689,7 @@ mod tests {
         assert_eq!(
             judged.caller,
             Caller {
-                name: Some("somebody".into()),
+                name: Some("anna".into()),
                 role: Some(Role::View)
             }
         );

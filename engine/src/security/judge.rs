@@ -100,7 +100,8 @@ fn forbidden(caller: &Caller, need: Need) -> Status {
     };
     let name = caller.name.as_deref().unwrap_or_default();
     let role = caller.role.map_or("", Role::as_str);
-    let hint = "use the token of somebody who has it, or have the role changed in the controllers' --access file";
+    let hint =
+        "use a token that has it, or have the role changed in the controllers' --access file";
     Status::from(
         CallRefusal::new(
             Reason::PermissionDenied,

@@ -24,6 +24,7 @@ LOOKUP = HERE.parents[2] / "deploy/jobs/data/country_lookup"
 
 SCRIPTS = {path.stem: path for path in sorted(HERE.glob("*.py")) if path.stem != "make"}
 SCRIPTS.update({"studio": TESTDATA / "studio.py", "workshop": TESTDATA / "workshop.py"})
+SCRIPTS["apply_mapping"] = HERE.parent / "cases/P32_import_glue_scripts/apply_mapping.py"
 
 spark = (SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
          .config("spark.sql.session.timeZone", "UTC").config("spark.sql.ansi.enabled", "false")

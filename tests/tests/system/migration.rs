@@ -139,6 +139,14 @@ fn testdata(name: &str) -> PathBuf {
     crates.join(format!("../cli/src/import/testdata/{name}.py"))
 }
 
+fn script(name: &str) -> PathBuf {
+    match name {
+        "studio" | "workshop" => testdata(name),
+        "apply_mapping" => golden().join("../cases/P32_import_glue_scripts/apply_mapping.py"),
+        _ => golden().join(format!("{name}.py")),
+    }
+}
+
 /// A column that no job can have, as the import states: it differs in each run of a window.
 const TIME_OF_RUN: &str = ", current_timestamp() AS loaded_at";
 
@@ -193,14 +201,10 @@ fn an_imported_glue_script_gives_the_rows_that_spark_gives() {
     let _one = one_system_at_a_time();
     let mut problems = vec![];
     for (name, folder) in SCRIPTS {
-        let script = match name {
-            "studio" => testdata(name),
-            _ => golden().join(format!("{name}.py")),
-        };
-        let (_, rows) = migrated(name, &script);
+        let (_, rows) = migrated(name, &script(name));
         compare(name, folder, &rows, &mut problems);
     }
-    let (_, rows) = migrated("workshop", &testdata("workshop"));
+    let (_, rows) = migrated("workshop", &script("workshop"));
     compare("workshop", "/output/lab4/", &rows, &mut problems);
     assert_eq!(problems, Vec::<String>::new(), "{}", problems.join("\n"));
 }
@@ -217,7 +221,7 @@ fn what_an_import_leaves_out_is_named_with_its_line() {
         ("g4_route_by_type", ["line 29", "a job has one output"]),
         ("g8_failed_rows_apart", ["line 40", "a job has one output"]),
     ] {
-        let script = golden().join(format!("{name}.py"));
+        let script = script(name);
         let imported = streamctl(
             root.path(),
             &["import", "glue-script", script.to_str().unwrap()],

@@ -179,10 +179,16 @@ impl Api {
         date: &DateInterceptor,
         now_ms: i64,
     ) -> Result<Answer, Failure> {
-        let wire = self.spoken.wire().unwrap_or(Wire::Cbor);
-        let mut called = self.call(client, request, wire, date, now_ms).await;
-        if wire == Wire::Cbor && called.is_foreign() {
-            called = self.call(client, request, Wire::Json, date, now_ms).await;
+        let attempt = Attempt {
+            request,
+            wire: self.spoken.wire().unwrap_or(Wire::Cbor),
+            date,
+            now_ms,
+        };
+        let mut called = self.call(client, attempt).await;
+        if attempt.wire == Wire::Cbor && called.is_foreign() {
+            let wire = Wire::Json;
+            called = self.call(client, Attempt { wire, ..attempt }).await;
         }
         if let Called::Answered { wire, answer } = &called {
             // A front door may refuse a call in JSON although the service behind it speaks CBOR.
@@ -197,25 +203,16 @@ impl Api {
     }
 
     /// One call in one form.
-    async fn call(
-        &self,
-        client: &Client,
-        request: &RecordsRequest,
-        wire: Wire,
-        date: &DateInterceptor,
-        now_ms: i64,
-    ) -> Called {
+    async fn call(&self, client: &Client, attempt: Attempt<'_>) -> Called {
         if let Some(route) = self.routes.known() {
-            let called = self.call_by(&route, request, wire, date, now_ms).await;
+            let called = self.call_by(&route, attempt).await;
             if !called.has_records() {
                 self.routes.forget();
             }
             return called;
         }
         let learned = RouteInterceptor::default();
-        let called = self
-            .call_by_sdk(client, request, wire, date, now_ms, &learned)
-            .await;
+        let called = self.call_by_sdk(client, attempt, &learned).await;
         if called.has_records()
             && let Some(route) = learned.taken()
         {
@@ -225,14 +222,13 @@ impl Api {
     }
 
     /// One call as the SDK made one before.
-    async fn call_by(
-        &self,
-        route: &Route,
-        request: &RecordsRequest,
-        wire: Wire,
-        date: &DateInterceptor,
-        now_ms: i64,
-    ) -> Called {
+    async fn call_by(&self, route: &Route, attempt: Attempt<'_>) -> Called {
+        let Attempt {
+            request,
+            wire,
+            date,
+            now_ms,
+        } = attempt;
         let response = match route.call(request, wire).await {
             Ok(response) => response,
             Err(reason) => return Called::NotAnswered(failure(reason)),
@@ -284,12 +280,15 @@ impl Api {
     async fn call_by_sdk(
         &self,
         client: &Client,
-        request: &RecordsRequest,
-        wire: Wire,
-        date: &DateInterceptor,
-        now_ms: i64,
+        attempt: Attempt<'_>,
         learned: &RouteInterceptor,
     ) -> Called {
+        let Attempt {
+            request,
+            wire,
+            date,
+            now_ms,
+        } = attempt;
         let interceptor = WireInterceptor::new(wire, request);
         let settings = self
             .settings()
@@ -366,6 +365,17 @@ impl Api {
             message,
         }
     }
+}
+
+/// One call in one form.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    request: &'a RecordsRequest,
+    wire: Wire,
+    /// Takes the date of the response.
+    date: &'a DateInterceptor,
+    /// The arrival of records without one.
+    now_ms: i64,
 }
 
 /// What came of one call.

@@ -273,16 +273,15 @@ impl KinesisReader {
     /// The same from now on, by the service's clock; negative: a read would have proved it before.
     ///
     /// A record behind the end proves it too, and sooner than `grace`: that of a busy shard is there
-    /// once the longest time without one has passed.
+    /// once the longest time without one has passed. Records of a subscription come by themselves.
     fn closes_in_ms(&self) -> Option<i64> {
         let past_ms = Some(self.complete_ms?).max(self.newest_ms)?;
         let end_ms = self.window?.window_of(past_ms).end_ms;
         let local_ms = (self.clock)();
         let service_ms = self.service_clock.earliest_ms(Instant::now());
         let service_ms = service_ms.map_or(local_ms, |ms| ms.min(local_ms));
-        let proof_ms = self
-            .gap_ms
-            .map_or(self.grace_ms, |gap| gap.min(self.grace_ms));
+        let gap_ms = self.gap_ms.filter(|_| self.fan.is_none());
+        let proof_ms = gap_ms.map_or(self.grace_ms, |gap| gap.min(self.grace_ms));
         Some(end_ms.saturating_add(proof_ms).saturating_sub(service_ms))
     }
 

@@ -101,6 +101,33 @@ async fn to_tip(reader: &mut KinesisReader) -> Vec<Record> {
     }
 }
 
+#[tokio::test]
+async fn the_read_of_a_busy_shard_is_aimed_at_its_next_record_behind_the_end() {
+    let arrivals: [i64; 8] = [0, 3, 4, 30, 31, 35, 36, 40];
+    let given = arrivals.map(|ms| (ms.unsigned_abs() + 10, 90_000 + ms, "x"));
+    for (records, gap_ms) in [(8, Some(26)), (7, None)] {
+        let fake = Fake::start(&given[..records]).await;
+        let mut api = api(&fake);
+        api.records_max = 100;
+        let limits = Limits {
+            window: Some(WindowSize::try_from(60_000).unwrap()),
+            ..limits(MS(5), OnDataLoss::Fail)
+        };
+        let clock = clock_at(NOW_MS).0;
+        let mut reader = KinesisReader::new(api, Position::Start, limits, clock, settings());
+        let mut chunk = Chunk::default();
+        while chunk.records.is_empty() {
+            chunk = reader.next().await.unwrap();
+        }
+        assert_eq!((chunk.records.len(), reader.gap_ms), (records, gap_ms));
+        let proof_ms = gap_ms.unwrap_or(reader.grace_ms);
+        assert_eq!(reader.closes_in_ms(), Some(120_000 + proof_ms - NOW_MS));
+        // That record is there: the next window is waited for.
+        reader.newest_ms = Some(120_001);
+        assert_eq!(reader.closes_in_ms(), Some(180_000 + proof_ms - NOW_MS));
+    }
+}
+
 fn text(records: &[Record]) -> String {
     records
         .iter()

@@ -316,6 +316,40 @@ async fn an_error_is_the_same_by_a_route_and_the_sdk_makes_the_call_after_it() {
 }
 
 #[tokio::test]
+async fn an_error_in_cbor_is_the_same_by_a_route() {
+    let server = Server::default();
+    let reply = |status, body: Vec<u8>| Reply {
+        status,
+        media_type: "application/x-amz-cbor-1.1",
+        error_type: "",
+        body,
+    };
+    let text = |text: &str| {
+        let length = u8::try_from(text.len()).unwrap();
+        [&[0x78, length], text.as_bytes()].concat()
+    };
+    let fields = [
+        "__type",
+        "com.amazonaws.kinesis#ExpiredIteratorException",
+        "message",
+        "it is old",
+    ];
+    let error = reply(400, [vec![0xA2], fields.map(text).concat()].concat());
+    let records = reply(200, [vec![0xA1], text("Records"), vec![0x80]].concat());
+    let api = api(&server, Wire::Cbor).await;
+    server.next(Some(error.clone()));
+    let by_sdk = call(&api).await.unwrap_err();
+    server.next(Some(records));
+    call(&api).await.unwrap();
+    server.next(Some(error));
+    let by_route = call(&api).await.unwrap_err();
+    assert_eq!(server.senders(), [true, true, false]);
+    assert_eq!(by_route.code.as_deref(), Some("ExpiredIteratorException"));
+    let parts = |failure: Failure| (failure.code, failure.status, failure.message);
+    assert_eq!(parts(by_route), parts(by_sdk));
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_is_a_failure_and_the_sdk_makes_the_call_after_it() {
     let server = Server::default();
     let api = api(&server, Wire::Json).await;
